@@ -1,0 +1,20 @@
+"""FGSM: one full step along the steepest ascent (Goodfellow et al. 2015)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from spikeproof.types import Estimator, Objective, Threat
+
+__all__ = ["FGSM"]
+
+
+@dataclass(frozen=True)
+class FGSM:
+    """x0 + eps * ascend(gradient at x0), projected. One gradient, deterministic."""
+
+    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+        _, gradient, _ = estimator(f, x0, estimator.init(x0), 0)
+        return threat.project(x0 + threat.eps * threat.ascend(gradient), x0)

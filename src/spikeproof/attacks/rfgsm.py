@@ -1,0 +1,30 @@
+"""R+FGSM: a random step of length alpha, then one gradient step of eps - alpha (Tramer et al. 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from spikeproof.tensors import fold, normal
+from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
+
+__all__ = ["RFGSM"]
+
+
+@dataclass(frozen=True)
+class RFGSM:
+    """random_share: alpha / eps, in (0,1); 1/2 in the paper. The first step leaves the sharp curvature at x0."""
+
+    random_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.random_share < 1:
+            raise UsageError(refusal("random_share in (0,1)", self.random_share))
+
+    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+        alpha = self.random_share * threat.eps
+        noise = normal(fold(keys, "rfgsm"), x0.shape[1:])
+        start = threat.project(x0 + alpha * threat.ascend(noise), x0)
+        _, gradient, _ = estimator(f, start, estimator.init(start), 0)
+        return threat.project(start + (threat.eps - alpha) * threat.ascend(gradient), x0)

@@ -1,0 +1,102 @@
+"""Weights and optimiser state on disk: safetensors with a JSON header, written whole or not at all, never pickled."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from spikeproof.types import SpikeproofError, refusal
+
+__all__ = ["digest", "disk_errors", "load_into", "read_tensors", "write_bytes", "write_tensors"]
+
+_FORMAT = "spikeproof"
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """A full or refusing disk becomes a SpikeproofError that names the file; what was on disk before is untouched."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        mend = "free some space and start again: finished work is kept" if full else "check the folder's permissions"
+        raise SpikeproofError(refusal(f"to write {path}", error.strerror or error, mend=mend)) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Under a temporary name, flushed to the disk, then renamed: a reader sees the old file or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Tensors and a JSON-able header as one safetensors file."""
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_bytes(path, save(whole, {"format": _FORMAT, "header": json.dumps(header)}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the header of `write_tensors`; SpikeproofError for a truncated, broken or foreign file."""
+    mend = "give a .safetensors file that spikeproof wrote; formats that run code when read (.pt, .pth) are not opened"
+    if not path.is_file():
+        raise SpikeproofError(refusal(f"a checkpoint at {path}", "no such file", mend=mend))
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise SpikeproofError(refusal(f"a whole safetensors file at {path}", error, mend=mend)) from error
+    header = json.loads(facts.get("header", "{}"))
+    return tensors, header
+
+
+def load_into(body: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:
+    """Strictly: every name and every shape must be the body's, and every value finite; else SpikeproofError."""
+    expected = body.state_dict()
+    missing = [name for name in expected if name not in tensors]
+    foreign = [name for name in tensors if name not in expected]
+    reshaped = [n for n in expected if n in tensors and expected[n].shape != tensors[n].shape]
+    if missing or foreign or reshaped:
+        first = [
+            *(f"{n} is missing" for n in missing[:2]),
+            *(f"{n} is not in the model" for n in foreign[:2]),
+            *(f"{n} is {tuple(tensors[n].shape)} and not {tuple(expected[n].shape)}" for n in reshaped[:2]),
+        ]
+        counts = f"{len(missing)} missing, {len(foreign)} foreign, {len(reshaped)} of another shape"
+        raise SpikeproofError(
+            refusal(
+                f"the weights of {type(body).__name__} in {source}",
+                f"another architecture ({counts}: {'; '.join(first)})",
+                mend="build the model with the options it was trained with (config.yaml beside the weights)",
+            )
+        )
+    bad = [n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    if bad:
+        raise SpikeproofError(refusal(f"finite weights in {source}", f"NaN or infinity in {bad[0]}"))
+    body.load_state_dict(dict(tensors), strict=True)

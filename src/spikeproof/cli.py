@@ -1,0 +1,186 @@
+"""The command line: demo, train, evaluate, study, report, parts, findings. YAML in, dotted overrides, unknown keys refused.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 the number cannot be trusted.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+import spikeproof
+from spikeproof import parts, report
+from spikeproof.config import CellConfig, Study, cell_from, load_study
+from spikeproof.findings import findings
+from spikeproof.store import Store
+from spikeproof.study import Machine, run_cell, run_study, trained_victim
+from spikeproof.types import SpikeproofError, UsageError, refusal
+
+__all__ = ["main"]
+
+STUDIES = Path(__file__).parent / "studies"
+
+
+def _machine_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where cells and the report are written")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda where torch has it")
+    parser.add_argument("--threads", type=int, default=None, help="torch threads (default: torch's own choice)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="spikeproof", description="How robust a spiking network really is, and how sparse its input gradients are.",
+        version=spikeproof.__version__,
+    )  # fmt: skip
+    verbs = parser.add_subcommands(dest="verb", required=True)
+
+    demo = ArgumentParser(description="the main job on digits: trains, attacks, measures, and writes the page")
+    demo.add_argument("--smallest", action="store_true", help="two small cells, for a check that it works")
+    _machine_options(demo)
+    verbs.add_subcommand("demo", demo, help="the main job on digits, from nothing to a page")
+
+    for verb, text in (("train", "train one network"), ("evaluate", "train where needed, attack, measure, one cell")):
+        one = ArgumentParser(description=text)
+        one.add_argument("--config", action=ActionConfigFile, help="a cell's YAML; later options override it")
+        one.add_class_arguments(CellConfig)
+        _machine_options(one)
+        verbs.add_subcommand(verb, one, help=text)
+
+    study = ArgumentParser(description="run a grid of cells; finished cells are skipped")
+    study.add_argument("file", help=f"a study's YAML, or a shipped one: {', '.join(_shipped())}")
+    _machine_options(study)
+    verbs.add_subcommand("study", study, help="run a grid of cells, resumable, and write the page")
+
+    page = ArgumentParser(description="write report.html and the figures from the cells of a folder")
+    page.add_argument("folder", type=Path)
+    page.add_argument("--title", default=None)
+    verbs.add_subcommand("report", page, help="write the page from finished cells")
+
+    listing = ArgumentParser(description="every part with its options")
+    listing.add_argument("folder", nargs="?", default=None, help=f"one of {', '.join(parts.FOLDERS)}")
+    verbs.add_subcommand("parts", listing, help="list every part with its options")
+
+    facts = ArgumentParser(description="reproduce what is said of the paper's network: where gradients are zero, dead taps")
+    facts.add_argument("--images", type=Path, default=None, help="a folder of images (train/<class>/*), else digits")
+    facts.add_argument("--steps", type=int, default=240, help="training steps before the second look")
+    facts.add_argument("--seed", type=int, default=0)
+    _machine_options(facts)
+    verbs.add_subcommand("findings", facts, help="where the paper's gradients are zero, and its dead weights")
+    return parser
+
+
+def _shipped() -> list[str]:
+    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+
+
+def _machine(options: Namespace) -> Machine:
+    if options.threads is not None:
+        if options.threads < 1:
+            raise UsageError(refusal("threads >= 1", options.threads))
+        torch.set_num_threads(options.threads)
+    try:
+        torch.empty(0, device=options.device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(refusal("a device that torch has here", f"{options.device!r}: {error}", valid=["cpu"])) from error
+    return Machine(options.device, progress=not options.quiet)
+
+
+def _run(study: Study, out: Path, machine: Machine) -> int:
+    cells = study.cells()
+    store = Store(out)
+    done = []
+    for number, config in enumerate(cells, start=1):
+        print(f"[{number}/{len(cells)}] {config.name}", file=sys.stderr)
+        done += [cell for _, cell in run_study([config], store, machine)]
+    print(f"report: {report.write(done, out, title=study.title).resolve()}")
+    return 0
+
+
+def _demo(options: Namespace) -> int:
+    name = "smallest" if options.smallest else "demo"
+    return _run(load_study(STUDIES / f"{name}.yaml"), options.out, _machine(options))
+
+
+def _study(options: Namespace) -> int:
+    path = Path(options.file)
+    if not path.exists() and options.file in _shipped():
+        path = STUDIES / f"{options.file}.yaml"
+    return _run(load_study(path), options.out, _machine(options))
+
+
+def _cell(options: Namespace) -> CellConfig:
+    tree = options.as_dict()
+    return cell_from({k: v for k, v in tree.items() if k in CellConfig.__dataclass_fields__})
+
+
+def _train(options: Namespace) -> int:
+    _, folder = trained_victim(_cell(options), Store(options.out), _machine(options))
+    print(f"weights: {(folder / 'model.safetensors').resolve()}")
+    return 0
+
+
+def _evaluate(options: Namespace) -> int:
+    cell = run_cell(_cell(options), Store(options.out), _machine(options))
+    print((cell.folder / "README.md").read_text(encoding="utf-8"))
+    print(f"report: {report.write([cell], options.out, title=cell.config['name']).resolve()}")
+    return 0
+
+
+def _report(options: Namespace) -> int:
+    cells = Store(options.folder).cells()
+    if not cells:
+        raise UsageError(refusal(f"finished cells under {options.folder}", "none", mend="run a study into it first"))
+    print(f"report: {report.write(cells, options.folder, title=options.title or options.folder.resolve().name).resolve()}")
+    return 0
+
+
+def _parts(options: Namespace) -> int:
+    for folder in [options.folder] if options.folder else parts.FOLDERS:
+        print(f"{folder}:")
+        for name, arguments, line in parts.describe(folder):
+            print(f"  {name}({arguments})\n      {line}")
+    return 0
+
+
+def _findings(options: Namespace) -> int:
+    print(findings(options.images, options.steps, options.seed, _machine(options)))
+    return 0
+
+
+_VERBS: dict[str, Any] = {
+    "demo": _demo,
+    "train": _train,
+    "evaluate": _evaluate,
+    "study": _study,
+    "report": _report,
+    "parts": _parts,
+    "findings": _findings,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    options = _parser().parse_args(arguments)
+    try:
+        return int(_VERBS[options.verb](options[options.verb]))
+    except UsageError as error:
+        print(f"spikeproof: {error}", file=sys.stderr)
+        return 2
+    except SpikeproofError as error:
+        print(f"spikeproof: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("spikeproof: stopped; the same command goes on from here", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

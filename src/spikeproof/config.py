@@ -1,0 +1,263 @@
+"""One cell's configuration, typed: what decides its numbers, and nothing else.
+
+YAML in, resolved YAML beside the results. A part is a mapping with its 'name' and its options (`spikeproof parts` lists
+them); everything is checked, and every part built once, before any work starts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from spikeproof import parts
+from spikeproof.measure import SCALARS
+from spikeproof.paper import PROTOCOL
+from spikeproof.train import Recipe
+from spikeproof.types import Threat, UsageError, refusal
+
+__all__ = ["CellConfig", "Evaluation", "Gradients", "Headline", "Study", "cell_from", "load_study", "threats_of"]
+
+Part = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Attacks at budgets. protocol 'pixels' judges soundly; 'paper' does what the paper's code does (see paper.py).
+
+    What is None is filled in: for 'paper' its own fixed settings, for 'pixels' the L-inf ball on pixels, FGSM and
+    PGD-20, and batches of 64. eps: floats or fractions such as 8/255. rule: the attacker's, None for the training rule.
+    images: how many of the test images, None for all.
+    """
+
+    name: str = "pixels"
+    protocol: Literal["pixels", "paper"] = "pixels"
+    norm: str | None = None
+    surface: Literal["pixels", "encoded"] | None = None
+    eps: list[float | str] | None = None
+    attacks: dict[str, Part] | None = None
+    loss: str = "cross_entropy"
+    rule: Part | None = None
+    images: int | None = None
+    batch_size: int | None = None
+
+    def resolved(self) -> Evaluation:
+        """The same with every None of a setting replaced."""
+        usual: dict[str, Any] = {
+            "norm": "linf",
+            "surface": "pixels",
+            "eps": ["8/255"],
+            "attacks": {"fgsm": {"name": "fgsm"}, "pgd-20": {"name": "pgd", "steps": 20}},
+            "batch_size": 64,
+        }
+        settings = PROTOCOL if self.protocol == "paper" else usual
+        missing: dict[str, Any] = {k: v for k, v in settings.items() if getattr(self, k) is None}
+        return replace(self, **missing)
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What is measured of gradients: on the first `images` test images, weights on `weight_images` of them."""
+
+    images: int = 64
+    weight_images: int = 8
+    scalars: list[str] = field(default_factory=lambda: list(SCALARS))
+    layers: bool = True
+    train_mode: bool = False
+    batch_size: int = 16
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Which evaluation and budget the report puts first; None for the first of each."""
+
+    evaluation: str | None = None
+    eps: float | str | None = None
+
+
+_FOLDERS = {
+    "data": "data",
+    "model": "models",
+    "neuron": "neurons",
+    "rule": "rules",
+    "encoder": "encoders",
+    "defence": "defences",
+    "training_attack": "attacks",
+}
+"""The fields of a cell that are parts, and where each is found."""
+
+
+def _named(name: str, **options: Any) -> Any:
+    return field(default_factory=lambda: {"name": name, **options})
+
+
+@dataclass(frozen=True)
+class CellConfig:
+    """A network, its training, and how it is examined. The defaults are the paper's architecture on digits."""
+
+    name: str = "cell"
+    data: Part = _named("digits")
+    train_images: int | None = None
+    test_images: int | None = None
+    model: Part = _named("small_sew_resnet")
+    neuron: Part = _named("if")
+    rule: Part = _named("atan", alpha=2.0)
+    encoder: Part = _named("phase")
+    steps: int = 10
+    defence: Part = _named("vanilla")
+    training_threat: Part = _named("linf", eps="2/255")
+    training_attack: Part = _named("fgsm")
+    recipe: Recipe = field(default_factory=Recipe)
+    evaluations: list[Evaluation] = field(default_factory=lambda: [Evaluation()])
+    gradients: Gradients = field(default_factory=Gradients)
+    headline: Headline = field(default_factory=Headline)
+    seed: int = 0
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain data with every default written out, as it is stored and hashed. Raises UsageError as `check` does."""
+        self.check()
+        evaluations = [e.resolved() for e in self.evaluations]
+        first = next(e for e in evaluations if self.headline.evaluation in (None, e.name))
+        eps = self.headline.eps if self.headline.eps is not None else (first.eps or [0.0])[0]
+        tree = asdict(replace(self, evaluations=evaluations, headline=Headline(first.name, str(eps))))
+        for name, folder in _FOLDERS.items():
+            tree[name] = parts.resolve(folder, tree[name])
+        tree["training_threat"] = {"name": self.training_threat["name"], "eps": str(self.training_threat["eps"])}
+        for evaluation in tree["evaluations"]:
+            evaluation["attacks"] = {k: parts.resolve("attacks", v) for k, v in evaluation["attacks"].items()}
+            evaluation["eps"] = [str(e) for e in evaluation["eps"]]
+            evaluation["rule"] = parts.resolve("rules", evaluation["rule"] or self.rule)
+        return tree
+
+    def check(self) -> None:
+        """Build every part once. Raises UsageError with what is valid."""
+        for name in ("data", "rule", "encoder", "defence", "training_attack"):
+            parts.build(_FOLDERS[name], getattr(self, name))
+        neuron = parts.build(_FOLDERS["neuron"], self.neuron)
+        parts.build("models", self.model, in_channels=1, classes=10, neuron=lambda: neuron)
+        if "eps" not in self.training_threat:
+            raise UsageError(refusal("training_threat with an eps", self.training_threat, mend="for example 2/255"))
+        threats_of(self.training_threat, [self.training_threat["eps"]], "pixels")
+        if self.steps < 1:
+            raise UsageError(refusal("steps >= 1", self.steps))
+        for size in (self.train_images, self.test_images, self.gradients.images, self.gradients.weight_images):
+            if size is not None and size < 1:
+                raise UsageError(refusal("a number of images >= 1", size))
+        for scalar in self.gradients.scalars:
+            if scalar not in SCALARS:
+                raise UsageError(refusal("a scalar in gradients.scalars", repr(scalar), valid=SCALARS))
+        if not self.evaluations:
+            raise UsageError(refusal("one evaluation or more", "none"))
+        if len({e.name for e in self.evaluations}) != len(self.evaluations):
+            raise UsageError(refusal("evaluations of different names", [e.name for e in self.evaluations]))
+        for evaluation in self.evaluations:
+            _check_evaluation(evaluation.resolved())
+        self._check_headline()
+
+    def _check_headline(self) -> None:
+        by_name = {e.name: e.resolved() for e in self.evaluations}
+        name = self.headline.evaluation or self.evaluations[0].name
+        if name not in by_name:
+            raise UsageError(refusal("headline.evaluation", repr(name), valid=by_name))
+        budgets = [str(e) for e in by_name[name].eps or []]
+        if self.headline.eps is not None and str(self.headline.eps) not in budgets:
+            raise UsageError(refusal(f"headline.eps among those of {name!r}", repr(self.headline.eps), valid=budgets))
+
+
+def threats_of(spec: Mapping[str, Any], eps: list[float | str], surface: str) -> dict[str, Threat]:
+    """One threat per budget, by the text of its eps."""
+    options = {k: v for k, v in spec.items() if k != "eps"}
+    return {str(e): parts.build("threats", options, eps=e, surface=surface) for e in eps}
+
+
+def _check_evaluation(e: Evaluation) -> None:
+    if not e.eps or not e.attacks:
+        raise UsageError(refusal(f"one eps and one attack or more in evaluation {e.name!r}", f"{e.eps}, {e.attacks}"))
+    threats_of({"name": e.norm}, e.eps, e.surface or "pixels")
+    for spec in e.attacks.values():
+        parts.build("attacks", spec)
+    parts.build("losses", {"name": e.loss})
+    if e.rule is not None:
+        parts.build("rules", e.rule)
+    if (e.images is not None and e.images < 1) or (e.batch_size or 0) < 1:
+        raise UsageError(refusal(f"images and batch_size >= 1 in evaluation {e.name!r}", f"{e.images}, {e.batch_size}"))
+
+
+def cell_from(tree: Mapping[str, Any]) -> CellConfig:
+    """A checked configuration from nested mappings; unknown keys and wrong types raise UsageError."""
+    config = _typed(CellConfig, tree, "a cell's configuration")
+    config.check()
+    return config
+
+
+def _typed(target: type[T], tree: object, what: str) -> T:
+    """A dataclass from nested mappings, every value checked against its type."""
+    valid = list(getattr(target, "__dataclass_fields__", {}))
+    if not isinstance(tree, Mapping):
+        raise UsageError(refusal(f"{what} as a mapping", type(tree).__name__, valid=valid))
+    unknown = [key for key in tree if key not in valid]
+    if unknown:
+        raise UsageError(refusal(f"a key of {what}", repr(unknown[0]), valid=valid))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(target)
+    try:
+        return target(**vars(parser.instantiate_classes(parser.parse_object(dict(tree)))))
+    except (ArgumentError, TypeError, KeyError) as error:
+        raise UsageError(refusal(what, str(error).strip())) from error
+
+
+def _with(tree: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted overrides laid over a tree. Another 'name' of a part drops the options of the part it replaces."""
+    result = {k: dict(v) if isinstance(v, dict) else v for k, v in tree.items()}
+    for path, value in overrides.items():
+        node = result
+        *above, last = path.split(".")
+        for step in above:
+            node = node.setdefault(step, {})
+            if not isinstance(node, dict):
+                raise UsageError(refusal(f"a mapping at {step!r} of {path!r}", repr(node)))
+        if last == "name" and node.get("name") not in (None, value):
+            node.clear()
+        node[last] = value
+    return result
+
+
+@dataclass(frozen=True)
+class Study:
+    """A grid of cells: `base`, and for each axis its named values, each a mapping of dotted overrides."""
+
+    title: str
+    base: dict[str, Any]
+    axes: dict[str, dict[str, dict[str, Any] | None]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0])
+
+    def cells(self) -> list[CellConfig]:
+        """Every combination, named by its values and its seed. Raises UsageError that names the combination."""
+        found = []
+        for values in itertools.product(*(axis.items() for axis in self.axes.values())):
+            for seed in self.seeds:
+                name = "-".join([*(value for value, _ in values), *([f"s{seed}"] if len(self.seeds) > 1 else [])])
+                tree = self.base
+                for _, overrides in values:
+                    tree = _with(tree, overrides or {})
+                try:
+                    found.append(cell_from({**tree, "name": name or "cell", "seed": seed}))
+                except UsageError as error:
+                    raise UsageError(f"cell {name!r}: {error}") from error
+        return found
+
+
+def load_study(path: Path) -> Study:
+    """A study from a YAML file; unknown keys and wrong types raise UsageError that names the file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            tree = yaml.safe_load(file)
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(refusal(f"a study in YAML at {path}", error)) from error
+    return _typed(Study, tree, f"a study in {path.name}")

@@ -1,0 +1,1 @@
+"""Where an attack gets its gradient from, one file an estimator."""

@@ -1,0 +1,62 @@
+"""Attack losses: (logits (B,K), labels (B,)) -> (B,), larger is more adversarial, never reduced over the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spikeproof.types import SpikeproofError, refusal
+
+__all__ = ["cross_entropy", "dlr", "dlr_targeted", "margin"]
+
+_TIE = 1e-12  # the guard of Croce and Hein's DLR denominator; at or below it the ratio is noise
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log softmax(z)_y. In float32 it and its gradient are exactly 0 from a margin of about 17 on."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def _own(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.gather(1, labels[:, None])[:, 0]
+
+
+def _best_other(logits: Tensor, labels: Tensor) -> Tensor:
+    """max over j != y of z_j; masking by -inf, not by multiplication, which fails on negative logits."""
+    return logits.scatter(1, labels[:, None], float("-inf")).amax(1)
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """max_{j != y} z_j - z_y (Carlini and Wagner 2017), unclamped; above 0 the image is misclassified."""
+    return _best_other(logits, labels) - _own(logits, labels)
+
+
+def _ratio(difference: Tensor, scale: Tensor) -> Tensor:
+    """difference / scale, or the difference itself where the scale is a tie (spike counts tie often)."""
+    tied = scale <= _TIE
+    return torch.where(tied, difference, difference / torch.where(tied, 1.0, scale + _TIE))
+
+
+def _at_least(logits: Tensor, classes: int, name: str) -> None:
+    if logits.shape[1] < classes:
+        raise SpikeproofError(
+            refusal(f"at least {classes} classes for {name}", logits.shape[1], mend="use the margin loss")
+        )
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Difference of logits ratio, -(z_y - max_{j != y} z_j) / (z_(1) - z_(3)) (Croce and Hein 2020, AutoAttack).
+
+    Needs 3 classes or more, else SpikeproofError. Where z_(1) = z_(3) it is the margin.
+    """
+    _at_least(logits, 3, "DLR")
+    ranked = logits.sort(1, descending=True).values
+    return _ratio(margin(logits, labels), ranked[:, 0] - ranked[:, 2])
+
+
+def dlr_targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2) (Croce and Hein 2020); targets (B,). Needs 4 classes or more."""
+    _at_least(logits, 4, "targeted DLR")
+    ranked = logits.sort(1, descending=True).values
+    return _ratio(_own(logits, targets) - _own(logits, labels), ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2)

@@ -1,0 +1,195 @@
+"""Gradients where it matters: at the image, at the encoded input, at every layer, and of the weights, as rows.
+
+Where sparsity is measured decides what is found: a max pool leaves most of its input's gradient at zero, and the
+convolution in front of it spreads what is left over every pixel. So every place is measured, and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from spikeproof.metrics.sparsity import measures
+from spikeproof.scene import check_labels
+from spikeproof.tensors import fold, image_keys
+from spikeproof.types import Neuron, Rule, UsageError, refusal
+from spikeproof.victim import Victim, borrowed
+
+__all__ = ["SCALARS", "gradient_rows", "live_taps", "weight_rows"]
+
+Row = dict[str, Any]
+BatchNorm = Literal["eval", "train"]
+
+SCALARS = ("ce", "probability", "margin")
+"""What is differentiated: cross-entropy, the true class's probability, z_y - max other."""
+
+
+def _scalar(name: str, logits: Tensor, y: Tensor) -> Tensor:
+    own = logits.gather(1, y[:, None])[:, 0]
+    if name == "ce":
+        return logits.logsumexp(1) - own
+    if name == "probability":
+        return torch.softmax(logits, 1).gather(1, y[:, None])[:, 0]
+    if name == "margin":
+        return own - logits.scatter(1, y[:, None], float("-inf")).amax(1)
+    raise UsageError(refusal("a scalar to differentiate", repr(name), valid=SCALARS))
+
+
+@dataclass(frozen=True)
+class _Tap:
+    """A tensor met on the way, folded to (T B,*) or (T,B,*)."""
+
+    site: str
+    side: Literal["input", "output"]
+    tensor: Tensor
+
+
+@contextmanager
+def _tapped(victim: Victim, rule: Rule) -> Iterator[tuple[Rule, list[_Tap]]]:
+    """Every stateless layer's and every neuron's input and output, in the order of the forward pass.
+
+    Layers are seen by forward hooks on `victim`, which must be a borrowed copy and whose hooks are removed at the end;
+    neurons by a rule around the rule.
+    """
+    taps: list[_Tap] = []
+
+    def watched(neuron: Neuron, currents: Tensor, site: str) -> Tensor:
+        spikes = rule(neuron, currents, site)
+        taps.extend([_Tap(site, "input", currents), _Tap(site, "output", spikes)])
+        return spikes
+
+    def hook(site: str) -> Any:
+        def seen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            taps.extend([_Tap(site, "input", inputs[0]), _Tap(site, "output", output)])
+
+        return seen
+
+    leaves = [(name, m) for name, m in victim.body.named_modules() if not any(True for _ in m.children())]
+    handles = [m.register_forward_hook(hook(name)) for name, m in leaves]
+    try:
+        yield watched, taps
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _numbers(values: Tensor) -> Any:
+    """Nested lists at 6 significant digits, None where a measure does not exist."""
+    if values.dim():
+        return [_numbers(v) for v in values]
+    value = float(values)
+    return float(f"{value:.6g}") if value == value else None
+
+
+def _described(g: Tensor, steps: int | None) -> list[Row]:
+    """Gradient (B,*), or (T,B,*) with steps given -> per image the measures, summed over time and per step."""
+    total = g if steps is None else g.sum(0)
+    summed = measures(total)
+    rows: list[Row] = [
+        {"size": total[i].numel(), "summed": {name: _numbers(values[i]) for name, values in summed.items()}}
+        for i in range(len(total))
+    ]
+    if steps is not None:
+        for name, values in measures(g.flatten(0, 1)).items():
+            for i, column in enumerate(values.view(steps, -1).T):
+                rows[i].setdefault("steps", {})[name] = _numbers(column)
+    return rows
+
+
+def gradient_rows(
+    victim: Victim,
+    x: Tensor,
+    y: Tensor,
+    ids: Tensor,
+    *,
+    rule: Rule,
+    seed: int,
+    scalars: tuple[str, ...] = SCALARS,
+    layers: bool = True,
+    batchnorm: BatchNorm = "eval",
+) -> Iterator[Row]:
+    """One row per image, scalar, site and side, for the input gradient of images (B,C,H,W), labels, ids (B,).
+
+    Sites: 'image' (B,C,H,W), 'encoded' (T,B,C,H,W), then, with layers=True and for the first scalar only, each layer of
+    the body in the order of the forward pass. 'summed' measures the gradient summed over time, 'steps' each time step.
+    batchnorm='train' uses batch statistics, as the paper does, on copied buffers. The victim is left as it was.
+    """
+    check_labels(victim, x, y)
+    copy = borrowed(victim, train=batchnorm == "train")
+    x = x.detach().requires_grad_()
+    with torch.enable_grad(), _tapped(copy, rule) as (watched, taps):
+        z = copy.encode(x, fold(image_keys(seed, ids).to(x.device), "measure"))
+        logits = copy.classify(z, watched if layers else rule)
+    places = [_Tap("image", "input", x), _Tap("encoded", "input", z), *taps]
+    for number, scalar in enumerate(scalars):
+        wanted = places if number == 0 else places[:2]
+        total = _scalar(scalar, logits, y).sum()
+        found = torch.autograd.grad(
+            total, [tap.tensor for tap in wanted], retain_graph=number + 1 < len(scalars), allow_unused=True
+        )
+        for order, (tap, g) in enumerate(zip(wanted, found, strict=True)):
+            g = torch.zeros_like(tap.tensor) if g is None else g
+            over_time = None if tap.site == "image" else victim.steps
+            if over_time is not None:
+                g = g.reshape(over_time, len(x), -1)  # a layer may have met it folded to (T B,*)
+            head = {"site": tap.site, "side": tap.side, "scalar": scalar, "batchnorm": batchnorm, "order": order}
+            for image, label, row in zip(ids.tolist(), y.tolist(), _described(g, over_time), strict=True):
+                yield {"image": image, "label": label, **head, **row}
+
+
+def live_taps(layer: nn.Conv2d, height: int, width: int) -> Tensor:
+    """Which kernel taps (kh,kw) ever meet a pixel of a (height,width) map; the others only see padding, for ever.
+
+    Tap i meets row o * stride - padding + i * dilation for some output row o.
+    """
+
+    def along(axis: int, size: int) -> Tensor:
+        kernel, stride, dilation = layer.kernel_size[axis], layer.stride[axis], layer.dilation[axis]
+        padding = int(layer.padding[axis])
+        outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        rows = torch.arange(outputs)[:, None] * stride - padding + torch.arange(kernel) * dilation
+        return ((rows >= 0) & (rows < size)).any(0)
+
+    return along(0, height)[:, None] & along(1, width)[None, :]
+
+
+def weight_rows(
+    victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, rule: Rule, seed: int, batchnorm: BatchNorm = "eval"
+) -> Iterator[Row]:
+    """The gradient of each image's cross-entropy with respect to every convolution and linear weight, as rows.
+
+    Taps that only ever see padding are masked out first, and their share is 'masked_share'. Site 'weights' is all of
+    them together, its 'masked_share' is of *all* parameters of the network (biases and batch-norms included).
+    """
+    check_labels(victim, x, y)
+    copy = borrowed(victim, train=batchnorm == "train")
+    modules = {n: m for n, m in copy.body.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    weights = [m.weight.requires_grad_() for m in modules.values()]
+    with torch.enable_grad(), _tapped(copy, rule) as (_, taps):
+        losses = _scalar("ce", copy(x, rule, fold(image_keys(seed, ids).to(x.device), "measure")), y)
+    sizes = {tap.site: tap.tensor.shape[-2:] for tap in taps if tap.side == "input"}
+    alive = [
+        live_taps(m, *sizes[n]).to(x.device).expand_as(m.weight)
+        if isinstance(m, nn.Conv2d)
+        else torch.ones_like(m.weight, dtype=torch.bool)
+        for n, m in modules.items()
+    ]
+    parameters = sum(p.numel() for p in copy.parameters())
+    dead = sum(int((~a).sum()) for a in alive)
+    for i, (image, label) in enumerate(zip(ids.tolist(), y.tolist(), strict=True)):
+        found = torch.autograd.grad(losses[i], weights, retain_graph=i + 1 < len(x))
+        live = [g[a] for g, a in zip(found, alive, strict=True)]
+        head = {"image": image, "label": label, "side": "weight", "scalar": "ce", "batchnorm": batchnorm}
+        shares = [1.0 - float(a.double().mean()) for a in alive]
+        places = [
+            ("weights", torch.cat(live), dead / parameters),
+            *zip((f"weight:{n}" for n in modules), live, shares, strict=True),
+        ]
+        for order, (site, g, share) in enumerate(places):
+            masked = float(f"{share:.6g}")
+            yield {**head, "site": site, "order": order, "masked_share": masked, **_described(g[None], None)[0]}

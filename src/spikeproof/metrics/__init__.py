@@ -1,0 +1,1 @@
+"""Pure functions that turn tensors or rows into numbers, one subject a file."""

@@ -1,0 +1,339 @@
+"""Robustness is counted per image: right on the clean input, and fooled by none of the attacks.
+
+Everything here is a pure function of rows (one dictionary per image and clean split, or per image, evaluation, eps and
+attack), as `rows.jsonl` holds them. An image that errs on its clean input is not attacked and counts as not robust.
+The clean prediction of an attacked image is the one its attack row holds, because a protocol may judge the clean image
+in its own way (batch statistics, for one).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from scipy.stats import beta
+
+from spikeproof.types import SpikeproofError, refusal
+
+__all__ = [
+    "Evaluation",
+    "Interval",
+    "area",
+    "asr_all",
+    "asr_conditional",
+    "clean",
+    "clopper_pearson",
+    "evaluations",
+    "robust",
+    "same_eps",
+    "summarise",
+]
+
+Row: TypeAlias = Mapping[str, Any]
+_ByImage: TypeAlias = dict[int, Row]
+_ByAttack: TypeAlias = dict[str, _ByImage]
+
+_SPLITS = ("train", "validation", "test")
+
+
+class Interval(NamedTuple):
+    """A share `correct / total` in [0,1] with the two ends of its confidence interval."""
+
+    share: float
+    low: float
+    high: float
+    correct: int
+    total: int
+
+
+class Evaluation(NamedTuple):
+    """One threat at one budget, and the attacks that were run under it, in order of appearance."""
+
+    evaluation: str
+    protocol: str
+    surface: str
+    norm: str
+    eps: float
+    eps_text: str
+    attacks: tuple[str, ...]
+
+
+def clopper_pearson(correct: int, total: int, level: float = 0.95) -> Interval:
+    """The exact binomial interval: the shares that a two-sided test at 1 - `level` does not reject.
+
+    It covers the true share with at least `level`, for any share and any total. Raises SpikeproofError where total is
+    0, correct is not in 0..total, or level is not in (0,1). Source: Clopper and Pearson, Biometrika 26 (1934).
+
+    >>> clopper_pearson(0, 100).high < 0.037
+    True
+    """
+    if total < 1:
+        raise SpikeproofError(refusal("at least one image", total, mend="evaluate some images"))
+    if not 0 <= correct <= total:
+        raise SpikeproofError(refusal(f"a count of correct images in 0..{total}", correct))
+    if not 0 < level < 1:
+        raise SpikeproofError(refusal("a confidence level between 0 and 1", level, mend="0.95 is usual"))
+    tail = (1 - level) / 2
+    low = 0.0 if correct == 0 else float(beta.ppf(tail, correct, total - correct + 1))
+    high = 1.0 if correct == total else float(beta.ppf(1 - tail, correct + 1, total - correct))
+    return Interval(correct / total, low, high, correct, total)
+
+
+def area(eps: Sequence[float], accuracy: Sequence[float]) -> float:
+    """Area under robust accuracy against eps by the trapezoid rule, divided by the range of eps: in [0,1].
+
+    Raises SpikeproofError unless there are two points or more, eps is finite and strictly ascending, and every accuracy
+    is in [0,1].
+    """
+    if len(eps) != len(accuracy) or len(eps) < 2:
+        got = f"{len(eps)} eps and {len(accuracy)} accuracies"
+        raise SpikeproofError(refusal("two points or more, one accuracy for each eps", got))
+    x, y = np.asarray(eps, dtype=np.float64), np.asarray(accuracy, dtype=np.float64)
+    if not np.isfinite(x).all() or not (np.diff(x) > 0).all():
+        raise SpikeproofError(refusal("finite and strictly ascending eps", list(eps), mend="sort the points by eps"))
+    if not ((y >= 0) & (y <= 1)).all():
+        raise SpikeproofError(refusal("accuracies in [0,1]", list(accuracy), mend="give shares, not percent"))
+    return float(np.trapezoid(y, x) / (x[-1] - x[0]))
+
+
+def same_eps(a: float, b: float) -> bool:
+    """Whether two numbers are the same budget: rows hold eps rounded to nine digits, 8/255 for one."""
+    return math.isclose(a, b, rel_tol=1e-6)
+
+
+def clean(rows: Iterable[Row], split: str) -> Interval | None:
+    """Clean accuracy on `split` (train, validation or test); None where no image of it was measured.
+
+    Raises SpikeproofError for an unknown split, and for an image that has two rows in it.
+    """
+    if split not in _SPLITS:
+        raise SpikeproofError(refusal("a split", repr(split), valid=_SPLITS))
+    seen: dict[int, bool] = {}
+    for row in rows:
+        if _field(row, "kind") == "clean" and _field(row, "split") == split:
+            image = _field(row, "image")
+            if image in seen:
+                raise SpikeproofError(_duplicate(f"image {image} of split {split}"))
+            seen[image] = _field(row, "predicted") == _field(row, "label")
+    return clopper_pearson(sum(seen.values()), len(seen)) if seen else None
+
+
+def evaluations(rows: Iterable[Row]) -> list[Evaluation]:
+    """Every threat and budget among the attack rows: evaluations in order of appearance, each by ascending eps.
+
+    Raises SpikeproofError where rows of one evaluation and eps disagree on its protocol, surface or norm, and where an
+    image has two rows of one attack.
+    """
+    return [_named(group) for group in _ordered(_index(rows))]
+
+
+def robust(rows: Iterable[Row], evaluation: str, eps: float, attack: str | None = None) -> Interval:
+    """Robust accuracy of one attack or, where `attack` is None, of the worst case over all attacks per image.
+
+    An image counts where its clean prediction is right and no attack fooled it. Raises SpikeproofError where the
+    evaluation, eps or attack was not measured, and where an image lacks the row of an attack (its worst case is
+    unknown); the message names both.
+    """
+    return _share(_robust(_complete(_pick(_index(rows), evaluation, eps, attack))).values())
+
+
+def asr_conditional(rows: Iterable[Row], evaluation: str, eps: float, attack: str | None = None) -> Interval | None:
+    """Attack success rate among the images that are right when clean: (A0 - Ar) / A0; None where none is right.
+
+    A0 and Ar are over the same images. Raises as `robust` does.
+    """
+    return _conditional(_complete(_pick(_index(rows), evaluation, eps, attack)))
+
+
+def asr_all(rows: Iterable[Row], evaluation: str, eps: float, attack: str | None = None) -> Interval:
+    """Attack success rate that counts clean errors as successes: 1 - Ar. Raises as `robust` does."""
+    return _everything(_complete(_pick(_index(rows), evaluation, eps, attack)))
+
+
+def summarise(rows: Iterable[Row]) -> dict[str, Any]:
+    """Every number that the rows of one cell hold, as plain JSON.
+
+    `clean` has one interval or None for each split. `evaluations` has one entry for each evaluation and eps: its six
+    names; `images`; `clean`, the accuracy on the same images before the attack; `attacks`, by name, and `worst`, the
+    worst case over them, each with `robust`; `survived`, the images fooled by no attack, those wrong when clean not
+    excepted (the accuracy under attack of protocols that attack every image); `asr_conditional` (None where no image
+    is right when clean); `asr_all`; `forwards` and `backwards` (totals); `zero_gradient`, the share of attacked images
+    whose gradient was zero everywhere (None where no row says so); and `deployed`, robust accuracy where the network
+    as deployed judges what the attacks found (None unless every attacked row says so). `forwards` and `backwards` are
+    the cell's totals. An interval is a dictionary of share, low, high, correct and total. Raises as `robust` does.
+    """
+    rows = list(rows)
+    splits = {split: _plain(clean(rows, split)) for split in _SPLITS}
+    entries = [_entry(group) for group in _ordered(_index(rows))]
+    return {
+        "clean": splits,
+        "evaluations": entries,
+        "forwards": sum(entry["worst"]["forwards"] for entry in entries),
+        "backwards": sum(entry["worst"]["backwards"] for entry in entries),
+    }
+
+
+def _field(row: Row, name: str) -> Any:
+    try:
+        return row[name]
+    except KeyError:
+        raise SpikeproofError(
+            refusal(f"a row with the field {name!r}", sorted(row), mend="the rows are damaged: run the cell anew")
+        ) from None
+
+
+def _duplicate(what: str) -> str:
+    return refusal(f"one row for {what}", "two", mend="the rows are damaged: run the cell anew")
+
+
+def _index(rows: Iterable[Row]) -> dict[str, dict[float, _ByAttack]]:
+    """The attack rows by evaluation, eps, attack and image."""
+    index: dict[str, dict[float, _ByAttack]] = {}
+    for row in rows:
+        if _field(row, "kind") != "attack":
+            continue
+        name, eps = _field(row, "evaluation"), float(_field(row, "eps"))
+        attack, image = _field(row, "attack"), _field(row, "image")
+        images = index.setdefault(name, {}).setdefault(eps, {}).setdefault(attack, {})
+        if image in images:
+            raise SpikeproofError(_duplicate(f"image {image}, evaluation {name}, eps {eps:g} and attack {attack}"))
+        images[image] = row
+    return index
+
+
+def _ordered(index: dict[str, dict[float, _ByAttack]]) -> list[_ByAttack]:
+    return [by_eps[eps] for by_eps in index.values() for eps in sorted(by_eps)]
+
+
+def _pick(
+    index: dict[str, dict[float, _ByAttack]], evaluation: str, eps: float, attack: str | None
+) -> _ByAttack:
+    if evaluation not in index:
+        raise SpikeproofError(refusal("an evaluation that was measured", repr(evaluation), valid=index))
+    found = [value for value in index[evaluation] if same_eps(value, eps)]
+    if not found:
+        raise SpikeproofError(refusal(f"an eps of evaluation {evaluation}", eps, valid=sorted(index[evaluation])))
+    group = index[evaluation][found[0]]
+    if attack is None:
+        return group
+    if attack not in group:
+        raise SpikeproofError(refusal(f"an attack of evaluation {evaluation}", repr(attack), valid=group))
+    return {attack: group[attack]}
+
+
+def _complete(group: _ByAttack) -> _ByAttack:
+    """The same group, refused where an image lacks an attack or where its rows disagree on the label."""
+    every = set().union(*group.values())
+    for attack, images in group.items():
+        for image in sorted(every - images.keys()):
+            raise SpikeproofError(
+                refusal(f"a row of attack {attack} for image {image}", "none", mend="run the cell again to complete it")
+            )
+    for image in every:
+        labels = {_field(rows[image], "label") for rows in group.values()}
+        if len(labels) > 1:
+            raise SpikeproofError(refusal(f"one label for image {image}", sorted(labels)))
+    return group
+
+
+def _named(group: _ByAttack) -> Evaluation:
+    fields = ("evaluation", "protocol", "surface", "norm", "eps", "eps_text")
+    names = {tuple(_field(row, field) for field in fields) for images in group.values() for row in images.values()}
+    if len(names) > 1:
+        raise SpikeproofError(
+            refusal("one protocol, surface and norm for each evaluation and eps", sorted(names, key=str))
+        )
+    evaluation, protocol, surface, norm, eps, text = names.pop()
+    return Evaluation(evaluation, protocol, surface, norm, float(eps), str(text), tuple(group))
+
+
+def _right(group: _ByAttack) -> dict[int, bool]:
+    """image -> right on the clean input, in the row of every attack (fresh noise may tell them apart)."""
+    first = next(iter(group.values()))
+    return {
+        image: all(_field(images[image], "predicted") == _field(images[image], "label") for images in group.values())
+        for image in first
+    }
+
+
+def _robust(group: _ByAttack) -> dict[int, bool]:
+    """image -> right on the clean input and fooled by no attack of the group."""
+    return {
+        image: right and not any(_field(images[image], "fooled") for images in group.values())
+        for image, right in _right(group).items()
+    }
+
+
+def _share(outcomes: Iterable[bool]) -> Interval:
+    outcomes = list(outcomes)
+    return clopper_pearson(sum(outcomes), len(outcomes))
+
+
+def _conditional(group: _ByAttack) -> Interval | None:
+    right, kept = sum(_right(group).values()), sum(_robust(group).values())
+    return clopper_pearson(right - kept, right) if right else None
+
+
+def _everything(group: _ByAttack) -> Interval:
+    return _share(not kept for kept in _robust(group).values())
+
+
+def _attacked(group: _ByAttack) -> dict[int, list[Row]]:
+    """image -> its rows that hold an attack: a clean error is not attacked."""
+    attacked: dict[int, list[Row]] = {}
+    for images in group.values():
+        for image, row in images.items():
+            if row["predicted"] == row["label"]:
+                attacked.setdefault(image, []).append(row)
+    return attacked
+
+
+def _deployed(group: _ByAttack) -> Interval | None:
+    attacked = _attacked(group)
+    if not attacked or any(row.get("attacked_deployed") is None for rows in attacked.values() for row in rows):
+        return None
+    return _share(
+        right and all(row["attacked_deployed"] == row["label"] for row in attacked[image])
+        for image, right in _right(group).items()
+    )
+
+
+def _plain(interval: Interval | None) -> dict[str, float | int] | None:
+    return None if interval is None else interval._asdict()
+
+
+def _blind(group: _ByAttack) -> Interval | None:
+    said = [
+        any(row["zero_gradient"] for row in told)
+        for rows in _attacked(group).values()
+        if (told := [row for row in rows if row.get("zero_gradient") is not None])
+    ]
+    return _share(said) if said else None
+
+
+def _numbers(group: _ByAttack) -> dict[str, Any]:
+    rows = [row for images in group.values() for row in images.values()]
+    survived = (not any(images[image]["fooled"] for images in group.values()) for image in _right(group))
+    return {
+        "robust": _plain(_share(_robust(group).values())),
+        "survived": _plain(_share(survived)),
+        "asr_conditional": _plain(_conditional(group)),
+        "asr_all": _plain(_everything(group)),
+        "deployed": _plain(_deployed(group)),
+        "zero_gradient": _plain(_blind(group)),
+        "forwards": sum(_field(row, "forwards") for row in rows),
+        "backwards": sum(_field(row, "backwards") for row in rows),
+    }
+
+
+def _entry(group: _ByAttack) -> dict[str, Any]:
+    named = _named(_complete(group))
+    return {
+        **named._asdict(),
+        "attacks": {attack: _numbers({attack: group[attack]}) for attack in named.attacks},
+        "images": len(_right(group)),
+        "clean": _plain(_share(_right(group).values())),
+        "worst": _numbers(group),
+    }

@@ -1,0 +1,128 @@
+"""What the residual networks share: stem, stages, read-out, and layers without state run once on T x B."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
+
+from torch import Tensor, nn
+
+from spikeproof.types import Neuron, Rule, UsageError, refusal
+
+__all__ = ["Block", "BlockFactory", "NeuronFactory", "ResNet", "over_time", "stages_of"]
+
+NeuronFactory = Callable[[], nn.Module]
+BlockFactory = Callable[..., "Block"]
+
+_STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}  # He et al. 2016, table 1
+
+
+def stages_of(depth: int) -> tuple[tuple[int, ...], bool]:
+    """Blocks per stage, and whether they are bottlenecks; UsageError for another depth."""
+    if depth not in _STAGES:
+        raise UsageError(refusal("a depth", depth, valid=_STAGES))
+    return _STAGES[depth], depth >= 50
+
+
+def over_time(z: Tensor, *layers: nn.Module) -> Tensor:
+    """Layers without state, once on all steps: (T,B,*) -> (T,B,*)."""
+    flat = z.flatten(0, 1)
+    for layer in layers:
+        flat = layer(flat)
+    return flat.view(*z.shape[:2], *flat.shape[1:])
+
+
+class Block(nn.Module):
+    """Convolutions conv1.. with batch-norms bn1.. and neurons sn1.., and the shortcut's projection where it needs one.
+
+    kernels: (3, 3) for the basic block, (1, 3, 1) for the bottleneck, which is 4 times as wide at its end; the stride
+    sits at the first 3x3 convolution, as in torchvision and SpikingJelly. Subclasses say how the two branches meet.
+    """
+
+    def __init__(
+        self, site: str, inputs: int, planes: int, stride: int, *, bottleneck: bool, neuron: NeuronFactory
+    ) -> None:
+        super().__init__()
+        self.site = site
+        self.outputs = planes * 4 if bottleneck else planes
+        kernels = (1, 3, 1) if bottleneck else (3, 3)
+        self.length = len(kernels)
+        channels = inputs
+        for i, kernel in enumerate(kernels, start=1):
+            wide = self.outputs if i == self.length else planes
+            step = stride if i == kernels.index(3) + 1 else 1
+            self.add_module(f"conv{i}", nn.Conv2d(channels, wide, kernel, step, padding=kernel // 2, bias=False))
+            self.add_module(f"bn{i}", nn.BatchNorm2d(wide))
+            self.add_module(f"sn{i}", neuron())
+            channels = wide
+        self.downsample: nn.Module | None = None
+        if stride != 1 or inputs != self.outputs:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inputs, self.outputs, 1, stride, bias=False), nn.BatchNorm2d(self.outputs)
+            )
+
+    def current(self, i: int, z: Tensor) -> Tensor:
+        """Input current of neuron i: convolution i, then batch-norm i."""
+        return over_time(z, self.get_submodule(f"conv{i}"), self.get_submodule(f"bn{i}"))
+
+    def spikes(self, name: str, current: Tensor, rule: Rule) -> Tensor:
+        return rule(cast(Neuron, self.get_submodule(name)), current, f"{self.site}.{name}")
+
+
+class ResNet(nn.Module):
+    """(T,B,C,H,W) -> logits (B,K): stem convolution, neuron, pool, stages, global mean, linear layer, mean over time.
+
+    stem: 'imagenet' is 7x7 stride 2, 'cifar' is 3x3 stride 1; both are followed by a 3x3 stride-2 pool, max or avg,
+    the paper's sparsity knob. width: channels of the first stage, doubled at each next one.
+    """
+
+    def __init__(
+        self,
+        block: BlockFactory,
+        blocks: Sequence[int],
+        *,
+        in_channels: int,
+        classes: int,
+        neuron: NeuronFactory,
+        pool: Literal["max", "avg"],
+        stem: Literal["imagenet", "cifar"],
+        width: int,
+    ) -> None:
+        super().__init__()
+        if pool not in ("max", "avg"):
+            raise UsageError(refusal("a stem pooling", repr(pool), valid=["max", "avg"], mend="set model.pool"))
+        if stem not in ("imagenet", "cifar"):
+            raise UsageError(refusal("a stem", repr(stem), valid=["imagenet", "cifar"], mend="set model.stem"))
+        if width < 1:
+            raise UsageError(refusal("width >= 1", width))
+        self.in_channels, self.classes = in_channels, classes
+        kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
+        self.conv1 = nn.Conv2d(in_channels, width, kernel, stride, padding=kernel // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.sn1 = neuron()
+        # SpikingJelly's name for either pooling; neither has weights.
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if pool == "max" else nn.AvgPool2d(3, 2, 1)
+        channels, self.stages = width, []
+        for i, count in enumerate(blocks, start=1):
+            stage = nn.ModuleList()
+            for j in range(count):
+                stride = 2 if i > 1 and j == 0 else 1
+                stage.append(block(f"layer{i}.{j}", channels, width * 2 ** (i - 1), stride, neuron=neuron))
+                channels = cast(Block, stage[-1]).outputs
+            self.add_module(f"layer{i}", stage)
+            self.stages.append(f"layer{i}")
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def classify(self, z: Tensor, rule: Rule) -> Tensor:
+        """Encoded input (T,B,C,H,W) -> logits (B,K), not normalised, averaged over time."""
+        z = rule(cast(Neuron, self.sn1), over_time(z, self.conv1, self.bn1), "sn1")
+        z = over_time(z, self.maxpool)
+        for name in self.stages:
+            for block in cast(nn.ModuleList, self.get_submodule(name)):
+                z = block(z, rule)
+        z = over_time(z, self.avgpool).flatten(2)  # (T,B,C)
+        return over_time(z, self.fc).mean(0)

@@ -1,0 +1,1 @@
+"""Forward physics of spiking layers: one file a neuron, no gradient choices (those are `spikeproof.rules`)."""

@@ -1,0 +1,79 @@
+"""The scan over time that every neuron with one membrane potential shares."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from spikeproof.types import Fire, SpikeproofError, UsageError, refusal
+
+__all__ = ["Stepwise"]
+
+
+class Stepwise(nn.Module, ABC):
+    """Charge, fire, reset, once per time step, starting at rest in every call.
+
+    A module only so that a learnable constant (PLIF) has its place in the state dict: there is no state in it, and
+    `run` is called by a rule, never `forward`.
+
+    v_threshold: fires where the membrane is at or above it. v_reset: the potential after a spike and at rest; None is
+    the soft reset, which subtracts v_threshold and rests at 0.
+    """
+
+    def __init__(self, *, v_threshold: float = 1.0, v_reset: float | None = 0.0) -> None:
+        super().__init__()
+        if v_threshold <= 0 or (v_reset is not None and v_reset >= v_threshold):
+            raise UsageError(
+                refusal(
+                    "v_threshold > 0 and v_reset below it",
+                    f"v_threshold={v_threshold}, v_reset={v_reset}",
+                    mend="a neuron that rests at or above its threshold fires for ever; use for example 1.0 and 0.0",
+                )
+            )
+        self.v_threshold = v_threshold
+        self.v_reset = v_reset
+
+    @property
+    def v_rest(self) -> float:
+        """Where the membrane starts."""
+        return 0.0 if self.v_reset is None else self.v_reset
+
+    @abstractmethod
+    def charge(self, v: Tensor, x: Tensor) -> Tensor:
+        """Membrane after the input current x, before the spike; shapes (B,*)."""
+
+    def reset(self, v: Tensor, spikes: Tensor) -> Tensor:
+        """Membrane after the spike; shapes (B,*)."""
+        if self.v_reset is None:
+            return v - self.v_threshold * spikes
+        return (1.0 - spikes) * v + self.v_reset * spikes
+
+    def run(self, x: Tensor, fire: Fire, *, through_time: bool = True, through_reset: bool = False) -> Tensor:
+        """Input currents (T,B,*) -> spikes (T,B,*), from rest.
+
+        through_time: whether gradients pass from one step to the next; through_reset: whether they pass through the
+        reset's spike (False is `detach_reset=True` of SpikingJelly). Neither changes a value.
+        Raises SpikeproofError where a current was not finite: a comparison swallows NaN (NaN >= v is False), but the
+        membrane remembers it to the end.
+        """
+        v = torch.full_like(x[0], self.v_rest)
+        spikes = []
+        for t, current in enumerate(x):
+            v = self.charge(v if through_time else v.detach(), current)
+            s = fire(v - self.v_threshold, t)
+            spikes.append(s)
+            v = self.reset(v, s if through_reset else s.detach())
+        if not bool(torch.isfinite(v).all()):
+            raise SpikeproofError(
+                refusal(
+                    "finite input currents in a spiking layer",
+                    f"a membrane that ends at NaN or infinity in {self}",
+                    mend="look for NaN in the images or the weights, or for a learning rate that diverged",
+                )
+            )
+        return torch.stack(spikes)
+
+    def extra_repr(self) -> str:
+        return f"v_threshold={self.v_threshold}, v_reset={self.v_reset}"

@@ -1,0 +1,40 @@
+"""PLIF: a LIF whose leak is learned, one per layer."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from spikeproof.neurons._stepwise import Stepwise
+from spikeproof.types import UsageError, refusal
+
+__all__ = ["PLIF"]
+
+
+class PLIF(Stepwise):
+    """u = v + (x - (v - v_rest)) * sigmoid(w), or with decay_input=False u = v - (v - v_rest) * sigmoid(w) + x.
+
+    Fang et al., "Incorporating Learnable Membrane Time Constant to Enhance Learning of Spiking Neural Networks"
+    (ICCV 2021): 1/tau = sigmoid(w), started at init_tau > 1. The parameter `w` has SpikingJelly's name.
+    """
+
+    w: nn.Parameter
+
+    def __init__(
+        self, *, init_tau: float = 2.0, decay_input: bool = True, v_threshold: float = 1.0, v_reset: float | None = 0.0
+    ) -> None:
+        super().__init__(v_threshold=v_threshold, v_reset=v_reset)
+        if init_tau <= 1:
+            raise UsageError(refusal("init_tau > 1", init_tau, mend="1/tau = sigmoid(w) is below 1 for every w"))
+        self.decay_input = decay_input
+        self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1.0)))
+
+    def charge(self, v: Tensor, x: Tensor) -> Tensor:
+        if self.decay_input:
+            return v + (x - (v - self.v_rest)) * self.w.sigmoid()
+        return v - (v - self.v_rest) * self.w.sigmoid() + x
+
+    def extra_repr(self) -> str:
+        return f"tau={1 / self.w.detach().sigmoid().item():.4g}, decay_input={self.decay_input}, {super().extra_repr()}"

@@ -1,0 +1,124 @@
+"""Finding parts by name: the folder is the registry.
+
+`find("attacks", "pgd")` is the one public name of spikeproof/attacks/pgd.py; losses and threats are single files whose
+public names are the parts. Wherever a name is expected, a dotted path 'my_package.my_module:MyAttack' does as well. A
+part in a configuration is a mapping with 'name' and its options, checked against the part's own signature.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import keyword
+import pkgutil
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from spikeproof.types import UsageError, refusal
+
+__all__ = ["FOLDERS", "build", "describe", "find", "names", "resolve"]
+
+FOLDERS = (
+    "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "data",
+)  # fmt: skip
+
+_GIVEN = {"models": ("in_channels", "classes", "neuron"), "threats": ("eps", "surface"), "estimators": ("rule",)}
+"""What spikeproof itself hands to a part, so that it is no option of a configuration."""
+
+
+def _folder(folder: str) -> ModuleType:
+    if folder not in FOLDERS:
+        raise UsageError(refusal("a kind of part", repr(folder), valid=FOLDERS))
+    return importlib.import_module(f"spikeproof.{folder}")
+
+
+def _public(module: ModuleType) -> dict[str, str]:
+    """Part name -> attribute, for a single file that holds several parts."""
+    return {name.lower(): name for name in module.__all__ if name[0].isupper() or module.__name__.endswith("losses")}
+
+
+def names(folder: str) -> list[str]:
+    """The names of the parts in a folder, sorted."""
+    module = _folder(folder)
+    if not hasattr(module, "__path__"):
+        return sorted(_public(module))
+    return sorted(m.name.rstrip("_") for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_"))
+
+
+def find(folder: str, name: str) -> Any:
+    """The class or function behind a name or a dotted path; UsageError with the valid names where there is none."""
+    if ":" in name:
+        path, _, attribute = name.partition(":")
+        try:
+            return getattr(importlib.import_module(path), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(refusal(f"an importable package.module:Name, {name!r}", error)) from error
+    module = _folder(folder)
+    if name not in names(folder):
+        raise UsageError(
+            refusal(f"a part of {folder}", repr(name), valid=names(folder), mend="or give package.module:Name")
+        )
+    if not hasattr(module, "__path__"):
+        return getattr(module, _public(module)[name])
+    file = importlib.import_module(f"spikeproof.{folder}.{name}{'_' if keyword.iskeyword(name) else ''}")
+    return getattr(file, file.__all__[0])
+
+
+def _options(folder: str, target: Any) -> dict[str, inspect.Parameter]:
+    given = _GIVEN.get(folder, ())
+    return {n: p for n, p in inspect.signature(target).parameters.items() if n not in given}
+
+
+def build(folder: str, spec: Mapping[str, Any], **given: Any) -> Any:
+    """A part from {'name': ..., option: value}; `given` is handed over unchecked.
+
+    Unknown options and values of the wrong type raise UsageError with the valid ones and their defaults. A loss is a
+    function and is returned as it is.
+    """
+    target, options = _checked(folder, spec)
+    return target if folder == "losses" else target(**given, **options)
+
+
+def resolve(folder: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The same part with every default written out, as plain data."""
+    return {"name": spec["name"], **_checked(folder, spec)[1]}
+
+
+def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The class or function, and all its options with their values."""
+    options = {k: v for k, v in spec.items() if k != "name"}
+    if "name" not in spec:
+        raise UsageError(refusal(f"a part of {folder} with a 'name'", dict(spec), valid=names(folder)))
+    target = find(folder, str(spec["name"]))
+    if folder == "losses":
+        if options:
+            raise UsageError(refusal(f"no options for the loss {spec['name']!r}", sorted(options)))
+        return target, {}
+    known = _options(folder, target)
+    unknown = [k for k in options if k not in known]
+    if unknown:
+        valid = [f"{n}={p.default!r}" for n, p in known.items() if p.kind is not p.VAR_KEYWORD] or ["none"]
+        raise UsageError(refusal(f"an option of {folder} {spec['name']!r}", repr(unknown[0]), valid=valid))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(target, skip={n for n in inspect.signature(target).parameters if n not in known})
+    try:
+        checked = parser.parse_object(options)
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UsageError(refusal(f"options of {folder} {spec['name']!r}", str(error).strip())) from error
+    return target, {k: checked[k] for k in known if k in checked}
+
+
+def describe(folder: str) -> list[tuple[str, str, str]]:
+    """For each part of a folder: its name, its options with defaults, and the first line of its file."""
+    lines = []
+    for name in names(folder):
+        target = find(folder, name)
+        module = inspect.getmodule(target)
+        text = target if not hasattr(_folder(folder), "__path__") else module
+        options = [] if folder == "losses" else [str(p).split(": ")[0] + (
+            "" if p.default is p.empty else f"={p.default!r}") for p in _options(folder, target).values()]  # fmt: skip
+        lines.append((name, ", ".join(options), (inspect.getdoc(text) or "").splitlines()[0]))
+    return lines

@@ -1,0 +1,69 @@
+"""Labels beside marks without running into each other: the first free place of a fixed list, else the least crowded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+
+__all__ = ["place"]
+
+_MARK = 4.5
+"""Half the side of the square that a mark keeps free, in points."""
+
+# Offsets in points from the mark: near ones first, and first those off the bars of its intervals. The text hangs on the
+# side of its offset.
+_PLACES = [(x, y) for reach in (1.0, 2.2, 3.6) for x, y in (
+    (6 * reach, 5 * reach), (6 * reach, -5 * reach), (-6 * reach, 5 * reach), (-6 * reach, -5 * reach),
+    (8 * reach, 0), (-8 * reach, 0), (0, 9 * reach), (0, -9 * reach),
+)]  # fmt: skip
+
+
+def place(figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
+    """Write each text beside its point (data coordinates). Call it last: it needs the final layout."""
+    canvas: Any = FigureCanvasAgg(figure)  # Any: matplotlib leaves drawing untyped
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    centres = [axes.transData.transform(point) for point in points]
+    half = _MARK * figure.dpi / 72
+    taken = [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in centres]
+    inside = axes.get_window_extent()
+    for point, text in zip(points, texts, strict=True):
+        note = axes.annotate(
+            text,
+            point,
+            xytext=_PLACES[0],
+            textcoords="offset points",
+            fontsize=8.5,
+            color="#23272f",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": "#8a8f98", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
+        )
+        note.set_in_layout(False)
+        costs = [_cost(_extent(note, offset, renderer), taken, inside) for offset in _PLACES]
+        taken.append(_extent(note, _PLACES[costs.index(min(costs))], renderer))
+
+
+def _extent(note: Annotation, offset: tuple[float, float], renderer: RendererBase) -> Bbox:
+    """Move the note to the offset and measure it, without its leader, in pixels."""
+    note.xyann = offset
+    note.set_horizontalalignment("center" if offset[0] == 0 else "left" if offset[0] > 0 else "right")
+    note.set_verticalalignment("center" if offset[1] == 0 else "bottom" if offset[1] > 0 else "top")
+    note.update_positions(renderer)
+    return Text.get_window_extent(note, renderer)  # an Annotation's own extent would hold its leader too
+
+
+def _cost(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> float:
+    """The area, in square pixels, that the box shares with others or that sticks out of the axes."""
+    return sum(_shared(box, other) for other in taken) + box.width * box.height - _shared(box, inside)
+
+
+def _shared(a: Bbox, b: Bbox) -> float:
+    common = Bbox.intersection(a, b)
+    return 0.0 if common is None else float(common.width * common.height)

@@ -1,0 +1,120 @@
+"""The page: tables, figures and sentences set into one template, with the style inside and nothing to fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from spikeproof.report import _tables
+from spikeproof.report._figures import FEW
+from spikeproof.report._summary import Headline, Summary
+from spikeproof.report._text import threat
+
+__all__ = ["render"]
+
+
+def render(
+    cells: Sequence[Summary],
+    headline: Headline | None,
+    *,
+    title: str,
+    drawings: Mapping[str, str],
+    reading: Sequence[str],
+    warnings: Sequence[str],
+) -> str:
+    """The page as HTML that is well-formed XML too. `drawings` are trusted <svg> elements; all else is escaped."""
+    folder = files("spikeproof.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
+    return template.render(
+        title=title,
+        style=Markup(folder.joinpath("page.css").read_text(encoding="utf-8")),
+        figures=_figures(cells, headline, drawings),
+        reading=reading,
+        warnings=warnings,
+        headline="no common threat" if headline is None else threat(headline, cells),
+        cells=cells,
+        table=_tables.cells_table(cells),
+        protocols=_tables.protocols_table(cells),
+        sparsity=_tables.sparsity_table(cells, "eval"),
+        sparsity_train=_tables.sparsity_table(cells, "train"),
+        weights=_tables.weights_table(cells),
+        details=[_details(cell) for cell in cells],
+        versions=_versions(cells),
+    )
+
+
+def _figures(
+    cells: Sequence[Summary], headline: Headline | None, drawings: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Each figure with its caption; one that could not be drawn keeps its place and says so."""
+    at = "the headline" if headline is None else threat(headline, cells)
+    evaluated = _range([cell.headline["images"] for cell in cells if cell.headline is not None])
+    probes = [found for cell in cells if (found := cell.measure("image", "zero_share")) is not None]
+    probed = _range([probe.images + probe.undefined for probe in probes])
+    tests = [clean for cell in cells if (clean := cell.clean("test")) is not None]
+    tested = _range([test.total for test in tests])
+    few = sum(cell.curve is not None for cell in cells) <= FEW
+    bands = "Bands: 95 % intervals." if few else "The intervals of so many cells stand in the tables alone."
+    captions = {
+        "tradeoff": (
+            "The trade-off",
+            f"Across: accuracy on clean test images (n = {tested}). Up: share of images that are right when clean and "
+            f"that no attack fools, at {at} (n = {evaluated}). Thin bars: 95 % intervals. Colour: Gini index of the "
+            f"cross-entropy gradient at the image, batch-norm in eval mode (mean over n = {probed}). One mark for each "
+            "cell; rest the pointer on it for its numbers.",
+        ),
+        "curves": (
+            "Robust accuracy by budget",
+            "Across: the attacker's budget eps; at 0 stands the clean accuracy of the same images. Up: worst-case "
+            f"robust accuracy (n = {evaluated}). {bands} A line can only fall if the attacks are good.",
+        ),
+        "layers": (
+            "Sparsity by layer",
+            "Across: where the cross-entropy gradient is measured, the image first, then the encoded input, then what "
+            "enters each layer. Up: share of entries that are exactly zero (above) and Gini index (below), of the "
+            f"gradient summed over time, mean over images (n = {probed}), batch-norm in eval mode.",
+        ),
+        "training": (
+            "Training",
+            "Across: epoch. Up: loss on training images (left) and accuracy on validation images (right). The dot is "
+            "the epoch whose weights were kept.",
+        ),
+    }
+    drawn = {name: Markup(drawing) for name, drawing in drawings.items()}
+    return [
+        {"name": name, "title": heading, "caption": caption, "svg": drawn.get(name)}
+        for name, (heading, caption) in captions.items()
+    ]
+
+
+def _range(counts: Sequence[int]) -> str:
+    if not counts:
+        return "not measured"
+    return str(counts[0]) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+
+
+def _details(cell: Summary) -> dict[str, Any]:
+    return {
+        "label": cell.label,
+        "key": cell.key,
+        "config": _yaml(cell.config),
+        "provenance": _yaml(cell.provenance),
+        "budgets": _tables.budgets(cell),
+        "forwards": f"{cell.numbers['forwards']:,}",
+        "backwards": f"{cell.numbers['backwards']:,}",
+    }
+
+
+def _yaml(value: Mapping[str, Any]) -> str:
+    return str(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True))
+
+
+def _versions(cells: Sequence[Summary]) -> str:
+    """The versions of spikeproof that made the cells, each once."""
+    return ", ".join(sorted({str(cell.provenance.get("spikeproof", "of unknown version")) for cell in cells}))

@@ -1,0 +1,273 @@
+"""One cell becomes one bag of numbers; figures, tables and sentences read nothing else.
+
+A number that was not measured is None here, so that no page has to guess, and a mean carries how many images it stands
+on and how many had to be left out because the measure is undefined for an all-zero gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from spikeproof.metrics import robustness
+from spikeproof.metrics.robustness import Interval, same_eps
+from spikeproof.types import SpikeproofError, refusal
+
+__all__ = [
+    "ENCODED",
+    "IMAGE",
+    "WEIGHT",
+    "CellLike",
+    "Curve",
+    "Headline",
+    "Mean",
+    "Probe",
+    "Site",
+    "Summary",
+    "headline_of",
+    "interval",
+    "summarise",
+]
+
+IMAGE, ENCODED = "image", "encoded"
+WEIGHT = "weight"
+
+
+class CellLike(Protocol):
+    """What the report reads of a cell."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def config(self) -> dict[str, Any]: ...
+
+    @property
+    def provenance(self) -> dict[str, Any]: ...
+
+    def rows(self) -> list[dict[str, Any]]: ...
+
+    def gradients(self) -> list[dict[str, Any]]: ...
+
+    def history(self) -> list[dict[str, Any]]: ...
+
+
+class Headline(NamedTuple):
+    """The one threat and budget at which all cells are compared."""
+
+    evaluation: str
+    eps: float
+
+
+class Site(NamedTuple):
+    """A place in the network where a gradient was measured; `order` is its depth."""
+
+    order: int
+    name: str
+
+
+class Probe(NamedTuple):
+    """Which gradient: where, on which side of the layer, of which scalar, with which batch-norm."""
+
+    site: str
+    side: str
+    scalar: str
+    batchnorm: str
+
+
+class Mean(NamedTuple):
+    """A mean over `images`; `undefined` more images had no value. Without any image the value is None."""
+
+    value: float | None
+    images: int
+    undefined: int
+
+
+class Curve(NamedTuple):
+    """Worst-case robust accuracy against ascending eps; the first point is eps 0, the clean accuracy."""
+
+    eps: tuple[float, ...]
+    texts: tuple[str, ...]
+    points: tuple[Interval, ...]
+    area: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of one cell. `label` tells it from the other cells of the page; shares are in [0,1]."""
+
+    key: str
+    name: str
+    label: str
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    history: list[dict[str, Any]]
+    numbers: dict[str, Any]
+    headline: dict[str, Any] | None
+    curve: Curve | None
+    gradients: dict[Probe, dict[str, Mean]]
+    sites: tuple[Site, ...]
+
+    def setting(self, *path: str) -> str | None:
+        """A value of the configuration as text; None where it is not set."""
+        value: Any = self.config
+        for name in path:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return None if value is None else str(value)
+
+    @property
+    def defence(self) -> str | None:
+        return self.setting("defence", "name")
+
+    @property
+    def gap(self) -> float | None:
+        """Clean accuracy on training images less that on test images."""
+        train, test = self.clean("train"), self.clean("test")
+        return None if train is None or test is None else train.share - test.share
+
+    def clean(self, split: str) -> Interval | None:
+        return interval(self.numbers["clean"][split])
+
+    def worst(self) -> Interval | None:
+        """Worst-case robust accuracy at the headline."""
+        return None if self.headline is None else interval(self.headline["worst"]["robust"])
+
+    @property
+    def first_layer(self) -> str | None:
+        """The name of the first layer whose gradient was measured."""
+        return next((site.name for site in self.sites if site.name not in (IMAGE, ENCODED)), None)
+
+    def attack(self, name: str) -> Interval | None:
+        """Robust accuracy under one attack at the headline."""
+        if self.headline is None or name not in self.headline["attacks"]:
+            return None
+        return interval(self.headline["attacks"][name]["robust"])
+
+    def measure(self, site: str, metric: str, scalar: str = "ce", batchnorm: str = "eval") -> Mean | None:
+        """A sparsity measure of the gradient that enters `site`, averaged over images."""
+        return self.gradients.get(Probe(site, "input", scalar, batchnorm), {}).get(metric)
+
+
+def interval(plain: Mapping[str, Any] | None) -> Interval | None:
+    """The dictionary form of an interval back to the tuple."""
+    return None if plain is None else Interval(**plain)
+
+
+def headline_of(cells: Sequence[CellLike]) -> Headline | None:
+    """The headline that most cells name in their configuration (the first of them in a tie); None where none does."""
+    named = [found for found in map(_own_headline, cells) if found is not None]
+    return Counter(named).most_common(1)[0][0] if named else None
+
+
+def summarise(cells: Sequence[CellLike], headline: Headline | None) -> list[Summary]:
+    """One summary for each cell, in the order given. Raises SpikeproofError where rows are damaged or keys repeat."""
+    keys = Counter(cell.key for cell in cells)
+    for key, count in keys.items():
+        if count > 1:
+            raise SpikeproofError(refusal("each cell once", f"{count} cells with the key {key}"))
+    return [_summary(cell, label, headline) for cell, label in zip(cells, _labels(cells), strict=True)]
+
+
+def _own_headline(cell: CellLike) -> Headline | None:
+    named = cell.config.get("headline")
+    if not named:
+        return None
+    try:
+        return Headline(str(named["evaluation"]), float(Fraction(str(named["eps"]))))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        raise SpikeproofError(
+            refusal("a headline with an evaluation and an eps", named, mend="write eps as 0.1 or 8/255")
+        ) from None
+
+
+def _labels(cells: Sequence[CellLike]) -> list[str]:
+    """The names; where a name repeats, with the seed; where that repeats too, with the start of the key."""
+    names = [_name(cell) for cell in cells]
+    often = Counter(names)
+    seeded = [
+        f"{name} · seed {cell.config.get('seed')}" if often[name] > 1 else name
+        for name, cell in zip(names, cells, strict=True)
+    ]
+    still = Counter(seeded)
+    return [
+        f"{label} · {cell.key[:8]}" if still[label] > 1 else label for label, cell in zip(seeded, cells, strict=True)
+    ]
+
+
+def _name(cell: CellLike) -> str:
+    return str(cell.config.get("name") or cell.key[:8])
+
+
+def _summary(cell: CellLike, label: str, headline: Headline | None) -> Summary:
+    numbers = robustness.summarise(cell.rows())
+    rows = cell.gradients()
+    return Summary(
+        key=cell.key,
+        name=_name(cell),
+        label=label,
+        config=cell.config,
+        provenance=cell.provenance,
+        history=cell.history(),
+        numbers=numbers,
+        headline=_at(numbers, headline),
+        curve=_curve(numbers, headline),
+        gradients=_means(rows),
+        sites=_sites(rows),
+    )
+
+
+def _at(numbers: Mapping[str, Any], headline: Headline | None) -> dict[str, Any] | None:
+    for entry in numbers["evaluations"]:
+        if headline and entry["evaluation"] == headline.evaluation and same_eps(entry["eps"], headline.eps):
+            return dict(entry)
+    return None
+
+
+def _curve(numbers: Mapping[str, Any], headline: Headline | None) -> Curve | None:
+    """Only budgets over the same number of images make a curve: the others would bend it."""
+    entries = [e for e in numbers["evaluations"] if headline and e["evaluation"] == headline.evaluation and e["eps"]]
+    entries = [e for e in entries if e["images"] == entries[0]["images"] and e["clean"] == entries[0]["clean"]]
+    if not entries:
+        return None
+    eps = (0.0, *(float(entry["eps"]) for entry in entries))
+    texts = ("0", *(str(entry["eps_text"]) for entry in entries))
+    points = (Interval(**entries[0]["clean"]), *(Interval(**entry["worst"]["robust"]) for entry in entries))
+    return Curve(eps, texts, points, robustness.area(eps, [point.share for point in points]))
+
+
+def _sites(rows: Sequence[Mapping[str, Any]]) -> tuple[Site, ...]:
+    """Where input gradients were measured, by depth: the image, its encoding, then each layer once."""
+    depth: dict[str, int] = {}
+    for row in rows:
+        if row["side"] != WEIGHT:
+            name = str(row["site"])
+            order = {IMAGE: -2, ENCODED: -1}.get(name, int(row["order"]))
+            depth[name] = min(order, depth.get(name, order))
+    return tuple(sorted(Site(order, name) for name, order in depth.items()))
+
+
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[Probe, dict[str, Mean]]:
+    """The mean over images of every measure of every probe; the image and its encoding count as inputs."""
+    values: dict[Probe, dict[str, list[float | None]]] = {}
+    for row in rows:
+        site = str(row["site"])
+        side = "input" if site in (IMAGE, ENCODED) else str(row["side"])
+        measures = values.setdefault(Probe(site, side, str(row["scalar"]), str(row["batchnorm"])), {})
+        shares = {"masked_share": row["masked_share"]} if "masked_share" in row else {}
+        for metric, value in {**row["summed"], **shares}.items():
+            measures.setdefault(metric, []).append(value)
+    return {probe: {metric: _mean(found) for metric, found in measures.items()} for probe, measures in values.items()}
+
+
+def _mean(values: Sequence[float | None]) -> Mean:
+    defined = [value for value in values if value is not None]
+    mean = math.fsum(defined) / len(defined) if defined else None
+    return Mean(mean, len(defined), len(values) - len(defined))

@@ -1,0 +1,67 @@
+"""How a number is written, once, for figures, tables and sentences alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from spikeproof.metrics.robustness import Interval
+from spikeproof.report._summary import Headline, Mean, Summary
+
+__all__ = ["MISSING", "budget", "listed", "mean", "number", "percent", "threat", "with_interval"]
+
+MISSING = "not measured"
+
+
+def percent(share: float) -> str:
+    """A share in [0,1] in percent; the number and its sign stay on one line.
+
+    >>> percent(0.4567)
+    '45.7\xa0%'
+    """
+    return f"{100 * share:.1f}\u00a0%"
+
+
+def with_interval(found: Interval | None) -> str:
+    """A share in percent with its interval.
+
+    >>> with_interval(Interval(0.5, 0.25, 0.75, 2, 4))
+    '50.0\xa0% [25.0, 75.0]'
+    """
+    return MISSING if found is None else f"{percent(found.share)} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def number(value: float) -> str:
+    """Four significant digits, without an exponent where the number is near 1.
+
+    >>> number(0.98765), number(0.0000123456), number(1234.5)
+    ('0.9877', '1.235e-05', '1234')
+    """
+    return f"{value:.4g}"
+
+
+def mean(found: Mean | None) -> str:
+    """A mean, or why there is none."""
+    if found is None:
+        return MISSING
+    return "undefined" if found.value is None else number(found.value)
+
+
+def budget(headline: Headline, cells: Iterable[Summary]) -> str:
+    """The eps of the headline as the cells write it, 8/255 for one."""
+    written = (str(cell.headline["eps_text"]) for cell in cells if cell.headline is not None)
+    return next(written, number(headline.eps))
+
+
+def threat(headline: Headline, cells: Sequence[Summary]) -> str:
+    """The headline in words: evaluation, norm and eps."""
+    norms = sorted({str(cell.headline["norm"]) for cell in cells if cell.headline is not None})
+    return ", ".join([headline.evaluation, *norms, f"eps {budget(headline, cells)}"])
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a list in a sentence.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

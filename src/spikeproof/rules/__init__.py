@@ -1,0 +1,1 @@
+"""The gradient of the spike, one file a rule. A rule is an argument of the forward pass, never part of a model."""

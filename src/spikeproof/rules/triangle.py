@@ -1,0 +1,22 @@
+"""Triangle surrogate: derivative max(0, alpha - alpha^2 |x|), exactly zero from |x| = 1/alpha on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from spikeproof.rules._surrogate import Surrogate
+
+__all__ = ["Triangle"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Triangle(Surrogate):
+    """The shape of SNN-RAT, RGA, HART and SR (gamma = 1/alpha = 1). Its compact support makes exact zeros."""
+
+    alpha: float = 1.0
+
+    def primitive(self, x: Tensor) -> Tensor:
+        y = (self.alpha * x).clamp(-1.0, 1.0)
+        return 0.5 + y - 0.5 * y * y.abs()

@@ -1,0 +1,130 @@
+"""One batch under attack: where an attack starts, what a point there is worth, and what the judge says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spikeproof.losses import margin
+from spikeproof.tensors import exact, fold
+from spikeproof.types import Loss, Objective, Rule, Score, SpikeproofError, Threat, refusal
+from spikeproof.victim import Victim
+
+__all__ = ["BUDGET_TOLERANCE", "STOCHASTIC_DRAWS", "Cost", "Scene", "Verdict", "check_labels", "verdict"]
+
+BUDGET_TOLERANCE = 1e-6
+"""Slack of the budget and box checks: float32's (x + d) - x is off by up to 6e-8."""
+
+STOCHASTIC_DRAWS = 20
+"""Fresh encodings behind the verdict on a stochastic victim; the class with most votes is the answer."""
+
+
+def check_labels(victim: Victim, x: Tensor, y: Tensor) -> None:
+    """Raises SpikeproofError where labels (B,) do not fit the images or the classes."""
+    if y.shape != (len(x),) or y.is_floating_point():
+        raise SpikeproofError(refusal(f"{len(x)} integer labels", f"{y.dtype} of shape {tuple(y.shape)}"))
+    if len(y) and (int(y.min()) < 0 or int(y.max()) >= victim.classes):
+        raise SpikeproofError(
+            refusal(
+                f"labels in 0..{victim.classes - 1}",
+                f"labels from {int(y.min())} to {int(y.max())}",
+                mend="the model's classes must be those of the data set",
+            )
+        )
+
+
+def _finite(logits: Tensor) -> Tensor:
+    if not bool(torch.isfinite(logits).all()):
+        raise SpikeproofError(
+            refusal("finite logits", "NaN or infinity", mend="a NaN never counts as a broken image: mend the weights")
+        )
+    return logits
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """predicted (B,) int64, and margin (B,): z_y - max other, positive where right."""
+
+    predicted: Tensor
+    margin: Tensor
+
+
+@torch.no_grad()
+def verdict(classify: Callable[[Tensor], Tensor], y: Tensor, keys: Tensor, draws: int) -> Verdict:
+    """What `classify(keys) -> logits (B,K)` says, on noise that no attack has seen.
+
+    With several draws: the class with most votes (the lowest number where tied) and the mean margin.
+    """
+    votes: list[Tensor] = []
+    margins: list[Tensor] = []
+    for draw in range(draws):
+        logits = _finite(classify(fold(keys, f"verdict {draw}")))
+        votes.append(F.one_hot(logits.argmax(1), logits.shape[1]))
+        margins.append(-margin(logits, y))
+    return Verdict(torch.stack(votes).sum(0).argmax(1), torch.stack(margins).mean(0))
+
+
+@dataclass
+class Cost:
+    """Forward and backward passes of an attack, per image of its batch."""
+
+    forwards: int = 0
+    backwards: int = 0
+
+
+class Scene:
+    """A victim, a batch and a surface. x (B,C,H,W), y (B,), keys (B,); `start` is the clean point on the surface."""
+
+    def __init__(self, victim: Victim, x: Tensor, y: Tensor, keys: Tensor, surface: str) -> None:
+        self.victim, self.y, self.keys, self.surface = victim, y, keys, surface
+        # The encoded surface is (B,T,C,H,W): attacks and threats take images first.
+        self.start = (x if surface == "pixels" else victim.encode(x, keys).transpose(0, 1)).detach()
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether one point may be classified in several ways; behind the encoder nothing is random."""
+        return self.victim.stochastic and self.surface == "pixels"
+
+    def logits(self, point: Tensor, rule: Rule, keys: Tensor) -> Tensor:
+        """Point (B,*) on the surface -> finite logits (B,K)."""
+        if self.surface == "pixels":
+            return _finite(self.victim(point, rule, keys))
+        return _finite(self.victim.classify(point.transpose(0, 1), rule))
+
+    def objective(self, loss: Loss, cost: Cost) -> Objective:
+        """What an attack raises; every call is counted in `cost`."""
+
+        def f(point: Tensor, rule: Rule, salt: int) -> Score:
+            cost.forwards += 1
+            cost.backwards += int(point.requires_grad)
+            logits = self.logits(point, rule, fold(self.keys, salt))
+            fooled = logits.detach().argmax(1) != self.y
+            # One lucky draw of a stochastic encoder is no success: there the loss alone chooses the point.
+            return Score(loss(logits, self.y), fooled & (not self.stochastic))
+
+        return f
+
+    def judge(self, point: Tensor, purpose: str) -> Verdict:
+        """The exact forward on fresh noise; `purpose` names the noise."""
+        keys = fold(self.keys, purpose)
+        return verdict(lambda k: self.logits(point, exact, k), self.y, keys, STOCHASTIC_DRAWS if self.stochastic else 1)
+
+    def check_budget(self, attack: str, point: Tensor, threat: Threat) -> Tensor:
+        """Distance (B,) of what an attack proposes; SpikeproofError where it breaks the budget, the box, or is NaN."""
+        distance = threat.distance(point, self.start)
+        inside = (point >= -BUDGET_TOLERANCE) & (point <= 1 + BUDGET_TOLERANCE)
+        # NaN fails every comparison, so it is refused here too.
+        if not bool(inside.all()) or not bool((distance <= threat.eps + BUDGET_TOLERANCE).all()):
+            far, low, high = float(distance.max()), float(point.min()), float(point.max())
+            raise SpikeproofError(
+                refusal(
+                    f"points within eps {threat.eps:.6g} and [0,1] from attack {attack!r}",
+                    f"distance up to {far:.6g}, values {low:.6g}..{high:.6g}",
+                    mend="project in the attack: threat.project(x, x0)",
+                )
+            )
+        return distance

@@ -1,0 +1,206 @@
+"""Results as plain files: a folder per cell, named by the hash of everything that decides its numbers.
+
+    cells/<key>/config.yaml     the resolved configuration
+                rows.jsonl      one line per image and attack, and per image when clean
+                gradients.jsonl one line per image, place and scalar
+                history.jsonl   one line per epoch
+                summary.json    what the rows say, provenance, and the sha256 of the files above
+                model.safetensors, README.md
+    models/<key>/               a trained network, shared by the cells that evaluate it
+
+A cell is written in `<key>.partial` and renamed when it is whole, so a folder without that ending is finished. No
+pickle, no database; an index can always be rebuilt from the folders, which may be copied anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+
+from spikeproof.checkpoint import digest, disk_errors, write_bytes
+from spikeproof.types import SpikeproofError, refusal
+
+__all__ = ["Cell", "Draft", "Store", "key_of"]
+
+Row = dict[str, Any]
+
+_DATA_FILES = ("config.yaml", "rows.jsonl", "gradients.jsonl", "history.jsonl", "model.safetensors")
+
+
+def key_of(facts: Any) -> str:
+    """16 hex digits that name a JSON-able value; equal values have equal names."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _lines(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    rows: list[Row] = []
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise SpikeproofError(
+                    refusal(f"a row of JSON at {path}:{number}", error, mend="delete the cell's folder; it is redone")
+                ) from error
+    return rows
+
+
+def _jsonl(rows: Iterable[Row]) -> bytes:
+    return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A finished cell, read from its folder."""
+
+    key: str
+    folder: Path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        with open(self.folder / "config.yaml", encoding="utf-8") as file:
+            return dict(yaml.safe_load(file))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        with open(self.folder / "summary.json", encoding="utf-8") as file:
+            return dict(json.load(file))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return dict(self.summary["provenance"])
+
+    def rows(self) -> list[Row]:
+        return _lines(self.folder / "rows.jsonl")
+
+    def gradients(self) -> list[Row]:
+        return _lines(self.folder / "gradients.jsonl")
+
+    def history(self) -> list[Row]:
+        return _lines(self.folder / "history.jsonl")
+
+    def damage(self) -> str | None:
+        """What is wrong with the folder, or None: every file must have the sha256 that the summary states."""
+        try:
+            expected = self.summary["files"]
+            for name, sha in expected.items():
+                if digest(self.folder / name) != sha:
+                    return f"{name} has changed since it was written"
+        except (OSError, ValueError, KeyError) as error:
+            return f"{type(error).__name__}: {error}"
+        return None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A cell being made. Whatever a killed run left in it is used again where it is whole."""
+
+    key: str
+    folder: Path
+
+    def done(self, stage: str) -> bool:
+        """Whether a stage (a file of rows) has been written."""
+        return (self.folder / f"{stage}.jsonl").is_file()
+
+    def write_stage(self, stage: str, rows: Iterable[Row]) -> None:
+        """All rows of one stage at once, whole or not at all."""
+        write_bytes(self.folder / f"{stage}.jsonl", _jsonl(rows))
+
+    def stage(self, stage: str) -> list[Row]:
+        return _lines(self.folder / f"{stage}.jsonl")
+
+    def append(self, stage: str, rows: list[Row]) -> None:
+        """More rows of a stage that grows batch by batch; flushed to the disk before it returns."""
+        path = self.folder / f"{stage}.part"
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "ab") as file:
+                # One line a batch: what a kill tears off is one line, which `batches` leaves out.
+                file.write(json.dumps(rows, separators=(",", ":")).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    def batches(self, stage: str) -> list[list[Row]]:
+        """The whole batches that a stage has so far; a torn last line is cut off the file."""
+        path = self.folder / f"{stage}.part"
+        if not path.is_file():
+            return []
+        data = path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole != data:
+            write_bytes(path, whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def close(self, stage: str) -> None:
+        """A growing stage is complete: its batches become rows."""
+        self.write_stage(stage, (row for batch in self.batches(stage) for row in batch))
+        (self.folder / f"{stage}.part").unlink(missing_ok=True)
+
+
+class Store:
+    """A folder of cells. Safe to use from several processes: a key is locked while it is worked on."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def model_folder(self, key: str) -> Path:
+        return self.root / "models" / key
+
+    def lock(self, key: str) -> FileLock:
+        folder = self.root / "locks"
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{key}.lock")
+
+    def draft(self, key: str) -> Draft:
+        folder = self.root / "cells" / f"{key}.partial"
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return Draft(key, folder)
+
+    def finished(self, key: str) -> Cell | None:
+        """The cell, if it is there and undamaged; a damaged one is set aside under another name, to be redone."""
+        cell = Cell(key, self.root / "cells" / key)
+        if not cell.folder.is_dir():
+            return None
+        if cell.damage() is None:
+            return cell
+        aside = next(p for n in range(10_000) if not (p := cell.folder.with_name(f"{key}.damaged-{n}")).exists())
+        os.rename(cell.folder, aside)
+        return None
+
+    def finish(self, draft: Draft, config: dict[str, Any], summary: dict[str, Any], card: str, model: Path) -> Cell:
+        """Give a draft its last files and its final name."""
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        write_bytes(draft.folder / "config.yaml", text.encode())
+        with disk_errors(draft.folder):
+            shutil.copyfile(model, draft.folder / "model.safetensors")
+        files = {name: digest(draft.folder / name) for name in _DATA_FILES if (draft.folder / name).is_file()}
+        body = json.dumps({"key": draft.key, **summary, "files": files}, indent=1)
+        write_bytes(draft.folder / "README.md", card.encode())
+        write_bytes(draft.folder / "summary.json", (body + "\n").encode())
+        final = self.root / "cells" / draft.key
+        os.rename(draft.folder, final)
+        return Cell(draft.key, final)
+
+    def cells(self) -> list[Cell]:
+        """Every finished cell, by the name in its configuration; damaged ones raise SpikeproofError that names them."""
+        folders = sorted((self.root / "cells").glob("*")) if (self.root / "cells").is_dir() else []
+        cells = [Cell(f.name, f) for f in folders if f.is_dir() and "." not in f.name]
+        for cell in cells:
+            if damage := cell.damage():
+                raise SpikeproofError(
+                    refusal(f"a whole cell at {cell.folder}", damage, mend="run the study again: it is redone")
+                )
+        return sorted(cells, key=lambda c: str(c.config.get("name", c.key)))

@@ -1,0 +1,95 @@
+"""What the attacker may do: a ball around the clean point, inside the box [0,1], on one surface.
+
+Surface 'pixels' is the image, through the encoder: the attacker who owns the picture. Surface 'encoded' is the tensor
+behind the encoder, (B,T,C,H,W), each step perturbed on its own: the paper's threat, usually much weaker, and its eps
+has no meaning in pixels. `spikeproof.evaluate` puts the objective on the surface; the geometry is the same for both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from spikeproof.tensors import normal, per_image, uniform
+from spikeproof.types import UsageError, refusal
+
+__all__ = ["L2", "Linf"]
+
+
+def radius(eps: float | str) -> float:
+    """'8/255' or 0.03 -> a float; what is not a number >= 0 raises UsageError.
+
+    >>> radius("8/255") == 8 / 255
+    True
+    """
+    try:
+        value = float(Fraction(eps)) if isinstance(eps, str) else float(eps)
+    except (ValueError, ZeroDivisionError):
+        value = float("nan")
+    if not 0 <= value < float("inf"):
+        raise UsageError(refusal("eps as a number >= 0 in units of [0,1], such as 8/255", repr(eps)))
+    return value
+
+
+@dataclass(frozen=True)
+class _Ball:
+    eps: float
+    surface: Literal["pixels", "encoded"] = "pixels"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", radius(self.eps))
+        if self.surface not in ("pixels", "encoded"):
+            raise UsageError(refusal("a surface", repr(self.surface), valid=["pixels", "encoded"]))
+
+
+@dataclass(frozen=True)
+class Linf(_Ball):
+    """max |x - x0| <= eps and x in [0,1]. eps: a float, or a fraction such as '8/255'."""
+
+    norm: ClassVar[str] = "Linf"
+
+    def project(self, x: Tensor, x0: Tensor) -> Tensor:
+        """The nearest admissible point; all shapes (B,*)."""
+        return torch.clamp(x, (x0 - self.eps).clamp(min=0.0), (x0 + self.eps).clamp(max=1.0))
+
+    def ascend(self, gradient: Tensor) -> Tensor:
+        """Steepest unit step: the sign; 0 where the gradient is exactly 0."""
+        return gradient.sign()
+
+    def distance(self, x: Tensor, x0: Tensor) -> Tensor:
+        """(B,)."""
+        return (x - x0).flatten(1).abs().amax(1)
+
+    def sample(self, x0: Tensor, keys: Tensor) -> Tensor:
+        """Uniform in the ball, then clipped to the box."""
+        return self.project(x0 + self.eps * (2.0 * uniform(keys, x0.shape[1:]) - 1.0), x0)
+
+
+@dataclass(frozen=True)
+class L2(_Ball):
+    """||x - x0||_2 <= eps and x in [0,1]."""
+
+    norm: ClassVar[str] = "L2"
+
+    def project(self, x: Tensor, x0: Tensor) -> Tensor:
+        """Scale into the ball, then clip to the box: admissible, and the field's standard; not the nearest point where
+        both bind. Clipping towards a box that contains x0 only shortens the way, so the ball still holds."""
+        scale = self.eps / self.distance(x, x0).clamp(min=self.eps).clamp(min=1e-30)
+        return (x0 + (x - x0) * per_image(x, scale)).clamp(0.0, 1.0)
+
+    def ascend(self, gradient: Tensor) -> Tensor:
+        """g / ||g||; an all-zero gradient stays zero."""
+        return gradient / per_image(gradient, gradient.flatten(1).norm(dim=1).clamp(min=1e-30))
+
+    def distance(self, x: Tensor, x0: Tensor) -> Tensor:
+        """(B,)."""
+        return (x - x0).flatten(1).square().sum(1).sqrt()
+
+    def sample(self, x0: Tensor, keys: Tensor) -> Tensor:
+        """A Gaussian direction at a radius uniform in [0, eps], then clipped to the box."""
+        direction = self.ascend(normal(keys, x0.shape[1:]))
+        return self.project(x0 + direction * per_image(x0, self.eps * uniform(keys, ())), x0)

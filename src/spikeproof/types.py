@@ -1,0 +1,170 @@
+"""What the parts promise each other, and how spikeproof refuses.
+
+Axes, everywhere in the package: T time, B batch, C H W image, K classes, * any further axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from torch import Tensor
+
+__all__ = [
+    "Attack",
+    "Carry",
+    "Craft",
+    "Defence",
+    "Encoder",
+    "Estimator",
+    "Fire",
+    "Loss",
+    "Neuron",
+    "Objective",
+    "Rule",
+    "Score",
+    "SpikeproofError",
+    "Threat",
+    "UsageError",
+    "VictimLike",
+    "refusal",
+]
+
+
+class SpikeproofError(ValueError):
+    """Something the user can mend; the message says what was expected, what came, and the mend."""
+
+
+class UsageError(SpikeproofError):
+    """A wrong name, option or value in a configuration, found before any work starts (exit code 2)."""
+
+
+def refusal(expected: str, got: object, *, valid: Iterable[object] | None = None, mend: str = "") -> str:
+    """The one sentence form of every error.
+
+    >>> refusal("a pooling", "'mean'", valid=["max", "avg"], mend="set model.pool")
+    "expected a pooling, got 'mean'; valid: max, avg; to mend: set model.pool"
+    """
+    text = f"expected {expected}, got {got}"
+    if valid is not None:
+        text += f"; valid: {', '.join(str(v) for v in valid)}"
+    if mend:
+        text += f"; to mend: {mend}"
+    return text
+
+
+class Score(NamedTuple):
+    """What an objective says of a batch: `loss` (B,), larger is more adversarial, and `fooled` (B,) bool."""
+
+    loss: Tensor
+    fooled: Tensor
+
+
+Carry: TypeAlias = Any
+"""An estimator's memory across the steps of one attack; None where there is none."""
+
+Fire: TypeAlias = Callable[[Tensor, int], Tensor]
+"""(membrane height above the threshold (B,*), time step) -> spikes (B,*)."""
+
+
+class Neuron(Protocol):
+    """Forward physics of a spiking layer. The membrane potential is a local variable of `run`."""
+
+    def run(self, x: Tensor, fire: Fire, *, through_time: bool = True, through_reset: bool = False) -> Tensor:
+        """Input currents (T,B,*) -> spikes (T,B,*), from rest."""
+        ...
+
+
+class Rule(Protocol):
+    """The gradient of the spike. The value is always the exact spikes of `neuron`."""
+
+    def __call__(self, neuron: Neuron, currents: Tensor, site: str) -> Tensor:
+        """Currents (T,B,*) of the layer named `site` -> spikes (T,B,*)."""
+        ...
+
+
+class Encoder(Protocol):
+    """Pixels to what the network sees over time."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the *value* (not only the gradient) depends on the keys."""
+        ...
+
+    def __call__(self, x: Tensor, steps: int, keys: Tensor) -> Tensor:
+        """Pixels (B,*) in [0,1], T, one key per image (B,) -> (T,B,*), differentiable in x."""
+        ...
+
+
+class VictimLike(Protocol):
+    """A classifier under attack: `encode`, then `classify`; calling it does both."""
+
+    def encode(self, x: Tensor, keys: Tensor) -> Tensor:
+        """Pixels (B,C,H,W) in [0,1], keys (B,) -> (T,B,C,H,W)."""
+        ...
+
+    def classify(self, z: Tensor, rule: Rule) -> Tensor:
+        """(T,B,C,H,W) -> logits (B,K)."""
+        ...
+
+    def __call__(self, x: Tensor, rule: Rule, keys: Tensor) -> Tensor:
+        """Pixels -> logits (B,K)."""
+        ...
+
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(logits (B,K), labels (B,)) -> (B,); larger is more adversarial."""
+
+Objective: TypeAlias = Callable[[Tensor, Rule, int], Score]
+"""(point (B,*) on the attacked surface, rule, salt) -> Score. The salt freshens the noise of one call."""
+
+
+class Threat(Protocol):
+    """What the attacker may do: a ball of radius `eps` on a surface, inside a box."""
+
+    @property
+    def eps(self) -> float: ...
+
+    @property
+    def norm(self) -> str: ...
+
+    @property
+    def surface(self) -> str: ...
+
+    def project(self, x: Tensor, x0: Tensor) -> Tensor: ...
+
+    def ascend(self, gradient: Tensor) -> Tensor: ...
+
+    def distance(self, x: Tensor, x0: Tensor) -> Tensor: ...
+
+    def sample(self, x0: Tensor, keys: Tensor) -> Tensor: ...
+
+
+class Estimator(Protocol):
+    """Where an attack gets its gradient from."""
+
+    def init(self, x: Tensor) -> Carry:
+        """The memory at the start of one attack run."""
+        ...
+
+    def __call__(self, f: Objective, x: Tensor, carry: Carry, salt: int) -> tuple[Score, Tensor, Carry]:
+        """Score at x, gradient of the loss (B,*), the memory for the next step."""
+        ...
+
+
+class Attack(Protocol):
+    """Proposes x_adv; it never judges itself (`spikeproof.evaluate` does)."""
+
+    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor: ...
+
+
+Craft: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(pixels (B,C,H,W), labels (B,), keys (B,)) -> attacked pixels: the training attack, given to a defence."""
+
+
+class Defence(Protocol):
+    """The loss of one training step."""
+
+    def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
+        """Pixels (B,C,H,W), labels (B,) -> a scalar loss with graph. `craft` is called only by those that attack."""
+        ...

@@ -1,0 +1,102 @@
+"""The victim: an encoder, a number of steps and a body, as one classifier of pixels.
+
+The encoder sits inside, so that a threat on pixels goes through it; the rule is an argument of every call.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from spikeproof.types import Encoder, Rule, SpikeproofError, UsageError, refusal
+
+__all__ = ["Body", "Victim", "borrowed"]
+
+
+class Body(Protocol):
+    """A network behind an encoder; also an nn.Module."""
+
+    in_channels: int
+    classes: int
+
+    def classify(self, z: Tensor, rule: Rule) -> Tensor: ...
+
+
+class Victim(nn.Module):
+    """encode(x, keys) -> z (T,B,C,H,W); classify(z, rule) -> logits (B,K); calling it does both.
+
+    It keeps nothing between calls. `eval()` and `train()` only choose the batch-norm statistics.
+    """
+
+    def __init__(self, body: nn.Module, encoder: Encoder, steps: int) -> None:
+        super().__init__()
+        if steps < 1:
+            raise UsageError(refusal("steps >= 1", steps))
+        self.body = body
+        self.encoder = encoder
+        self.steps = steps
+
+    @property
+    def in_channels(self) -> int:
+        return int(self.body.in_channels)  # type: ignore[arg-type]
+
+    @property
+    def classes(self) -> int:
+        return int(self.body.classes)  # type: ignore[arg-type]
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether two calls with different keys may give different logits."""
+        return self.encoder.stochastic
+
+    def encode(self, x: Tensor, keys: Tensor) -> Tensor:
+        """Pixels (B,C,H,W) in [0,1] -> (T,B,C,H,W). Raises SpikeproofError for other pixels."""
+        self._check(x)
+        return self.encoder(x, self.steps, keys)
+
+    def classify(self, z: Tensor, rule: Rule) -> Tensor:
+        """(T,B,C,H,W) -> logits (B,K), pre-softmax."""
+        return self.body.classify(z, rule)  # type: ignore[operator, no-any-return]
+
+    def forward(self, x: Tensor, rule: Rule, keys: Tensor) -> Tensor:
+        return self.classify(self.encode(x, keys), rule)
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise SpikeproofError(
+                refusal(
+                    f"images of shape (B,{self.in_channels},H,W)",
+                    f"shape {tuple(x.shape)}",
+                    mend="batch first, channels second; a model of other channels is built by in_channels",
+                )
+            )
+        if not x.is_floating_point():
+            raise SpikeproofError(refusal("floating-point pixels in [0,1]", x.dtype, mend="x.float() / 255"))
+        low, high = (float(v) for v in torch.aminmax(x.detach())) if x.numel() else (0.0, 1.0)
+        # Written so that NaN, which aminmax passes on, fails the test.
+        if not (low >= -1e-6 and high <= 1 + 1e-6):
+            raise SpikeproofError(
+                refusal(
+                    "pixels in [0,1]",
+                    f"values from {low:.6g} to {high:.6g}",
+                    mend="divide by 255; normalisation belongs inside the model; look for NaN in the data",
+                )
+            )
+
+
+def borrowed(victim: Victim, *, train: bool = False) -> Victim:
+    """A copy that shares the weights and owns its buffers: what happens to it leaves the victim as it is.
+
+    The weights carry no gradient in it. train=True puts batch-norm into batch statistics, for the paper's protocol;
+    otherwise the copy is in eval mode, and a victim that is not is refused, because its numbers would not be those of
+    the deployed network.
+    """
+    if not train and any(m.training for m in victim.modules()):
+        raise SpikeproofError(
+            refusal("a victim in eval mode", "a victim in train mode", mend="call victim.eval() before evaluating it")
+        )
+    shared: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in victim.parameters()}
+    return copy.deepcopy(victim, shared).train(train)

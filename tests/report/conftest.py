@@ -1,0 +1,139 @@
+"""Made-up cells: rows in the shape of the store's, from a small formula, so that every number of a page is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Rows = list[dict[str, Any]]
+BUDGETS = {"0": 0.0, "2/255": 2 / 255, "8/255": 8 / 255, "16/255": 16 / 255}
+
+
+@dataclass(frozen=True)
+class FakeCell:
+    key: str
+    config: dict[str, Any]
+    attack_rows: Rows
+    gradient_rows: Rows = field(default_factory=list)
+    epochs: Rows = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=lambda: {"spikeproof": "0.1.0", "best_epoch": 3})
+    folder: Path = Path("nowhere")
+
+    def rows(self) -> Rows:
+        return self.attack_rows
+
+    def gradients(self) -> Rows:
+        return self.gradient_rows
+
+    def history(self) -> Rows:
+        return self.epochs
+
+
+def configuration(name: str, *, seed: int = 0, pool: str = "max", defence: str = "vanilla") -> dict[str, Any]:
+    return {
+        "name": name,
+        "seed": seed,
+        "data": {"name": "digits"},
+        "model": {"name": "small_sew_resnet", "pool": pool},
+        "defence": {"name": defence},
+        "headline": {"evaluation": "pixels", "eps": "8/255"},
+    }
+
+
+def clean_rows(accuracy: float, images: int) -> Rows:
+    return [
+        {"kind": "clean", "split": split, "image": i, "label": 0, "predicted": int(i >= share * images), "margin": 1.0}
+        for split, share in (("train", min(1.0, accuracy + 0.05)), ("validation", accuracy), ("test", accuracy))
+        for i in range(images)
+    ]
+
+
+def attack_rows(
+    accuracy: float, strength: float, images: int, *, attack: str = "pgd", protocol: str = "pixels", blind: int = 0
+) -> Rows:
+    """The share that survives falls with strength * eps; the last `blind` images right when clean have no gradient."""
+    rows = []
+    right = sum(i < accuracy * images for i in range(images))
+    budgets = {"6/255": 6 / 255} if protocol == "paper" else {k: v for k, v in BUDGETS.items() if v}
+    for text, eps in budgets.items():
+        kept = max(0.0, accuracy * (1 - strength * eps)) * images
+        for i in range(images):
+            row = {
+                "kind": "attack", "evaluation": protocol, "protocol": protocol, "norm": "Linf",
+                "surface": "encoded" if protocol == "paper" else "pixels", "eps": float(f"{eps:.9g}"),
+                "eps_text": text, "attack": attack, "image": i, "label": 0, "predicted": int(i >= right),
+                "attacked": int(i >= kept), "fooled": i >= kept, "forwards": 21, "backwards": 20,
+            }  # fmt: skip
+            if protocol == "paper":
+                row["attacked_deployed"] = int(i >= kept / 2)
+            elif i < right:
+                row["zero_gradient"] = right - blind <= i < right
+            rows.append(row)
+    return rows
+
+
+def gradient_rows(sparsity: float, images: int, depth: int = 6) -> Rows:
+    """Input gradients at image, encoding and `depth` layers, and one weight gradient; the last image is all zero."""
+    layers = ["image", "encoded", *(f"layer{n // 2}.{n % 2}.conv1" for n in range(depth))]
+    rows = []
+    for order, site in enumerate(layers):
+        for scalar in ("ce", "margin") if order < 2 else ("ce",):
+            for image in range(images):
+                share = 1.0 if image == images - 1 else min(1.0, sparsity + 0.04 * order)
+                head = {"image": image, "label": 0, "site": site, "side": "input", "scalar": scalar, "order": order}
+                rows.append({**head, "batchnorm": "eval", "size": 64, "summed": measures(share)})
+    for image in range(images):
+        head = {"image": image, "label": 0, "site": "weight:fc", "side": "weight", "scalar": "ce", "order": 0}
+        rows.append({**head, "batchnorm": "eval", "size": 9, "masked_share": 0.125, "summed": measures(0.2)})
+    return rows
+
+
+def measures(share: float) -> dict[str, float | None]:
+    defined = share < 1
+    tiny = {f"below_{tau}": share for tau in ("1e-06", "1e-03", "1e-02")}
+    scale_free = ("l1_ratio", "hoyer", "gini", "participation")
+    return {"zero_share": share, **tiny, "l1": 3 * (1 - share), "l2": 1 - share} | {
+        name: 0.5 + share / 2 if defined else None for name in scale_free
+    }
+
+
+def epochs() -> Rows:
+    return [
+        {"epoch": e, "loss": 2 / e, "validation_loss": 2.1 / e, "validation_accuracy": 1 - 0.7 / e} for e in range(1, 6)
+    ]
+
+
+@pytest.fixture(scope="session")
+def make_cell() -> Callable[..., FakeCell]:
+    """name, and what differs -> a cell with two attacks, gradients and a history, unless told otherwise."""
+
+    def make(
+        name: str,
+        *,
+        accuracy: float = 0.9,
+        strength: float = 30.0,
+        sparsity: float = 0.2,
+        images: int = 20,
+        seed: int = 0,
+        pool: str = "max",
+        defence: str = "vanilla",
+        paper: bool = False,
+        blind: int = 0,
+        gradients: bool = True,
+        attacks: bool = True,
+    ) -> FakeCell:
+        rows = clean_rows(accuracy, images)
+        if attacks:
+            rows += attack_rows(accuracy, strength, images, blind=blind)
+            rows += attack_rows(accuracy, strength / 2, images, attack="square")
+        if paper:
+            rows += attack_rows(accuracy, strength / 3, images, protocol="paper")
+        config = configuration(name, seed=seed, pool=pool, defence=defence)
+        gradient = gradient_rows(sparsity, 4) if gradients else []
+        return FakeCell(f"{name}-{seed}", config, rows, gradient, epochs())
+
+    return make
