@@ -1,6 +1,6 @@
-"""The command line: demo, train, evaluate, study, report, parts, findings. YAML in, dotted overrides, unknown keys refused.
+"""The command line: demo, train, evaluate, study, report, parts, findings.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 the number cannot be trusted.
+YAML in, dotted overrides, unknown keys refused. Exit codes: 0 done, 1 failed, 2 usage, 3 the number cannot be trusted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse._actions import ActionConfigFile
 
 import spikeproof
 from spikeproof import parts, report
@@ -36,7 +37,7 @@ def _machine_options(parser: ArgumentParser) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        prog="spikeproof", description="How robust a spiking network really is, and how sparse its input gradients are.",
+        prog="spikeproof", description="How robust a spiking network is, and how sparse its input gradients are.",
         version=spikeproof.__version__,
     )  # fmt: skip
     verbs = parser.add_subcommands(dest="verb", required=True)
@@ -67,7 +68,7 @@ def _parser() -> ArgumentParser:
     listing.add_argument("folder", nargs="?", default=None, help=f"one of {', '.join(parts.FOLDERS)}")
     verbs.add_subcommand("parts", listing, help="list every part with its options")
 
-    facts = ArgumentParser(description="reproduce what is said of the paper's network: where gradients are zero, dead taps")
+    facts = ArgumentParser(description="where the gradients of the paper's network are zero, and its dead weights")
     facts.add_argument("--images", type=Path, default=None, help="a folder of images (train/<class>/*), else digits")
     facts.add_argument("--steps", type=int, default=240, help="training steps before the second look")
     facts.add_argument("--seed", type=int, default=0)
@@ -88,7 +89,7 @@ def _machine(options: Namespace) -> Machine:
     try:
         torch.empty(0, device=options.device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(refusal("a device that torch has here", f"{options.device!r}: {error}", valid=["cpu"])) from error
+        raise UsageError(refusal("a device that torch has", f"{options.device!r}: {error}", valid=["cpu"])) from error
     return Machine(options.device, progress=not options.quiet)
 
 
@@ -137,7 +138,8 @@ def _report(options: Namespace) -> int:
     cells = Store(options.folder).cells()
     if not cells:
         raise UsageError(refusal(f"finished cells under {options.folder}", "none", mend="run a study into it first"))
-    print(f"report: {report.write(cells, options.folder, title=options.title or options.folder.resolve().name).resolve()}")
+    title = options.title or options.folder.resolve().name
+    print(f"report: {report.write(cells, options.folder, title=title).resolve()}")
     return 0
 
 

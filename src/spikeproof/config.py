@@ -32,8 +32,9 @@ class Evaluation:
     """Attacks at budgets. protocol 'pixels' judges soundly; 'paper' does what the paper's code does (see paper.py).
 
     What is None is filled in: for 'paper' its own fixed settings, for 'pixels' the L-inf ball on pixels, FGSM and
-    PGD-20, and batches of 64. eps: floats or fractions such as 8/255. rule: the attacker's, None for the training rule.
-    images: how many of the test images, None for all.
+    PGD-20, and batches of 64. eps: floats or fractions such as 8/255. rule and encoder: the
+    attacker's, None for those of training; an attacker's encoder must have the same forward, and is there to choose
+    another gradient through the code. images: how many of the test images, None for all.
     """
 
     name: str = "pixels"
@@ -44,6 +45,7 @@ class Evaluation:
     attacks: dict[str, Part] | None = None
     loss: str = "cross_entropy"
     rule: Part | None = None
+    encoder: Part | None = None
     images: int | None = None
     batch_size: int | None = None
 
@@ -133,6 +135,7 @@ class CellConfig:
             evaluation["attacks"] = {k: parts.resolve("attacks", v) for k, v in evaluation["attacks"].items()}
             evaluation["eps"] = [str(e) for e in evaluation["eps"]]
             evaluation["rule"] = parts.resolve("rules", evaluation["rule"] or self.rule)
+            evaluation["encoder"] = parts.resolve("encoders", evaluation["encoder"] or self.encoder)
         return tree
 
     def check(self) -> None:
@@ -185,6 +188,8 @@ def _check_evaluation(e: Evaluation) -> None:
     parts.build("losses", {"name": e.loss})
     if e.rule is not None:
         parts.build("rules", e.rule)
+    if e.encoder is not None:
+        parts.build("encoders", e.encoder)
     if (e.images is not None and e.images < 1) or (e.batch_size or 0) < 1:
         raise UsageError(refusal(f"images and batch_size >= 1 in evaluation {e.name!r}", f"{e.images}, {e.batch_size}"))
 

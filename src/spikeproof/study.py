@@ -200,6 +200,8 @@ def _attack(
     victim: Victim, draft: Draft, config: CellConfig, evaluation: Evaluation, images: Images, machine: Machine
 ) -> None:
     stage = f"attack-{evaluation.name}"
+    if evaluation.encoder is not None:
+        victim = victim.attacked_through(parts.build("encoders", evaluation.encoder))
     images = images.take(torch.arange(min(evaluation.images or len(images), len(images))))
     settings: dict[str, Any] = {
         "evaluation": evaluation.name,

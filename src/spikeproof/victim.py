@@ -64,6 +64,13 @@ class Victim(nn.Module):
     def forward(self, x: Tensor, rule: Rule, keys: Tensor) -> Tensor:
         return self.classify(self.encode(x, keys), rule)
 
+    def attacked_through(self, encoder: Encoder) -> Victim:
+        """The same network behind an encoder of the same forward and another gradient. `encode` holds the two together.
+
+        Raises SpikeproofError, at the first image that shows it, where the forward differs.
+        """
+        return Victim(self.body, _Checked(self.encoder, encoder), self.steps).train(self.training)
+
     def _check(self, x: Tensor) -> None:
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise SpikeproofError(
@@ -85,6 +92,29 @@ class Victim(nn.Module):
                     mend="divide by 255; normalisation belongs inside the model; look for NaN in the data",
                 )
             )
+
+
+class _Checked:
+    """The attacker's encoder, compared with the deployed one bit by bit in every call."""
+
+    def __init__(self, deployed: Encoder, attacker: Encoder) -> None:
+        self.deployed, self.attacker = deployed, attacker
+
+    @property
+    def stochastic(self) -> bool:
+        return self.deployed.stochastic
+
+    def __call__(self, x: Tensor, steps: int, keys: Tensor) -> Tensor:
+        z = self.attacker(x, steps, keys)
+        if not torch.equal(z.detach(), self.deployed(x.detach(), steps, keys)):
+            raise SpikeproofError(
+                refusal(
+                    f"an attacker's encoder with the forward of {self.deployed}",
+                    f"another one, {self.attacker}",
+                    mend="change only its gradient options",
+                )
+            )
+        return z
 
 
 def borrowed(victim: Victim, *, train: bool = False) -> Victim:

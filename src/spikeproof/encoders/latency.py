@@ -42,7 +42,7 @@ class Latency:
         spikes = self._one_hot(x.detach(), steps)
         if not x.requires_grad:
             return spikes
-        h = per_image(x, integers(keys, 1, self.reach).to(x.device)) / 255.0
+        h = per_image(x, integers(keys, 1, self.reach).to(x)) / 255.0
         above, below = (x.detach() + h).clamp(max=1.0), (x.detach() - h).clamp(min=0.0)
         slopes = (self._one_hot(above, steps) - self._one_hot(below, steps)) / (above - below)
         return graft(spikes, slopes * x)
