@@ -44,11 +44,16 @@ class Stepwise(nn.Module, ABC):
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
         """Membrane after the input current x, before the spike; shapes (B,*)."""
 
+    def gains(self) -> tuple[float, float] | None:
+        """(du/dv, du/dx) of `charge` where they are constants, else None; a fused backward needs them."""
+        return None
+
     def reset(self, v: Tensor, spikes: Tensor) -> Tensor:
         """Membrane after the spike; shapes (B,*)."""
         if self.v_reset is None:
             return v - self.v_threshold * spikes
-        return (1.0 - spikes) * v + self.v_reset * spikes
+        kept = (1.0 - spikes) * v
+        return kept + self.v_reset * spikes if self.v_reset else kept
 
     def run(self, x: Tensor, fire: Fire, *, through_time: bool = True, through_reset: bool = False) -> Tensor:
         """Input currents (T,B,*) -> spikes (T,B,*), from rest.

@@ -12,5 +12,8 @@ __all__ = ["IF"]
 class IF(Stepwise):
     """u = v + x. The neuron of Luu et al. (arXiv 2509.23762), with v_threshold 1 and the hard reset to 0."""
 
+    def gains(self) -> tuple[float, float]:
+        return 1.0, 1.0
+
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
         return v + x

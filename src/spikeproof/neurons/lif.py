@@ -26,6 +26,9 @@ class LIF(Stepwise):
         self.tau = tau
         self.decay_input = decay_input
 
+    def gains(self) -> tuple[float, float]:
+        return 1.0 - 1.0 / self.tau, 1.0 / self.tau if self.decay_input else 1.0
+
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
         if self.decay_input:
             return v + (x - (v - self.v_rest)) / self.tau

@@ -21,3 +21,6 @@ class ATan(Surrogate):
 
     def primitive(self, x: Tensor) -> Tensor:
         return torch.atan(x * (math.pi / 2.0 * self.alpha)) / math.pi + 0.5
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return (self.alpha / 2.0) / (1.0 + (x * (math.pi / 2.0 * self.alpha)).square())

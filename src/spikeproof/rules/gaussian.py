@@ -21,3 +21,6 @@ class Gaussian(Surrogate):
 
     def primitive(self, x: Tensor) -> Tensor:
         return 0.5 * (1.0 + torch.erf(x * (self.alpha / math.sqrt(2.0))))
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return torch.exp(-0.5 * (self.alpha * x).square()) * (self.alpha / math.sqrt(2.0 * math.pi))

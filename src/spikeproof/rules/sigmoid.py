@@ -25,3 +25,6 @@ class Sigmoid(Surrogate):
     def primitive(self, x: Tensor) -> Tensor:
         scaled = self.alpha * x
         return torch.where(scaled > 0, 1.0 - torch.sigmoid(-scaled), torch.sigmoid(scaled))
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return self.alpha * torch.sigmoid(self.alpha * x) * torch.sigmoid(-self.alpha * x)

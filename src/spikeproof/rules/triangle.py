@@ -20,3 +20,6 @@ class Triangle(Surrogate):
     def primitive(self, x: Tensor) -> Tensor:
         y = (self.alpha * x).clamp(-1.0, 1.0)
         return 0.5 + y - 0.5 * y * y.abs()
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return self.alpha * (1.0 - self.alpha * x.abs()).clamp(min=0.0)
