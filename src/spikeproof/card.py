@@ -28,7 +28,12 @@ def card(config: dict[str, Any], summary: dict[str, Any]) -> str:
         f"# {config['name']}",
         "",
         f"{config['model']['name']} with {config['neuron']['name']} neurons, {config['encoder']['name']} coding over "
-        f"{config['steps']} steps, trained by {config['defence']['name']} (seed {config['seed']}).",
+        f"{config['steps']} steps, "
+        + (
+            f"weights from {config['weights']}."
+            if config["weights"]
+            else f"trained by {config['defence']['name']} (seed {config['seed']})."
+        ),
         "",
         f"Clean test accuracy: {_percent(results['clean'].get('test'))}.",
         "",
@@ -43,7 +48,7 @@ def card(config: dict[str, Any], summary: dict[str, Any]) -> str:
         "White-box attacks under one fixed surrogate are an upper bound on robustness. Do not deploy on their word.",
         "The paper's protocol perturbs the encoded tensor: its eps is not an eps in pixels.",
         "",
-        "Load it with `spikeproof evaluate --config config.yaml`; the weights are safetensors, no code runs.",
+        "Examine it again with `spikeproof evaluate --config config.yaml --weights model.safetensors`.",
         "",
         "```yaml",
         yaml.safe_dump(provenance, sort_keys=False).rstrip(),

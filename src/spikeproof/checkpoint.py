@@ -62,7 +62,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the header of `write_tensors`; SpikeproofError for a truncated, broken or foreign file."""
+    """The tensors and the header of `write_tensors`; SpikeproofError for what is not a whole safetensors file.
+
+    Another program's safetensors have the header {}; whether their tensors fit is for `load_into` to say.
+    """
     mend = "give a .safetensors file that spikeproof wrote; formats that run code when read (.pt, .pth) are not opened"
     if not path.is_file():
         raise SpikeproofError(refusal(f"a checkpoint at {path}", "no such file", mend=mend))
@@ -72,8 +75,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise SpikeproofError(refusal(f"a whole safetensors file at {path}", error, mend=mend)) from error
-    header = json.loads(facts.get("header", "{}"))
-    return tensors, header
+    return tensors, json.loads(facts["header"]) if facts.get("format") == _FORMAT else {}
 
 
 def load_into(body: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:

@@ -87,7 +87,7 @@ def _machine(options: Namespace) -> Machine:
             raise UsageError(refusal("threads >= 1", options.threads))
         torch.set_num_threads(options.threads)
     try:
-        torch.empty(0, device=options.device)
+        torch.zeros(1, device=options.device).item()  # read back, because 'meta' holds no numbers
     except (RuntimeError, AssertionError) as error:
         raise UsageError(refusal("a device that torch has", f"{options.device!r}: {error}", valid=["cpu"])) from error
     return Machine(options.device, progress=not options.quiet)
@@ -122,8 +122,8 @@ def _cell(options: Namespace) -> CellConfig:
 
 
 def _train(options: Namespace) -> int:
-    _, folder = trained_victim(_cell(options), Store(options.out), _machine(options))
-    print(f"weights: {(folder / 'model.safetensors').resolve()}")
+    _, weights = trained_victim(_cell(options), Store(options.out), _machine(options))
+    print(f"weights: {weights.resolve()}")
     return 0
 
 

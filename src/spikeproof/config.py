@@ -6,11 +6,13 @@ them); everything is checked, and every part built once, before any work starts.
 
 from __future__ import annotations
 
+import copy
 import itertools
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -101,7 +103,10 @@ def _named(name: str, **options: Any) -> Any:
 
 @dataclass(frozen=True)
 class CellConfig:
-    """A network, its training, and how it is examined. The defaults are the paper's architecture on digits."""
+    """A network, its training, and how it is examined. The defaults are the paper's architecture on digits.
+
+    weights: a safetensors file with the body's state dict (SpikingJelly's names); nothing is trained then.
+    """
 
     name: str = "cell"
     data: Part = _named("digits")
@@ -109,13 +114,14 @@ class CellConfig:
     test_images: int | None = None
     model: Part = _named("small_sew_resnet")
     neuron: Part = _named("if")
-    rule: Part = _named("atan", alpha=2.0)
+    rule: Part = _named("atan")
     encoder: Part = _named("phase")
     steps: int = 10
     defence: Part = _named("vanilla")
     training_threat: Part = _named("linf", eps="2/255")
     training_attack: Part = _named("fgsm")
     recipe: Recipe = field(default_factory=Recipe)
+    weights: str | None = None
     evaluations: list[Evaluation] = field(default_factory=lambda: [Evaluation()])
     gradients: Gradients = field(default_factory=Gradients)
     headline: Headline = field(default_factory=Headline)
@@ -147,6 +153,8 @@ class CellConfig:
         if "eps" not in self.training_threat:
             raise UsageError(refusal("training_threat with an eps", self.training_threat, mend="for example 2/255"))
         threats_of(self.training_threat, [self.training_threat["eps"]], "pixels")
+        if self.weights is not None and not Path(self.weights).is_file():
+            raise UsageError(refusal("weights as a safetensors file", f"no file at {self.weights!r}"))
         if self.steps < 1:
             raise UsageError(refusal("steps >= 1", self.steps))
         for size in (self.train_images, self.test_images, self.gradients.images, self.gradients.weight_images):
@@ -180,6 +188,8 @@ def threats_of(spec: Mapping[str, Any], eps: list[float | str], surface: str) ->
 
 
 def _check_evaluation(e: Evaluation) -> None:
+    if not re.fullmatch(r"[\w+-][\w.+-]*", e.name):
+        raise UsageError(refusal("an evaluation's name of letters, digits and - _ + . alone", repr(e.name)))
     if not e.eps or not e.attacks:
         raise UsageError(refusal(f"one eps and one attack or more in evaluation {e.name!r}", f"{e.eps}, {e.attacks}"))
     threats_of({"name": e.norm}, e.eps, e.surface or "pixels")
@@ -201,33 +211,46 @@ def cell_from(tree: Mapping[str, Any]) -> CellConfig:
     return config
 
 
+def _check_keys(target: Any, tree: object, what: str) -> None:
+    """Every level a mapping (or a list of them) with known keys, else UsageError that lists the valid ones."""
+    kinds = get_type_hints(target)
+    if not isinstance(tree, Mapping):
+        raise UsageError(refusal(f"{what} as a mapping", repr(tree), valid=kinds))
+    for key, value in tree.items():
+        if key not in kinds:
+            raise UsageError(refusal(f"a key of {what}", repr(key), valid=kinds))
+        if is_dataclass(kinds[key]):
+            _check_keys(kinds[key], value, f"{key!r} in {what}")
+        for item in get_args(kinds[key]):
+            if is_dataclass(item) and isinstance(value, list):
+                for entry in value:
+                    _check_keys(item, entry, f"an entry of {key!r} in {what}")
+
+
 def _typed(target: type[T], tree: object, what: str) -> T:
     """A dataclass from nested mappings, every value checked against its type."""
-    valid = list(getattr(target, "__dataclass_fields__", {}))
-    if not isinstance(tree, Mapping):
-        raise UsageError(refusal(f"{what} as a mapping", type(tree).__name__, valid=valid))
-    unknown = [key for key in tree if key not in valid]
-    if unknown:
-        raise UsageError(refusal(f"a key of {what}", repr(unknown[0]), valid=valid))
+    _check_keys(target, tree, what)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(target)
     try:
-        return target(**vars(parser.instantiate_classes(parser.parse_object(dict(tree)))))
+        # A copy, because the parser writes its own objects into the lists that it is given.
+        return target(**vars(parser.instantiate(parser.parse_object(copy.deepcopy(tree)))))
     except (ArgumentError, TypeError, KeyError) as error:
         raise UsageError(refusal(what, str(error).strip())) from error
 
 
 def _with(tree: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted overrides laid over a tree. Another 'name' of a part drops the options of the part it replaces."""
-    result = {k: dict(v) if isinstance(v, dict) else v for k, v in tree.items()}
-    for path, value in overrides.items():
+    result = copy.deepcopy(tree)
+    # Names first: an option beside its part's new name belongs to the new part, in whatever order they are written.
+    for path, value in sorted(overrides.items(), key=lambda item: not item[0].endswith(".name")):
         node = result
         *above, last = path.split(".")
         for step in above:
             node = node.setdefault(step, {})
             if not isinstance(node, dict):
                 raise UsageError(refusal(f"a mapping at {step!r} of {path!r}", repr(node)))
-        if last == "name" and node.get("name") not in (None, value):
+        if above and last == "name" and node.get("name") not in (None, value):
             node.clear()
         node[last] = value
     return result
@@ -263,6 +286,6 @@ def load_study(path: Path) -> Study:
     try:
         with open(path, encoding="utf-8") as file:
             tree = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(refusal(f"a study in YAML at {path}", error)) from error
     return _typed(Study, tree, f"a study in {path.name}")

@@ -97,7 +97,7 @@ class Cell:
             for name, sha in expected.items():
                 if digest(self.folder / name) != sha:
                     return f"{name} has changed since it was written"
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return f"{type(error).__name__}: {error}"
         return None
 
@@ -132,15 +132,22 @@ class Draft:
                 os.fsync(file.fileno())
 
     def batches(self, stage: str) -> list[list[Row]]:
-        """The whole batches that a stage has so far; a torn last line is cut off the file."""
+        """The whole batches that a stage has so far; from a torn line on, the file is cut off."""
         path = self.folder / f"{stage}.part"
         if not path.is_file():
             return []
         data = path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole != data:
-            write_bytes(path, whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        batches: list[list[Row]] = []
+        whole = 0
+        for line in data.splitlines(keepends=True):
+            try:
+                batches.append(json.loads(line if line.endswith(b"\n") else b""))
+            except ValueError:
+                break
+            whole += len(line)
+        if whole < len(data):
+            write_bytes(path, data[:whole])
+        return batches
 
     def close(self, stage: str) -> None:
         """A growing stage is complete: its batches become rows."""
@@ -181,7 +188,7 @@ class Store:
         return None
 
     def finish(self, draft: Draft, config: dict[str, Any], summary: dict[str, Any], card: str, model: Path) -> Cell:
-        """Give a draft its last files and its final name."""
+        """Give a draft its last files and its final name; whatever else is in it goes."""
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         write_bytes(draft.folder / "config.yaml", text.encode())
         with disk_errors(draft.folder):
@@ -190,6 +197,9 @@ class Store:
         body = json.dumps({"key": draft.key, **summary, "files": files}, indent=1)
         write_bytes(draft.folder / "README.md", card.encode())
         write_bytes(draft.folder / "summary.json", (body + "\n").encode())
+        for path in draft.folder.iterdir():
+            if path.name not in (*_DATA_FILES, "README.md", "summary.json"):
+                path.unlink()  # stages, now in rows.jsonl, and what a killed run left half written
         final = self.root / "cells" / draft.key
         os.rename(draft.folder, final)
         return Cell(draft.key, final)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 import spikeproof
 from spikeproof import parts
 from spikeproof.card import card
-from spikeproof.checkpoint import load_into, read_tensors, write_tensors
+from spikeproof.checkpoint import digest, load_into, read_tensors, write_tensors
 from spikeproof.config import CellConfig, Evaluation, threats_of
 from spikeproof.data import Images, split
 from spikeproof.estimators.white_box import WhiteBox
@@ -85,8 +85,9 @@ def model_key(config: dict[str, Any]) -> str:
 
 
 def cell_key(config: dict[str, Any]) -> str:
-    """Of a resolved configuration: the name of its results."""
-    return key_of({"code": code_digest(), **config})
+    """Of a resolved configuration: the name of its results. Given weights count by their content, not their path."""
+    weights = digest(Path(config["weights"])) if config["weights"] else None
+    return key_of({"code": code_digest(), **config, "weights": weights})
 
 
 def build_victim(config: CellConfig, in_channels: int, classes: int) -> Victim:
@@ -112,11 +113,17 @@ def _load(config: CellConfig, which: str) -> Images:
 def trained_victim(
     config: CellConfig, store: Store, machine: Machine, images: Images | None = None
 ) -> tuple[Victim, Path]:
-    """The trained victim, in eval mode, and its folder in the store; trains it, or goes on training it, where needed.
+    """The trained victim, in eval mode, and its weights' file; trains it, or goes on training it, where needed.
 
-    The folder is locked meanwhile, so that two processes never train the same network.
+    Its folder in the store is locked meanwhile, so that two processes never train the same network. Weights that the
+    configuration names are loaded, strictly, and nothing is trained.
     """
     resolved = config.resolved()
+    if config.weights is not None:
+        images = images or _load(config, "train")
+        victim = build_victim(config, images.pixels.shape[1], len(images.classes))
+        load_into(victim.body, read_tensors(Path(config.weights))[0], config.weights)
+        return victim.to(machine.torch).eval(), Path(config.weights)
     key = model_key(resolved)
     folder = store.model_folder(key)
     weights, draft = folder / "model.safetensors", folder.with_name(f"{key}.partial")
@@ -126,7 +133,7 @@ def trained_victim(
         if weights.is_file():
             tensors, _ = read_tensors(weights)
             load_into(victim.body, tensors, weights)
-            return victim.eval(), folder
+            return victim.eval(), weights
         training, validation = split(images, config.recipe.validation_share, config.seed)
         rule = parts.build("rules", config.rule)
         (threat,) = threats_of(config.training_threat, [config.training_threat["eps"]], "pixels").values()
@@ -157,9 +164,11 @@ def trained_victim(
             "train_data": images.digest(),
         }
         write_tensors(draft / "model.safetensors", victim.body.state_dict(), facts)
-        (draft / "checkpoint.safetensors").unlink()
+        for path in draft.iterdir():
+            if path.name != weights.name:
+                path.unlink()  # the checkpoint, and what a killed run left half written
         os.rename(draft, folder)
-    return victim.eval(), folder
+    return victim.eval(), weights
 
 
 def _batches(images: Images, size: int, device: torch.device) -> Iterator[Batch]:
@@ -256,8 +265,8 @@ def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machi
         "code": code_digest(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "parameters": sum(p.numel() for p in victim.parameters()),
-        "best_epoch": facts["best_epoch"],
-        "train_seconds": facts["train_seconds"],
+        "best_epoch": facts.get("best_epoch"),
+        "train_seconds": facts.get("train_seconds"),
     }
 
 
@@ -269,7 +278,7 @@ def run_cell(config: CellConfig, store: Store, machine: Machine) -> Cell:
         if (done := store.finished(key)) is not None:
             return done
         training, test = _load(config, "train"), _load(config, "test")
-        victim, folder = trained_victim(config, store, machine, training)
+        victim, weights = trained_victim(config, store, machine, training)
         started = time.perf_counter()
         draft = store.draft(key)
         fitted, held_out = split(training, config.recipe.validation_share, config.seed)
@@ -281,17 +290,15 @@ def run_cell(config: CellConfig, store: Store, machine: Machine) -> Cell:
         stages = ["clean", *(f"attack-{e.name}" for e in evaluations)]
         rows = [row for stage in stages for row in draft.stage(stage)]
         draft.write_stage("rows", rows)
-        _, facts = read_tensors(folder / "model.safetensors")
-        draft.write_stage("history", facts["history"])
-        for stage in stages:
-            (draft.folder / f"{stage}.jsonl").unlink()
+        _, facts = read_tensors(weights)
+        draft.write_stage("history", facts.get("history", []))
         provenance = {
             **_provenance(config, facts, victim, machine),
             "data": {"train": training.digest(), "test": test.digest()},
             "evaluate_seconds": round(time.perf_counter() - started, 1),
         }
         summary = {"provenance": provenance, "results": summarise(rows)}
-        return store.finish(draft, resolved, summary, card(resolved, summary), folder / "model.safetensors")
+        return store.finish(draft, resolved, summary, card(resolved, summary), weights)
 
 
 def run_study(cells: list[CellConfig], store: Store, machine: Machine) -> Iterator[tuple[CellConfig, Cell]]:

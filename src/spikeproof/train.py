@@ -27,6 +27,9 @@ from spikeproof.victim import Victim
 
 __all__ = ["Recipe", "train"]
 
+_DIVERGED = 1e6
+"""Validation cross-entropy, in nats, above which training is refused as diverged; guessing costs log(K)."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -52,8 +55,13 @@ class Recipe:
                               ("select", ("accuracy", "loss", "last"))):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise UsageError(refusal(f"recipe.{name}", repr(getattr(self, name)), valid=choices))
-        if self.lr <= 0 or self.epochs < 1 or self.batch_size < 2 or self.weight_decay < 0:
-            raise UsageError(refusal("lr > 0, epochs >= 1, batch_size >= 2 and weight_decay >= 0", self))
+        if self.epochs < 1 or self.batch_size < 2:
+            raise UsageError(refusal("epochs >= 1 and batch_size >= 2", self))
+        # Written so that NaN, which fails every comparison, is refused.
+        if not (0 < self.lr < math.inf and 0 <= self.weight_decay < math.inf and 0 <= self.momentum < 1):
+            raise UsageError(refusal("finite lr > 0 and weight_decay >= 0, momentum in [0,1)", self))
+        if not 0 < self.validation_share < 1:
+            raise UsageError(refusal("validation_share in (0,1)", self.validation_share))
 
     def rate(self, epoch: int) -> float:
         """Learning rate of epoch 1..epochs."""
@@ -168,7 +176,8 @@ def train(
 
     Returns the history, one dict per epoch (epoch, loss, validation_loss, validation_accuracy), and the kept epoch. A
     checkpoint is written after every epoch, whole or not at all; one that lies there with the same fingerprint is
-    continued, with another one refused. Raises SpikeproofError when the loss stops being finite.
+    continued, with another one refused. Raises SpikeproofError when the loss stops being finite or
+    explodes.
     """
     check_labels(victim, training.pixels, training.labels)
     victim.to(device)
@@ -184,6 +193,14 @@ def train(
         for epoch in range(first, recipe.epochs + 1):
             loss = _epoch(run, training, keys, epoch, recipe, defence, rule, craft, seed, device, bar.update)
             validation_loss, validation_accuracy = _score(victim, validation, seed, device)
+            if not validation_loss < _DIVERGED:
+                raise SpikeproofError(
+                    refusal(
+                        "a training that does not diverge",
+                        f"validation loss {validation_loss:.3g} in epoch {epoch}",
+                        mend="lower recipe.lr",
+                    )
+                )
             entry = {
                 "epoch": epoch,
                 "loss": loss,

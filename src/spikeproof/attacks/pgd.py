@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from spikeproof.attacks._best import Best
-from spikeproof.tensors import exact, fold
+from spikeproof.attacks._ascent import Steepest, ascend
 from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
 
 __all__ = ["PGD"]
@@ -38,17 +36,16 @@ class PGD:
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         step = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
-        best = Best(x0)
-        x = x0
-        for restart in range(self.restarts):
-            x = threat.sample(x0, fold(keys, f"pgd start {restart}")) if self.random_start else x0
-            carry = estimator.init(x)
-            for k in range(self.steps):
-                # The salt differs in every call: fresh noise for stochastic encoders, fresh secants for codes.
-                score, gradient, carry = estimator(f, x, carry, restart * (self.steps + 1) + k)
-                best.offer(x, score)
-                x = threat.project(x + step * threat.ascend(gradient), x0)
-            if self.keep == "best":
-                with torch.no_grad():
-                    best.offer(x, f(x, exact, restart * (self.steps + 1) + self.steps))
-        return best.x if self.keep == "best" else x
+        return ascend(
+            f,
+            x0,
+            threat,
+            estimator,
+            keys,
+            steps=self.steps,
+            length=lambda k: step,
+            direction=lambda: Steepest(threat),
+            start=lambda k: threat.sample(x0, k) if self.random_start else x0,
+            restarts=self.restarts,
+            keep_best=self.keep == "best",
+        )

@@ -44,9 +44,13 @@ class Stepwise(nn.Module, ABC):
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
         """Membrane after the input current x, before the spike; shapes (B,*)."""
 
-    def gains(self) -> tuple[float, float] | None:
-        """(du/dv, du/dx) of `charge` where they are constants, else None; a fused backward needs them."""
-        return None
+    @abstractmethod
+    def gains(self) -> tuple[float, float]:
+        """(du/dv, du/dx) of `charge`, which is linear in both: the leak kept per step, and the weight of the input."""
+
+    def learns(self) -> bool:
+        """Whether one of the neuron's own constants wants a gradient."""
+        return any(p.requires_grad for p in self.parameters())
 
     def reset(self, v: Tensor, spikes: Tensor) -> Tensor:
         """Membrane after the spike; shapes (B,*)."""

@@ -31,6 +31,10 @@ class PLIF(Stepwise):
         self.decay_input = decay_input
         self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1.0)))
 
+    def gains(self) -> tuple[float, float]:
+        share = float(self.w.detach().sigmoid())
+        return 1.0 - share, share if self.decay_input else 1.0
+
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
         if self.decay_input:
             return v + (x - (v - self.v_rest)) * self.w.sigmoid()

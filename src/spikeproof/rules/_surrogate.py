@@ -22,8 +22,8 @@ class Surrogate(ABC):
 
     alpha > 0: sharpness. through_time: gradients pass between time steps; through_reset: gradients pass through the
     reset's spike (the opposite of SpikingJelly's `detach_reset`). fused: take the hand-derived backward where the
-    neuron's charge is linear with constant gains; the same numbers to rounding, several times fewer operations, but
-    no second derivative (create_graph=True is refused). False is the plain form, which has everything.
+    neuron learns nothing itself; the same numbers to rounding, several times fewer operations, but no second
+    derivative (create_graph=True is refused). False is the plain form, which has everything.
     """
 
     alpha: float
@@ -43,12 +43,15 @@ class Surrogate(ABC):
     def derivative(self, x: Tensor) -> Tensor:
         """The primitive's derivative in closed form; same shape as x."""
 
+    @abstractmethod
+    def mass_radius(self, mass: float) -> float:
+        """alpha |x| at which [-|x|, |x|] holds the share `mass` in (0,1) of the derivative's area."""
+
     def __call__(self, neuron: Neuron, currents: Tensor, site: str) -> Tensor:
         """Currents (T,B,*) -> exact spikes (T,B,*); the site does not matter to a fixed surrogate."""
-        if self.fused and torch.is_grad_enabled() and isinstance(neuron, Stepwise):
-            gains = neuron.gains()
-            if gains is not None and currents.requires_grad:
-                return fused_scan(neuron, gains, self, currents)
+        differentiated = torch.is_grad_enabled() and currents.requires_grad
+        if self.fused and differentiated and isinstance(neuron, Stepwise) and not neuron.learns():
+            return fused_scan(neuron, neuron.gains(), self, currents)
 
         def fire(height: Tensor, step: int) -> Tensor:
             spikes = heaviside(height)

@@ -24,3 +24,6 @@ class ATan(Surrogate):
 
     def derivative(self, x: Tensor) -> Tensor:
         return (self.alpha / 2.0) / (1.0 + (x * (math.pi / 2.0 * self.alpha)).square())
+
+    def mass_radius(self, mass: float) -> float:
+        return 2.0 / math.pi * math.tan(math.pi / 2.0 * mass)

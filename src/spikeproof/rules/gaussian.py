@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -24,3 +25,6 @@ class Gaussian(Surrogate):
 
     def derivative(self, x: Tensor) -> Tensor:
         return torch.exp(-0.5 * (self.alpha * x).square()) * (self.alpha / math.sqrt(2.0 * math.pi))
+
+    def mass_radius(self, mass: float) -> float:
+        return NormalDist().inv_cdf((1.0 + mass) / 2.0)

@@ -24,3 +24,6 @@ class Rectangle(Surrogate):
 
     def derivative(self, x: Tensor) -> Tensor:
         return ((self.alpha * x).abs() < 1.0).to(x.dtype) * (self.alpha / 2.0)
+
+    def mass_radius(self, mass: float) -> float:
+        return mass

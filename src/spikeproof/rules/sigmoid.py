@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,3 +29,6 @@ class Sigmoid(Surrogate):
 
     def derivative(self, x: Tensor) -> Tensor:
         return self.alpha * torch.sigmoid(self.alpha * x) * torch.sigmoid(-self.alpha * x)
+
+    def mass_radius(self, mass: float) -> float:
+        return 2.0 * math.atanh(mass)

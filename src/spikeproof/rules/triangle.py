@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -23,3 +24,6 @@ class Triangle(Surrogate):
 
     def derivative(self, x: Tensor) -> Tensor:
         return self.alpha * (1.0 - self.alpha * x.abs()).clamp(min=0.0)
+
+    def mass_radius(self, mass: float) -> float:
+        return 1.0 - math.sqrt(1.0 - mass)

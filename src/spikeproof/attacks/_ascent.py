@@ -1,0 +1,116 @@
+"""The loop that the iterative attacks share: start, step, project, keep the best.
+
+What differs between them is how a gradient becomes a direction (a stepper) and how long the step is (a schedule); each
+is an argument, so that no attack is a copy of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from spikeproof.attacks._best import Best
+from spikeproof.tensors import exact, fold, per_image
+from spikeproof.types import Estimator, Objective, Threat
+
+__all__ = ["Direction", "Momentum", "StableAdaptive", "Steepest", "ascend", "checkpoints"]
+
+_FLOOR = 1e-30  # mean |g| of an all-zero gradient: 0 / floor is 0 and not NaN
+
+
+class Direction(Protocol):
+    """Gradient (B,*) -> what a step of length 1 adds, (B,*); made anew for each run, so that it may remember."""
+
+    def __call__(self, gradient: Tensor) -> Tensor: ...
+
+
+class Steepest:
+    """The threat's own steepest ascent: sign for L-inf, g/||g|| for L2."""
+
+    def __init__(self, threat: Threat) -> None:
+        self._threat = threat
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        return self._threat.ascend(gradient)
+
+
+def _mean_abs(g: Tensor) -> Tensor:
+    return per_image(g, g.flatten(1).abs().mean(1).clamp(min=_FLOOR))
+
+
+class Momentum:
+    """m <- decay m + g / mean|g|, then the threat's steepest ascent along m. An all-zero gradient adds nothing."""
+
+    def __init__(self, threat: Threat, decay: float) -> None:
+        self._threat, self._decay, self._m = threat, decay, torch.zeros(())
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        self._m = self._decay * self._m.to(gradient) + gradient / _mean_abs(gradient)
+        return self._threat.ascend(self._m)
+
+
+class StableAdaptive:
+    """clip(m / sqrt(v), -1, 1), m <- 0.5 m + g / mean|g|, v <- 0.8 v + g^2 / mean g^2, both starting at their first
+    value. The first step is sign(g); a coordinate that oscillates gets about a third of the step; one whose gradient is
+    zero now still moves by what it remembers."""
+
+    def __init__(self) -> None:
+        self._m: Tensor | None = None
+        self._v: Tensor | None = None
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        m = gradient / _mean_abs(gradient)
+        v = (gradient / per_image(gradient, gradient.flatten(1).square().mean(1).sqrt().clamp(min=_FLOOR))).square()
+        self._m = m if self._m is None else 0.5 * self._m + m
+        self._v = v if self._v is None else 0.8 * self._v + v
+        return (self._m / (self._v.sqrt() + 1e-12)).clamp(-1.0, 1.0)
+
+
+def checkpoints(steps: int) -> list[int]:
+    """After which steps APGD looks back: first after 22 % of them, then in windows ever 3 % shorter, at least 6 %."""
+    window, shrink, least = (max(int(share * steps), 1) for share in (0.22, 0.03, 0.06))
+    found, at = [], window
+    while at <= steps:
+        found.append(at)
+        window = max(window - shrink, least)
+        at += window
+    return found
+
+
+def ascend(
+    f: Objective,
+    x0: Tensor,
+    threat: Threat,
+    estimator: Estimator,
+    keys: Tensor,
+    *,
+    steps: int,
+    length: Callable[[int], float],
+    direction: Callable[[], Direction],
+    start: Callable[[Tensor], Tensor],
+    restarts: int = 1,
+    keep_best: bool = True,
+) -> Tensor:
+    """x <- project(x + length(k) * direction(gradient)), k = 0..steps-1, once for each restart from start(keys) (B,*).
+
+    Returns the best point met (fooled before not fooled, then the highest loss), or the last iterate of the last
+    restart. Costs `steps` gradients a restart, and one forward more where the best is kept.
+    """
+    best = Best(x0)
+    x = x0
+    for restart in range(restarts):
+        x = start(fold(keys, f"start {restart}"))
+        carry, towards = estimator.init(x), direction()
+        for k in range(steps):
+            # The salt differs in every call: fresh noise for stochastic encoders, fresh secants for codes.
+            salt = restart * (steps + 1) + k
+            score, gradient, carry = estimator(f, x, carry, salt)
+            best.offer(x, score)
+            x = threat.project(x + length(k) * towards(gradient), x0)
+        if keep_best:
+            with torch.no_grad():
+                best.offer(x, f(x, exact, restart * (steps + 1) + steps))
+    return best.x if keep_best else x

@@ -1,0 +1,34 @@
+"""Random corners: the best of many random sign patterns at full budget; no gradient, the least an attack must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikeproof.attacks._best import Best
+from spikeproof.tensors import exact, fold, signs
+from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
+
+__all__ = ["RandomCorners"]
+
+
+@dataclass(frozen=True)
+class RandomCorners:
+    """x0 + eps * ascend(random signs), projected, `draws` times; one forward each."""
+
+    draws: int = 100
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise UsageError(refusal("draws >= 1", self.draws))
+
+    @torch.no_grad()
+    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+        best = Best(x0)
+        for draw in range(self.draws):
+            corner = signs(fold(keys, f"corner {draw}"), x0.shape[1:]).to(x0)
+            x = threat.project(x0 + threat.eps * threat.ascend(corner), x0)
+            best.offer(x, f(x, exact, draw))
+        return best.x

@@ -1,0 +1,40 @@
+"""HART: the surrogate's gradient averaged over time, the chain between steps cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikeproof.tensors import graft, heaviside
+from spikeproof.types import Neuron, UsageError, refusal
+
+__all__ = ["HART"]
+
+
+@dataclass(frozen=True)
+class HART:
+    """dL/dI[t] = mean over k of dL/ds[k] h(u[k] - v_threshold), h(x) = max(0, width - |x|) / width^2.
+
+    Hao et al., "Threaten Spiking Neural Networks through Combining Rate and Temporal Information" (ICLR 2024): the
+    width is chosen per network to make the attack strongest. The gradient is the same for every step.
+    """
+
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.width > 0:
+            raise UsageError(refusal("a width > 0", self.width))
+
+    def __call__(self, neuron: Neuron, currents: Tensor, site: str) -> Tensor:
+        """Currents (T,B,*) -> exact spikes (T,B,*)."""
+        heights: list[Tensor] = []
+
+        def fire(height: Tensor, step: int) -> Tensor:
+            heights.append(height)
+            return heaviside(height)
+
+        spikes = neuron.run(currents.detach(), fire)
+        slopes = (self.width - torch.stack(heights).abs()).clamp(min=0.0) / self.width**2
+        return graft(spikes, slopes * currents.mean(0))
