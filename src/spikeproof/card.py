@@ -32,7 +32,7 @@ def card(config: dict[str, Any], summary: dict[str, Any]) -> str:
         + (
             f"weights from {config['weights']}."
             if config["weights"]
-            else f"trained by {config['defence']['name']} (seed {config['seed']})."
+            else f"training: {config['defence']['name']}, seed {config['seed']}."
         ),
         "",
         f"Clean test accuracy: {_percent(results['clean'].get('test'))}.",

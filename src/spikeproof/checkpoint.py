@@ -20,7 +20,8 @@ from spikeproof.types import SpikeproofError, refusal
 
 __all__ = ["digest", "disk_errors", "load_into", "read_tensors", "write_bytes", "write_tensors"]
 
-_FORMAT = "spikeproof"
+_HEADER = "spikeproof"
+"""The one key of the file's metadata: with two, safetensors writes them in either order, and equal files differ."""
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def digest(path: Path) -> str:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Tensors and a JSON-able header as one safetensors file."""
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_bytes(path, save(whole, {"format": _FORMAT, "header": json.dumps(header)}))
+    write_bytes(path, save(whole, {_HEADER: json.dumps(header)}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -75,7 +76,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise SpikeproofError(refusal(f"a whole safetensors file at {path}", error, mend=mend)) from error
-    return tensors, json.loads(facts["header"]) if facts.get("format") == _FORMAT else {}
+    return tensors, json.loads(facts.get(_HEADER, "{}"))
 
 
 def load_into(body: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:

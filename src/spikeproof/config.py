@@ -258,24 +258,29 @@ def _with(tree: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Study:
-    """A grid of cells: `base`, and for each axis its named values, each a mapping of dotted overrides."""
+    """A grid of cells: `base`, and for each axis its named values, each a mapping of dotted overrides.
+
+    seeds: every combination once for each; none given, the base's own seed.
+    """
 
     title: str
     base: dict[str, Any]
     axes: dict[str, dict[str, dict[str, Any] | None]] = field(default_factory=dict)
-    seeds: list[int] = field(default_factory=lambda: [0])
+    seeds: list[int] = field(default_factory=list)
 
     def cells(self) -> list[CellConfig]:
         """Every combination, named by its values and its seed. Raises UsageError that names the combination."""
         found = []
+        seeds: list[int | None] = [*self.seeds] or [None]
         for values in itertools.product(*(axis.items() for axis in self.axes.values())):
-            for seed in self.seeds:
+            for seed in seeds:
                 name = "-".join([*(value for value, _ in values), *([f"s{seed}"] if len(self.seeds) > 1 else [])])
                 tree = self.base
                 for _, overrides in values:
                     tree = _with(tree, overrides or {})
                 try:
-                    found.append(cell_from({**tree, "name": name or "cell", "seed": seed}))
+                    seeded = {} if seed is None else {"seed": seed}
+                    found.append(cell_from({**tree, "name": name or "cell", **seeded}))
                 except UsageError as error:
                     raise UsageError(f"cell {name!r}: {error}") from error
         return found

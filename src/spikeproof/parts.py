@@ -53,9 +53,12 @@ def find(folder: str, name: str) -> Any:
     if ":" in name:
         path, _, attribute = name.partition(":")
         try:
-            return getattr(importlib.import_module(path), attribute)
-        except (ImportError, AttributeError) as error:
+            found = getattr(importlib.import_module(path), attribute)
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
             raise UsageError(refusal(f"an importable package.module:Name, {name!r}", error)) from error
+        if not callable(found):
+            raise UsageError(refusal(f"a class or function at {name!r}", type(found).__name__))
+        return found
     module = _folder(folder)
     if name not in names(folder):
         raise UsageError(

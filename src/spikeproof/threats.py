@@ -83,7 +83,10 @@ class L2(_Ball):
 
     def ascend(self, gradient: Tensor) -> Tensor:
         """g / ||g||; an all-zero gradient stays zero."""
-        return gradient / per_image(gradient, gradient.flatten(1).norm(dim=1).clamp(min=1e-30))
+        # In units of its largest entry first: the square of a small float32 gradient is 0.
+        largest = gradient.flatten(1).abs().amax(1).clamp(min=torch.finfo(gradient.dtype).tiny)
+        g = gradient / per_image(gradient, largest)
+        return g / per_image(g, g.flatten(1).norm(dim=1).clamp(min=1e-30))
 
     def distance(self, x: Tensor, x0: Tensor) -> Tensor:
         """(B,)."""

@@ -176,8 +176,8 @@ def train(
 
     Returns the history, one dict per epoch (epoch, loss, validation_loss, validation_accuracy), and the kept epoch. A
     checkpoint is written after every epoch, whole or not at all; one that lies there with the same fingerprint is
-    continued, with another one refused. Raises SpikeproofError when the loss stops being finite or
-    explodes.
+    continued, with another one refused. Raises SpikeproofError when the loss stops being finite
+    or explodes.
     """
     check_labels(victim, training.pixels, training.labels)
     victim.to(device)

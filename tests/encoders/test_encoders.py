@@ -17,7 +17,15 @@ from spikeproof.encoders.poisson import Poisson
 from spikeproof.tensors import image_keys, uniform
 from spikeproof.types import UsageError
 
-ENCODERS = [Direct(), Phase(), Phase(gradient="straight"), Phase(gradient="weighted"), Poisson(), Latency()]
+ENCODERS = [
+    Direct(),
+    Phase(),
+    Phase(gradient="secant"),
+    Phase(gradient="straight"),
+    Phase(gradient="weighted"),
+    Poisson(),
+    Latency(),
+]
 each_encoder = pytest.mark.parametrize("encoder", ENCODERS, ids=repr)
 
 
@@ -91,6 +99,16 @@ def test_share_of_levels_whose_bit_can_be_flipped(reach: int, shares: tuple[floa
     assert [sum(row) / 256 for row in movable] == pytest.approx(shares, abs=0.005)
 
 
+def test_phase_blend_is_the_mean_of_secant_and_straight() -> None:
+    places, image = torch.randn(8, 5, 256, dtype=torch.float64), keys(5)
+    secant, straight, blend = (
+        pixel_gradient(Phase(gradient=g), levels(5), places, image)  # type: ignore[arg-type]
+        for g in ("secant", "straight", "blend")
+    )
+    torch.testing.assert_close(blend, (secant + straight) / 2, rtol=1e-12, atol=1e-12)
+
+
+
 @pytest.mark.parametrize("planes", [3, 8])
 def test_phase_secants_are_those_of_one_step_drawn_per_image(planes: int) -> None:
     reach, images, top = 3 if planes == 3 else 8, 400, 2**planes - 1
@@ -101,7 +119,8 @@ def test_phase_secants_are_those_of_one_step_drawn_per_image(planes: int) -> Non
         ],
         dtype=torch.float64,
     ).transpose(1, 2)  # (h, K, levels)
-    slopes = step_slopes(Phase(planes=planes, reach=reach), levels(images, planes), planes, keys(images))
+    encoder = Phase(planes=planes, gradient="secant", reach=reach)
+    slopes = step_slopes(encoder, levels(images, planes), planes, keys(images))
     assert_uniform(matching(slopes, tables * (top / (top + 1))), reach)
 
 

@@ -18,8 +18,6 @@ from spikeproof.types import Estimator, Objective, Threat
 
 __all__ = ["Direction", "Momentum", "StableAdaptive", "Steepest", "ascend", "checkpoints"]
 
-_FLOOR = 1e-30  # mean |g| of an all-zero gradient: 0 / floor is 0 and not NaN
-
 
 class Direction(Protocol):
     """Gradient (B,*) -> what a step of length 1 adds, (B,*); made anew for each run, so that it may remember."""
@@ -37,8 +35,9 @@ class Steepest:
         return self._threat.ascend(gradient)
 
 
-def _mean_abs(g: Tensor) -> Tensor:
-    return per_image(g, g.flatten(1).abs().mean(1).clamp(min=_FLOOR))
+def _per_mean(g: Tensor) -> Tensor:
+    """g / mean|g| of each image; all zeros stay zeros, because 0 / floor is 0 and not NaN."""
+    return g / per_image(g, g.flatten(1).abs().mean(1).clamp(min=torch.finfo(g.dtype).tiny))
 
 
 class Momentum:
@@ -48,7 +47,7 @@ class Momentum:
         self._threat, self._decay, self._m = threat, decay, torch.zeros(())
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        self._m = self._decay * self._m.to(gradient) + gradient / _mean_abs(gradient)
+        self._m = self._decay * self._m.to(gradient) + _per_mean(gradient)
         return self._threat.ascend(self._m)
 
 
@@ -62,8 +61,8 @@ class StableAdaptive:
         self._v: Tensor | None = None
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        m = gradient / _mean_abs(gradient)
-        v = (gradient / per_image(gradient, gradient.flatten(1).square().mean(1).sqrt().clamp(min=_FLOOR))).square()
+        m = _per_mean(gradient)
+        v = _per_mean(m.square())  # not of g: the square of a small float32 gradient is 0
         self._m = m if self._m is None else 0.5 * self._m + m
         self._v = v if self._v is None else 0.8 * self._v + v
         return (self._m / (self._v.sqrt() + 1e-12)).clamp(-1.0, 1.0)

@@ -23,8 +23,8 @@ class Square:
 
     Start: vertical stripes of +-eps. Each query: a square at a random place, one random sign a channel, 2 eps added and
     clipped to the ball; taken where the loss rises, and with chance 1/2 where it is equal, as scores made of spike
-    counts often are. The place and the signs are each image's own. Use it with the margin loss. The schedule is rescaled from
-    10,000 queries to the number given, as in the paper.
+    counts often are. The place and the signs are each image's own. Use it with the margin loss. The schedule is
+    rescaled from 10,000 queries to the number given, as in the paper.
     """
 
     queries: int = 500

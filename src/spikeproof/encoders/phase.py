@@ -33,7 +33,7 @@ class Phase:
     """
 
     planes: int = 8
-    gradient: Literal["secant", "straight", "weighted", "blend"] = "secant"
+    gradient: Literal["secant", "straight", "weighted", "blend"] = "blend"
     reach: int = 8
 
     def __post_init__(self) -> None:

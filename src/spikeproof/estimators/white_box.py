@@ -29,9 +29,8 @@ class WhiteBox:
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             score = f(x, self.rule, salt)
-        gradient = (
-            torch.autograd.grad(score.loss.sum(), x, allow_unused=True)[0] if score.loss.requires_grad else None
-        )
+            total = score.loss.sum()  # in here, or there is no way back under the caller's no_grad
+        gradient = torch.autograd.grad(total, x, allow_unused=True)[0] if total.requires_grad else None
         if gradient is None:
             raise SpikeproofError(
                 refusal(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from spikeproof.tensors import graft, heaviside
@@ -15,7 +14,7 @@ __all__ = ["HART"]
 
 @dataclass(frozen=True)
 class HART:
-    """dL/dI[t] = mean over k of dL/ds[k] h(u[k] - v_threshold), h(x) = max(0, width - |x|) / width^2.
+    """dL/dI[t] = mean over k of dL/ds[k] h(u[k] - v_threshold) du/dI, h(x) = max(0, width - |x|) / width^2.
 
     Hao et al., "Threaten Spiking Neural Networks through Combining Rate and Temporal Information" (ICLR 2024): the
     width is chosen per network to make the attack strongest. The gradient is the same for every step.
@@ -29,12 +28,11 @@ class HART:
 
     def __call__(self, neuron: Neuron, currents: Tensor, site: str) -> Tensor:
         """Currents (T,B,*) -> exact spikes (T,B,*)."""
-        heights: list[Tensor] = []
 
         def fire(height: Tensor, step: int) -> Tensor:
-            heights.append(height)
-            return heaviside(height)
+            y = (height / self.width).clamp(-1.0, 1.0)
+            return graft(heaviside(height), y - 0.5 * y * y.abs())
 
-        spikes = neuron.run(currents.detach(), fire)
-        slopes = (self.width - torch.stack(heights).abs()).clamp(min=0.0) / self.width**2
-        return graft(spikes, slopes * currents.mean(0))
+        # Each step's gradient goes to the mean over time, which hands every step its equal share.
+        shared = graft(currents, currents.mean(0, keepdim=True).expand_as(currents))
+        return neuron.run(shared, fire, through_time=False)
