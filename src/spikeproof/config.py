@@ -18,12 +18,15 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from spikeproof import parts
+from spikeproof.evaluate import Case
 from spikeproof.measure import SCALARS
 from spikeproof.paper import PROTOCOL
 from spikeproof.train import Recipe
 from spikeproof.types import Threat, UsageError, refusal
 
-__all__ = ["CellConfig", "Evaluation", "Gradients", "Headline", "Study", "cell_from", "load_study", "threats_of"]
+__all__ = [
+    "CellConfig", "Evaluation", "Gradients", "Headline", "Study", "cases_of", "cell_from", "load_study", "threats_of",
+]  # fmt: skip
 
 Part = dict[str, Any]
 T = TypeVar("T")
@@ -34,9 +37,10 @@ class Evaluation:
     """Attacks at budgets. protocol 'pixels' judges soundly; 'paper' does what the paper's code does (see paper.py).
 
     What is None is filled in: for 'paper' its own fixed settings, for 'pixels' the L-inf ball on pixels, FGSM and
-    PGD-20, and batches of 64. eps: floats or fractions such as 8/255. rule and encoder: the
-    attacker's, None for those of training; an attacker's encoder must have the same forward, and is there to choose
-    another gradient through the code. images: how many of the test images, None for all.
+    PGD-20, and batches of 64. eps: floats or fractions such as 8/255. loss, rule, encoder and estimator are the
+    attacker's; no rule or encoder means that of training; an attacker's encoder must have the same forward, and is
+    there to choose another gradient through the code. An attack may have its own of each, under 'using':
+    {name: square, using: {loss: margin}}. images: how many of the test images, None for all.
     """
 
     name: str = "pixels"
@@ -48,6 +52,7 @@ class Evaluation:
     loss: str = "cross_entropy"
     rule: Part | None = None
     encoder: Part | None = None
+    estimator: Part = field(default_factory=lambda: {"name": "white_box"})
     images: int | None = None
     batch_size: int | None = None
 
@@ -138,10 +143,13 @@ class CellConfig:
             tree[name] = parts.resolve(folder, tree[name])
         tree["training_threat"] = {"name": self.training_threat["name"], "eps": str(self.training_threat["eps"])}
         for evaluation in tree["evaluations"]:
-            evaluation["attacks"] = {k: parts.resolve("attacks", v) for k, v in evaluation["attacks"].items()}
             evaluation["eps"] = [str(e) for e in evaluation["eps"]]
             evaluation["rule"] = parts.resolve("rules", evaluation["rule"] or self.rule)
             evaluation["encoder"] = parts.resolve("encoders", evaluation["encoder"] or self.encoder)
+            evaluation["estimator"] = parts.resolve("estimators", evaluation["estimator"])
+            for name, spec in evaluation["attacks"].items():
+                using = {"using": spec["using"]} if "using" in spec else {}
+                evaluation["attacks"][name] = {**parts.resolve("attacks", _without_using(spec)), **using}
         return tree
 
     def check(self) -> None:
@@ -168,7 +176,7 @@ class CellConfig:
         if len({e.name for e in self.evaluations}) != len(self.evaluations):
             raise UsageError(refusal("evaluations of different names", [e.name for e in self.evaluations]))
         for evaluation in self.evaluations:
-            _check_evaluation(evaluation.resolved())
+            _check_evaluation(evaluation.resolved(), self.rule)
         self._check_headline()
 
     def _check_headline(self) -> None:
@@ -187,19 +195,36 @@ def threats_of(spec: Mapping[str, Any], eps: list[float | str], surface: str) ->
     return {str(e): parts.build("threats", options, eps=e, surface=surface) for e in eps}
 
 
-def _check_evaluation(e: Evaluation) -> None:
-    if not re.fullmatch(r"[\w+-][\w.+-]*", e.name):
-        raise UsageError(refusal("an evaluation's name of letters, digits and - _ + . alone", repr(e.name)))
+def _without_using(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in spec.items() if k != "using"}
+
+
+def cases_of(e: Evaluation, rule: Part) -> dict[str, Case]:
+    """The cases of a resolved evaluation by name; `rule` is the training rule. Raises UsageError for a wrong part."""
+    cases = {}
+    for name, spec in (e.attacks or {}).items():
+        using: dict[str, Any] = {"loss": e.loss, "rule": e.rule or rule, "encoder": e.encoder, "estimator": e.estimator}
+        own = spec.get("using", {})
+        if not isinstance(own, Mapping) or not own.keys() <= using.keys():
+            raise UsageError(refusal(f"what attack {name!r} is 'using'", own, valid=using))
+        using.update(own)
+        encoder = using["encoder"]
+        cases[name] = Case(
+            attack=parts.build("attacks", _without_using(spec)),
+            estimator=parts.build("estimators", using["estimator"], rule=parts.build("rules", using["rule"])),
+            loss=parts.build("losses", {"name": using["loss"]}),
+            encoder=None if encoder is None else parts.build("encoders", encoder),
+        )
+    return cases
+
+
+def _check_evaluation(e: Evaluation, rule: Part) -> None:
+    if not re.fullmatch(r"\w[\w.-]*", e.name):
+        raise UsageError(refusal("an evaluation named in letters, digits, '.', '_' and '-'", repr(e.name)))
     if not e.eps or not e.attacks:
         raise UsageError(refusal(f"one eps and one attack or more in evaluation {e.name!r}", f"{e.eps}, {e.attacks}"))
     threats_of({"name": e.norm}, e.eps, e.surface or "pixels")
-    for spec in e.attacks.values():
-        parts.build("attacks", spec)
-    parts.build("losses", {"name": e.loss})
-    if e.rule is not None:
-        parts.build("rules", e.rule)
-    if e.encoder is not None:
-        parts.build("encoders", e.encoder)
+    cases_of(e, rule)
     if (e.images is not None and e.images < 1) or (e.batch_size or 0) < 1:
         raise UsageError(refusal(f"images and batch_size >= 1 in evaluation {e.name!r}", f"{e.images}, {e.batch_size}"))
 

@@ -7,6 +7,7 @@ budget. Rows are plain dicts, one per image and attack; nothing here knows of fi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -14,10 +15,10 @@ from torch import Tensor
 from spikeproof.metrics import sparsity
 from spikeproof.scene import STOCHASTIC_DRAWS, Cost, Scene, check_labels, verdict
 from spikeproof.tensors import exact, fold, image_keys
-from spikeproof.types import Attack, Craft, Estimator, Loss, Threat
+from spikeproof.types import Attack, Craft, Encoder, Estimator, Loss, Threat
 from spikeproof.victim import Victim, borrowed
 
-__all__ = ["Row", "attack_rows", "case", "clean_rows", "crafter", "short"]
+__all__ = ["Case", "Row", "attack_rows", "clean_rows", "crafter", "head_of", "short"]
 
 Row = dict[str, Any]
 
@@ -27,7 +28,7 @@ def short(values: Tensor) -> list[float]:
     return [float(f"{v:.6g}") for v in values.tolist()]
 
 
-def case(protocol: str, evaluation: str, threat: Threat, eps_text: str, attack: str) -> Row:
+def head_of(protocol: str, evaluation: str, threat: Threat, eps_text: str, attack: str) -> Row:
     """The fields that say which attack at which budget a row is about."""
     return {
         "kind": "attack",
@@ -56,6 +57,23 @@ def _clean(victim: Victim, x: Tensor, y: Tensor, keys: Tensor) -> Any:
     return verdict(lambda k: victim(x, exact, k), y, fold(keys, "clean"), draws)
 
 
+@dataclass(frozen=True)
+class Case:
+    """One attack, with where its gradient comes from and what it raises.
+
+    encoder: the attacker's, of the same forward and another gradient; None for the victim's own.
+    """
+
+    attack: Attack
+    estimator: Estimator
+    loss: Loss
+    encoder: Encoder | None = None
+
+    def probe(self) -> str:
+        """Equal for cases whose gradient at the clean point is the same."""
+        return f"{self.estimator!r} {self.loss!r} {self.encoder!r}"
+
+
 def attack_rows(
     victim: Victim,
     x: Tensor,
@@ -64,63 +82,57 @@ def attack_rows(
     *,
     evaluation: str,
     threats: Mapping[str, Threat],
-    attacks: Mapping[str, Attack],
-    estimator: Estimator,
-    loss: Loss,
+    cases: Mapping[str, Case],
     seed: int,
 ) -> list[Row]:
-    """Every attack at every budget on one batch: pixels (B,C,H,W), labels and ids (B,); one row per image and case.
+    """Every case at every budget on one batch: pixels (B,C,H,W), labels and ids (B,); one row per image, case, budget.
 
-    threats: by the text of their eps. Images that are wrong when clean are not attacked and count as fooled. The
-    victim must be in eval mode and is left exactly as it was. Rows do not depend on how images are batched, up to
-    float rounding in the kernels.
+    threats: by the text of their eps; cases: by the name of their attack. Images that are wrong when clean are not
+    attacked and count as fooled. The victim must be in eval mode and is left exactly as it was. Rows do not depend on
+    how images are batched, up to float rounding in the kernels.
     """
     check_labels(victim, x, y)
     victim = borrowed(victim)
     keys = image_keys(seed, ids).to(x.device)
     clean = _clean(victim, x, y, keys)
     right = (clean.predicted == y).nonzero()[:, 0]
-    scenes = {
-        surface: Scene(victim, x[right], y[right], fold(keys[right], evaluation), surface)
-        for surface in {t.surface for t in threats.values()}
-    }
-    gradients = {surface: _gradient_fields(scene, loss, estimator) for surface, scene in scenes.items()}
     skipped = [
         {"attacked": p, "fooled": True, "skipped": True, "distance": 0.0, "margin": m, **vars(Cost())}
         for p, m in zip(clean.predicted.tolist(), short(clean.margin), strict=True)
     ]
+    probes: dict[str, list[Row]] = {}
     rows: list[Row] = []
     for eps_text, threat in threats.items():
-        for name, attack in attacks.items():
+        for name, one in cases.items():
             outcome = list(skipped)
-            found = _attacked(scenes[threat.surface], name, attack, threat, estimator, loss)
-            for slot, result, gradient in zip(right.tolist(), found, gradients[threat.surface], strict=True):
-                outcome[slot] = {**result, **gradient}
-            head = case("pixels", evaluation, threat, eps_text, name)
+            if len(right):
+                attacked = victim if one.encoder is None else victim.attacked_through(one.encoder)
+                scene = Scene(attacked, x[right], y[right], fold(keys[right], evaluation), threat.surface)
+                probe = f"{threat.surface} {one.probe()}"
+                if probe not in probes:
+                    probes[probe] = _gradient_fields(scene, one)
+                found = _attacked(scene, name, one, threat)
+                for slot, result, gradient in zip(right.tolist(), found, probes[probe], strict=True):
+                    outcome[slot] = {**result, **gradient}
+            head = head_of("pixels", evaluation, threat, eps_text, name)
             columns = zip(ids.tolist(), y.tolist(), clean.predicted.tolist(), outcome, strict=True)
             rows += [{**head, "image": i, "label": t, "predicted": p, **o} for i, t, p, o in columns]
     return rows
 
 
-def _gradient_fields(scene: Scene, loss: Loss, estimator: Estimator) -> list[Row]:
+def _gradient_fields(scene: Scene, one: Case) -> list[Row]:
     """Of the attacked loss at the clean point, per image: is it all zero, its share of zeros, its l1 norm."""
-    if not len(scene.y):
-        return []
-    _, g, _ = estimator(scene.objective(loss, Cost()), scene.start, estimator.init(scene.start), 0)
+    _, g, _ = one.estimator(scene.objective(one.loss, Cost()), scene.start, one.estimator.init(scene.start), 0)
     return [
         {"zero_gradient": share == 1.0, "zero_share": share, "gradient_l1": scale}
         for share, scale in zip(short(sparsity.zero_share(g)), short(sparsity.l1(g)), strict=True)
     ]
 
 
-def _attacked(
-    scene: Scene, name: str, attack: Attack, threat: Threat, estimator: Estimator, loss: Loss
-) -> list[Row]:
+def _attacked(scene: Scene, name: str, one: Case, threat: Threat) -> list[Row]:
     """One case on the images of a scene: the part of the row that the attack decides."""
-    if not len(scene.y):
-        return []
     cost = Cost()
-    point = attack(scene.objective(loss, cost), scene.start, threat, estimator, scene.keys).detach()
+    point = one.attack(scene.objective(one.loss, cost), scene.start, threat, one.estimator, scene.keys).detach()
     distance = scene.check_budget(name, point, threat)
     found = scene.judge(point, name)
     columns = zip(found.predicted.tolist(), scene.y.tolist(), short(distance), short(found.margin), strict=True)

@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from spikeproof.evaluate import Row, case, short
+from spikeproof.evaluate import Case, Row, head_of, short
 from spikeproof.scene import STOCHASTIC_DRAWS, Cost, Scene, check_labels, verdict
 from spikeproof.tensors import exact, fold, image_keys
-from spikeproof.types import Attack, Estimator, Loss, Threat
+from spikeproof.types import Threat
 from spikeproof.victim import Victim, borrowed
 
 __all__ = ["PROTOCOL", "paper_rows"]
@@ -43,9 +43,7 @@ def paper_rows(
     *,
     evaluation: str,
     threats: Mapping[str, Threat],
-    attacks: Mapping[str, Attack],
-    estimator: Estimator,
-    loss: Loss,
+    cases: Mapping[str, Case],
     seed: int,
     tick: Callable[[int], None] = lambda images: None,
 ) -> list[Row]:
@@ -66,17 +64,19 @@ def paper_rows(
             clean = verdict(lambda k, x=x: deployed(x, exact, k), y, fold(keys, "clean"), draws)  # type: ignore[misc]
             moving.train()
             scene = Scene(moving, x, y, fold(keys, evaluation), threat.surface)
-            costs = {name: Cost() for name in attacks}
+            costs = {name: Cost() for name in cases}
             points = {
-                name: attack(scene.objective(loss, costs[name]), scene.start, threat, estimator, scene.keys).detach()
-                for name, attack in attacks.items()
+                name: one.attack(
+                    scene.objective(one.loss, costs[name]), scene.start, threat, one.estimator, scene.keys
+                ).detach()
+                for name, one in cases.items()
             }
             moving.eval()
             for name, point in points.items():
                 distance = scene.check_budget(name, point, threat)
                 moved = scene.judge(point, name)
                 fixed = Scene(deployed, x, y, scene.keys, threat.surface).judge(point, name)
-                head = case("paper", evaluation, threat, eps_text, name)
+                head = head_of("paper", evaluation, threat, eps_text, name)
                 for k, image in enumerate(ids.tolist()):
                     label, attacked = int(y[k]), int(moved.predicted[k])
                     rows.append(

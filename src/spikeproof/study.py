@@ -22,7 +22,7 @@ import spikeproof
 from spikeproof import parts
 from spikeproof.card import card
 from spikeproof.checkpoint import digest, load_into, read_tensors, write_tensors
-from spikeproof.config import CellConfig, Evaluation, threats_of
+from spikeproof.config import CellConfig, Evaluation, cases_of, threats_of
 from spikeproof.data import Images, split
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluate import attack_rows, clean_rows, crafter
@@ -209,15 +209,11 @@ def _attack(
     victim: Victim, draft: Draft, config: CellConfig, evaluation: Evaluation, images: Images, machine: Machine
 ) -> None:
     stage = f"attack-{evaluation.name}"
-    if evaluation.encoder is not None:
-        victim = victim.attacked_through(parts.build("encoders", evaluation.encoder))
     images = images.take(torch.arange(min(evaluation.images or len(images), len(images))))
     settings: dict[str, Any] = {
         "evaluation": evaluation.name,
         "threats": threats_of({"name": evaluation.norm}, evaluation.eps or [], evaluation.surface or "pixels"),
-        "attacks": {name: parts.build("attacks", spec) for name, spec in (evaluation.attacks or {}).items()},
-        "estimator": WhiteBox(parts.build("rules", evaluation.rule or config.rule)),
-        "loss": parts.build("losses", {"name": evaluation.loss}),
+        "cases": cases_of(evaluation, config.rule),
         "seed": config.seed,
     }
     batches = list(_batches(images, evaluation.batch_size or 64, machine.torch))
