@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import torch
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 settings.register_profile("spikeproof", deadline=None, derandomize=True, print_blob=False)
 settings.load_profile("spikeproof")
+
+# The nets are tiny: two threads that wait for each other at every operation cost far more than they save.
+torch.set_num_threads(1)

@@ -145,8 +145,9 @@ def _report(options: Namespace) -> int:
 
 def _parts(options: Namespace) -> int:
     for folder in [options.folder] if options.folder else parts.FOLDERS:
+        listing = parts.describe(folder)
         print(f"{folder}:")
-        for name, arguments, line in parts.describe(folder):
+        for name, arguments, line in listing:
             print(f"  {name}({arguments})\n      {line}")
     return 0
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -157,7 +158,8 @@ class CellConfig:
         for name in ("data", "rule", "encoder", "defence", "training_attack"):
             parts.build(_FOLDERS[name], getattr(self, name))
         neuron = parts.build(_FOLDERS["neuron"], self.neuron)
-        parts.build("models", self.model, in_channels=1, classes=10, neuron=lambda: neuron)
+        with torch.random.fork_rng(devices=[]):  # the weights that nobody will use are drawn from torch's global stream
+            parts.build("models", self.model, in_channels=1, classes=10, neuron=lambda: neuron)
         if "eps" not in self.training_threat:
             raise UsageError(refusal("training_threat with an eps", self.training_threat, mend="for example 2/255"))
         threats_of(self.training_threat, [self.training_threat["eps"]], "pixels")
@@ -249,7 +251,8 @@ def _check_keys(target: Any, tree: object, what: str) -> None:
         for item in get_args(kinds[key]):
             if is_dataclass(item) and isinstance(value, list):
                 for entry in value:
-                    _check_keys(item, entry, f"an entry of {key!r} in {what}")
+                    if not isinstance(entry, item):  # type: ignore[arg-type]  # the default of the command line is one
+                        _check_keys(item, entry, f"an entry of {key!r} in {what}")
 
 
 def _typed(target: type[T], tree: object, what: str) -> T:

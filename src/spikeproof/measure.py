@@ -124,11 +124,12 @@ def gradient_rows(
     x = x.detach().requires_grad_()
     with torch.enable_grad(), _tapped(copy, rule) as (watched, taps):
         z = copy.encode(x, fold(image_keys(seed, ids).to(x.device), "measure"))
-        logits = copy.classify(z, watched if layers else rule)
-    places = [_Tap("image", "input", x), _Tap("encoded", "input", z), *taps]
+        logits = copy.classify(z, watched)
+    places = [_Tap("image", "input", x), _Tap("encoded", "input", z), *(taps if layers else [])]
     for number, scalar in enumerate(scalars):
         wanted = places if number == 0 else places[:2]
-        total = _scalar(scalar, logits, y).sum()
+        with torch.enable_grad():  # the caller may be under no_grad
+            total = _scalar(scalar, logits, y).sum()
         found = torch.autograd.grad(
             total, [tap.tensor for tap in wanted], retain_graph=number + 1 < len(scalars), allow_unused=True
         )
@@ -171,7 +172,7 @@ def weight_rows(
     modules = {n: m for n, m in copy.body.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     weights = [m.weight.requires_grad_() for m in modules.values()]
     with torch.enable_grad(), _tapped(copy, rule) as (_, taps):
-        losses = _scalar("ce", copy(x, rule, fold(image_keys(seed, ids).to(x.device), "measure")), y)
+        losses = _scalar("ce", copy(x, rule, fold(image_keys(seed, ids).to(x.device), "measure")), y).unbind()
     sizes = {tap.site: tap.tensor.shape[-2:] for tap in taps if tap.side == "input"}
     alive = [
         live_taps(m, *sizes[n]).to(x.device).expand_as(m.weight)

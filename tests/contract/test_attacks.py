@@ -1,0 +1,187 @@
+"""Every attack: inside the budget, the same for an image in any company, and nothing left behind."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from small import digits, trained, untouched
+from torch import Tensor
+
+from spikeproof import parts, tensors
+from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.losses import cross_entropy
+from spikeproof.rules.atan import ATan
+from spikeproof.scene import Cost, Scene
+from spikeproof.tensors import image_keys, normal, uniform
+from spikeproof.threats import L2, Linf
+from spikeproof.types import Objective, Rule, Score, UsageError
+
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "pgd": [{}, {"random_start": False}, {"restarts": 2, "keep": "last"}],
+}
+"""Options worth an examination of their own; every other attack is examined with its defaults."""
+
+BRIEF = {"steps": 8, "queries": 40, "draws": 10}
+"""Shorter than the defaults, for an attack that has such an option: what is examined does not depend on the length."""
+
+ESTIMATOR = WhiteBox(ATan())
+B = 8
+KEYS = image_keys(4, torch.arange(B))
+SLOPE = normal(KEYS[:1], (1, 6, 6)).double()[0]
+X0 = (1.4 * uniform(KEYS, (1, 6, 6)).double() - 0.2).clamp(0, 1)  # many pixels at the ends of the range
+
+
+class Stop(Exception):
+    """Raised inside an objective."""
+
+
+def attack(spec: dict[str, Any]) -> Any:
+    target = parts.find("attacks", spec["name"])
+    brief = {k: v for k, v in BRIEF.items() if k in inspect.signature(target).parameters}
+    return parts.build("attacks", {**brief, **spec})
+
+
+def takes(spec: dict[str, Any], threat: Any) -> bool:
+    """Whether the attack knows this norm; one that does not must say so before it asks anything."""
+
+    def f(x: Tensor, rule: Rule, salt: int) -> Score:
+        raise Stop
+
+    try:
+        attack(spec)(f, X0, threat, ESTIMATOR, KEYS)
+    except Stop:
+        return True
+    except UsageError as error:
+        assert threat.norm in str(error)  # noqa: PT017 - any other refusal is a defect, and fails the collection
+        return False
+    raise AssertionError(f"{spec} returned without asking the objective")
+
+
+SPECS = [{"name": name, **options} for name in parts.names("attacks") for options in VARIANTS.get(name, [{}])]
+THREATS = [Linf(0.1), L2(0.8)]
+PAIRS = [(spec, threat) for spec in SPECS for threat in THREATS if takes(spec, threat)]
+each_attack = pytest.mark.parametrize(("spec", "threat"), PAIRS, ids=str)
+
+
+def curved(x: Tensor, rule: Rule, salt: int) -> Score:
+    """A bent objective in float64, so that points along the way differ."""
+    loss = ((x * SLOPE).flatten(1).sum(1)).tanh() + (SLOPE * (x - 0.3).square()).flatten(1).sum(1)
+    return Score(loss, loss.detach() > 1.0)
+
+
+def run(spec: dict[str, Any], threat: Any, *, index: Any = slice(None), keys: Tensor = KEYS) -> Any:
+    return attack(spec)(curved, X0[index], threat, ESTIMATOR, keys[index])
+
+
+@pytest.mark.parametrize("name", parts.names("attacks"))
+def test_every_attack_knows_a_norm(name: str) -> None:
+    assert [threat.norm for spec, threat in PAIRS if spec["name"] == name]
+
+
+@each_attack
+def test_it_stays_in_the_ball_and_the_box(spec: dict[str, Any], threat: Any) -> None:
+    x = run(spec, threat)
+    assert x.shape == X0.shape
+    assert x.dtype == X0.dtype
+    assert threat.distance(x, X0).max() <= threat.eps + 1e-12
+    assert x.min() >= 0
+    assert x.max() <= 1
+    assert not x.requires_grad
+
+
+@each_attack
+def test_it_moves_and_raises_the_loss(spec: dict[str, Any], threat: Any) -> None:
+    """On average: a single random step may lose on one image."""
+    x = run(spec, threat)
+    assert (threat.distance(x, X0) > 0).all()
+    assert curved(x, ATan(), 0).loss.mean() > curved(X0, ATan(), 0).loss.mean()
+
+
+@each_attack
+def test_without_a_budget_it_returns_the_clean_image(spec: dict[str, Any], threat: Any) -> None:
+    assert torch.equal(run(spec, replace(threat, eps=0.0)), X0)
+
+
+@each_attack
+def test_an_image_is_attacked_the_same_alone_and_in_any_order(spec: dict[str, Any], threat: Any) -> None:
+    whole, order = run(spec, threat), torch.tensor([6, 2, 7, 0, 5, 1, 3, 4])
+    torch.testing.assert_close(run(spec, threat, index=order), whole[order], rtol=0, atol=1e-14)
+    for i in range(B):
+        torch.testing.assert_close(run(spec, threat, index=slice(i, i + 1)), whole[i : i + 1], rtol=0, atol=1e-14)
+
+
+@each_attack
+def test_the_same_keys_give_the_same_result(spec: dict[str, Any], threat: Any) -> None:
+    assert torch.equal(run(spec, threat), run(spec, threat))
+
+
+@pytest.fixture
+def draws(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with every draw of keyed noise."""
+    made: list[int] = []
+    bits = tensors._bits
+
+    def counted(keys: Tensor, shape: Any) -> Tensor:
+        made.append(len(keys))
+        return bits(keys, shape)
+
+    monkeypatch.setattr(tensors, "_bits", counted)
+    return made
+
+
+@each_attack
+def test_other_keys_give_another_result_exactly_where_it_draws(
+    spec: dict[str, Any], threat: Any, draws: list[int]
+) -> None:
+    other = run(spec, threat, keys=image_keys(5, torch.arange(B)))
+    random = bool(draws)
+    assert random == (not torch.equal(other, run(spec, threat)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "random"),
+    [({"name": "fgsm"}, False), ({"name": "rfgsm"}, True), ({"name": "pgd"}, True),
+     ({"name": "pgd", "random_start": False}, False)],
+)  # fmt: skip
+def test_which_of_the_classics_are_random(spec: dict[str, Any], random: bool, draws: list[int]) -> None:
+    """And with that, that the counter of draws counts."""
+    run(spec, Linf(0.1))
+    assert bool(draws) == random
+
+
+def interrupted(f: Objective, stop_at: int | None, calls: list[int]) -> Objective:
+    """`f`, which notes every call and raises in the given one, counted from 1."""
+
+    def g(x: Tensor, rule: Rule, salt: int) -> Score:
+        calls.append(salt)
+        if len(calls) == stop_at:
+            raise Stop
+        return f(x, rule, salt)
+
+    return g
+
+
+@each_attack
+@pytest.mark.parametrize("grad_mode", [False, True])
+@pytest.mark.parametrize("stop_at", [None, 1, 2])
+def test_nothing_is_left_behind(spec: dict[str, Any], threat: Any, grad_mode: bool, stop_at: int | None) -> None:
+    """Weights, gradients, flags, buffers, modes, hooks, grad mode and random stream, also after an exception."""
+    victim = trained()
+    x, y, ids = digits(3)
+    keys = image_keys(0, ids)
+    scene = Scene(victim, x, y, keys, "pixels")
+    pixels, image, calls = x.clone(), keys.clone(), []  # type: ignore[var-annotated]
+    f = interrupted(scene.objective(cross_entropy, Cost()), stop_at, calls)
+    with torch.set_grad_enabled(grad_mode), untouched(victim), suppress(Stop):
+        attack(spec)(f, scene.start, threat, ESTIMATOR, keys)
+    assert calls
+    assert stop_at is None or len(calls) <= stop_at
+    assert torch.equal(x, pixels)
+    assert torch.equal(scene.start, pixels)
+    assert not scene.start.requires_grad
+    assert torch.equal(keys, image)

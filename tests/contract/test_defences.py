@@ -1,0 +1,109 @@
+"""Every defence: a finite scalar loss that reaches every parameter, and a victim in the mode it came in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from small import digits, trained, untouched
+from torch import Tensor
+
+from spikeproof import parts
+from spikeproof.attacks.fgsm import FGSM
+from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.evaluate import crafter
+from spikeproof.losses import cross_entropy
+from spikeproof.rules.atan import ATan
+from spikeproof.tensors import image_keys
+from spikeproof.threats import Linf
+from spikeproof.victim import Victim
+
+each_defence = pytest.mark.parametrize("name", parts.names("defences"))
+each_encoder = pytest.mark.parametrize("encoder", ["direct", "phase", "poisson"])
+RULE = ATan()
+X, Y, IDS = digits(12)
+KEYS = image_keys(0, IDS)
+
+
+def victim_of(encoder: str = "direct") -> Victim:
+    """In train mode, of learnt time constants, so that the neurons have parameters too."""
+    return trained(encoder, neuron="plif").train()
+
+
+def craft_of(victim: Victim) -> Any:
+    return crafter(victim, FGSM(), Linf("8/255"), WhiteBox(RULE), cross_entropy)
+
+
+def loss_of(name: str, victim: Victim) -> Tensor:
+    return parts.build("defences", {"name": name})(victim, X, Y, RULE, KEYS, craft_of(victim))  # type: ignore[no-any-return]
+
+
+@each_defence
+@each_encoder
+def test_the_loss_is_a_finite_scalar_with_a_gradient_on_every_parameter(name: str, encoder: str) -> None:
+    victim = victim_of(encoder)
+    loss = loss_of(name, victim)
+    assert loss.shape == ()
+    assert torch.isfinite(loss)
+    assert all(p.grad is None for p in victim.parameters())  # the trainer, and nobody else, calls backward
+    loss.backward()
+    for parameter, value in victim.named_parameters():
+        assert value.grad is not None, parameter
+        assert torch.isfinite(value.grad).all(), parameter
+        assert value.grad.abs().max() > 0, parameter
+
+
+@each_defence
+def test_a_step_along_its_gradient_lowers_the_loss(name: str) -> None:
+    """In eval mode, where nothing but the weights moves between the two losses; a small step, as spikes are jumps."""
+    victim = victim_of().eval()
+    before = loss_of(name, victim)
+    gradient = torch.autograd.grad(before, victim.body.fc.bias)[0]  # type: ignore[union-attr]
+    with torch.no_grad():
+        victim.body.fc.bias -= 1e-2 * gradient / gradient.norm()  # type: ignore[union-attr]
+    assert loss_of(name, victim) < before
+
+
+@each_defence
+@pytest.mark.parametrize("train", [False, True])
+def test_the_mode_of_every_module_is_put_back(name: str, train: bool) -> None:
+    victim = victim_of().train(train)
+    loss_of(name, victim)
+    assert {m.training for m in victim.modules()} == {train}
+
+
+@each_defence
+def test_without_train_mode_nothing_is_left_behind(name: str) -> None:
+    victim, x = victim_of().eval(), X.clone()
+    with untouched(victim):
+        loss_of(name, victim)
+    assert torch.equal(X, x)
+    assert not X.requires_grad
+
+
+@each_defence
+def test_the_same_keys_give_the_same_loss(name: str) -> None:
+    assert loss_of(name, victim_of("poisson")) == loss_of(name, victim_of("poisson"))
+
+
+def test_crafting_happens_in_eval_mode_and_leaves_no_trace() -> None:
+    """The images are those that the deployed network would be attacked with, and no running statistic moves."""
+    victim = victim_of()
+    with untouched(victim):
+        x = craft_of(victim)(X, Y, KEYS)
+    assert torch.equal(x, craft_of(victim.eval())(X, Y, KEYS))
+    assert Linf("8/255").distance(x, X).max() <= 8 / 255 + 1e-6
+    assert (Linf("8/255").distance(x, X) > 0).all()
+
+
+def test_the_mode_is_put_back_when_crafting_fails() -> None:
+    victim = victim_of()
+
+    def broken(*arguments: Any) -> Tensor:
+        assert not victim.training
+        raise KeyError("stop")
+
+    with pytest.raises(KeyError, match="stop"):
+        crafter(victim, broken, Linf(0.1), WhiteBox(RULE), cross_entropy)(X, Y, KEYS)
+    assert all(m.training for m in victim.modules())

@@ -1,0 +1,101 @@
+"""Small victims and real digits for the tests: 8x8 images, four channels, a few steps, trained for a second."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spikeproof import parts
+from spikeproof.data.digits import Digits
+from spikeproof.rules.atan import ATan
+from spikeproof.tensors import image_keys
+from spikeproof.victim import Victim
+
+__all__ = ["built", "digits", "frozen_state", "trained", "untouched"]
+
+
+def built(
+    encoder: str = "direct", *, steps: int = 3, seed: int = 0, neuron: str = "if", model: str = "small_sew_resnet",
+    **options: Any,
+) -> Victim:  # fmt: skip
+    """An untrained victim of 4 channels in train mode; torch's global stream is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body = parts.build(
+            "models",
+            {"name": model, "width": 4, **options},
+            in_channels=1,
+            classes=10,
+            neuron=lambda: parts.build("neurons", {"name": neuron}),
+        )
+    return Victim(body, parts.build("encoders", {"name": encoder}), steps)
+
+
+def digits(count: int, *, first: int = 0, split: str = "test") -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels (count,1,8,8), labels, ids of real digits."""
+    return Digits().load(split).at(torch.arange(first, first + count))  # type: ignore[arg-type]
+
+
+@cache
+def _trained(encoder: str, steps: int, options: tuple[tuple[str, Any], ...]) -> Victim:
+    victim = built(encoder, steps=steps, **dict(options))
+    optimiser = torch.optim.Adam(victim.parameters(), lr=2e-2)
+    for k in range(60):
+        x, y, ids = digits(32, first=(32 * k) % 1400, split="train")
+        loss = F.cross_entropy(victim(x, ATan(), image_keys(k, ids)), y)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return victim.eval()
+
+
+def trained(encoder: str = "direct", *, steps: int = 3, **options: Any) -> Victim:
+    """A victim in eval mode that gets a fair share of the digits right and wrong; a copy, free to be changed."""
+    victim = copy.deepcopy(_trained(encoder, steps, tuple(sorted(options.items()))))
+    for parameter in victim.parameters():
+        parameter.grad = None
+    return victim
+
+
+def frozen_state(module: nn.Module) -> dict[str, Any]:
+    """Everything an attack or a measurement must leave alone: weights, buffers, gradients, flags, modes, hooks, rng."""
+    return {
+        "tensors": {name: tensor.detach().clone() for name, tensor in module.state_dict().items()},
+        "gradients": {n: None if p.grad is None else p.grad.clone() for n, p in module.named_parameters()},
+        "flags": {name: parameter.requires_grad for name, parameter in module.named_parameters()},
+        "modes": {name: child.training for name, child in module.named_modules()},
+        "attributes": {name: sorted(vars(child)) for name, child in module.named_modules()},
+        "hooks": {
+            name: [len(getattr(child, hook)) for hook in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")]
+            for name, child in module.named_modules()
+        },
+        "grad mode": torch.is_grad_enabled(),
+        "random stream": torch.random.get_rng_state(),
+    }
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return isinstance(other, Tensor) and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    return bool(one == other)
+
+
+@contextmanager
+def untouched(*modules: nn.Module) -> Iterator[None]:
+    """Fails where the block changes anything that `frozen_state` sees, also when it ends in an exception."""
+    before = [frozen_state(module) for module in modules]
+    try:
+        yield
+    finally:
+        for module, old in zip(modules, before, strict=True):
+            new = frozen_state(module)
+            assert not [name for name in old if not _same(old[name], new[name])]

@@ -1,0 +1,261 @@
+"""Weights on disk: bit by bit what was written, whole or not at all, and nothing else is ever let in."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from small import built
+from torch import Tensor
+
+from spikeproof.checkpoint import digest, load_into, read_tensors, write_bytes, write_tensors
+from spikeproof.types import SpikeproofError
+
+
+def state() -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in built(seed=5).body.state_dict().items()}
+
+
+def test_what_is_written_is_read_bit_by_bit(tmp_path: Path) -> None:
+    odd = {"inf": torch.tensor([float("inf"), -0.0]), "tiny": torch.tensor(1e-45), "count": torch.tensor(2**62)}
+    tensors = {**state(), **odd, "turned": torch.arange(6.0).view(2, 3).T, "half": torch.ones(2, dtype=torch.bfloat16)}
+    header = {"epoch": 3, "history": [{"loss": 0.1 + 0.2, "share": 1e-17}], "text": 'é "quoted"\n'}
+    write_tensors(tmp_path / "a.safetensors", tensors, header)
+    found, facts = read_tensors(tmp_path / "a.safetensors")
+    assert facts == header
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype
+        assert found[name].shape == tensor.shape
+        assert found[name].contiguous().view(-1).view(torch.uint8).equal(tensor.contiguous().view(-1).view(torch.uint8))
+
+
+def test_tensors_that_share_memory_are_written_each(tmp_path: Path) -> None:
+    x = torch.arange(4.0)
+    write_tensors(tmp_path / "a.safetensors", {"one": x, "other": x, "part": x[1:]}, {})
+    found, _ = read_tensors(tmp_path / "a.safetensors")
+    assert [found[name].tolist() for name in ("one", "other", "part")] == [x.tolist(), x.tolist(), x[1:].tolist()]
+
+
+def test_the_same_content_has_the_same_digest(tmp_path: Path) -> None:
+    for name in range(12):
+        write_tensors(tmp_path / f"{name}", state(), {"epoch": 1, "history": [], "best": 0})
+    write_tensors(tmp_path / "other", state(), {"epoch": 2})
+    (one,) = {digest(tmp_path / f"{name}") for name in range(12)}
+    assert one != digest(tmp_path / "other")
+    assert len(one) == 64
+
+
+# --- what is not let in ---
+
+
+def truncated(path: Path) -> None:
+    write_tensors(path, state(), {})
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def cut_in_its_header(path: Path) -> None:
+    write_tensors(path, state(), {})
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def text(path: Path) -> None:
+    path.write_text("weights: none\n" * 50, encoding="utf-8")
+
+
+def pickled_by_torch(path: Path) -> None:
+    torch.save(state(), path)
+
+
+class Exploit:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (f"{os.environ['SPIKEPROOF_TEST_EXPLOIT']}",)
+
+
+def pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"state_dict": Exploit()}))
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def nothing(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    "make", [truncated, cut_in_its_header, empty, text, pickled_by_torch, pickled, a_folder, nothing]
+)
+def test_what_is_no_whole_safetensors_file_is_refused_with_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    monkeypatch.setenv("SPIKEPROOF_TEST_EXPLOIT", str(tmp_path / "code has run"))
+    path = tmp_path / "weights.pt"
+    make(path)
+    with pytest.raises(SpikeproofError) as error:
+        read_tensors(path)
+    assert "weights.pt" in str(error.value)
+    assert "to mend: give a .safetensors file" in str(error.value)
+    assert not (tmp_path / "code has run").exists()
+
+
+def test_another_program_s_file_has_no_header_and_fits_only_where_its_tensors_do(tmp_path: Path) -> None:
+    save_file(state(), tmp_path / "same.safetensors", {"format": "pt", "header": "not json"})
+    tensors, header = read_tensors(tmp_path / "same.safetensors")
+    assert header == {}
+    body = built(seed=1).body
+    load_into(body, tensors, "same")
+    assert all(torch.equal(body.state_dict()[name], tensor) for name, tensor in state().items())
+    save_file({"embedding": torch.ones(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(SpikeproofError, match=r"another architecture.*embedding is not in the model"):
+        load_into(body, read_tensors(tmp_path / "other.safetensors")[0], "other")
+
+
+def missing(tensors: dict[str, Tensor]) -> str:
+    name = next(iter(tensors))
+    del tensors[name]
+    return f"{name} is missing"
+
+
+def foreign(tensors: dict[str, Tensor]) -> str:
+    tensors["extra.weight"] = torch.ones(1)
+    return "extra.weight is not in the model"
+
+
+def reshaped(tensors: dict[str, Tensor]) -> str:
+    name = next(iter(tensors))
+    tensors[name] = tensors[name][:2]
+    return f"{name} is (2, "
+
+
+def not_a_number(tensors: dict[str, Tensor]) -> str:
+    name = next(iter(tensors))
+    tensors[name].view(-1)[3] = float("nan")
+    return f"NaN or infinity in {name}"
+
+
+def infinite(tensors: dict[str, Tensor]) -> str:
+    name = list(tensors)[-1]
+    tensors[name].view(-1)[0] = float("-inf")
+    return f"NaN or infinity in {name}"
+
+
+@pytest.mark.parametrize("spoil", [missing, foreign, reshaped, not_a_number, infinite])
+def test_weights_that_do_not_fit_are_refused_by_name_and_change_nothing(
+    spoil: Callable[[dict[str, Tensor]], str],
+) -> None:
+    body = built(seed=1).body
+    before = {name: tensor.clone() for name, tensor in body.state_dict().items()}
+    tensors = state()
+    said = spoil(tensors)
+    with pytest.raises(SpikeproofError) as error:
+        load_into(body, tensors, "somewhere.safetensors")
+    assert said in str(error.value)
+    assert "somewhere.safetensors" in str(error.value)
+    assert all(torch.equal(body.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("options", [{"width": 8}, {"model": "sew_resnet"}, {"neuron": "plif"}])
+def test_another_architecture_is_refused_with_the_mend(options: dict[str, object]) -> None:
+    with pytest.raises(SpikeproofError, match=r"another architecture .*to mend: build the model with the options"):
+        load_into(built(**options).body, state(), "a file")  # type: ignore[arg-type]
+
+
+# --- whole or not at all ---
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EACCES, "permissions"),
+        (errno.EROFS, "permissions"),
+    ],
+)
+@pytest.mark.parametrize("where", ["replace", "fsync"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int, said: str
+) -> None:
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, state(), {"epoch": 1})
+    old = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, where, fail)
+    with pytest.raises(SpikeproofError, match=rf"a\.safetensors.*{said}"):
+        write_tensors(path, state(), {"epoch": 2})
+    assert path.read_bytes() == old
+    assert names_in(tmp_path) == ["a.safetensors"]
+
+
+def test_a_stop_in_the_middle_of_a_write_leaves_the_old_file_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    write_bytes(path, b"old")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["a"]
+
+
+DISK_OF_20_KB = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from spikeproof.checkpoint import write_tensors
+from spikeproof.types import SpikeproofError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = Path(sys.argv[1])
+write_tensors(path, {"x": torch.zeros(1000)}, {"epoch": 1})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    write_tensors(path, {"x": torch.ones(10_000)}, {"epoch": 2})
+except SpikeproofError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_refuses_half_way_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    done = subprocess.run(
+        [sys.executable, "-c", DISK_OF_20_KB, str(path)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert f"expected to write {path}, got File too large; to mend: free some space" in done.stdout
+    assert names_in(tmp_path) == ["a.safetensors"]
+    tensors, header = read_tensors(path)
+    assert header == {"epoch": 1}
+    assert torch.equal(tensors["x"], torch.zeros(1000))
+
+
+def test_a_file_where_a_folder_should_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+    with pytest.raises(SpikeproofError, match=r"to write .*taken"):
+        write_bytes(tmp_path / "taken" / "a", b"x")

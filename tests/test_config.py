@@ -1,0 +1,279 @@
+"""Configurations: typed, refused with what is valid, and written out so that they read back to the same."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tinycell import tiny
+
+import spikeproof
+from spikeproof import parts
+from spikeproof.config import CellConfig, Evaluation, Gradients, Headline, Study, cell_from, load_study
+from spikeproof.paper import PROTOCOL
+from spikeproof.train import Recipe
+from spikeproof.types import UsageError
+
+SHIPPED = sorted((Path(spikeproof.__file__).parent / "studies").glob("*.yaml"))
+PARTS = {
+    "data": "data", "model": "models", "neuron": "neurons", "rule": "rules", "encoder": "encoders",
+    "defence": "defences", "training_attack": "attacks",
+}  # fmt: skip
+
+
+def names_of(kind: Any) -> list[str]:
+    return [f.name for f in fields(kind)]
+
+
+@pytest.mark.parametrize(
+    ("tree", "valid"),
+    [
+        ({"wat": 1}, names_of(CellConfig)),
+        ({"recipe": {"wat": 1}}, names_of(Recipe)),
+        ({"gradients": {"wat": 1}}, names_of(Gradients)),
+        ({"headline": {"wat": 1}}, names_of(Headline)),
+        ({"evaluations": [{"name": "fine"}, {"wat": 1}]}, names_of(Evaluation)),
+        ({"model": {"name": "small_sew_resnet", "wat": 1}}, ["connect='ADD'", "pool='max'", "width=16"]),
+        ({"evaluations": [{"attacks": {"a": {"name": "pgd", "wat": 1}}}]}, ["steps=20", "restarts=1"]),
+        ({"evaluations": [{"rule": {"name": "atan", "wat": 1}}]}, ["alpha=2.0"]),
+        ({"training_threat": {"name": "linf", "eps": 0.1, "wat": 1}}, []),
+    ],
+)
+def test_an_unknown_key_is_refused_at_every_level(tree: dict[str, Any], valid: list[str]) -> None:
+    with pytest.raises(UsageError) as error:
+        cell_from(tree)
+    assert "'wat'" in str(error.value)
+    said = str(error.value).partition("valid: ")[2]
+    assert said
+    assert all(name in said for name in valid)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"recipe": 3},
+        {"recipe": ["adam"]},
+        {"recipe": {"lr": "fast"}},
+        {"recipe": {"lr": 0}},
+        {"recipe": {"lr": float("nan")}},
+        {"recipe": {"lr": float("inf")}},
+        {"recipe": {"weight_decay": -1.0}},
+        {"recipe": {"momentum": 1.5}},
+        {"recipe": {"optimiser": "adamw"}},
+        {"recipe": {"schedule": "step"}},
+        {"recipe": {"select": "best"}},
+        {"recipe": {"epochs": 0}},
+        {"recipe": {"batch_size": 1}},
+        {"recipe": {"validation_share": 0.0}},
+        {"recipe": {"validation_share": 1.0}},
+        {"steps": 0},
+        {"steps": "many"},
+        {"steps": True},
+        {"seed": 1.5},
+        {"data": 3},
+        {"data": {"root": "x"}},
+        {"train_images": 0},
+        {"test_images": -1},
+        {"model": {"width": 4}},
+        {"model": {"name": "nowhere"}},
+        {"neuron": {"name": "plif", "init_tau": 1.0}},
+        {"training_threat": {"name": "linf"}},
+        {"training_threat": {"eps": 0.1}},
+        {"training_threat": {"name": "linf", "eps": -1}},
+        {"gradients": {"images": 0}},
+        {"gradients": {"scalars": ["wat"]}},
+        {"evaluations": []},
+        {"evaluations": {"name": "not a list"}},
+        {"evaluations": [3]},
+        {"evaluations": [{"name": "a"}, {"name": "a"}]},
+        {"evaluations": [{"name": "a/b"}]},
+        {"evaluations": [{"name": "../a"}]},
+        {"evaluations": [{"name": ""}]},
+        {"evaluations": [{"protocol": "theirs"}]},
+        {"evaluations": [{"surface": "events"}]},
+        {"evaluations": [{"norm": "l7"}]},
+        {"evaluations": [{"loss": "nowhere"}]},
+        {"evaluations": [{"attacks": {}}]},
+        {"evaluations": [{"eps": []}]},
+        {"evaluations": [{"eps": ["8/0"]}]},
+        {"evaluations": [{"eps": ["eight"]}]},
+        {"evaluations": [{"eps": [-0.1]}]},
+        {"evaluations": [{"eps": [float("nan")]}]},
+        {"evaluations": [{"eps": 0.1}]},
+        {"evaluations": [{"images": 0}]},
+        {"evaluations": [{"batch_size": 0}]},
+        {"headline": {"evaluation": "nowhere"}},
+        {"headline": {"eps": "7/255"}},
+    ],
+    ids=str,
+)
+def test_wrong_values_are_refused_before_any_work(tree: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"^expected .*, got "):
+        cell_from(tree)
+
+
+def test_what_is_given_is_not_changed() -> None:
+    tree = tiny()
+    before = copy.deepcopy(tree)
+    cell_from(tree).resolved()
+    assert tree == before
+
+
+def every_cell() -> list[Any]:
+    shipped = [pytest.param(asdict(c), id=f"{p.stem}-{c.name}") for p in SHIPPED for c in load_study(p).cells()[:1]]
+    more = [
+        {"evaluations": [{"name": "zero", "eps": [0, 1, "1", 1e-05, "1e-3", "0.050", "2/255"]}]},
+        {"headline": {"eps": 0.1}, "evaluations": [{"eps": [0.2, 0.1]}], "training_threat": {"name": "l2", "eps": 1}},
+        {"encoder": {"name": "poisson"}, "neuron": {"name": "plif"}, "defence": {"name": "sr", "weight": 2.0}},
+    ]
+    return [*shipped, pytest.param({}, id="defaults"), pytest.param(tiny(), id="tiny"), *more]
+
+
+@pytest.mark.parametrize("tree", every_cell())
+def test_the_resolved_configuration_reads_back_to_itself(tree: dict[str, Any]) -> None:
+    resolved = cell_from(tree).resolved()
+    again = cell_from(yaml.safe_load(yaml.safe_dump(resolved)))
+    assert again.resolved() == resolved
+    assert cell_from(again.resolved()) == again
+    assert json.loads(json.dumps(resolved)) == resolved
+
+
+@pytest.mark.parametrize("tree", every_cell())
+def test_the_resolved_configuration_writes_out_every_default(tree: dict[str, Any]) -> None:
+    resolved = cell_from(tree).resolved()
+    assert list(resolved) == names_of(CellConfig)
+    assert list(resolved["recipe"]) == names_of(Recipe)
+    assert list(resolved["gradients"]) == names_of(Gradients)
+    assert None not in resolved["headline"].values()
+    named = [(PARTS[field], resolved[field]) for field in PARTS]
+    for evaluation in resolved["evaluations"]:
+        assert list(evaluation) == names_of(Evaluation)
+        assert [k for k, v in evaluation.items() if v is None] in ([], ["images"])
+        named += [("rules", evaluation["rule"]), ("encoders", evaluation["encoder"])]
+        named += [("attacks", attack) for attack in evaluation["attacks"].values()]
+    for folder, part in named:
+        options = inspect.signature(parts.find(folder, part["name"])).parameters
+        given = ("in_channels", "classes", "neuron") if folder == "models" else ()
+        assert set(part) == {"name", *options} - set(given)
+
+
+def test_the_paper_s_protocol_fills_in_its_own_settings_and_leaves_those_that_are_given() -> None:
+    paper = Evaluation(protocol="paper").resolved()
+    assert {name: getattr(paper, name) for name in PROTOCOL} == PROTOCOL
+    assert Evaluation(protocol="paper", eps=[0.5]).resolved().eps == [0.5]
+    sound = Evaluation().resolved()
+    assert (sound.norm, sound.surface, sound.eps) == ("linf", "pixels", ["8/255"])
+
+
+def test_an_attacker_without_a_rule_of_its_own_has_that_of_training() -> None:
+    resolved = cell_from(tiny(rule={"name": "triangle", "alpha": 3.0})).resolved()
+    assert {e["rule"]["name"] for e in resolved["evaluations"]} == {"triangle"}
+    assert {e["rule"]["alpha"] for e in resolved["evaluations"]} == {3.0}
+
+
+def test_another_rule_has_its_own_defaults() -> None:
+    own = parts.resolve("rules", {"name": "sigmoid"})
+    assert cell_from({"rule": {"name": "sigmoid"}}).resolved()["rule"] == own
+
+
+# --- studies ---
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_every_shipped_study_is_valid_and_its_cells_have_different_names(path: Path) -> None:
+    study = load_study(path)
+    names = [cell.name for cell in study.cells()]
+    assert len(set(names)) == len(names) >= 2
+    assert study.title
+
+
+def test_a_study_is_the_grid_of_its_axes_and_seeds() -> None:
+    study = Study(
+        title="grid",
+        base=tiny(),
+        axes={"pool": {"max": None, "avg": {"model.pool": "avg"}}, "lr": {"slow": {"recipe.lr": 0.001}, "fast": {}}},
+        seeds=[3, 4],
+    )
+    cells = {cell.name: cell for cell in study.cells()}
+    assert list(cells) == [f"{p}-{r}-s{s}" for p in ("max", "avg") for r in ("slow", "fast") for s in (3, 4)]
+    one = cells["avg-slow-s4"]
+    assert (one.model, one.recipe.lr, one.seed) == ({**tiny()["model"], "pool": "avg"}, 0.001, 4)
+    assert cells["max-fast-s3"] == cell_from(tiny(name="max-fast-s3", seed=3))
+
+
+def test_the_cells_of_a_study_do_not_touch_one_another_or_the_base() -> None:
+    base = tiny(data={"name": "digits"})
+    before = copy.deepcopy(base)
+    axes = {"a": {"one": {"gradients.images": 1, "recipe.epochs": 5}, "two": {}}}
+    one, two = Study("t", base, axes).cells()
+    assert (one.gradients.images, one.recipe.epochs) == (1, 5)
+    assert (two.gradients.images, two.recipe.epochs) == (4, 2)
+    assert base == before
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_another_name_of_a_part_drops_the_options_of_the_part_it_replaces(turn: int) -> None:
+    overrides = dict([("encoder.name", "phase"), ("encoder.planes", 4), ("encoder.gradient", "straight")][::turn])
+    base = tiny(encoder={"name": "latency"}) | {"name": "of the base"}
+    (cell,) = Study("t", {**base, "rule": {"name": "atan", "alpha": 9.0}},
+                    {"a": {"v": {**overrides, "rule.name": "triangle"}}}).cells()  # fmt: skip
+    assert cell.encoder == {"name": "phase", "planes": 4, "gradient": "straight"}
+    assert cell.rule == {"name": "triangle"}
+    assert cell.model == base["model"]
+    assert cell.name == "v"
+
+
+def test_the_same_name_of_a_part_keeps_its_options() -> None:
+    (cell,) = Study("t", tiny(), {"a": {"v": {"model.name": "small_sew_resnet", "model.pool": "avg"}}}).cells()
+    assert cell.model == {"name": "small_sew_resnet", "width": 4, "pool": "avg"}
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        ({"a": {"good": {}, "bad": {"model.wat": 1}}}, "cell 'bad'.*'wat'.*width=16"),
+        ({"a": {"bad": {"wat": 1}}}, "cell 'bad'.*'wat'.*valid: name, data"),
+        ({"a": {"bad": {"steps.deep": 1}}}, "a mapping at 'steps'"),
+        ({"a": {"bad": {"recipe.lr": "fast"}}}, "cell 'bad'.*recipe.lr"),
+    ],
+)
+def test_a_wrong_override_names_the_cell(axes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=f"(?s){said}"):
+        Study("t", tiny(), axes).cells()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "title: t\nbase: {}\nwat: 3\n",
+        "title: t\n",
+        "base: {}\n",
+        "just text\n",
+        "- a\n- list\n",
+        "",
+        "title: [\n",
+        "title: t\nbase: {}\nseeds: [a]\n",
+        "title: t\nbase: {}\naxes: {a: {b: 3}}\n",
+        "title: t\nbase: 3\n",
+        b"\xff\xfe\x00\x01",
+    ],
+    ids=repr,
+)
+def test_a_file_that_is_no_study_is_refused_by_its_name(tmp_path: Path, text: str | bytes) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UsageError, match=r"mine\.yaml"):
+        load_study(path)
+
+
+def test_a_study_that_is_not_there_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        load_study(tmp_path / "nowhere.yaml")
+    with pytest.raises(UsageError, match=tmp_path.name):
+        load_study(tmp_path)

@@ -1,0 +1,423 @@
+"""The judge's rows: the same in any batch, honest about cost and budget, and consistent with a plain forward."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from small import digits, trained, untouched
+from torch import Tensor
+
+from spikeproof import parts
+from spikeproof.attacks.fgsm import FGSM
+from spikeproof.attacks.pgd import PGD
+from spikeproof.attacks.rfgsm import RFGSM
+from spikeproof.encoders.direct import Direct
+from spikeproof.encoders.phase import Phase
+from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.evaluate import Case, attack_rows, clean_rows, crafter, short
+from spikeproof.losses import cross_entropy, margin
+from spikeproof.rules.atan import ATan
+from spikeproof.tensors import exact, fold, image_keys
+from spikeproof.threats import L2, Linf
+from spikeproof.types import Carry, Loss, Objective, Score, SpikeproofError, Threat
+from spikeproof.victim import Victim
+
+X, Y, IDS = digits(64)
+ESTIMATOR = WhiteBox(ATan())
+CASES = {
+    "fgsm": Case(FGSM(), ESTIMATOR, cross_entropy),
+    "pgd-3": Case(PGD(steps=3), ESTIMATOR, cross_entropy),
+}
+THREATS: dict[str, Threat] = {"8/255": Linf("8/255"), "0.1": Linf(0.1)}
+
+
+def double(encoder: str = "direct") -> Victim:
+    """In float64, where the rounding of the kernels, which may depend on the batch, flips no spike."""
+    return trained(encoder).double()
+
+
+def rows_of(
+    victim: Victim, index: Any = slice(0, 12), *, threats: Any = THREATS, cases: Any = CASES, seed: int = 0
+) -> list[dict[str, Any]]:
+    x = X[index].to(next(victim.parameters()).dtype)
+    return attack_rows(
+        victim, x, Y[index], IDS[index], evaluation="pixels", threats=threats, cases=cases, seed=seed
+    )
+
+
+def broken(rows: list[dict[str, Any]]) -> set[Any]:
+    return {(r["image"], r["attack"], r["eps_text"], r["attacked"]) for r in rows if r["fooled"]}
+
+
+@pytest.mark.parametrize("encoder", ["direct", "poisson"])
+def test_batches_and_order_change_nothing(encoder: str) -> None:
+    victim = double(encoder)
+    threats = {"0.1": Linf(0.1)} if encoder == "poisson" else THREATS
+    count = 10 if encoder == "poisson" else 64
+    whole = rows_of(victim, slice(0, count), threats=threats)
+    assert len(whole) == count * len(threats) * 2
+    expected = broken(whole)
+    assert 0 < len(expected) < len(whole)
+    shuffled = image_keys(5, IDS[:count]).argsort()
+    batches = {
+        "1": [slice(i, i + 1) for i in range(0, count, 1 if encoder == "direct" else 3)],
+        "7": [slice(i, min(i + 7, count)) for i in range(0, count, 7)],
+        "shuffled": [shuffled],
+    }
+    margins = {(r["image"], r["attack"], r["eps_text"]): r["margin"] for r in whole}
+    for name, indices in batches.items():
+        rows = [row for index in indices for row in rows_of(victim, index, threats=threats)]
+        seen = {row["image"] for row in rows}
+        assert name == "1" or len(seen) == count
+        assert broken(rows) == {found for found in expected if found[0] in seen}
+        for row in rows:
+            before = margins[row["image"], row["attack"], row["eps_text"]]
+            assert row["margin"] == pytest.approx(before, rel=1e-4, abs=1e-9)
+
+
+def test_the_seed_decides_the_starts_and_nothing_else() -> None:
+    victim = double()
+    one, again, other = rows_of(victim), rows_of(victim), rows_of(victim, seed=1)
+    assert one == again
+    for attack, same in (("fgsm", True), ("pgd-3", False)):
+        pairs = [(a, b) for a, b in zip(one, other, strict=True) if a["attack"] == attack]
+        assert all(a == b for a, b in pairs) == same
+
+
+def test_a_row_says_what_it_is_about() -> None:
+    victim = double()
+    rows = rows_of(victim)
+    assert [(r["eps_text"], r["attack"], r["image"]) for r in rows] == [
+        (eps, attack, int(image)) for eps in THREATS for attack in CASES for image in IDS[:12]
+    ]
+    logits = victim(X[:12].double(), exact, image_keys(0, IDS[:12]))
+    for row, label, predicted in zip(rows, [*Y[:12].tolist()] * 4, [*logits.argmax(1).tolist()] * 4, strict=True):
+        fixed = ("kind", "evaluation", "protocol", "surface", "norm")
+        assert [row[k] for k in fixed] == ["attack", "pixels", "pixels", "pixels", "Linf"]
+        assert row["eps"] == pytest.approx(THREATS[row["eps_text"]].eps, rel=1e-8)
+        assert (row["label"], row["predicted"]) == (label, predicted)
+        assert row["fooled"] == (row["attacked"] != row["label"])
+        assert row["fooled"] == (row["margin"] < 0)
+        assert 0 <= row["distance"] <= row["eps"] + 1e-6
+
+
+def test_a_larger_budget_and_more_steps_break_more() -> None:
+    rows = rows_of(double(), slice(0, 64))
+
+    def share(eps: str, attack: str) -> int:
+        return sum(r["fooled"] for r in rows if (r["eps_text"], r["attack"]) == (eps, attack))
+
+    clean = sum(r["predicted"] != r["label"] for r in rows if (r["eps_text"], r["attack"]) == ("0.1", "fgsm"))
+    assert clean < share("8/255", "pgd-3") < share("0.1", "pgd-3")
+    assert share("0.1", "fgsm") > clean
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An attack that keeps the points and labels it was asked for."""
+
+    attack: Any
+    points: list[tuple[Tensor, Tensor]]
+
+    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Any, keys: Tensor) -> Tensor:
+        x = self.attack(f, x0, threat, estimator, keys)
+        self.points.append((x0, x))
+        return x  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("surface", ["pixels", "encoded"])
+@pytest.mark.parametrize("encoder", ["direct", "phase"])
+def test_a_verdict_is_that_of_a_direct_forward_on_the_proposed_point(encoder: str, surface: Any) -> None:
+    victim, points = trained(encoder), []
+    case = Case(Kept(FGSM(), points), ESTIMATOR, cross_entropy)
+    rows = rows_of(victim, threats={"0.1": Linf(0.1, surface=surface)}, cases={"fgsm": case})
+    rows = [r for r in rows if r["predicted"] == r["label"]]
+    ((clean, x),) = points
+    assert len(x) == len(rows)
+    index = torch.tensor([(r["image"] == IDS).nonzero().item() for r in rows])
+    if surface == "pixels":
+        assert torch.equal(clean, X[index])
+        logits = victim(x, exact, image_keys(7, IDS[index]))
+    else:
+        assert torch.equal(clean, victim.encode(X[index], image_keys(7, IDS[index])).transpose(0, 1))
+        assert x.shape[1] == victim.steps
+        logits = victim.classify(x.transpose(0, 1), exact)
+    assert [r["attacked"] for r in rows] == logits.argmax(1).tolist()
+    assert [r["margin"] for r in rows] == short(-margin(logits, Y[index]))
+    assert [r["distance"] for r in rows] == short((x - clean).flatten(1).abs().amax(1))
+    assert {r["surface"] for r in rows} == {surface}
+
+
+def test_what_is_wrong_when_clean_is_not_attacked_and_counts_as_fooled() -> None:
+    victim, points = trained(), []
+    case = Case(Kept(FGSM(), points), ESTIMATOR, cross_entropy)
+    rows = rows_of(victim, threats={"0.1": Linf(0.1)}, cases={"fgsm": case})
+    logits = victim(X[:12], exact, image_keys(0, IDS[:12]))
+    wrong = (logits.argmax(1) != Y[:12]).tolist()
+    assert 0 < sum(wrong) < 12
+    assert len(points[0][0]) == 12 - sum(wrong)
+    for row, bad, value in zip(rows, wrong, short(-margin(logits, Y[:12])), strict=True):
+        assert row.get("skipped", False) == bad
+        if bad:
+            assert row["fooled"]
+            assert (row["attacked"], row["margin"], row["distance"]) == (row["predicted"], value, 0.0)
+            assert (row["forwards"], row["backwards"]) == (0, 0)
+            assert "zero_gradient" not in row
+
+
+def test_a_batch_with_no_image_to_attack_gives_its_rows() -> None:
+    victim = trained()
+    logits = victim(X, exact, image_keys(0, IDS))
+    (wrong,) = (logits.argmax(1) != Y).nonzero().T
+    rows = rows_of(victim, wrong)
+    assert len(rows) == 4 * len(wrong)
+    assert all(row["skipped"] and row["fooled"] for row in rows)
+
+
+def test_clean_rows_are_those_of_a_direct_forward() -> None:
+    victim = trained("phase")
+    with untouched(victim):
+        rows = clean_rows(victim, X, Y, IDS, split="test", seed=3)
+    logits = victim(X, exact, image_keys(9, IDS))
+    columns = zip(IDS.tolist(), Y.tolist(), logits.argmax(1).tolist(), short(-margin(logits, Y)), strict=True)
+    assert rows == [
+        {"kind": "clean", "split": "test", "image": image, "label": label, "predicted": predicted, "margin": value}
+        for image, label, predicted, value in columns
+    ]
+
+
+class Counted:
+    """Noted keys of every encoding, around an encoder."""
+
+    def __init__(self, encoder: Any) -> None:
+        self.encoder, self.keys, self.stochastic = encoder, [], encoder.stochastic
+
+    def __deepcopy__(self, memo: Any) -> Counted:
+        return self  # the borrowed copy reports to the same list
+
+    def __call__(self, x: Tensor, steps: int, keys: Tensor) -> Tensor:
+        self.keys.append(keys)
+        return self.encoder(x, steps, keys)  # type: ignore[no-any-return]
+
+
+def test_a_stochastic_victim_is_judged_by_twenty_fresh_draws() -> None:
+    victim = trained("poisson")
+    spy = Counted(victim.encoder)
+    victim.encoder = spy  # type: ignore[assignment]
+    points: list[tuple[Tensor, Tensor]] = []
+    case = Case(Kept(PGD(steps=3), points), ESTIMATOR, cross_entropy)
+    rows = rows_of(victim, threats={"0.1": Linf(0.1)}, cases={"pgd-3": case})
+    attacked = len(points[0][0])
+    # 20 clean draws, one probe of the gradient, 3 steps and the last point, 20 draws of the verdict.
+    assert [len(keys) for keys in spy.keys] == [12] * 20 + [attacked] * (1 + 4 + 20)
+    probe, steps, judged = spy.keys[20], spy.keys[21:25], spy.keys[25:]
+    assert torch.equal(probe, steps[0])  # the probe is the gradient at the clean point, no further draw of the attack
+    every = torch.cat([*spy.keys[:20], *steps, *judged])
+    assert len(every.unique()) == len(every)
+    index = torch.tensor([(r["image"] == IDS).nonzero().item() for r in rows if not r.get("skipped")])
+    logits = torch.stack([victim.classify(spy.encoder(points[0][1], 3, keys), exact) for keys in judged])
+    votes = torch.stack([(logits.argmax(2) == k).sum(0) for k in range(10)], 1)
+    assert [r["attacked"] for r in rows if not r.get("skipped")] == votes.argmax(1).tolist()
+    mean = torch.stack([-margin(z, Y[index]) for z in logits]).mean(0)
+    assert [r["margin"] for r in rows if not r.get("skipped")] == short(mean)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A white box that notes each call."""
+
+    inner: WhiteBox
+    calls: list[int]
+
+    def init(self, x: Tensor) -> Carry:
+        return self.inner.init(x)
+
+    def __call__(self, f: Objective, x: Tensor, carry: Carry, salt: int) -> tuple[Score, Tensor, Carry]:
+        self.calls.append(salt)
+        return self.inner(f, x, carry, salt)
+
+
+BRIEF = {"steps": 6, "queries": 9, "draws": 5, "restarts": 2}
+"""Short runs, for attacks that have such options."""
+
+
+@pytest.mark.parametrize("name", parts.names("attacks"))
+def test_forwards_and_backwards_are_counted(name: str) -> None:
+    """Against the calls of the loss and of the estimator; one of each is the probe at the clean point."""
+    signature = inspect.signature(parts.find("attacks", name)).parameters
+    attack = parts.build("attacks", {"name": name, **{k: v for k, v in BRIEF.items() if k in signature}})
+    gradients: list[int] = []
+    losses: list[bool] = []
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        losses.append(logits.requires_grad)
+        return cross_entropy(logits, labels)
+
+    case = Case(attack, Asked(ESTIMATOR, gradients), loss)
+    rows = [
+        r for r in rows_of(trained(), threats={"0.1": Linf(0.1)}, cases={name: case}) if r["predicted"] == r["label"]
+    ]
+    assert rows
+    assert {r["forwards"] for r in rows} == {len(losses) - 1}
+    assert {r["backwards"] for r in rows} == {len(gradients) - 1} == {sum(losses) - 1}
+
+
+@pytest.mark.parametrize(
+    ("attack", "forwards", "backwards"),
+    [
+        (FGSM(), 1, 1),
+        (RFGSM(), 1, 1),
+        (PGD(steps=4), 5, 4),
+        (PGD(steps=4, restarts=3), 15, 12),
+        (PGD(steps=4, keep="last"), 4, 4),
+    ],
+    ids=repr,
+)
+def test_what_the_classics_cost(attack: Any, forwards: int, backwards: int) -> None:
+    cases = {"it": Case(attack, ESTIMATOR, cross_entropy)}
+    rows = rows_of(trained(), threats={"0.1": Linf(0.1), "0.2": Linf(0.2)}, cases=cases)
+    costs = {(r["forwards"], r["backwards"]) for r in rows if r["predicted"] == r["label"]}
+    assert costs == {(forwards, backwards)}
+
+
+class Careless:
+    """Leaves the ball, the box, or the numbers."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Any, keys: Tensor) -> Tensor:
+        x = x0.clone()
+        x[-1, ..., 4, 5] = {"ball": (x0[-1, ..., 4, 5] + 0.2) % 1, "box": -0.05, "nan": float("nan")}[self.how]
+        return x
+
+
+@pytest.mark.parametrize("surface", ["pixels", "encoded"])
+@pytest.mark.parametrize("how", ["ball", "box", "nan"])
+def test_an_attack_that_cheats_is_refused_by_name(how: str, surface: Any) -> None:
+    cases = {"sly": Case(Careless(how), ESTIMATOR, cross_entropy)}
+    with pytest.raises(SpikeproofError, match=r"from attack 'sly'.*project"):
+        rows_of(trained(), threats={"0.1": Linf(0.1, surface=surface)}, cases=cases)
+
+
+def test_an_all_zero_gradient_is_counted_and_no_error() -> None:
+    """A last layer of zeros: the class with the largest bias everywhere, and no way back to the pixels."""
+    victim = trained()
+    with torch.no_grad():
+        victim.body.fc.weight.zero_()  # type: ignore[union-attr]
+        victim.body.fc.bias[3] = 9.0  # type: ignore[union-attr, index]
+    rows = rows_of(victim, slice(0, 30))
+    attacked = [r for r in rows if r["label"] == 3]
+    assert attacked
+    for row in rows:
+        assert row["predicted"] == 3
+        assert row["fooled"] == (row["label"] != 3)
+    for row in attacked:
+        assert (row["zero_gradient"], row["zero_share"], row["gradient_l1"]) == (True, 1.0, 0.0)
+
+
+def test_the_gradient_of_a_row_is_that_of_its_own_image() -> None:
+    victim = double()
+    rows = [r for r in rows_of(victim) if r["predicted"] == r["label"] and r["attack"] == "fgsm"]
+    for row in rows:
+        (index,) = (row["image"] == IDS).nonzero()
+        x = X[index].double().requires_grad_()
+        (g,) = torch.autograd.grad(cross_entropy(victim(x, ATan(), IDS[index]), Y[index]).sum(), x)
+        assert row["gradient_l1"] == pytest.approx(g.abs().sum().item(), rel=1e-5)
+        assert row["zero_share"] == pytest.approx((g == 0).double().mean().item())
+        assert not row["zero_gradient"]
+
+
+def test_the_attackers_encoder_changes_the_gradient_and_not_the_judge() -> None:
+    victim = double("phase")
+    points: dict[str, list[tuple[Tensor, Tensor]]] = {"own": [], "straight": []}
+    cases = {
+        "own": Case(Kept(FGSM(), points["own"]), ESTIMATOR, cross_entropy),
+        "straight": Case(Kept(FGSM(), points["straight"]), ESTIMATOR, cross_entropy, Phase(gradient="straight")),
+    }
+    rows = rows_of(victim, threats={"0.1": Linf(0.1)}, cases=cases)
+    assert not torch.equal(points["own"][0][1], points["straight"][0][1])
+    l1 = {name: [r["gradient_l1"] for r in rows if r["attack"] == name and "gradient_l1" in r] for name in cases}
+    assert l1["own"] != l1["straight"]
+    for name in cases:
+        attacked = [r["attacked"] for r in rows if r["attack"] == name and not r.get("skipped")]
+        assert attacked == victim(points[name][0][1], exact, IDS[: len(attacked)]).argmax(1).tolist()
+
+
+def test_an_attackers_encoder_of_another_forward_is_refused() -> None:
+    cases = {"fgsm": Case(FGSM(), ESTIMATOR, cross_entropy, Direct())}
+    with pytest.raises(SpikeproofError, match="attacker's encoder"):
+        rows_of(trained("phase"), cases=cases)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        (X[:4] * float("nan"), Y[:4], "pixels in"),
+        (X[:4] * 2, Y[:4], "pixels in"),
+        (X[:4].expand(-1, 3, -1, -1), Y[:4], r"images of shape \(B,1,H,W\)"),
+        ((255 * X[:4]).to(torch.uint8), Y[:4], "floating-point"),
+        (X[:4], Y[:4] + 7, r"labels in 0\.\.9"),
+        (X[:4], Y[:4] - 9, r"labels in 0\.\.9"),
+        (X[:4], Y[:4].float(), "integer labels"),
+        (X[:4], Y[:3], "4 integer labels"),
+    ],
+)
+def test_images_and_labels_that_do_not_fit_are_refused(x: Tensor, y: Tensor, words: str) -> None:
+    victim = trained()
+    with untouched(victim):
+        with pytest.raises(SpikeproofError, match=words):
+            attack_rows(victim, x, y, IDS[:4], evaluation="e", threats=THREATS, cases=CASES, seed=0)
+        with pytest.raises(SpikeproofError, match=words):
+            clean_rows(victim, x, y, IDS[:4], split="test", seed=0)
+
+
+def test_a_victim_in_train_mode_is_refused() -> None:
+    victim = trained().train()
+    with pytest.raises(SpikeproofError, match="train mode"):
+        rows_of(victim)
+    with pytest.raises(SpikeproofError, match="train mode"):
+        clean_rows(victim, X, Y, IDS, split="test", seed=0)
+
+
+class Bang:
+    """An attack that fails after having asked for a gradient."""
+
+    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Any, keys: Tensor) -> Tensor:
+        estimator(f, x0, estimator.init(x0), 0)
+        raise KeyError("bang")
+
+
+@pytest.mark.parametrize("encoder", ["direct", "poisson"])
+def test_the_victim_is_left_as_it_was(encoder: str) -> None:
+    victim = trained(encoder)
+    x = X.clone()
+    with untouched(victim):
+        rows_of(victim, threats={"0.1": L2(0.1), "0.2": Linf(0.2, surface="encoded")})
+        with pytest.raises(KeyError, match="bang"):
+            rows_of(victim, cases={"bang": Case(Bang(), ESTIMATOR, cross_entropy)})
+    assert torch.equal(X, x)
+
+
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5), Linf(0.1, surface="encoded")], ids=repr)
+def test_every_threat_and_surface_gives_rows_within_it(threat: Any) -> None:
+    rows = rows_of(trained("phase"), threats={"it": threat})
+    assert {(r["norm"], r["surface"]) for r in rows} == {(threat.norm, threat.surface)}
+    assert 0 < max(r["distance"] for r in rows) <= threat.eps + 1e-6
+
+
+def test_a_training_attack_is_made_on_fresh_keys_of_the_step() -> None:
+    """`crafter` gives what the attack gives on the eval-mode network, image by image."""
+    victim = trained().train()
+    loss: Loss = cross_entropy
+    keys = fold(image_keys(0, IDS[:6]), "step 1")
+    craft = crafter(victim, PGD(steps=2), Linf(0.1), ESTIMATOR, loss)
+    x = craft(X[:6], Y[:6], keys)
+    assert victim.training
+    assert Linf(0.1).distance(x, X[:6]).max() <= 0.1 + 1e-6
+    torch.testing.assert_close(craft(X[2:3], Y[2:3], keys[2:3]), x[2:3])
+    assert not torch.equal(craft(X[:6], Y[:6], fold(keys, "step 2")), x)

@@ -1,0 +1,281 @@
+"""The store: plain files that a kill, a full disk or a careless hand cannot turn into wrong numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from spikeproof.checkpoint import digest, write_tensors
+from spikeproof.store import Cell, Draft, Store, key_of
+from spikeproof.types import SpikeproofError
+
+ROWS = [{"kind": "clean", "image": i, "margin": 0.1 * i, "text": "é\n"} for i in range(5)]
+FILES = ["README.md", "config.yaml", "gradients.jsonl", "history.jsonl", "model.safetensors", "rows.jsonl",
+         "summary.json"]  # fmt: skip
+
+
+def finished(root: Path, key: str = "0123456789abcdef", name: str = "a cell") -> Cell:
+    """A finished cell of made-up numbers."""
+    store = Store(root)
+    write_tensors(root / "weights", {"x": torch.arange(3.0)}, {})
+    draft = store.draft(key)
+    draft.write_stage("rows", ROWS)
+    draft.write_stage("gradients", [])
+    draft.write_stage("history", [{"epoch": 1, "loss": 0.5}])
+    summary = {"provenance": {"torch": "1"}, "results": {}}
+    return store.finish(draft, {"name": name, "steps": 2}, summary, "# A card\n", root / "weights")
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- keys ---
+
+
+def test_a_key_is_the_value_and_not_the_order_it_is_written_in() -> None:
+    tree = {"a": {"x": 1, "y": [1, 2.5, None]}, "b": "8/255", "c": True}
+    turned = {"c": True, "b": "8/255", "a": {"y": [1, 2.5, None], "x": 1}}
+    assert key_of(tree) == key_of(turned)
+    assert len(key_of(tree)) == 16
+    assert set(key_of(tree)) <= set("0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": {"x": 1, "y": [2.5, 1, None]}, "b": "8/255"},
+        {"a": {"x": 1, "y": [1, 2.5, 0]}, "b": "8/255"},
+        {"a": {"x": "1", "y": [1, 2.5, None]}, "b": "8/255"},
+        {"a": {"x": 1, "y": [1, 2.5, None]}, "b": "4/255"},
+        {"a": {"x": 1, "y": [1, 2.5, None]}},
+        {"a": {"x": 1, "y": [1, 2.5, None]}, "b": "8/255", "c": None},
+        {"a": {"x": 1, "y": [1, 2.5000000000000004, None]}, "b": "8/255"},
+    ],
+)
+def test_any_other_value_has_another_key(other: dict[str, Any]) -> None:
+    assert key_of(other) != key_of({"a": {"x": 1, "y": [1, 2.5, None]}, "b": "8/255"})
+
+
+# --- stages that grow ---
+
+
+def draft_of(tmp_path: Path) -> Draft:
+    return Store(tmp_path).draft("0123456789abcdef")
+
+
+def test_a_stage_grows_batch_by_batch_and_becomes_rows(tmp_path: Path) -> None:
+    draft = draft_of(tmp_path)
+    assert draft.batches("clean") == []
+    draft.append("clean", ROWS[:2])
+    draft.append("clean", [])
+    draft.append("clean", ROWS[2:])
+    assert draft.batches("clean") == [ROWS[:2], [], ROWS[2:]]
+    assert not draft.done("clean")
+    draft.close("clean")
+    assert draft.done("clean")
+    assert draft.stage("clean") == ROWS
+    assert names_in(draft.folder) == ["clean.jsonl"]
+
+
+def lines_of(draft: Draft) -> tuple[Path, bytes]:
+    draft.append("clean", ROWS[:2])
+    draft.append("clean", ROWS[2:])
+    path = draft.folder / "clean.part"
+    return path, path.read_bytes()
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])
+def test_a_torn_last_line_is_cut_off_and_done_again(tmp_path: Path, kept: float) -> None:
+    draft = draft_of(tmp_path)
+    path, data = lines_of(draft)
+    first = data.index(b"\n") + 1
+    path.write_bytes(data[: first + int(kept * (len(data) - first))])
+    assert draft.batches("clean") == [ROWS[:2]]
+    assert path.read_bytes() == data[:first]
+    draft.append("clean", ROWS[2:])
+    assert path.read_bytes() == data
+
+
+def test_a_line_that_lacks_nothing_but_its_end_is_done_again(tmp_path: Path) -> None:
+    draft = draft_of(tmp_path)
+    path, data = lines_of(draft)
+    path.write_bytes(data[:-1])
+    assert draft.batches("clean") == [ROWS[:2]]
+    draft.append("clean", ROWS[2:])
+    assert draft.batches("clean") == [ROWS[:2], ROWS[2:]]
+
+
+@pytest.mark.parametrize("junk", [b"\0" * 64, b"\0" * 64 + b"\n", b"\xff\xfe\n", b"[{]\n"])
+def test_what_a_power_cut_leaves_behind_is_cut_off(tmp_path: Path, junk: bytes) -> None:
+    draft = draft_of(tmp_path)
+    path, data = lines_of(draft)
+    path.write_bytes(data + junk)
+    assert draft.batches("clean") == [ROWS[:2], ROWS[2:]]
+    assert path.read_bytes() == data
+
+
+def test_a_stage_that_was_closed_when_the_power_went_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = draft_of(tmp_path)
+    lines_of(draft)
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", stop)
+        with pytest.raises(KeyboardInterrupt):
+            draft.close("clean")
+    assert draft.done("clean")
+    assert draft.stage("clean") == ROWS
+
+
+def test_a_batch_that_the_disk_refuses_is_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = draft_of(tmp_path)
+    path, data = lines_of(draft)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(SpikeproofError, match=r"clean\.part.*free some space"):
+            draft.append("clean", ROWS)
+    assert path.read_bytes().startswith(data)
+
+
+def test_a_broken_row_is_named_with_its_line(tmp_path: Path) -> None:
+    draft = draft_of(tmp_path)
+    draft.write_stage("clean", ROWS)
+    path = draft.folder / "clean.jsonl"
+    path.write_text(path.read_text(encoding="utf-8") + '{"image": ', encoding="utf-8")
+    with pytest.raises(SpikeproofError, match=r"clean\.jsonl:6"):
+        draft.stage("clean")
+
+
+# --- finished cells ---
+
+
+def test_a_finished_cell_is_plain_files_with_their_digests(tmp_path: Path) -> None:
+    cell = finished(tmp_path)
+    assert names_in(cell.folder) == FILES
+    assert cell.rows() == ROWS
+    assert cell.gradients() == []
+    assert cell.history() == [{"epoch": 1, "loss": 0.5}]
+    assert cell.config == {"name": "a cell", "steps": 2}
+    assert cell.provenance == {"torch": "1"}
+    assert cell.summary["key"] == cell.key == cell.folder.name
+    stated = cell.summary["files"]
+    assert sorted(stated) == [name for name in FILES if name not in ("README.md", "summary.json")]
+    assert stated == {name: digest(cell.folder / name) for name in stated}
+    assert cell.damage() is None
+
+
+def test_what_killed_runs_left_does_not_come_along(tmp_path: Path) -> None:
+    draft = Store(tmp_path).draft("0123456789abcdef")
+    for name in (".rows.jsonl.4711.tmp", "clean.part", "clean.jsonl", ".summary.json.1.tmp"):
+        (draft.folder / name).write_bytes(b"half")
+    assert names_in(finished(tmp_path).folder) == FILES
+
+
+def test_a_store_lists_its_finished_cells_by_name(tmp_path: Path) -> None:
+    assert Store(tmp_path / "nowhere").cells() == []
+    second = finished(tmp_path, "0" * 16, "b")
+    first = finished(tmp_path, "f" * 16, "a")
+    Store(tmp_path).draft("5" * 16)
+    (tmp_path / "cells" / ("1" * 16 + ".damaged-0")).mkdir()
+    assert Store(tmp_path).cells() == [first, second]
+
+
+def test_a_cell_that_is_copied_elsewhere_is_the_same_cell(tmp_path: Path) -> None:
+    cell = finished(tmp_path / "here")
+    shutil.copytree(tmp_path / "here" / "cells", tmp_path / "there" / "cells")
+    (copy,) = Store(tmp_path / "there").cells()
+    assert copy.damage() is None
+    assert (copy.rows(), copy.config, copy.summary) == (cell.rows(), cell.config, cell.summary)
+
+
+def flip_a_bit(folder: Path) -> None:
+    data = bytearray((folder / "rows.jsonl").read_bytes())
+    data[20] ^= 1
+    (folder / "rows.jsonl").write_bytes(data)
+
+
+def lose_a_row(folder: Path) -> None:
+    lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "rows.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
+
+
+def lose_a_file(folder: Path) -> None:
+    (folder / "history.jsonl").unlink()
+
+
+def change_the_weights(folder: Path) -> None:
+    write_tensors(folder / "model.safetensors", {"x": torch.zeros(3)}, {})
+
+
+def change_the_configuration(folder: Path) -> None:
+    (folder / "config.yaml").write_text("name: better\n", encoding="utf-8")
+
+
+def lose_the_summary(folder: Path) -> None:
+    (folder / "summary.json").unlink()
+
+
+def tear_the_summary(folder: Path) -> None:
+    (folder / "summary.json").write_bytes((folder / "summary.json").read_bytes()[:50])
+
+
+def empty_the_summary(folder: Path) -> None:
+    (folder / "summary.json").write_text("[]", encoding="utf-8")
+
+
+def list_no_digests(folder: Path) -> None:
+    (folder / "summary.json").write_text(json.dumps({"files": ["rows.jsonl"]}), encoding="utf-8")
+
+
+DAMAGES = [
+    flip_a_bit, lose_a_row, lose_a_file, change_the_weights, change_the_configuration, lose_the_summary,
+    tear_the_summary, empty_the_summary, list_no_digests,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", DAMAGES)
+def test_a_damaged_cell_is_set_aside(tmp_path: Path, spoil: Any) -> None:
+    cell = finished(tmp_path)
+    spoil(cell.folder)
+    spoilt = {name: (cell.folder / name).read_bytes() for name in names_in(cell.folder)}
+    with pytest.raises(SpikeproofError, match=r"a whole cell at .*run the study again: it is redone"):
+        Store(tmp_path).cells()
+    assert Store(tmp_path).finished(cell.key) is None
+    aside = tmp_path / "cells" / f"{cell.key}.damaged-0"
+    assert names_in(tmp_path / "cells") == [aside.name]
+    assert {name: (aside / name).read_bytes() for name in names_in(aside)} == spoilt
+    again = finished(tmp_path)
+    assert Store(tmp_path).finished(again.key) == again
+    spoil(again.folder)
+    assert Store(tmp_path).finished(cell.key) is None
+    assert names_in(tmp_path / "cells") == [aside.name, f"{cell.key}.damaged-1"]
+
+
+def test_a_cell_that_is_not_finished_is_none(tmp_path: Path) -> None:
+    Store(tmp_path).draft("0123456789abcdef")
+    assert Store(tmp_path).finished("0123456789abcdef") is None
+    assert names_in(tmp_path / "cells") == ["0123456789abcdef.partial"]
+
+
+def test_a_place_where_nothing_can_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+    store = Store(tmp_path / "taken")
+    with pytest.raises(SpikeproofError, match="taken"):
+        store.lock("key")
+    with pytest.raises(SpikeproofError, match="taken"):
+        store.draft("key")

@@ -1,0 +1,347 @@
+"""Running cells: what is done is skipped, what was stopped goes on to the same bytes, and nothing is done twice."""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tinycell
+import torch
+import yaml
+from tinycell import numbers, tiny
+
+from spikeproof.config import CellConfig, Study, cell_from
+from spikeproof.data.digits import Digits
+from spikeproof.store import Cell, Store
+from spikeproof.study import Machine, cell_key, code_digest, model_key, run_cell, run_study
+from spikeproof.types import SpikeproofError
+
+QUIET = Machine(progress=False)
+
+
+def key(**changes: Any) -> str:
+    return cell_key(cell_from(tiny(**changes)).resolved())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cell]:
+    """The tiny cell, undisturbed; not to be changed."""
+    root = tmp_path_factory.mktemp("whole")
+    return root, run_cell(cell_from(tiny()), Store(root), QUIET)
+
+
+# --- keys ---
+
+TRAINING = [
+    {"train_images": 70},
+    {"model": {"name": "small_sew_resnet", "width": 6}},
+    {"model": {"name": "small_sew_resnet", "width": 4, "pool": "avg"}},
+    {"neuron": {"name": "lif"}},
+    {"neuron": {"name": "if", "v_threshold": 0.5}},
+    {"rule": {"name": "triangle"}},
+    {"rule": {"name": "atan", "alpha": 3.0}},
+    {"encoder": {"name": "phase", "planes": 4}},
+    {"encoder": {"name": "phase", "gradient": "straight"}},
+    {"steps": 3},
+    {"defence": {"name": "adversarial"}},
+    {"defence": {"name": "sr", "weight": 0.1}},
+    {"training_threat": {"name": "linf", "eps": "1/255"}},
+    {"training_threat": {"name": "l2", "eps": "2/255"}},
+    {"training_attack": {"name": "pgd"}},
+    *({"recipe": {**tiny()["recipe"], **change}} for change in (
+        {"optimiser": "sgd"}, {"lr": 0.02}, {"weight_decay": 0.0}, {"momentum": 0.8}, {"schedule": "cosine"},
+        {"epochs": 3}, {"batch_size": 9}, {"flip": False}, {"validation_share": 0.3}, {"select": "loss"},
+    )),
+    {"seed": 1},
+]  # fmt: skip
+PIXELS, PAPER = tiny()["evaluations"]
+EXAMINATION = [
+    {"name": "another"},
+    {"test_images": 11},
+    *({"evaluations": [{**PIXELS, **change}, PAPER]} for change in (
+        {"name": "p"}, {"eps": [0.2]}, {"eps": [0.1, 0.2]}, {"norm": "l2"}, {"surface": "encoded"}, {"loss": "margin"},
+        {"attacks": {"fgsm": {"name": "rfgsm"}}}, {"attacks": {"f": {"name": "fgsm"}}}, {"images": 9},
+        {"rule": {"name": "triangle"}}, {"encoder": {"name": "phase", "gradient": "weighted"}}, {"batch_size": 4},
+        {"estimator": {"name": "assg"}},
+    )),
+    {"evaluations": [PIXELS, {**PAPER, "images": 5}]},
+    {"evaluations": [PAPER, PIXELS]},
+    {"evaluations": [PIXELS]},
+    *({"gradients": {**tiny()["gradients"], **change}} for change in (
+        {"images": 5}, {"weight_images": 1}, {"scalars": ["margin"]}, {"layers": False}, {"train_mode": True},
+        {"batch_size": 3},
+    )),
+    {"headline": {"evaluation": "paper"}},
+]  # fmt: skip
+
+
+def test_any_value_that_differs_gives_another_key_and_only_those_of_training_another_network() -> None:
+    base = cell_from(tiny()).resolved()
+    resolved = [cell_from(tiny(**change)).resolved() for change in (*TRAINING, *EXAMINATION)]
+    keys = [cell_key(base), *(cell_key(tree) for tree in resolved)]
+    assert len(set(keys)) == len(keys)
+    models = [model_key(base), *(model_key(tree) for tree in resolved[: len(TRAINING)])]
+    assert len(set(models)) == len(models)
+    assert {model_key(tree) for tree in resolved[len(TRAINING) :]} == {model_key(base)}
+
+
+def turned(tree: Any) -> Any:
+    """The same mappings, written backwards."""
+    if isinstance(tree, dict):
+        return {k: turned(v) for k, v in reversed(tree.items())}
+    return [turned(v) for v in tree] if isinstance(tree, list) else tree
+
+
+def test_equal_configurations_have_equal_keys_however_they_are_written() -> None:
+    resolved = cell_from(tiny()).resolved()
+    assert key() == cell_key(resolved) == cell_key(cell_from(turned(tiny())).resolved())
+    assert key() == cell_key(cell_from(turned(yaml.safe_load(yaml.safe_dump(resolved)))).resolved())
+    spelled = copy.deepcopy(tiny())
+    spelled["model"]["pool"], spelled["seed"], spelled["recipe"]["optimiser"] = "max", 0, "adam"
+    assert key() == cell_key(cell_from(spelled).resolved())
+
+
+def test_the_code_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key()
+    digest = code_digest()
+    assert digest == code_digest() != code_digest("metrics/")
+    monkeypatch.setattr("spikeproof.study.code_digest", lambda *_: "another")
+    assert key() != before
+
+
+# --- one cell ---
+
+
+def test_a_cell_holds_what_its_configuration_asks_for(whole: tuple[Path, Cell]) -> None:
+    _, cell = whole
+    assert cell.damage() is None
+    assert cell.config == cell_from(tiny()).resolved()
+    rows = cell.rows()
+    assert [len([r for r in rows if r["kind"] == "clean" and r["split"] == s]) for s in ("test", "validation", "train")
+            ] == [10, 10, 50]  # fmt: skip
+    attacks = [(r["evaluation"], r["attack"], r["image"]) for r in rows if r["kind"] == "attack"]
+    assert len(set(attacks)) == len(attacks) == 10 + 4 * 2
+    assert [e["epoch"] for e in cell.history()] == [1, 2]
+    assert {r["site"] for r in cell.gradients()} >= {"image", "encoded", "weights"}
+    assert cell.provenance["best_epoch"] in (1, 2)
+    assert (cell.folder / "README.md").read_text(encoding="utf-8").startswith("---\n")
+
+
+def test_no_training_or_validation_image_is_a_test_image(whole: tuple[Path, Cell]) -> None:
+    rows = [r for r in whole[1].rows() if r["kind"] == "clean"]
+    ids = {s: {r["image"] for r in rows if r["split"] == s} for s in ("test", "validation", "train")}
+    assert not ids["test"] & (ids["validation"] | ids["train"])
+    assert not ids["validation"] & ids["train"]
+    assert ids["validation"] | ids["train"] <= set(Digits().load("train").ids.tolist())
+    attacked = {r["image"] for r in whole[1].rows() if r["kind"] == "attack"}
+    assert attacked | {r["image"] for r in whole[1].gradients()} <= ids["test"]
+
+
+def test_the_same_cell_elsewhere_has_the_same_bytes_and_leaves_the_random_stream_alone(
+    whole: tuple[Path, Cell], tmp_path: Path
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(99)
+        before = torch.random.get_rng_state()
+        run_cell(cell_from(tiny()), Store(tmp_path), QUIET)
+        assert torch.equal(torch.random.get_rng_state(), before)
+    assert numbers(tmp_path) == numbers(whole[0])
+    assert len(numbers(tmp_path)) == 3
+
+
+def test_another_seed_gives_other_numbers(whole: tuple[Path, Cell], tmp_path: Path) -> None:
+    other = run_cell(cell_from(tiny(seed=1)), Store(tmp_path), QUIET)
+    assert other.history() != whole[1].history()
+    assert other.rows() != whole[1].rows()
+
+
+def test_nothing_is_left_beside_the_results(whole: tuple[Path, Cell]) -> None:
+    root, cell = whole
+    assert sorted(p.name for p in root.iterdir()) == ["cells", "locks", "models"]
+    assert [p.name for p in (root / "cells").iterdir()] == [cell.key]
+    assert [p.name for p in root.glob("models/*/*")] == ["model.safetensors"]
+    assert not list(root.rglob("*.tmp")) + list(root.rglob("*.part")) + list(root.rglob("*.partial"))
+
+
+# --- done once ---
+
+
+def watched(**changes: Any) -> dict[str, Any]:
+    """A cell with parts that leave a trace: 20 steps of training, and 3 batches attacked by one attack."""
+    return tiny(
+        train_images=200,
+        test_images=30,
+        encoder={"name": "direct"},
+        recipe={"epochs": 2, "batch_size": 16, "lr": 0.02, "flip": False, "validation_share": 0.2},
+        defence={"name": "tinycell:Step"},
+        evaluations=[
+            {"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "tinycell:Fgsm"}}, "batch_size": 10},
+        ],
+        **changes,
+    )
+
+
+STEPS, ATTACKS = 20, 3
+
+
+@pytest.fixture
+def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(tinycell.TRACE, str(tmp_path / "trace"))
+    return tmp_path / "trace"
+
+
+def test_a_finished_cell_is_skipped(tmp_path: Path, trace: Path) -> None:
+    config, store = cell_from(watched()), Store(tmp_path)
+    cell = run_cell(config, store, QUIET)
+    assert sorted(tinycell.events(trace)) == ["attack"] * ATTACKS + ["step"] * STEPS
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*")}
+    assert run_cell(config, store, QUIET) == cell
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*")} == times
+    assert len(tinycell.events(trace)) == ATTACKS + STEPS
+
+
+def test_another_examination_does_not_train_again(tmp_path: Path, trace: Path) -> None:
+    run_cell(cell_from(watched()), Store(tmp_path), QUIET)
+    run_cell(cell_from(watched(name="another")), Store(tmp_path), QUIET)
+    assert sorted(tinycell.events(trace)) == ["attack"] * 2 * ATTACKS + ["step"] * STEPS
+    assert len(list(tmp_path.glob("models/*"))) == 1
+    assert len(list(tmp_path.glob("cells/*"))) == 2
+
+
+def test_a_damaged_finished_cell_is_set_aside_and_redone(tmp_path: Path, trace: Path) -> None:
+    cell = run_cell(cell_from(watched()), Store(tmp_path), QUIET)
+    expected = numbers(tmp_path)
+    (cell.folder / "rows.jsonl").write_bytes((cell.folder / "rows.jsonl").read_bytes()[:-40])
+    again = run_cell(cell_from(watched()), Store(tmp_path), QUIET)
+    assert again.damage() is None
+    assert numbers(tmp_path) == expected
+    assert [p.name for p in (tmp_path / "cells").glob("*.damaged-*")] == [f"{cell.key}.damaged-0"]
+    assert sorted(tinycell.events(trace)) == ["attack"] * 2 * ATTACKS + ["step"] * STEPS
+
+
+def test_a_damaged_network_is_refused_by_its_name(tmp_path: Path) -> None:
+    config, store = cell_from(tiny()), Store(tmp_path)
+    cell = run_cell(config, store, QUIET)
+    (path,) = tmp_path.glob("models/*/model.safetensors")
+    path.write_bytes(path.read_bytes()[:-10])
+    (cell.folder / "summary.json").unlink()
+    with pytest.raises(SpikeproofError, match=path.parent.name):
+        run_cell(config, store, QUIET)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_an_attack_that_was_stopped_goes_on_with_the_batch_it_was_at(
+    tmp_path: Path, trace: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    run_cell(cell_from(watched()), Store(tmp_path / "whole"), QUIET)
+    done = tinycell.events(trace).count("attack")
+    real = tinycell.Fgsm.__call__
+
+    def stopping(self: tinycell.Fgsm, *given: Any) -> torch.Tensor:
+        if tinycell.events(trace).count("attack") == done + at:
+            raise KeyboardInterrupt
+        return real(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tinycell.Fgsm, "__call__", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(cell_from(watched()), Store(tmp_path / "stopped"), QUIET)
+    (part,) = tmp_path.glob("stopped/cells/*.partial/attack-pixels.part")
+    with open(part, "ab") as file:
+        file.write(b'[{"kind":"attack","ima')  # and a line that a kill tore
+    run_cell(cell_from(watched()), Store(tmp_path / "stopped"), QUIET)
+    assert tinycell.events(trace).count("attack") == done + ATTACKS
+    assert numbers(tmp_path / "stopped") == numbers(tmp_path / "whole")
+
+
+def test_a_full_disk_is_an_error_that_says_so_and_the_run_goes_on_afterwards(
+    whole: tuple[Path, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, store = cell_from(tiny()), Store(tmp_path)
+    real, room = os.fsync, 0
+
+    def full(file: int) -> None:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            raise OSError(28, "No space left on device")
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    for files in range(1, 20, 3):  # more of them fit every time
+        room = files
+        with pytest.raises(SpikeproofError, match="free some space and start again"):
+            run_cell(config, store, QUIET)
+        assert not list(tmp_path.rglob("*.tmp"))
+        if list(tmp_path.glob("models/*/model.safetensors")):
+            break
+    room = 3
+    with pytest.raises(SpikeproofError, match="free some space and start again"):
+        run_cell(config, store, QUIET)
+    room = 1000
+    run_cell(config, store, QUIET)
+    assert numbers(tmp_path) == numbers(whole[0])
+
+
+# --- killed and crowded ---
+
+
+def study_file(folder: Path) -> tuple[Path, list[CellConfig]]:
+    study = {"title": "two", "base": watched(), "axes": {"pool": {"max": {}, "avg": {"model.pool": "avg"}}}}
+    path = folder / "two.yaml"
+    path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    return path, Study(**study).cells()
+
+
+def test_a_study_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path, trace: Path) -> None:
+    path, cells = study_file(tmp_path)
+    list(run_study(cells, Store(tmp_path / "whole"), QUIET))
+    done = len(tinycell.events(trace))
+    chance = random.Random(7)
+    environment = tinycell.process_environment(trace)
+    for moment in sorted(chance.sample(range(1, 2 * (STEPS + ATTACKS)), 3)):
+        process = subprocess.Popen(tinycell.command("study", path, "--out", tmp_path / "killed"), env=environment)
+        end = time.monotonic() + 60
+        while process.poll() is None and len(tinycell.events(trace)) < done + moment and time.monotonic() < end:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.05))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "it was to be killed in the middle of its work"
+    last = tinycell.run(tinycell.command("study", path, "--out", tmp_path / "killed"), environment)
+    assert last.returncode == 0, last.stderr
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+    assert len(numbers(tmp_path / "killed")) == 6
+    assert not list((tmp_path / "killed").rglob("*.tmp")) + list((tmp_path / "killed").rglob("*.partial"))
+    assert (tmp_path / "killed" / "report.html").is_file()
+
+
+def test_a_cell_killed_at_any_operation_on_the_disk_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    done = tinycell.run(
+        [sys.executable, str(Path(__file__).parent / "crashes.py"), str(tmp_path), "3"],
+        tinycell.process_environment(tmp_path / "trace"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert " of " in done.stdout
+
+
+def test_two_processes_on_the_same_study_do_each_cell_once(tmp_path: Path, trace: Path) -> None:
+    path, cells = study_file(tmp_path)
+    start = tinycell.command("study", path, "--out", tmp_path / "shared")
+    environment = tinycell.process_environment(trace)
+    both = [subprocess.Popen(start, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    shared = tinycell.events(trace)
+    list(run_study(cells, Store(tmp_path / "alone"), QUIET))
+    assert sorted(tinycell.events(trace)[len(shared) :]) == sorted(shared)
+    assert shared.count("step") == 2 * STEPS
+    assert numbers(tmp_path / "shared") == numbers(tmp_path / "alone")
+    assert len(numbers(tmp_path / "shared")) == 6
