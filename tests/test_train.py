@@ -29,7 +29,7 @@ from spikeproof.evaluate import crafter
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.store import Store
-from spikeproof.study import Machine, build_victim, model_key, trained_victim
+from spikeproof.study import Machine, build_victim, trained_victim
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.threats import Linf
 from spikeproof.train import Recipe, train
@@ -395,7 +395,3 @@ def test_a_loss_that_is_not_a_number_is_refused_by_name(tmp_path: Path) -> None:
 
     with pytest.raises(SpikeproofError, match=r"a finite training loss, got nan in epoch 1; to mend: lower recipe\.lr"):
         go(tmp_path, defence=broken)
-
-
-def test_what_a_network_was_trained_with_is_in_its_name() -> None:
-    assert model_key(cell_from(tinycell.tiny()).resolved()) != model_key(cell_from(tinycell.tiny(seed=1)).resolved())

@@ -15,7 +15,9 @@ from torch import Tensor
 from spikeproof.attacks.fgsm import FGSM
 from spikeproof.defences.vanilla import Vanilla
 
-__all__ = ["NUMBERS", "Fgsm", "Step", "command", "events", "numbers", "process_environment", "tiny"]
+__all__ = [
+    "KILL", "NUMBERS", "TRACE", "Fgsm", "Step", "command", "events", "numbers", "process_environment", "run", "tiny",
+]  # fmt: skip
 
 NUMBERS = ("rows.jsonl", "gradients.jsonl", "history.jsonl")
 """The files of a cell that hold its numbers and nothing else."""
@@ -74,7 +76,7 @@ class Fgsm:
 
 
 def process_environment(trace: Path, kill_at: int = 0) -> dict[str, str]:
-    """For a process that finds this file's parts, on one thread, with warnings as errors as in these tests."""
+    """For a process that finds this file's parts, on one thread, and dies at event number `kill_at`."""
     return {
         **os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", TRACE: str(trace),
         KILL: str(kill_at),

@@ -21,6 +21,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from spikeproof import parts
 from spikeproof.evaluate import Case
 from spikeproof.measure import SCALARS
+from spikeproof.metrics.robustness import same_eps
 from spikeproof.paper import PROTOCOL
 from spikeproof.train import Recipe
 from spikeproof.types import Threat, UsageError, refusal
@@ -167,7 +168,10 @@ class CellConfig:
             raise UsageError(refusal("weights as a safetensors file", f"no file at {self.weights!r}"))
         if self.steps < 1:
             raise UsageError(refusal("steps >= 1", self.steps))
-        for size in (self.train_images, self.test_images, self.gradients.images, self.gradients.weight_images):
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(refusal("a seed in 0..2^63 - 1", self.seed))
+        wanted = self.gradients
+        for size in (self.train_images, self.test_images, wanted.images, wanted.weight_images, wanted.batch_size):
             if size is not None and size < 1:
                 raise UsageError(refusal("a number of images >= 1", size))
         for scalar in self.gradients.scalars:
@@ -178,7 +182,7 @@ class CellConfig:
         if len({e.name for e in self.evaluations}) != len(self.evaluations):
             raise UsageError(refusal("evaluations of different names", [e.name for e in self.evaluations]))
         for evaluation in self.evaluations:
-            _check_evaluation(evaluation.resolved(), self.rule)
+            _check_evaluation(evaluation.resolved(), self.rule, self.encoder)
         self._check_headline()
 
     def _check_headline(self) -> None:
@@ -220,13 +224,17 @@ def cases_of(e: Evaluation, rule: Part) -> dict[str, Case]:
     return cases
 
 
-def _check_evaluation(e: Evaluation, rule: Part) -> None:
+def _check_evaluation(e: Evaluation, rule: Part, encoder: Part) -> None:
     if not re.fullmatch(r"\w[\w.-]*", e.name):
         raise UsageError(refusal("an evaluation named in letters, digits, '.', '_' and '-'", repr(e.name)))
     if not e.eps or not e.attacks:
         raise UsageError(refusal(f"one eps and one attack or more in evaluation {e.name!r}", f"{e.eps}, {e.attacks}"))
-    threats_of({"name": e.norm}, e.eps, e.surface or "pixels")
-    cases_of(e, rule)
+    budgets = [threat.eps for threat in threats_of({"name": e.norm}, e.eps, e.surface or "pixels").values()]
+    if any(same_eps(a, b) for a, b in itertools.combinations(budgets, 2)):
+        raise UsageError(refusal(f"different eps in evaluation {e.name!r}", e.eps))
+    own, cases = parts.build("encoders", encoder), cases_of(e, rule)
+    if e.surface == "encoded" and any(case.encoder not in (None, own) for case in cases.values()):
+        raise UsageError(refusal(f"no attacker's encoder in {e.name!r}, which attacks behind the encoder", e.encoder))
     if (e.images is not None and e.images < 1) or (e.batch_size or 0) < 1:
         raise UsageError(refusal(f"images and batch_size >= 1 in evaluation {e.name!r}", f"{e.images}, {e.batch_size}"))
 
@@ -302,7 +310,7 @@ class Study:
         seeds: list[int | None] = [*self.seeds] or [None]
         for values in itertools.product(*(axis.items() for axis in self.axes.values())):
             for seed in seeds:
-                name = "-".join([*(value for value, _ in values), *([f"s{seed}"] if len(self.seeds) > 1 else [])])
+                name = "-".join([*(str(value) for value, _ in values), *([f"s{seed}"] if len(self.seeds) > 1 else [])])
                 tree = self.base
                 for _, overrides in values:
                     tree = _with(tree, overrides or {})

@@ -107,7 +107,7 @@ def attack_rows(
             outcome = list(skipped)
             if len(right):
                 attacked = victim if one.encoder is None else victim.attacked_through(one.encoder)
-                scene = Scene(attacked, x[right], y[right], fold(keys[right], evaluation), threat.surface)
+                scene = Scene(attacked, x[right], y[right], fold(fold(keys[right], evaluation), name), threat.surface)
                 probe = f"{threat.surface} {one.probe()}"
                 if probe not in probes:
                     probes[probe] = _gradient_fields(scene, one)

@@ -18,13 +18,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from spikeproof.config import CellConfig
-from spikeproof.data import Images
+from spikeproof.data import Images, balanced
 from spikeproof.data.digits import Digits
 from spikeproof.data.image_folder import ImageFolder
 from spikeproof.measure import gradient_rows, weight_rows
 from spikeproof.rules.atan import ATan
 from spikeproof.study import Machine, build_victim
 from spikeproof.tensors import fold, image_keys
+from spikeproof.types import UsageError, refusal
 from spikeproof.victim import Victim
 
 __all__ = ["findings"]
@@ -36,7 +37,12 @@ _PLACES = (("image", "input"), ("encoded", "input"), ("bn1", "output"), ("maxpoo
 def _images(folder: Path | None, steps: int) -> Images:
     """32x32 images in three channels, enough for `steps` batches where the data has so many."""
     if folder is not None:
-        return ImageFolder(root=str(folder)).load("train", steps * _BATCH)
+        whole = ImageFolder(root=str(folder)).load("train")
+        index = balanced(whole.labels, whole.ids, min(len(whole), steps * _BATCH), purpose="findings")
+        images = whole.take(index)
+        if images.pixels.shape[1:] != (3, 32, 32):
+            raise UsageError(refusal("32x32 images in three channels", tuple(images.pixels.shape[1:])))
+        return images
     digits = Digits().load("train")
     pixels = digits.pixels.repeat_interleave(4, 2).repeat_interleave(4, 3).expand(-1, 3, -1, -1).contiguous()
     return Images(pixels, digits.scale, digits.labels, digits.ids, digits.classes, "digits, enlarged to 32x32")
@@ -80,7 +86,7 @@ def _zero_shares(victim: Victim, batch: Any, seed: int, batchnorm: Any) -> list[
 
 
 def _dead(depth: int, classes: int, batch: Any, seed: int) -> float:
-    x, y, ids = (v[:1] for v in batch)
+    x, y, ids = (v[:1].cpu() for v in batch)
     victim = _victim("max", depth, classes, seed)
     return float(next(iter(weight_rows(victim, x, y, ids, rule=ATan(), seed=seed)))["masked_share"])
 

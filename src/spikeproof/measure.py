@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spikeproof.metrics.sparsity import measures
 from spikeproof.scene import check_labels
 from spikeproof.tensors import fold, image_keys
-from spikeproof.types import Neuron, Rule, UsageError, refusal
+from spikeproof.types import Neuron, Rule, SpikeproofError, UsageError, refusal
 from spikeproof.victim import Victim, borrowed
 
 __all__ = ["SCALARS", "gradient_rows", "live_taps", "weight_rows"]
@@ -133,6 +133,14 @@ def gradient_rows(
         found = torch.autograd.grad(
             total, [tap.tensor for tap in wanted], retain_graph=number + 1 < len(scalars), allow_unused=True
         )
+        if found[0] is None:
+            raise SpikeproofError(
+                refusal(
+                    "a gradient at the image",
+                    f"an encoder that cuts the graph, {victim.encoder}",
+                    mend="use an encoder with a pixel gradient (spikeproof parts)",
+                )
+            )
         for order, (tap, g) in enumerate(zip(wanted, found, strict=True)):
             g = torch.zeros_like(tap.tensor) if g is None else g
             over_time = None if tap.site == "image" else victim.steps

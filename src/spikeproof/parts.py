@@ -37,7 +37,12 @@ def _folder(folder: str) -> ModuleType:
 
 def _public(module: ModuleType) -> dict[str, str]:
     """Part name -> attribute, for a single file that holds several parts."""
-    return {name.lower(): name for name in module.__all__ if name[0].isupper() or module.__name__.endswith("losses")}
+    return {name.lower(): name for name in module.__all__ if name[0].isupper() or _is_loss(getattr(module, name))}
+
+
+def _is_loss(found: Any) -> bool:
+    """A function of logits and labels alone; a targeted loss takes more."""
+    return inspect.isfunction(found) and len(inspect.signature(found).parameters) == 2
 
 
 def names(folder: str) -> list[str]:
@@ -54,7 +59,7 @@ def find(folder: str, name: str) -> Any:
         path, _, attribute = name.partition(":")
         try:
             found = getattr(importlib.import_module(path), attribute)
-        except (ImportError, AttributeError, ValueError, TypeError) as error:
+        except Exception as error:  # whatever a user's module does when it is imported
             raise UsageError(refusal(f"an importable package.module:Name, {name!r}", error)) from error
         if not callable(found):
             raise UsageError(refusal(f"a class or function at {name!r}", type(found).__name__))
@@ -92,6 +97,8 @@ def resolve(folder: str, spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The class or function, and all its options with their values."""
+    if not isinstance(spec, Mapping):
+        raise UsageError(refusal(f"a part of {folder} as a mapping with a 'name'", repr(spec), valid=names(folder)))
     options = {k: v for k, v in spec.items() if k != "name"}
     if "name" not in spec:
         raise UsageError(refusal(f"a part of {folder} with a 'name'", dict(spec), valid=names(folder)))

@@ -17,7 +17,7 @@ from spikeproof.victim import Victim
 __all__ = ["BUDGET_TOLERANCE", "STOCHASTIC_DRAWS", "Cost", "Scene", "Verdict", "check_labels", "verdict"]
 
 BUDGET_TOLERANCE = 1e-6
-"""Slack of the budget and box checks: float32's (x + d) - x is off by up to 6e-8."""
+"""Slack of the budget (absolute, and relative to eps) and of the box: float32's (x + d) - x is off by up to 6e-8."""
 
 STOCHASTIC_DRAWS = 20
 """Fresh encodings behind the verdict on a stochastic victim; the class with most votes is the answer."""
@@ -116,9 +116,10 @@ class Scene:
     def check_budget(self, attack: str, point: Tensor, threat: Threat) -> Tensor:
         """Distance (B,) of what an attack proposes; SpikeproofError where it breaks the budget, the box, or is NaN."""
         distance = threat.distance(point, self.start)
+        allowed = threat.eps * (1.0 + BUDGET_TOLERANCE) + BUDGET_TOLERANCE
         inside = (point >= -BUDGET_TOLERANCE) & (point <= 1 + BUDGET_TOLERANCE)
         # NaN fails every comparison, so it is refused here too.
-        if not bool(inside.all()) or not bool((distance <= threat.eps + BUDGET_TOLERANCE).all()):
+        if not bool(inside.all()) or not bool((distance <= allowed).all()):
             far, low, high = float(distance.max()), float(point.min()), float(point.max())
             raise SpikeproofError(
                 refusal(

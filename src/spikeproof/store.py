@@ -6,10 +6,11 @@
                 history.jsonl   one line per epoch
                 summary.json    what the rows say, provenance, and the sha256 of the files above
                 model.safetensors, README.md
-    models/<key>/               a trained network, shared by the cells that evaluate it
+    models/<key>/               a trained network with its sha256, shared by the cells that evaluate it
 
-A cell is written in `<key>.partial` and renamed when it is whole, so a folder without that ending is finished. No
-pickle, no database; an index can always be rebuilt from the folders, which may be copied anywhere.
+A cell is written in `<key>.partial` and renamed when it is whole; one found damaged becomes `<key>.damaged-0`; so a
+folder without an ending is finished. No pickle, no database; an index can always be rebuilt from the folders, which may
+be copied anywhere.
 """
 
 from __future__ import annotations
@@ -58,6 +59,14 @@ def _lines(path: Path) -> list[Row]:
 
 def _jsonl(rows: Iterable[Row]) -> bytes:
     return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
+
+
+def _keep_only(folder: Path, names: Iterable[str]) -> None:
+    for path in folder.iterdir():
+        if path.name not in names and path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in names:
+            path.unlink()
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,34 @@ class Store:
     def model_folder(self, key: str) -> Path:
         return self.root / "models" / key
 
+    def whole_model(self, key: str) -> Path | None:
+        """The weights of a finished network, if they are there and undamaged; a damaged folder is set aside."""
+        folder = self.model_folder(key)
+        if not folder.is_dir():
+            return None
+        weights, facts = folder / "model.safetensors", folder / "model.sha256"
+        if weights.is_file() and facts.is_file() and facts.read_text(encoding="ascii").strip() == digest(weights):
+            return weights
+        self._set_aside(folder)
+        return None
+
+    def finish_model(self, draft: Path, key: str) -> Path:
+        """Give the folder of a trained network its checksum and its final name; returns the weights' file."""
+        folder = self.model_folder(key)
+        write_bytes(draft / "model.sha256", (digest(draft / "model.safetensors") + "\n").encode())
+        with disk_errors(folder):
+            # The checkpoint goes last: were it gone before the rename, a kill in between would lose the training.
+            os.rename(draft, folder)
+            _keep_only(folder, ("model.safetensors", "model.sha256"))
+        return folder / "model.safetensors"
+
+    @staticmethod
+    def _set_aside(folder: Path) -> None:
+        """Another name for what is damaged, so that it is redone and can still be looked at."""
+        aside = next(p for n in range(10_000) if not (p := folder.with_name(f"{folder.name}.damaged-{n}")).exists())
+        with disk_errors(folder):
+            os.rename(folder, aside)
+
     def lock(self, key: str) -> FileLock:
         folder = self.root / "locks"
         with disk_errors(folder):
@@ -183,8 +220,7 @@ class Store:
             return None
         if cell.damage() is None:
             return cell
-        aside = next(p for n in range(10_000) if not (p := cell.folder.with_name(f"{key}.damaged-{n}")).exists())
-        os.rename(cell.folder, aside)
+        self._set_aside(cell.folder)
         return None
 
     def finish(self, draft: Draft, config: dict[str, Any], summary: dict[str, Any], card: str, model: Path) -> Cell:
@@ -197,11 +233,11 @@ class Store:
         body = json.dumps({"key": draft.key, **summary, "files": files}, indent=1)
         write_bytes(draft.folder / "README.md", card.encode())
         write_bytes(draft.folder / "summary.json", (body + "\n").encode())
-        for path in draft.folder.iterdir():
-            if path.name not in (*_DATA_FILES, "README.md", "summary.json"):
-                path.unlink()  # stages, now in rows.jsonl, and what a killed run left half written
         final = self.root / "cells" / draft.key
-        os.rename(draft.folder, final)
+        with disk_errors(final):
+            # Stages, which are in rows.jsonl now, and what a killed run left half written.
+            _keep_only(draft.folder, (*_DATA_FILES, "README.md", "summary.json"))
+            os.rename(draft.folder, final)
         return Cell(draft.key, final)
 
     def cells(self) -> list[Cell]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 import platform
 import time
@@ -21,36 +20,25 @@ from tqdm import tqdm
 import spikeproof
 from spikeproof import parts
 from spikeproof.card import card
-from spikeproof.checkpoint import digest, load_into, read_tensors, write_tensors
+from spikeproof.checkpoint import load_into, read_tensors, write_tensors
 from spikeproof.config import CellConfig, Evaluation, cases_of, threats_of
-from spikeproof.data import Images, split
+from spikeproof.data import Images, balanced, split
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluate import attack_rows, clean_rows, crafter
+from spikeproof.identity import cell_key, code_digest, model_key
 from spikeproof.losses import cross_entropy
 from spikeproof.measure import gradient_rows, weight_rows
 from spikeproof.metrics.robustness import summarise
 from spikeproof.paper import paper_rows
-from spikeproof.store import Cell, Draft, Store, key_of
+from spikeproof.store import Cell, Draft, Store
+from spikeproof.tensors import fold, image_keys
 from spikeproof.train import train
 from spikeproof.victim import Victim
 
-__all__ = ["Machine", "build_victim", "cell_key", "model_key", "run_cell", "run_study", "trained_victim"]
+__all__ = ["Machine", "build_victim", "run_cell", "run_study", "trained_victim"]
 
 Batch = tuple[Tensor, Tensor, Tensor]
 Work = Callable[[], list[dict[str, Any]]]
-
-_TRAINING = (
-    "data", "train_images", "model", "neuron", "rule", "encoder", "steps", "defence", "training_threat",
-    "training_attack", "recipe", "seed",
-)  # fmt: skip
-"""What a trained network depends on; the rest of a configuration only says how it is examined."""
-
-_NO_NUMBERS = ("report/", "store.py", "study.py", "cli.py", "card.py", "findings.py", "parts.py", "config.py")
-"""Sources that decide no number of a cell."""
-
-_AFTER_TRAINING = ("measure.py", "paper.py", "metrics/")
-"""Sources that decide no weight of a trained network."""
-
 
 @dataclass(frozen=True)
 class Machine:
@@ -66,28 +54,6 @@ class Machine:
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.torch) if self.torch.type == "cuda" else platform.machine()
         return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-
-
-def code_digest(*without: str) -> str:
-    """A short hash of the package's sources that decide numbers, so that a result knows the code that made it."""
-    root = Path(spikeproof.__file__).parent
-    total = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).as_posix()
-        if not name.startswith((*_NO_NUMBERS, *without)):
-            total.update(f"{name}\n".encode() + path.read_bytes())
-    return total.hexdigest()[:16]
-
-
-def model_key(config: dict[str, Any]) -> str:
-    """Of a resolved configuration: the name of the network it trains."""
-    return key_of({"code": code_digest(*_AFTER_TRAINING), **{k: config[k] for k in _TRAINING}})
-
-
-def cell_key(config: dict[str, Any]) -> str:
-    """Of a resolved configuration: the name of its results. Given weights count by their content, not their path."""
-    weights = digest(Path(config["weights"])) if config["weights"] else None
-    return key_of({"code": code_digest(), **config, "weights": weights})
 
 
 def build_victim(config: CellConfig, in_channels: int, classes: int) -> Victim:
@@ -119,62 +85,74 @@ def trained_victim(
     configuration names are loaded, strictly, and nothing is trained.
     """
     resolved = config.resolved()
+    images = images or _load(config, "train")
+    victim = build_victim(config, images.pixels.shape[1], len(images.classes)).to(machine.torch)
     if config.weights is not None:
-        images = images or _load(config, "train")
-        victim = build_victim(config, images.pixels.shape[1], len(images.classes))
         load_into(victim.body, read_tensors(Path(config.weights))[0], config.weights)
-        return victim.to(machine.torch).eval(), Path(config.weights)
-    key = model_key(resolved)
-    folder = store.model_folder(key)
-    weights, draft = folder / "model.safetensors", folder.with_name(f"{key}.partial")
+        return victim.eval(), Path(config.weights)
+    key = model_key(resolved, images.digest(), machine.device)
     with store.lock(f"model-{key}"):
-        images = images or _load(config, "train")
-        victim = build_victim(config, images.pixels.shape[1], len(images.classes)).to(machine.torch)
-        if weights.is_file():
-            tensors, _ = read_tensors(weights)
-            load_into(victim.body, tensors, weights)
-            return victim.eval(), weights
-        training, validation = split(images, config.recipe.validation_share, config.seed)
-        rule = parts.build("rules", config.rule)
-        (threat,) = threats_of(config.training_threat, [config.training_threat["eps"]], "pixels").values()
-        attack = parts.build("attacks", config.training_attack)
-        started = time.perf_counter()
-        history, best = train(
-            victim,
-            training,
-            validation,
-            recipe=config.recipe,
-            defence=parts.build("defences", config.defence),
-            rule=rule,
-            craft=crafter(victim, attack, threat, WhiteBox(rule), cross_entropy),
-            seed=config.seed,
-            checkpoint=draft / "checkpoint.safetensors",
-            fingerprint=f"{key} {images.digest()}",
-            device=machine.torch,
-            progress=machine.progress,
-        )
-        facts = {
-            "architecture": resolved["model"],
-            "neuron": resolved["neuron"],
-            "input_shape": list(images.pixels.shape[1:]),
-            "classes": list(images.classes),
-            "best_epoch": best,
-            "history": history,
-            "train_seconds": round(time.perf_counter() - started, 1),
-            "train_data": images.digest(),
-        }
-        write_tensors(draft / "model.safetensors", victim.body.state_dict(), facts)
-        for path in draft.iterdir():
-            if path.name != weights.name:
-                path.unlink()  # the checkpoint, and what a killed run left half written
-        os.rename(draft, folder)
+        weights = store.whole_model(key)
+        if weights is None:
+            weights = _train(config, store, machine, images, victim, key)
+        else:
+            load_into(victim.body, read_tensors(weights)[0], weights)
     return victim.eval(), weights
 
 
-def _batches(images: Images, size: int, device: torch.device) -> Iterator[Batch]:
-    for index in torch.split(torch.arange(len(images)), size):
-        x, y, ids = images.at(index)
-        yield x.to(device), y.to(device), ids
+def _train(config: CellConfig, store: Store, machine: Machine, images: Images, victim: Victim, key: str) -> Path:
+    """Train `victim` in place, or go on with it; its weights are stored under `key`, and their file returned."""
+    draft = store.model_folder(key).with_name(f"{key}.partial")
+    training, validation = split(images, config.recipe.validation_share, config.seed)
+    rule = parts.build("rules", config.rule)
+    (threat,) = threats_of(config.training_threat, [config.training_threat["eps"]], "pixels").values()
+    attack = parts.build("attacks", config.training_attack)
+    checkpoint = draft / "checkpoint.safetensors"
+    resumed, started = checkpoint.is_file(), time.perf_counter()
+    history, best = train(
+        victim,
+        training,
+        validation,
+        recipe=config.recipe,
+        defence=parts.build("defences", config.defence),
+        rule=rule,
+        craft=crafter(victim, attack, threat, WhiteBox(rule), cross_entropy),
+        seed=config.seed,
+        checkpoint=checkpoint,
+        fingerprint=key,
+        device=machine.torch,
+        progress=machine.progress,
+    )
+    resolved = config.resolved()
+    facts = {
+        "architecture": resolved["model"],
+        "neuron": resolved["neuron"],
+        "input_shape": list(images.pixels.shape[1:]),
+        "classes": list(images.classes),
+        "best_epoch": best,
+        "history": history,
+        # Of a training that was stopped nobody knows how long the first part took.
+        "train_seconds": None if resumed else round(time.perf_counter() - started, 1),
+        "trained_on": str(machine),
+    }
+    write_tensors(draft / "model.safetensors", victim.body.state_dict(), facts)
+    return store.finish_model(draft, key)
+
+
+def _indices(images: Images, size: int) -> list[Tensor]:
+    return list(torch.split(torch.arange(len(images)), size))
+
+
+def _batch(images: Images, index: Tensor, machine: Machine) -> Batch:
+    x, y, ids = images.at(index)
+    return x.to(machine.torch), y.to(machine.torch), ids
+
+
+def _some(images: Images, count: int | None) -> Images:
+    """`count` images (None or more than there are: all), balanced over the classes, in an order that mixes them."""
+    index = balanced(images.labels, images.ids, min(count or len(images), len(images)), purpose="examination")
+    order = torch.argsort(fold(image_keys(0, images.ids[index]), "examination order"), stable=True)
+    return images.take(index[order])
 
 
 @contextmanager
@@ -197,9 +175,9 @@ def _grow(draft: Draft, stage: str, work: Iterable[Work], tick: Callable[[], Any
 
 def _clean(victim: Victim, draft: Draft, named: dict[str, Images], seed: int, machine: Machine) -> None:
     work = [
-        (lambda b=batch, s=which: clean_rows(victim, *b, split=s, seed=seed))
+        (lambda i=images, n=index, s=which: clean_rows(victim, *_batch(i, n, machine), split=s, seed=seed))
         for which, images in named.items()
-        for batch in _batches(images, 256, machine.torch)
+        for index in _indices(images, 256)
     ]
     with _bar(machine, len(work), "clean accuracy") as tick:
         _grow(draft, "clean", work, lambda: tick(1))
@@ -209,43 +187,43 @@ def _attack(
     victim: Victim, draft: Draft, config: CellConfig, evaluation: Evaluation, images: Images, machine: Machine
 ) -> None:
     stage = f"attack-{evaluation.name}"
-    images = images.take(torch.arange(min(evaluation.images or len(images), len(images))))
+    images = _some(images, evaluation.images)
     settings: dict[str, Any] = {
         "evaluation": evaluation.name,
         "threats": threats_of({"name": evaluation.norm}, evaluation.eps or [], evaluation.surface or "pixels"),
         "cases": cases_of(evaluation, config.rule),
         "seed": config.seed,
     }
-    batches = list(_batches(images, evaluation.batch_size or 64, machine.torch))
+    indices = _indices(images, evaluation.batch_size or 64)
     rounds = len(settings["threats"]) if evaluation.protocol == "paper" else 1
     with _bar(machine, len(images) * rounds, f"attack {evaluation.name}") as tick:
         if evaluation.protocol == "paper":
             # Its batches depend on one another, so it is one piece of work.
+            batches = [_batch(images, index, machine) for index in indices]
             _grow(draft, stage, [lambda: paper_rows(victim, batches, **settings, tick=tick)], lambda: None)
         else:
-            sizes = iter([len(b[1]) for b in batches])
-            work = [(lambda b=b: attack_rows(victim, *b, **settings)) for b in batches]
+            sizes = iter([len(index) for index in indices])
+            work = [(lambda n=index: attack_rows(victim, *_batch(images, n, machine), **settings)) for index in indices]
             _grow(draft, stage, work, lambda: tick(next(sizes)))
 
 
 def _measure(victim: Victim, draft: Draft, config: CellConfig, images: Images, machine: Machine) -> None:
     wanted = config.gradients
-    images = images.take(torch.arange(min(wanted.images, len(images))))
-    few = images.take(torch.arange(min(wanted.weight_images, len(images))))
+    few, images = _some(images, wanted.weight_images), _some(images, wanted.images)
     rule = parts.build("rules", config.rule)
     modes: list[Any] = ["eval", "train"] if wanted.train_mode else ["eval"]
     options: dict[str, Any] = {"rule": rule, "seed": config.seed}
     inputs: dict[str, Any] = {**options, "scalars": tuple(wanted.scalars), "layers": wanted.layers}
     work = [
         *(
-            (lambda b=b, m=m: list(gradient_rows(victim, *b, **inputs, batchnorm=m)))
+            (lambda n=n, m=m: list(gradient_rows(victim, *_batch(images, n, machine), **inputs, batchnorm=m)))
             for m in modes
-            for b in _batches(images, wanted.batch_size, machine.torch)
+            for n in _indices(images, wanted.batch_size)
         ),
         *(
-            (lambda b=b, m=m: list(weight_rows(victim, *b, **options, batchnorm=m)))
+            (lambda n=n, m=m: list(weight_rows(victim, *_batch(few, n, machine), **options, batchnorm=m)))
             for m in modes
-            for b in _batches(few, wanted.batch_size, machine.torch)
+            for n in _indices(few, wanted.batch_size)
         ),
     ]
     with _bar(machine, len(work), "gradients") as tick:
@@ -263,17 +241,19 @@ def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machi
         "parameters": sum(p.numel() for p in victim.parameters()),
         "best_epoch": facts.get("best_epoch"),
         "train_seconds": facts.get("train_seconds"),
+        "trained_on": facts.get("trained_on"),
     }
 
 
 def run_cell(config: CellConfig, store: Store, machine: Machine) -> Cell:
     """One cell, from its configuration to its folder; returned at once where it is finished already."""
     resolved = config.resolved()
-    key = cell_key(resolved)
+    training, test = _load(config, "train"), _load(config, "test")
+    data = {"train": training.digest(), "test": test.digest()}
+    key = cell_key(resolved, data, machine.device)
     with store.lock(key):
         if (done := store.finished(key)) is not None:
             return done
-        training, test = _load(config, "train"), _load(config, "test")
         victim, weights = trained_victim(config, store, machine, training)
         started = time.perf_counter()
         draft = store.draft(key)
@@ -290,7 +270,7 @@ def run_cell(config: CellConfig, store: Store, machine: Machine) -> Cell:
         draft.write_stage("history", facts.get("history", []))
         provenance = {
             **_provenance(config, facts, victim, machine),
-            "data": {"train": training.digest(), "test": test.digest()},
+            "data": data,
             "evaluate_seconds": round(time.perf_counter() - started, 1),
         }
         summary = {"provenance": provenance, "results": summarise(rows)}

@@ -191,3 +191,34 @@ def test_state_dict_of_the_small_network() -> None:
     found = body({"name": "small_sew_resnet"}, width=2).state_dict()
     expected = resnet((1, 1), (3, 3), 3, 2, spiking_shortcut=True)
     assert {name: tuple(tensor.shape) for name, tensor in found.items()} == expected
+
+
+JOINS = {
+    ("ADD", False): lambda shortcut, branch: shortcut + branch,
+    ("AND", False): lambda shortcut, branch: shortcut * branch,
+    ("IAND", False): lambda shortcut, branch: shortcut * (1 - branch),
+    ("ADD", True): lambda shortcut, branch: shortcut + branch,
+    ("AND", True): lambda shortcut, branch: shortcut * branch,
+    ("IAND", True): lambda shortcut, branch: branch * (1 - shortcut),  # the other way round, as SpikingJelly has it
+}
+
+
+@pytest.mark.parametrize(("connect", "bottleneck"), JOINS)
+def test_branches_of_a_sew_block_meet_after_their_spikes(connect: str, bottleneck: bool) -> None:
+    """From the spikes alone: pool, then join block by block, then mean and linear layer give the logits."""
+    part, spikes = body({"name": "sew_resnet", "connect": connect, "depth": 50 if bottleneck else 18}), {}
+
+    def rule(unit: Neuron, currents: Tensor, site: str) -> Tensor:
+        spikes[site] = exact(unit, currents, site)
+        return spikes[site]
+
+    logits = part.classify(encoded(), rule)
+    z = nn.functional.max_pool2d(spikes["sn1"].flatten(0, 1), 3, 2, 1)
+    for stage, count in enumerate((3, 4, 6, 3) if bottleneck else (2, 2, 2, 2), start=1):
+        for j in range(count):
+            site = f"layer{stage}.{j}"
+            shortcut = spikes[f"{site}.downsample_sn"].flatten(0, 1) if f"{site}.downsample_sn" in spikes else z
+            z = JOINS[connect, bottleneck](shortcut, spikes[f"{site}.sn{3 if bottleneck else 2}"].flatten(0, 1))
+    expected = part.fc(z.mean((2, 3))).view(T, B, -1).mean(0)
+    torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
+    assert z.any()

@@ -1,8 +1,8 @@
 """Robust accuracy under our attacks and under torchattacks' (Kim 2020), on one small network, at equal budgets.
 
-Both attack the same frozen ReLU network on images of scikit-learn's digits that it was not trained on. The random starts
-differ, so single images may; the share of images that survive may differ by one point of a hundred. Run it in an
-environment with torchattacks and torchvision.
+Both attack the same frozen ReLU network on images of scikit-learn's digits that it was not trained on. The random
+starts differ, so single images may, and one run's accuracy scatters by half a point: the means over a few seeds are
+held against each other. Run it in an environment with torchattacks and torchvision.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from spikeproof.types import Loss, Score
 
 torchattacks = pytest.importorskip("torchattacks", reason="the peer torchattacks is not installed here")
 
-TRAINED_ON, COUNT = 800, 600
+TRAINED_ON, COUNT = 800, 500
+SEEDS = (0, 1, 2)
 EPS = 0.1
 """A tenth of the grey range: about half of the images survive."""
 
 
 @cache
 def images(which: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels (B,1,8,8), labels, ids: 800 to train on, or 600 others."""
+    """Pixels (B,1,8,8), labels, ids: 800 to train on, or 500 others."""
     data = Digits().load("train")
     ids = torch.arange(TRAINED_ON) if which == "train" else torch.arange(TRAINED_ON, TRAINED_ON + COUNT)
     return data.at(ids)  # type: ignore[arg-type, return-value]
@@ -62,24 +63,31 @@ def network() -> nn.Module:
 
 
 def ours(attack: Any, loss: Loss, threat: Any) -> Tensor:
-    """Which images survive, (B,) bool. An image that is wrong before the attack does not."""
+    """Which images survive, (seeds, B) bool. An image that is wrong before the attack does not."""
     x, y, ids = images("test")
 
     def f(point: Tensor, rule: Any, salt: int) -> Score:
         logits = network()(point)
         return Score(loss(logits, y), logits.detach().argmax(1) != y)
 
-    adversarial = attack(f, x, threat, WhiteBox(ATan()), image_keys(0, ids))
-    assert (threat.distance(adversarial, x) <= threat.eps + 1e-6).all()
-    return survives(adversarial)
+    found = []
+    for seed in SEEDS:
+        adversarial = attack(f, x, threat, WhiteBox(ATan()), image_keys(seed, ids))
+        assert (threat.distance(adversarial, x) <= threat.eps + 1e-6).all()
+        found.append(survives(adversarial))
+    return torch.stack(found)
 
 
 def theirs(make: Any, **options: Any) -> Tensor:
     x, y, _ = images("test")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # some of its attacks draw from torch's own stream
-        adversarial = make(network(), **options)(x, y)
-    return survives(adversarial)
+    found = []
+    for seed in SEEDS:
+        attack = make(network(), **options)
+        attack.seed = seed
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # its PGD draws from torch's own stream
+            found.append(survives(attack(x, y)))
+    return torch.stack(found)
 
 
 def survives(x: Tensor) -> Tensor:
@@ -90,9 +98,9 @@ def survives(x: Tensor) -> Tensor:
 
 
 def compare(one: Tensor, other: Tensor, points: float) -> None:
-    """Robust accuracies in percent; neither nearly 0 nor nearly 100, where any two attacks agree."""
+    """Mean robust accuracies in percent; neither nearly 0 nor nearly 100, where any two attacks agree."""
     found, expected = (100 * alive.double().mean().item() for alive in (one, other))
-    print(f"ours {found:.2f} %, torchattacks {expected:.2f} %, {int((one != other).sum())} images differ")
+    print(f"ours {found:.2f} %, torchattacks {expected:.2f} %")
     assert 10 < expected < 90
     assert abs(found - expected) <= points
 
@@ -118,7 +126,7 @@ def test_pgd() -> None:
 
 
 def reaching() -> Any:
-    """torchattacks' Square with patches up to the border: as released, 0..h-s-1 leaves the last row and column alone."""
+    """torchattacks' Square with patches up to the border: as released they never reach the last row and column."""
 
     class Reaching(torchattacks.Square):  # type: ignore[misc, name-defined]
         def random_int(self, low: int = 0, high: int = 1, shape: Any = (1,)) -> Tensor:
@@ -128,9 +136,9 @@ def reaching() -> Any:
 
 
 def test_square() -> None:
-    """Half of the images are decided by luck of the draw in neither: one point holds for random searches too."""
+    """Two points: a run of the peer scatters by a whole one, as it draws one place and sign for all images at once."""
     found = ours(Square(queries=500), margin, Linf(EPS))
     options = {"eps": EPS, "n_queries": 500, "loss": "margin"}
-    compare(found, theirs(reaching(), **options), points=1.0)
-    # On 8x8 pixels the border is a quarter of a network's view: as released, the peer breaks fewer images.
+    compare(found, theirs(reaching(), **options), points=2.0)
+    # On 8x8 pixels a row and a column are a quarter of the image: as released, the peer breaks fewer images.
     assert found.sum() < theirs(torchattacks.Square, **options).sum()

@@ -31,6 +31,8 @@ class PGD:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1:
             raise UsageError(refusal("steps >= 1 and restarts >= 1", f"steps={self.steps}, restarts={self.restarts}"))
+        if self.step_size is not None and not self.step_size > 0:
+            raise UsageError(refusal("step_size > 0, or None for 2.5 eps / steps", self.step_size))
         if self.keep not in ("best", "last"):
             raise UsageError(refusal("what PGD keeps", repr(self.keep), valid=["best", "last"]))
 

@@ -27,7 +27,7 @@ class SR:
     h: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.weight < 0 or not 0 < self.h < 1:
+        if not self.weight >= 0 or not 0 < self.h < 1:
             raise UsageError(refusal("weight >= 0 and h in (0,1)", f"weight={self.weight}, h={self.h}"))
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:

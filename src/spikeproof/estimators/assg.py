@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.estimators._backward import backward
 from spikeproof.rules import Surrogate
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import graft, heaviside
@@ -47,7 +47,7 @@ class ASSG:
     def __call__(self, f: Objective, x: Tensor, carry: Carry, salt: int) -> tuple[Score, Tensor, Carry]:
         """Score, gradient (B,*), and the memory after this step."""
         memory: _Memory = {}
-        score, gradient, _ = WhiteBox(self._scaled(carry, memory))(f, x, None, salt)
+        score, gradient = backward(f, x, self._scaled(carry, memory), salt)
         return score, gradient, memory
 
     def _scaled(self, old: _Memory, new: _Memory) -> Rule:

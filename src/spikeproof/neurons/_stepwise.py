@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -24,7 +25,7 @@ class Stepwise(nn.Module, ABC):
 
     def __init__(self, *, v_threshold: float = 1.0, v_reset: float | None = 0.0) -> None:
         super().__init__()
-        if v_threshold <= 0 or (v_reset is not None and v_reset >= v_threshold):
+        if not 0 < v_threshold < math.inf or (v_reset is not None and not -math.inf < v_reset < v_threshold):
             raise UsageError(
                 refusal(
                     "v_threshold > 0 and v_reset below it",

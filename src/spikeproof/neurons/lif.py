@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from spikeproof.neurons._stepwise import Stepwise
@@ -21,7 +23,7 @@ class LIF(Stepwise):
         self, *, tau: float = 2.0, decay_input: bool = True, v_threshold: float = 1.0, v_reset: float | None = 0.0
     ) -> None:
         super().__init__(v_threshold=v_threshold, v_reset=v_reset)
-        if tau <= 1:
+        if not 1 < tau < math.inf:
             raise UsageError(refusal("tau > 1", tau, mend="tau = 1 keeps no past; IF has no leak"))
         self.tau = tau
         self.decay_input = decay_input

@@ -26,7 +26,7 @@ class PLIF(Stepwise):
         self, *, init_tau: float = 2.0, decay_input: bool = True, v_threshold: float = 1.0, v_reset: float | None = 0.0
     ) -> None:
         super().__init__(v_threshold=v_threshold, v_reset=v_reset)
-        if init_tau <= 1:
+        if not 1 < init_tau < math.inf:
             raise UsageError(refusal("init_tau > 1", init_tau, mend="1/tau = sigmoid(w) is below 1 for every w"))
         self.decay_input = decay_input
         self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1.0)))

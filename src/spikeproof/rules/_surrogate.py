@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class Surrogate(ABC):
     fused: bool = True
 
     def __post_init__(self) -> None:
-        if not self.alpha > 0:
+        if not 0 < self.alpha < math.inf:
             raise UsageError(refusal("a sharpness alpha > 0", self.alpha))
 
     @abstractmethod
