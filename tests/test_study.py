@@ -16,19 +16,33 @@ import pytest
 import tinycell
 import torch
 import yaml
+from PIL import Image
+from safetensors.torch import load
 from tinycell import numbers, tiny
 
 from spikeproof.config import CellConfig, Study, cell_from
 from spikeproof.data.digits import Digits
+from spikeproof.identity import cell_key, code_digest, model_key
 from spikeproof.store import Cell, Store
-from spikeproof.study import Machine, cell_key, code_digest, model_key, run_cell, run_study
+from spikeproof.study import Machine, run_cell, run_study
 from spikeproof.types import SpikeproofError
 
 QUIET = Machine(progress=False)
 
 
+DATA = {"train": "a", "test": "b"}
+
+
+def cell(tree: dict[str, Any]) -> str:
+    return cell_key(tree, DATA, "cpu")
+
+
+def model(tree: dict[str, Any]) -> str:
+    return model_key(tree, "a", "cpu")
+
+
 def key(**changes: Any) -> str:
-    return cell_key(cell_from(tiny(**changes)).resolved())
+    return cell(cell_from(tiny(**changes)).resolved())
 
 
 @pytest.fixture(scope="module")
@@ -86,35 +100,62 @@ EXAMINATION = [
 def test_any_value_that_differs_gives_another_key_and_only_those_of_training_another_network() -> None:
     base = cell_from(tiny()).resolved()
     resolved = [cell_from(tiny(**change)).resolved() for change in (*TRAINING, *EXAMINATION)]
-    keys = [cell_key(base), *(cell_key(tree) for tree in resolved)]
+    keys = [cell(base), *(cell(tree) for tree in resolved)]
     assert len(set(keys)) == len(keys)
-    models = [model_key(base), *(model_key(tree) for tree in resolved[: len(TRAINING)])]
+    models = [model(base), *(model(tree) for tree in resolved[: len(TRAINING)])]
     assert len(set(models)) == len(models)
-    assert {model_key(tree) for tree in resolved[len(TRAINING) :]} == {model_key(base)}
+    assert {model(tree) for tree in resolved[len(TRAINING) :]} == {model(base)}
 
 
 def turned(tree: Any) -> Any:
     """The same mappings, written backwards."""
     if isinstance(tree, dict):
-        return {k: turned(v) for k, v in reversed(tree.items())}
+        # All but the order of attacks, which decides numbers in the paper's protocol.
+        return {k: v if k == "attacks" else turned(v) for k, v in reversed(tree.items())}
     return [turned(v) for v in tree] if isinstance(tree, list) else tree
 
 
 def test_equal_configurations_have_equal_keys_however_they_are_written() -> None:
     resolved = cell_from(tiny()).resolved()
-    assert key() == cell_key(resolved) == cell_key(cell_from(turned(tiny())).resolved())
-    assert key() == cell_key(cell_from(turned(yaml.safe_load(yaml.safe_dump(resolved)))).resolved())
+    assert key() == cell(resolved) == cell(cell_from(turned(tiny())).resolved())
+    assert key() == cell(cell_from(turned(yaml.safe_load(yaml.safe_dump(resolved)))).resolved())
     spelled = copy.deepcopy(tiny())
     spelled["model"]["pool"], spelled["seed"], spelled["recipe"]["optimiser"] = "max", 0, "adam"
-    assert key() == cell_key(cell_from(spelled).resolved())
+    assert key() == cell(cell_from(spelled).resolved())
 
 
 def test_the_code_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key()
     digest = code_digest()
     assert digest == code_digest() != code_digest("metrics/")
-    monkeypatch.setattr("spikeproof.study.code_digest", lambda *_: "another")
+    monkeypatch.setattr("spikeproof.identity.code_digest", lambda *_: "another")
     assert key() != before
+
+
+def test_the_data_the_device_and_the_order_of_attacks_are_in_the_key_and_where_data_lie_is_not() -> None:
+    tree = cell_from(tiny()).resolved()
+    other = {**DATA, "test": "c"}
+    assert len({cell_key(tree, DATA, "cpu"), cell_key(tree, other, "cpu"), cell_key(tree, DATA, "cuda")}) == 3
+    assert cell_key(tree, DATA, "cuda:0") == cell_key(tree, DATA, "cuda:1")
+    assert len({model_key(tree, "a", "cpu"), model_key(tree, "b", "cpu"), model_key(tree, "a", "cuda")}) == 3
+    moved = {**tree, "data": {"name": "image_folder", "root": "elsewhere"}}
+    assert model_key(moved, "a", "cpu") == model_key(tree, "a", "cpu")
+    first = next(e for e in tree["evaluations"] if len(e["attacks"]) > 1)
+    turned_round = {**first, "attacks": dict(reversed(first["attacks"].items()))}
+    assert cell({**tree, "evaluations": [turned_round if e is first else e for e in tree["evaluations"]]}) != cell(tree)
+
+
+def test_the_source_of_a_part_of_the_users_own_is_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "own_attack_of_a_user.py"
+    source.write_text("def still(**options):\n    return lambda f, x0, threat, estimator, keys: x0\n")
+    tree = cell_from(tiny()).resolved()
+    tree["training_attack"] = {"name": "own_attack_of_a_user:still"}
+    before = cell(tree), model(tree)
+    source.write_text("def still(**options):\n    return lambda f, x0, threat, estimator, keys: x0 + 0.01\n")
+    after = cell(tree), model(tree)
+    assert before[0] != after[0]
+    assert before[1] != after[1]
 
 
 # --- one cell ---
@@ -167,7 +208,7 @@ def test_nothing_is_left_beside_the_results(whole: tuple[Path, Cell]) -> None:
     root, cell = whole
     assert sorted(p.name for p in root.iterdir()) == ["cells", "locks", "models"]
     assert [p.name for p in (root / "cells").iterdir()] == [cell.key]
-    assert [p.name for p in root.glob("models/*/*")] == ["model.safetensors"]
+    assert sorted(p.name for p in root.glob("models/*/*")) == ["model.safetensors", "model.sha256"]
     assert not list(root.rglob("*.tmp")) + list(root.rglob("*.part")) + list(root.rglob("*.partial"))
 
 
@@ -227,14 +268,49 @@ def test_a_damaged_finished_cell_is_set_aside_and_redone(tmp_path: Path, trace: 
     assert sorted(tinycell.events(trace)) == ["attack"] * 2 * ATTACKS + ["step"] * STEPS
 
 
-def test_a_damaged_network_is_refused_by_its_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_damaged_network_is_set_aside_and_trained_again(tmp_path: Path, damage: str) -> None:
     config, store = cell_from(tiny()), Store(tmp_path)
     cell = run_cell(config, store, QUIET)
     (path,) = tmp_path.glob("models/*/model.safetensors")
-    path.write_bytes(path.read_bytes()[:-10])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10] if damage == "truncated" else whole[:-1] + bytes([whole[-1] ^ 1]))
     (cell.folder / "summary.json").unlink()
-    with pytest.raises(SpikeproofError, match=path.parent.name):
-        run_cell(config, store, QUIET)
+    assert run_cell(config, store, QUIET).rows()
+    again, before = load(path.read_bytes()), load(whole)
+    assert again.keys() == before.keys()
+    assert all(torch.equal(again[name], before[name]) for name in before)
+    assert [p.name for p in path.parents[1].glob("*.damaged-*")] == [f"{path.parent.name}.damaged-0"]
+
+
+def test_replaced_images_are_another_cell(tmp_path: Path) -> None:
+    def images(shade: int) -> None:
+        for split, count in (("train", 6), ("test", 2)):
+            for label in ("a", "b"):
+                (tmp_path / "data" / split / label).mkdir(parents=True, exist_ok=True)
+                for n in range(count):
+                    value = (shade + 40 * n + 7 * (label == "b")) % 256
+                    Image.new("L", (8, 8), value).save(tmp_path / "data" / split / label / f"{n}.png")
+
+    data = {"name": "image_folder", "root": str(tmp_path / "data"), "channels": 1}
+    sizes = {"train_images": None, "test_images": None}
+    config, store = cell_from(tiny(data=data, **sizes)), Store(tmp_path / "runs")
+    images(0)
+    first = run_cell(config, store, QUIET)
+    images(20)
+    second = run_cell(config, store, QUIET)
+    assert first.key != second.key
+    assert first.provenance["data"] != second.provenance["data"]
+    assert len(list((tmp_path / "runs" / "models").iterdir())) == 2
+
+
+def test_a_few_images_are_of_every_class(tmp_path: Path) -> None:
+    """Images of a folder lie sorted by class; the first few of them would be of one class."""
+    rows = run_cell(cell_from(tiny(test_images=40, evaluations=[{"name": "pixels", "eps": [0.1], "images": 20}])),
+                    Store(tmp_path), QUIET).rows()  # fmt: skip
+    labels = [row["label"] for row in rows if row["kind"] == "attack" and row["attack"] == "fgsm"]
+    assert sorted(labels) == [label for label in range(10) for _ in range(2)]
+    assert labels != sorted(labels)
 
 
 @pytest.mark.parametrize("at", [1, 2])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,12 @@ _AFTER_TRAINING = ("measure.py", "paper.py", "metrics/")
 """Sources that decide no weight of a trained network."""
 
 
+@cache
 def code_digest(*without: str) -> str:
-    """A short hash of the package's sources that decide numbers, less those whose path begins with one of `without`."""
+    """A short hash of the package's sources that decide numbers, less those whose path begins with one of `without`.
+
+    Read once: sources that are edited during a long run are not those that are running.
+    """
     root = Path(spikeproof.__file__).parent
     total = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -61,13 +66,6 @@ def _own_sources(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: digest(Path(file)) for name, file in files.items() if file is not None}
 
 
-def _ordered(tree: Any) -> Any:
-    """Mappings as lists of pairs, because a hash sorts the keys of a mapping and the order of attacks can matter."""
-    if isinstance(tree, Mapping):
-        return [[key, _ordered(value)] for key, value in tree.items()]
-    return [_ordered(value) for value in tree] if isinstance(tree, list) else tree
-
-
 def model_key(config: Mapping[str, Any], training_data: str, device: str) -> str:
     """Of a resolved configuration and the digest of its training images: the name of the network it trains."""
     facts = {name: config[name] for name in _TRAINING}
@@ -77,5 +75,7 @@ def model_key(config: Mapping[str, Any], training_data: str, device: str) -> str
 def cell_key(config: Mapping[str, Any], data: Mapping[str, str], device: str) -> str:
     """Of a resolved configuration and the digests of its images: the name of its results."""
     weights = digest(Path(config["weights"])) if config["weights"] else None
-    facts = {**config, "data": dict(data), "weights": weights, "evaluations": _ordered(config["evaluations"])}
-    return key_of([code_digest(), _own_sources(config), facts, device.partition(":")[0]])
+    # A hash sorts the keys of a mapping, and in the paper's protocol one attack moves the statistics of the next.
+    order = [list(evaluation["attacks"]) for evaluation in config["evaluations"]]
+    facts = {**config, "data": dict(data), "weights": weights}
+    return key_of([code_digest(), _own_sources(config), facts, order, device.partition(":")[0]])

@@ -34,6 +34,7 @@ __all__ = ["Cell", "Draft", "Store", "key_of"]
 
 Row = dict[str, Any]
 
+_MODEL_FILES = ("model.safetensors", "model.sha256")
 _DATA_FILES = ("config.yaml", "rows.jsonl", "gradients.jsonl", "history.jsonl", "model.safetensors")
 
 
@@ -180,6 +181,8 @@ class Store:
             return None
         weights, facts = folder / "model.safetensors", folder / "model.sha256"
         if weights.is_file() and facts.is_file() and facts.read_text(encoding="ascii").strip() == digest(weights):
+            with disk_errors(folder):
+                _keep_only(folder, _MODEL_FILES)  # a killed run may have renamed the folder and no more
             return weights
         self._set_aside(folder)
         return None
@@ -191,7 +194,7 @@ class Store:
         with disk_errors(folder):
             # The checkpoint goes last: were it gone before the rename, a kill in between would lose the training.
             os.rename(draft, folder)
-            _keep_only(folder, ("model.safetensors", "model.sha256"))
+            _keep_only(folder, _MODEL_FILES)
         return folder / "model.safetensors"
 
     @staticmethod

@@ -156,8 +156,8 @@ def _some(images: Images, count: int | None) -> Images:
 
 
 @contextmanager
-def _bar(machine: Machine, total: int, what: str) -> Iterator[Callable[[int], Any]]:
-    with tqdm(total=total, desc=what, unit="image", disable=not machine.progress) as bar:
+def _bar(machine: Machine, total: int, what: str, unit: str = "batch") -> Iterator[Callable[[int], Any]]:
+    with tqdm(total=total, desc=what, unit=unit, disable=not machine.progress) as bar:
         yield bar.update
 
 
@@ -196,7 +196,7 @@ def _attack(
     }
     indices = _indices(images, evaluation.batch_size or 64)
     rounds = len(settings["threats"]) if evaluation.protocol == "paper" else 1
-    with _bar(machine, len(images) * rounds, f"attack {evaluation.name}") as tick:
+    with _bar(machine, len(images) * rounds, f"attack {evaluation.name}", "image") as tick:
         if evaluation.protocol == "paper":
             # Its batches depend on one another, so it is one piece of work.
             batches = [_batch(images, index, machine) for index in indices]
