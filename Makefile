@@ -14,7 +14,8 @@ DEMO ?=
 .venv-peers/.ready: requirements-peers.txt pyproject.toml
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-peers.txt
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	# torchattacks pins an old requests, which it needs for downloads only.
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1 -e .
 	touch $@
 
 demo: .venv/.ready
@@ -28,7 +29,7 @@ check: .venv/.ready
 	.venv/bin/ruff check src tests
 	.venv/bin/mypy
 
-# Against SpikingJelly, in an environment of its own (several GB, a few minutes).
+# Against SpikingJelly and torchattacks, in an environment of their own (several GB, a few minutes).
 peers: .venv-peers/.ready
 	.venv-peers/bin/python -m pytest tests/peers
 

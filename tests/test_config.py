@@ -156,7 +156,10 @@ def test_the_resolved_configuration_writes_out_every_default(tree: dict[str, Any
         assert list(evaluation) == names_of(Evaluation)
         assert [k for k, v in evaluation.items() if v is None] in ([], ["images"])
         named += [("rules", evaluation["rule"]), ("encoders", evaluation["encoder"])]
-        named += [("attacks", attack) for attack in evaluation["attacks"].values()]
+        for attack in evaluation["attacks"].values():
+            own = attack.pop("using", {})
+            named += [(f"{name}s", part) for name, part in own.items() if name != "loss"]
+            named.append(("attacks", attack))
     for folder, part in named:
         options = inspect.signature(parts.find(folder, part["name"])).parameters
         given = ("in_channels", "classes", "neuron") if folder == "models" else ()

@@ -45,7 +45,7 @@ def card(config: dict[str, Any], summary: dict[str, Any]) -> str:
             for e in results["evaluations"]
         ),
         "",
-        "White-box attacks under one fixed surrogate are an upper bound on robustness. Do not deploy on their word.",
+        "Under an attack that was not run the number can only fall: it is an upper bound. Do not deploy on its word.",
         "The paper's protocol perturbs the encoded tensor: its eps is not an eps in pixels.",
         "",
         "Examine it again with `spikeproof evaluate --config config.yaml --weights model.safetensors`.",

@@ -184,6 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpikeproofError as error:
         print(f"spikeproof: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a full disk, a folder that may not be written: what is finished is on disk
+        print(f"spikeproof: {refusal('a working disk', error, mend='free some space, start again')}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("spikeproof: stopped; the same command goes on from here", file=sys.stderr)
         return 1

@@ -150,7 +150,7 @@ class CellConfig:
             evaluation["encoder"] = parts.resolve("encoders", evaluation["encoder"] or self.encoder)
             evaluation["estimator"] = parts.resolve("estimators", evaluation["estimator"])
             for name, spec in evaluation["attacks"].items():
-                using = {"using": spec["using"]} if "using" in spec else {}
+                using = {"using": _resolved_using(spec["using"])} if "using" in spec else {}
                 evaluation["attacks"][name] = {**parts.resolve("attacks", _without_using(spec)), **using}
         return tree
 
@@ -199,6 +199,14 @@ def threats_of(spec: Mapping[str, Any], eps: list[float | str], surface: str) ->
     """One threat per budget, by the text of its eps."""
     options = {k: v for k, v in spec.items() if k != "eps"}
     return {str(e): parts.build("threats", options, eps=e, surface=surface) for e in eps}
+
+
+_USING = {"rule": "rules", "encoder": "encoders", "estimator": "estimators"}
+
+
+def _resolved_using(using: Mapping[str, Any]) -> dict[str, Any]:
+    """What an attack has of its own, with every default written out."""
+    return {k: parts.resolve(_USING[k], v) if k in _USING else v for k, v in using.items()}
 
 
 def _without_using(spec: Mapping[str, Any]) -> dict[str, Any]:
