@@ -40,9 +40,10 @@ __all__ = ["Machine", "build_victim", "run_cell", "run_study", "trained_victim"]
 Batch = tuple[Tensor, Tensor, Tensor]
 Work = Callable[[], list[dict[str, Any]]]
 
+
 @dataclass(frozen=True)
 class Machine:
-    """Where work runs; no part of a cell's key, but of its provenance."""
+    """Where work runs: provenance of a cell; of its key only the kind of device (cpu, cuda) is a part."""
 
     device: str = "cpu"
     progress: bool = True
