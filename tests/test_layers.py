@@ -22,7 +22,7 @@ LAYERS = {
          "checkpoint"),
         2,
     ),
-    **dict.fromkeys(("rules", "estimators", "scene", "evaluate", "paper", "measure", "train"), 3),
+    **dict.fromkeys(("rules", "estimators", "scene", "judge", "paper", "measure", "train"), 3),
     **dict.fromkeys(("parts", "config", "store", "identity", "card", "study", "findings", "report"), 4),
     "cli": 5,
 }  # fmt: skip
@@ -137,8 +137,8 @@ def test_the_graph_sees_the_imports() -> None:
         ("attacks/fgsm.py", "from spikeproof.attacks.pgd import PGD", "private"),
         ("attacks/fgsm.py", "from spikeproof.losses import margin", "plugin folder"),
         ("attacks/fgsm.py", "from spikeproof.attacks import pgd", "private"),
-        ("attacks/fgsm.py", "def f():\n    from spikeproof import evaluate", "layer 2 imports layer 3"),
-        ("evaluate.py", "import spikeproof.cli", "layer 3 imports layer 5"),
+        ("attacks/fgsm.py", "def f():\n    from spikeproof import judge", "layer 2 imports layer 3"),
+        ("judge.py", "import spikeproof.cli", "layer 3 imports layer 5"),
         ("report/_page.py", "from spikeproof.study import run_cell", "report"),
         ("report/_page.py", "from spikeproof.scene import Scene", "report"),
         ("measure.py", "from .scene import Scene", "relative"),
@@ -147,7 +147,7 @@ def test_the_graph_sees_the_imports() -> None:
 )
 def test_a_forbidden_import_is_found(tmp_path: Path, file: str, line: str, fault: str) -> None:
     """The checker itself, on a package in which this is the one wrong line."""
-    for name in ("__init__", "types", "tensors", "losses", "evaluate", "measure", "scene", "study", "cli",
+    for name in ("__init__", "types", "tensors", "losses", "judge", "measure", "scene", "study", "cli",
                  "attacks/__init__", "attacks/fgsm", "attacks/pgd", "report/_page"):  # fmt: skip
         path = tmp_path / f"{name}.py"
         path.parent.mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spikeproof import parts
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.evaluate import Case
+from spikeproof.judge import Case
 from spikeproof.losses import cross_entropy
 from spikeproof.paper import PROTOCOL, paper_rows
 from spikeproof.rules.atan import ATan

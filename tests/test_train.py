@@ -25,7 +25,7 @@ from spikeproof.config import cell_from
 from spikeproof.data import Images, split
 from spikeproof.data.digits import Digits
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.evaluate import crafter
+from spikeproof.judge import crafter
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.store import Store

@@ -19,7 +19,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from spikeproof import parts
-from spikeproof.evaluate import Case
+from spikeproof.judge import Case
 from spikeproof.measure import SCALARS
 from spikeproof.metrics.robustness import same_eps
 from spikeproof.paper import PROTOCOL

@@ -1,14 +1,19 @@
-"""Attack losses: (logits (B,K), labels (B,)) -> (B,), larger is more adversarial, never reduced over the batch."""
+"""Attack losses: (logits (B,K), labels (B,)) -> (B,), larger is more adversarial, never reduced over the batch.
+
+Each has a targeted form, (logits, labels, targets (B,)) -> (B,), found by `targeted`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spikeproof.types import SpikeproofError, refusal
+from spikeproof.types import Loss, SpikeproofError, UsageError, refusal
 
-__all__ = ["cross_entropy", "dlr", "dlr_targeted", "margin"]
+__all__ = ["cross_entropy", "cross_entropy_targeted", "difference", "dlr", "dlr_targeted", "margin", "targeted"]
 
 _TIE = 1e-12  # the guard of Croce and Hein's DLR denominator; at or below it the ratio is noise
 
@@ -60,3 +65,28 @@ def dlr_targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     _at_least(logits, 4, "targeted DLR")
     ranked = logits.sort(1, descending=True).values
     return _ratio(_own(logits, targets) - _own(logits, labels), ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2)
+
+
+def cross_entropy_targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """log softmax(z)_t; the label does not matter."""
+    return -F.cross_entropy(logits, targets, reduction="none")
+
+
+def difference(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """z_t - z_y: the margin towards one class."""
+    return _own(logits, targets) - _own(logits, labels)
+
+
+_TARGETED: dict[Loss, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    cross_entropy: cross_entropy_targeted,
+    dlr: dlr_targeted,
+    margin: difference,
+}
+
+
+def targeted(loss: Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The targeted form of a loss; UsageError where it has none."""
+    if loss not in _TARGETED:
+        names = [known.__name__ for known in _TARGETED]
+        raise UsageError(refusal("a loss with a targeted form, for a targeted attack", loss, valid=names))
+    return _TARGETED[loss]

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from spikeproof.evaluate import Case, Row, head_of, short
+from spikeproof.judge import Case, Row, head_of, short
 from spikeproof.scene import STOCHASTIC_DRAWS, Cost, Scene, check_labels, verdict
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.types import Threat

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spikeproof.losses import margin
+from spikeproof.losses import difference, margin, targeted
 from spikeproof.tensors import exact, fold
-from spikeproof.types import Loss, Objective, Rule, Score, SpikeproofError, Threat, refusal
+from spikeproof.types import Loss, Objective, Rule, Score, SpikeproofError, Threat, UsageError, refusal
 from spikeproof.victim import Victim
 
 __all__ = ["BUDGET_TOLERANCE", "STOCHASTIC_DRAWS", "Cost", "Scene", "Verdict", "check_labels", "verdict"]
@@ -97,16 +98,15 @@ class Scene:
 
     def objective(self, loss: Loss, cost: Cost) -> Objective:
         """What an attack raises; every call is counted in `cost`."""
+        return _Objective(self, loss, cost)
 
-        def f(point: Tensor, rule: Rule, salt: int) -> Score:
-            cost.forwards += 1
-            cost.backwards += int(point.requires_grad)
-            logits = self.logits(point, rule, fold(self.keys, salt))
-            fooled = logits.detach().argmax(1) != self.y
-            # One lucky draw of a stochastic encoder is no success: there the loss alone chooses the point.
-            return Score(loss(logits, self.y), fooled & (not self.stochastic))
-
-        return f
+    @cached_property
+    def ranked(self) -> Tensor:
+        """Classes other than the label by the clean logits, likeliest first, lowest number first in a tie: (B,K-1)."""
+        with torch.no_grad():
+            logits = self.logits(self.start, exact, fold(self.keys, "ranks"))
+        last = logits.scatter(1, self.y[:, None], float("-inf"))
+        return torch.sort(last, dim=1, descending=True, stable=True).indices[:, :-1]
 
     def judge(self, point: Tensor, purpose: str) -> Verdict:
         """The exact forward on fresh noise; `purpose` names the noise."""
@@ -129,3 +129,45 @@ class Scene:
                 )
             )
         return distance
+
+
+class _Objective:
+    """`Objective` over a scene; the protocol says what each method is."""
+
+    def __init__(self, scene: Scene, loss: Loss, cost: Cost) -> None:
+        self._scene, self._loss, self._cost = scene, loss, cost
+        self.keys, self.classes = scene.keys, scene.victim.classes
+
+    def __call__(self, point: Tensor, rule: Rule, salt: int) -> Score:
+        scene = self._scene
+        self._cost.forwards += 1
+        self._cost.backwards += int(point.requires_grad)
+        logits = scene.logits(point, rule, fold(scene.keys, salt))
+        fooled = logits.detach().argmax(1) != scene.y
+        # One lucky draw of a stochastic encoder is no success: there the loss alone chooses the point.
+        return Score(self._loss(logits, scene.y), fooled & (not scene.stochastic))
+
+    def _towards(self, rank: int, form: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Objective:
+        if not 1 <= rank < self.classes:
+            raise UsageError(refusal(f"the rank of a target in 1..{self.classes - 1}", rank))
+        targets = self._scene.ranked[:, rank - 1]
+        return _Objective(self._scene, lambda logits, y: form(logits, y, targets), self._cost)
+
+    def aimed(self, rank: int) -> Objective:
+        return self._towards(rank, targeted(self._loss))
+
+    def difference(self, rank: int) -> Objective:
+        return self._towards(rank, difference)
+
+    def encode(self, point: Tensor) -> Tensor:
+        victim = self._scene.victim
+        if victim.stochastic:
+            raise UsageError(refusal("a deterministic encoder for a search over codes", victim.encoder))
+        keys = self.keys.new_zeros(len(point))
+        return victim.encoder(point, victim.steps, keys).transpose(0, 1)
+
+    def encoded(self) -> Objective:
+        scene = self._scene
+        if scene.surface == "encoded":
+            return self
+        return _Objective(Scene(scene.victim, scene.start, scene.y, scene.keys, "encoded"), self._loss, self._cost)

@@ -24,8 +24,8 @@ from spikeproof.checkpoint import load_into, read_tensors, write_tensors
 from spikeproof.config import CellConfig, Evaluation, cases_of, threats_of
 from spikeproof.data import Images, balanced, split
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.evaluate import attack_rows, clean_rows, crafter
 from spikeproof.identity import cell_key, code_digest, model_key
+from spikeproof.judge import attack_rows, clean_rows, crafter
 from spikeproof.losses import cross_entropy
 from spikeproof.measure import gradient_rows, weight_rows
 from spikeproof.metrics.robustness import summarise

@@ -2,7 +2,7 @@
 
 Surface 'pixels' is the image, through the encoder: the attacker who owns the picture. Surface 'encoded' is the tensor
 behind the encoder, (B,T,C,H,W), each step perturbed on its own: the paper's threat, usually much weaker, and its eps
-has no meaning in pixels. `spikeproof.evaluate` puts the objective on the surface; the geometry is the same for both.
+has no meaning in pixels. `spikeproof.judge` puts the objective on the surface; the geometry is the same for both.
 """
 
 from __future__ import annotations

@@ -115,8 +115,38 @@ class VictimLike(Protocol):
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(logits (B,K), labels (B,)) -> (B,); larger is more adversarial."""
 
-Objective: TypeAlias = Callable[[Tensor, Rule, int], Score]
-"""(point (B,*) on the attacked surface, rule, salt) -> Score. The salt freshens the noise of one call."""
+class Objective(Protocol):
+    """What an attack raises, and all that it may ask of the victim. Built by `spikeproof.scene.Scene`."""
+
+    @property
+    def keys(self) -> Tensor:
+        """One key per image (B,): an estimator's randomness is the image's own."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        ...
+
+    def __call__(self, point: Tensor, rule: Rule, salt: int) -> Score:
+        """Point (B,*) on the attacked surface -> Score. The salt freshens the noise of one call."""
+        ...
+
+    def aimed(self, rank: int) -> Objective:
+        """The same loss in its targeted form, towards the class of clean rank 1..K-1 (1: the likeliest other)."""
+        ...
+
+    def difference(self, rank: int) -> Objective:
+        """z_target - z_y, unscaled, the target as in `aimed`; above 0 the image is misclassified."""
+        ...
+
+    def encode(self, point: Tensor) -> Tensor:
+        """The victim's code of any pixels (B,*) -> (B,T,*), of a deterministic encoder."""
+        ...
+
+    def encoded(self) -> Objective:
+        """The same loss on the surface behind the encoder: its points are (B,T,*)."""
+        ...
 
 
 class Threat(Protocol):
@@ -153,7 +183,7 @@ class Estimator(Protocol):
 
 
 class Attack(Protocol):
-    """Proposes x_adv; it never judges itself (`spikeproof.evaluate` does)."""
+    """Proposes x_adv; it never judges itself (`spikeproof.judge` does)."""
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor: ...
 

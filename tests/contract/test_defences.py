@@ -12,7 +12,7 @@ from torch import Tensor
 from spikeproof import parts
 from spikeproof.attacks.fgsm import FGSM
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.evaluate import crafter
+from spikeproof.judge import crafter
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys

@@ -17,7 +17,7 @@ from spikeproof.attacks.pgd import PGD
 from spikeproof.attacks.rfgsm import RFGSM
 from spikeproof.encoders.phase import Phase
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.evaluate import Case, attack_rows, clean_rows, crafter, short
+from spikeproof.judge import Case, attack_rows, clean_rows, crafter, short
 from spikeproof.losses import cross_entropy, margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, fold, image_keys

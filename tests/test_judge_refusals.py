@@ -12,7 +12,7 @@ from torch import Tensor
 from spikeproof.attacks.fgsm import FGSM
 from spikeproof.encoders.direct import Direct
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.evaluate import Case, attack_rows, clean_rows
+from spikeproof.judge import Case, attack_rows, clean_rows
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.threats import L2, Linf
