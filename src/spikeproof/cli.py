@@ -1,6 +1,7 @@
 """The command line: demo, train, evaluate, study, report, parts, findings.
 
-YAML in, dotted overrides, unknown keys refused. Exit codes: 0 done, 1 failed, 2 usage.
+YAML in, dotted overrides, unknown keys refused. Exit codes: 0 done, 1 failed, 2 usage, 3 a number that cannot be
+trusted: a panel whose verdict is not 'supported'.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ from jsonargparse._actions import ActionConfigFile
 
 import spikeproof
 from spikeproof import parts, report
-from spikeproof.config import CellConfig, Study, cell_from, load_study
+from spikeproof.config import CellConfig, Evaluation, Headline, Study, cell_from, load_study
 from spikeproof.findings import findings
-from spikeproof.store import Store
+from spikeproof.store import Cell, Store
 from spikeproof.study import Machine, run_cell, run_study, trained_victim
+from spikeproof.tiers import TIERS
 from spikeproof.types import SpikeproofError, UsageError, refusal
 
 __all__ = ["main"]
@@ -51,6 +54,9 @@ def _parser() -> ArgumentParser:
         one = ArgumentParser(description=text)
         one.add_argument("--config", action=ActionConfigFile, help="a cell's YAML; later options override it")
         one.add_class_arguments(CellConfig)
+        if verb == "evaluate":
+            one.add_argument("--tier", default=None, choices=TIERS, help="one panel instead of the evaluations")
+            one.add_argument("--eps", default="8/255", help="the panel's budget, in units of [0,1]")
         _machine_options(one)
         verbs.add_subcommand(verb, one, help=text)
 
@@ -104,7 +110,19 @@ def _run(study: Study, out: Path, machine: Machine) -> int:
         print(f"[{number}/{len(cells)}] {config.name}", file=sys.stderr)
         done += [cell for _, cell in run_study([config], store, machine)]
     print(f"report: {report.write(done, out, title=study.title).resolve()}")
-    return 0
+    return _trust(done)
+
+
+def _trust(cells: Sequence[Cell]) -> int:
+    """3 where a panel's verdict is not 'supported', and which; else 0."""
+    code = 0
+    for cell in cells:
+        for panel in cell.summary["results"].get("panels", []):
+            if panel["verdict"] != "supported":
+                where = f"{cell.config['name']}, {panel['evaluation']} at eps {panel['eps_text']}"
+                print(f"{where}: {panel['verdict']}, red: {', '.join(panel['red'])}", file=sys.stderr)
+                code = 3
+    return code
 
 
 def _demo(options: Namespace) -> int:
@@ -131,10 +149,15 @@ def _train(options: Namespace) -> int:
 
 
 def _evaluate(options: Namespace) -> int:
-    cell = run_cell(_cell(options), Store(options.out), _machine(options))
+    config = _cell(options)
+    if options.tier is not None:
+        panel = Evaluation("panel", "panel", eps=[options.eps], tier=options.tier)
+        config = replace(config, evaluations=[panel], headline=Headline())
+        config.check()
+    cell = run_cell(config, Store(options.out), _machine(options))
     print((cell.folder / "README.md").read_text(encoding="utf-8"))
     print(f"report: {report.write([cell], options.out, title=cell.config['name']).resolve()}")
-    return 0
+    return _trust([cell])
 
 
 def _report(options: Namespace) -> int:

@@ -36,17 +36,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Attacks at budgets. protocol 'pixels' judges soundly; 'paper' does what the paper's code does (see paper.py).
+    """Attacks at budgets. protocol 'pixels' judges soundly; 'panel' runs a named tier of attacks and audits (tiers.py);
+    'paper' does what the paper's code does (see paper.py).
 
     What is None is filled in: for 'paper' its own fixed settings, for 'pixels' the L-inf ball on pixels, FGSM and
-    PGD-20, and batches of 64. eps: floats or fractions such as 8/255. loss, rule, encoder and estimator are the
-    attacker's; no rule or encoder means that of training; an attacker's encoder must have the same forward, and is
-    there to choose another gradient through the code. An attack may have its own of each, under 'using':
-    {name: square, using: {loss: margin}}. images: how many of the test images, None for all.
+    PGD-20, and batches of 64; for 'panel' the same ball and the tier 'quick'. eps: floats or fractions such as 8/255.
+    loss, rule, encoder and estimator are the attacker's; no rule or encoder means that of training; an attacker's
+    encoder must have the same forward, and is there to choose another gradient through the code. An attack may have its
+    own of each, under 'using': {name: square, using: {loss: margin}}; a panel brings its own attacks. images: how many
+    of the test images, None for all.
     """
 
     name: str = "pixels"
-    protocol: Literal["pixels", "paper"] = "pixels"
+    protocol: Literal["pixels", "panel", "paper"] = "pixels"
     norm: str | None = None
     surface: Literal["pixels", "encoded"] | None = None
     eps: list[float | str] | None = None
@@ -57,6 +59,7 @@ class Evaluation:
     estimator: Part = field(default_factory=lambda: {"name": "white_box"})
     images: int | None = None
     batch_size: int | None = None
+    tier: Literal["smoke", "quick", "standard", "audit"] | None = None
 
     def resolved(self) -> Evaluation:
         """The same with every None of a setting replaced."""
@@ -67,7 +70,8 @@ class Evaluation:
             "attacks": {"fgsm": {"name": "fgsm"}, "pgd-20": {"name": "pgd", "steps": 20}},
             "batch_size": 64,
         }
-        settings = PROTOCOL if self.protocol == "paper" else usual
+        panel = {**usual, "attacks": {}, "tier": "quick"}
+        settings = {"paper": PROTOCOL, "panel": panel, "pixels": usual}[self.protocol]
         missing: dict[str, Any] = {k: v for k, v in settings.items() if getattr(self, k) is None}
         return replace(self, **missing)
 
@@ -235,7 +239,11 @@ def cases_of(e: Evaluation, rule: Part) -> dict[str, Case]:
 def _check_evaluation(e: Evaluation, rule: Part, encoder: Part) -> None:
     if not re.fullmatch(r"\w[\w.-]*", e.name):
         raise UsageError(refusal("an evaluation named in letters, digits, '.', '_' and '-'", repr(e.name)))
-    if not e.eps or not e.attacks:
+    if (e.tier is not None) != (e.protocol == "panel") or (e.protocol == "panel" and (e.attacks or e.encoder)):
+        got = f"protocol {e.protocol}, tier {e.tier}, attacks {list(e.attacks or {})}, encoder {e.encoder}"
+        mend = "a panel brings its own attacks; the other protocols have no tier"
+        raise UsageError(refusal(f"a tier for protocol 'panel' and nothing else in {e.name!r}", got, mend=mend))
+    if not e.eps or not (e.attacks or e.protocol == "panel"):
         raise UsageError(refusal(f"one eps and one attack or more in evaluation {e.name!r}", f"{e.eps}, {e.attacks}"))
     budgets = [threat.eps for threat in threats_of({"name": e.norm}, e.eps, e.surface or "pixels").values()]
     if any(same_eps(a, b) for a, b in itertools.combinations(budgets, 2)):

@@ -6,19 +6,24 @@ budget. Rows are plain dicts, one per image and attack; nothing here knows of fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from spikeproof.measure import cut_at
 from spikeproof.metrics import sparsity
-from spikeproof.scene import STOCHASTIC_DRAWS, Cost, Scene, check_labels, verdict
+from spikeproof.scene import STOCHASTIC_DRAWS, Cost, Scene, Verdict, check_labels, verdict
 from spikeproof.tensors import exact, fold, image_keys
-from spikeproof.types import Attack, Craft, Encoder, Estimator, Loss, Threat
+from spikeproof.types import Attack, Craft, CutGraph, Encoder, Estimator, Loss, Threat
 from spikeproof.victim import Victim, borrowed
 
-__all__ = ["Case", "Row", "attack_rows", "clean_rows", "crafter", "head_of", "short"]
+__all__ = [
+    "Case", "Row", "attack_rows", "clean_rows", "clean_verdict", "crafter", "gradient_fields", "head_of", "outcomes",
+    "proposal", "short", "spared",
+]  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -45,14 +50,15 @@ def head_of(protocol: str, evaluation: str, threat: Threat, eps_text: str, attac
 def clean_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, split: str, seed: int) -> list[Row]:
     """One row per image: kind 'clean', split, image, label, predicted, margin. Victims in train mode are refused."""
     check_labels(victim, x, y)
-    found = _clean(borrowed(victim), x, y, image_keys(seed, ids).to(x.device))
+    found = clean_verdict(borrowed(victim), x, y, image_keys(seed, ids).to(x.device))
     columns = zip(ids.tolist(), y.tolist(), found.predicted.tolist(), short(found.margin), strict=True)
     return [
         {"kind": "clean", "split": split, "image": i, "label": t, "predicted": p, "margin": m} for i, t, p, m in columns
     ]
 
 
-def _clean(victim: Victim, x: Tensor, y: Tensor, keys: Tensor) -> Any:
+def clean_verdict(victim: Victim, x: Tensor, y: Tensor, keys: Tensor) -> Verdict:
+    """What a borrowed victim says of clean images."""
     draws = STOCHASTIC_DRAWS if victim.stochastic else 1
     return verdict(lambda k: victim(x, exact, k), y, fold(keys, "clean"), draws)
 
@@ -61,17 +67,29 @@ def _clean(victim: Victim, x: Tensor, y: Tensor, keys: Tensor) -> Any:
 class Case:
     """One attack, with where its gradient comes from and what it raises.
 
-    encoder: the attacker's, of the same forward and another gradient; None for the victim's own.
+    encoder: the attacker's, of the same forward and another gradient; None for the victim's own. pooling: the
+    attacker's backward of every max pool, 'tie_spread' or 'avg'; None for torch's own. source: another network to craft
+    on, whose images are then tried on the victim (transfer); None for the victim itself.
     """
 
     attack: Attack
     estimator: Estimator
     loss: Loss
     encoder: Encoder | None = None
+    pooling: str | None = None
+    source: Victim | None = None
 
     def probe(self) -> str:
         """Equal for cases whose gradient at the clean point is the same."""
-        return f"{self.estimator!r} {self.loss!r} {self.encoder!r}"
+        return f"{self.estimator!r} {self.loss!r} {self.encoder!r} {self.pooling!r}"
+
+    def attacked(self, victim: Victim) -> Victim:
+        """The network that the attack looks at."""
+        if self.source is not None:
+            return self.source
+        if self.encoder is None and self.pooling is None:
+            return victim
+        return victim.attacked_through(self.encoder, self.pooling)
 
 
 def attack_rows(
@@ -94,24 +112,20 @@ def attack_rows(
     check_labels(victim, x, y)
     victim = borrowed(victim)
     keys = image_keys(seed, ids).to(x.device)
-    clean = _clean(victim, x, y, keys)
+    clean = clean_verdict(victim, x, y, keys)
     right = (clean.predicted == y).nonzero()[:, 0]
-    skipped = [
-        {"attacked": p, "fooled": True, "skipped": True, "distance": 0.0, "margin": m, **vars(Cost())}
-        for p, m in zip(clean.predicted.tolist(), short(clean.margin), strict=True)
-    ]
+    passed = [spared(p, m) for p, m in zip(clean.predicted.tolist(), short(clean.margin), strict=True)]
     probes: dict[str, list[Row]] = {}
     rows: list[Row] = []
     for eps_text, threat in threats.items():
         for name, one in cases.items():
-            outcome = list(skipped)
+            outcome = list(passed)
             if len(right):
-                attacked = victim if one.encoder is None else victim.attacked_through(one.encoder)
-                scene = Scene(attacked, x[right], y[right], fold(fold(keys[right], evaluation), name), threat.surface)
+                batch = (x[right], y[right], fold(keys[right], evaluation))
                 probe = f"{threat.surface} {one.probe()}"
                 if probe not in probes:
-                    probes[probe] = _gradient_fields(scene, one)
-                found = _attacked(scene, name, one, threat)
+                    probes[probe] = gradient_fields(victim, *batch, name, one, threat)
+                found = outcomes(victim, *batch, name, one, threat)
                 for slot, result, gradient in zip(right.tolist(), found, probes[probe], strict=True):
                     outcome[slot] = {**result, **gradient}
             head = head_of("pixels", evaluation, threat, eps_text, name)
@@ -120,22 +134,53 @@ def attack_rows(
     return rows
 
 
-def _gradient_fields(scene: Scene, one: Case) -> list[Row]:
+def spared(answer: int, margin: float) -> Row:
+    """The outcome of an image that is not attacked, because it is fooled already; it gives this answer."""
+    return {"attacked": answer, "fooled": True, "skipped": True, "distance": 0.0, "margin": margin, **vars(Cost())}
+
+
+def gradient_fields(
+    victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat
+) -> list[Row]:
     """Of the attacked loss at the clean point, per image: is it all zero, its share of zeros, its l1 norm."""
-    _, g, _ = one.estimator(scene.objective(one.loss, Cost()), scene.start, one.estimator.init(scene.start), 0)
+    scene = Scene(one.attacked(victim), x, y, fold(keys, name), threat.surface)
+    with _naming_the_cut(scene, x, one):
+        _, g, _ = one.estimator(scene.objective(one.loss, Cost()), scene.start, one.estimator.init(scene.start), 0)
     return [
         {"zero_gradient": share == 1.0, "zero_share": share, "gradient_l1": scale}
         for share, scale in zip(short(sparsity.zero_share(g)), short(sparsity.l1(g)), strict=True)
     ]
 
 
-def _attacked(scene: Scene, name: str, one: Case, threat: Threat) -> list[Row]:
-    """One case on the images of a scene: the part of the row that the attack decides."""
+@contextmanager
+def _naming_the_cut(scene: Scene, x: Tensor, one: Case) -> Iterator[None]:
+    """A graph that is cut is refused with the name of what cuts it."""
+    try:
+        yield
+    except CutGraph as error:
+        where = cut_at(scene.victim, x[:1], getattr(one.estimator, "rule", exact), scene.keys[:1])
+        raise CutGraph(f"{error}; the graph is cut at {where}" if where else str(error)) from None
+
+
+def proposal(
+    victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat, cost: Cost
+) -> tuple[Scene, Tensor]:
+    """What one case makes of a batch that is right when clean: the scene of the victim, and points on its surface."""
+    keys = fold(keys, name)
+    looked_at = one.attacked(victim)
+    scene = Scene(looked_at, x, y, keys, threat.surface)
+    with _naming_the_cut(scene, x, one):
+        point = one.attack(scene.objective(one.loss, cost), scene.start, threat, one.estimator, keys).detach()
+    return (scene if one.source is None else Scene(victim, x, y, keys, threat.surface)), point
+
+
+def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat) -> list[Row]:
+    """One case on a batch that is right when clean: the part of each image's row that the attack decides."""
     cost = Cost()
-    point = one.attack(scene.objective(one.loss, cost), scene.start, threat, one.estimator, scene.keys).detach()
+    scene, point = proposal(victim, x, y, keys, name, one, threat, cost)
     distance = scene.check_budget(name, point, threat)
     found = scene.judge(point, name)
-    columns = zip(found.predicted.tolist(), scene.y.tolist(), short(distance), short(found.margin), strict=True)
+    columns = zip(found.predicted.tolist(), y.tolist(), short(distance), short(found.margin), strict=True)
     return [{"attacked": a, "fooled": a != t, "distance": d, "margin": m, **vars(cost)} for a, t, d, m in columns]
 
 

@@ -20,7 +20,7 @@ from spikeproof.tensors import fold, image_keys
 from spikeproof.types import Neuron, Rule, SpikeproofError, UsageError, refusal
 from spikeproof.victim import Victim, borrowed
 
-__all__ = ["SCALARS", "gradient_rows", "live_taps", "weight_rows"]
+__all__ = ["SCALARS", "cut_at", "gradient_rows", "live_taps", "weight_rows"]
 
 Row = dict[str, Any]
 BatchNorm = Literal["eval", "train"]
@@ -76,6 +76,20 @@ def _tapped(victim: Victim, rule: Rule) -> Iterator[tuple[Rule, list[_Tap]]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def cut_at(victim: Victim, x: Tensor, rule: Rule, keys: Tensor) -> str | None:
+    """The encoder, or the first layer or neuron whose input has a gradient and whose output has none; None: no cut."""
+    copy = borrowed(victim)
+    with torch.enable_grad(), _tapped(copy, rule) as (watched, taps):
+        z = copy.encode(x.detach().requires_grad_(), keys)
+        if not z.requires_grad:
+            return f"the encoder {victim.encoder}"
+        logits = copy.classify(z, watched)
+    for before, after in zip(taps[::2], taps[1::2], strict=True):
+        if before.tensor.requires_grad and not after.tensor.requires_grad:
+            return f"the layer {after.site!r}"
+    return None if logits.requires_grad else "the forward of the body, between its layers"
 
 
 def _numbers(values: Tensor) -> Any:

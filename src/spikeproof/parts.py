@@ -22,7 +22,8 @@ from spikeproof.types import UsageError, refusal
 __all__ = ["FOLDERS", "build", "describe", "find", "names", "resolve"]
 
 FOLDERS = (
-    "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "data",
+    "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "audits",
+    "data",
 )  # fmt: skip
 
 _GIVEN = {"models": ("in_channels", "classes", "neuron"), "threats": ("eps", "surface"), "estimators": ("rule",)}

@@ -29,10 +29,12 @@ from spikeproof.judge import attack_rows, clean_rows, crafter
 from spikeproof.losses import cross_entropy
 from spikeproof.measure import gradient_rows, weight_rows
 from spikeproof.metrics.robustness import summarise
+from spikeproof.panel import Panel
 from spikeproof.paper import paper_rows
 from spikeproof.store import Cell, Draft, Store
 from spikeproof.tensors import fold, image_keys
 from spikeproof.train import train
+from spikeproof.types import Threat
 from spikeproof.victim import Victim
 
 __all__ = ["Machine", "build_victim", "run_cell", "run_study", "trained_victim"]
@@ -189,9 +191,12 @@ def _attack(
 ) -> None:
     stage = f"attack-{evaluation.name}"
     images = _some(images, evaluation.images)
+    threats = threats_of({"name": evaluation.norm}, evaluation.eps or [], evaluation.surface or "pixels")
+    if evaluation.protocol == "panel":
+        return _panel(victim, draft, config, evaluation, images, threats, machine)
     settings: dict[str, Any] = {
         "evaluation": evaluation.name,
-        "threats": threats_of({"name": evaluation.norm}, evaluation.eps or [], evaluation.surface or "pixels"),
+        "threats": threats,
         "cases": cases_of(evaluation, config.rule),
         "seed": config.seed,
     }
@@ -206,6 +211,28 @@ def _attack(
             sizes = iter([len(index) for index in indices])
             work = [(lambda n=index: attack_rows(victim, *_batch(images, n, machine), **settings)) for index in indices]
             _grow(draft, stage, work, lambda: tick(next(sizes)))
+
+
+def _panel(
+    victim: Victim, draft: Draft, config: CellConfig, evaluation: Evaluation, images: Images,
+    threats: dict[str, Threat], machine: Machine,
+) -> None:  # fmt: skip
+    """A panel at every budget. Its pieces depend on those before, so each is handed back the ones that are written."""
+    stage = f"attack-{evaluation.name}"
+    if draft.done(stage):
+        return
+    x, y, ids = _batch(images, torch.arange(len(images)), machine)
+    rule = parts.build("rules", evaluation.rule or config.rule)
+    written = draft.batches(stage)
+    for eps_text, threat in threats.items():
+        panel = Panel(
+            victim, x, y, ids, tier=evaluation.tier or "quick", threat=threat, eps_text=eps_text, rule=rule,
+            seed=config.seed, batch_size=evaluation.batch_size or 64, evaluation=evaluation.name,
+        )  # fmt: skip
+        mine = [piece for piece in written if piece[0]["eps_text"] == eps_text]
+        for piece in panel.watched(mine, progress=machine.progress):
+            draft.append(stage, piece)
+    draft.close(stage)
 
 
 def _measure(victim: Victim, draft: Draft, config: CellConfig, images: Images, machine: Machine) -> None:

@@ -16,7 +16,10 @@ from torch import Tensor
 
 from spikeproof.types import Neuron
 
-__all__ = ["exact", "fold", "graft", "heaviside", "image_keys", "integers", "normal", "per_image", "signs", "uniform"]
+__all__ = [
+    "exact", "fold", "graft", "heaviside", "image_keys", "integers", "normal", "per_image", "signs", "sparse_sign",
+    "uniform",
+]  # fmt: skip
 
 
 def graft(value: Tensor, proxy: Tensor) -> Tensor:
@@ -41,6 +44,21 @@ def heaviside(x: Tensor) -> Tensor:
 def per_image(x: Tensor, values: Tensor) -> Tensor:
     """`values` (B,) shaped so that it broadcasts against x (B,*)."""
     return values.view(-1, *[1] * (x.dim() - 1))
+
+
+def sparse_sign(x: Tensor, count: Tensor | int) -> Tensor:
+    """The sign on each image's `count` largest entries in size, over their number: (B,*), its absolute values sum to 1.
+
+    count: one or (B,), taken into 1..n. Whatever ties with the last is in, what is 0 is not; all zeros stay zeros.
+
+    >>> sparse_sign(torch.tensor([[0.5, -3.0, 2.0, 0.0]]), 2)
+    tensor([[ 0.0000, -0.5000,  0.5000,  0.0000]])
+    """
+    size = x.flatten(1).abs()
+    last = torch.as_tensor(count, device=x.device).clamp(1, size.shape[1]).expand(len(x)) - 1
+    least = size.sort(1, descending=True).values.gather(1, last[:, None])
+    kept = (size >= least) & (size > 0)
+    return x.sign() * kept.view_as(x) / per_image(x, kept.sum(1).clamp(min=1))
 
 
 def _signed(word: int) -> int:

@@ -14,6 +14,7 @@ __all__ = [
     "Attack",
     "Carry",
     "Craft",
+    "CutGraph",
     "Defence",
     "Encoder",
     "Estimator",
@@ -33,6 +34,10 @@ __all__ = [
 
 class SpikeproofError(ValueError):
     """Something the user can mend; the message says what was expected, what came, and the mend."""
+
+
+class CutGraph(SpikeproofError):
+    """No gradient reaches the attacked input: some layer or the encoder detaches it."""
 
 
 class UsageError(SpikeproofError):

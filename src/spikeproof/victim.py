@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from spikeproof.pooling import with_pooling
 from spikeproof.types import Encoder, Rule, SpikeproofError, UsageError, refusal
 
 __all__ = ["Body", "Victim", "borrowed"]
@@ -64,12 +65,15 @@ class Victim(nn.Module):
     def forward(self, x: Tensor, rule: Rule, keys: Tensor) -> Tensor:
         return self.classify(self.encode(x, keys), rule)
 
-    def attacked_through(self, encoder: Encoder) -> Victim:
-        """The same network behind an encoder of the same forward and another gradient. `encode` holds the two together.
+    def attacked_through(self, encoder: Encoder | None = None, pooling: str | None = None) -> Victim:
+        """The same network with another gradient, on the same weights and buffers; None leaves a part as it is.
 
-        Raises SpikeproofError, at the first image that shows it, where the forward differs.
+        encoder: one of the same forward; `encode` holds the two together, and raises SpikeproofError at the first image
+        that shows a difference. pooling: the backward of every nn.MaxPool2d, 'tie_spread' or 'avg' (see pooling.py).
         """
-        return Victim(self.body, _Checked(self.encoder, encoder), self.steps).train(self.training)
+        body = self.body if pooling is None else with_pooling(self.body, pooling)
+        attacker = self.encoder if encoder is None else _Checked(self.encoder, encoder)
+        return Victim(body, attacker, self.steps).train(self.training)
 
     def _check(self, x: Tensor) -> None:
         if x.dim() != 4 or x.shape[1] != self.in_channels:

@@ -18,11 +18,14 @@ from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.scene import Cost, Scene
 from spikeproof.tensors import image_keys, normal, uniform
-from spikeproof.threats import L2, Linf
+from spikeproof.threats import L1, L2, Linf
 from spikeproof.types import Objective, Rule, Score, UsageError
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "pgd": [{}, {"random_start": False}, {"restarts": 2, "keep": "last"}],
+    "code_search": [{"p": 0.05}, {"p": 0.05, "restarts": 2}],  # with p = 1 it is done before its draws tell
+    "apgd": [{}, {"targets": 2, "restarts": 2}],
+    "fab": [{}, {"targets": 9, "restarts": 2}],
 }
 """Options worth an examination of their own; every other attack is examined with its defaults."""
 
@@ -40,6 +43,54 @@ class Stop(Exception):
     """Raised inside an objective."""
 
 
+class Curved:
+    """A bent objective in float64, so that points along the way differ; pixels are their own code, in one time step."""
+
+    classes = 4
+
+    def __init__(self, keys: Tensor = KEYS, above: float = 1.0) -> None:
+        self.keys, self.above = keys, above
+
+    def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
+        loss = ((x * SLOPE).flatten(1).sum(1)).tanh() + (SLOPE * (x - 0.3).square()).flatten(1).sum(1)
+        return Score(loss - self.above, loss.detach() > self.above)
+
+    def aimed(self, rank: int) -> Objective:
+        """Every class is met on the same way, the likelier the sooner."""
+        return Curved(self.keys, self.above + 0.1 * (rank - 1))
+
+    difference = aimed
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(1)
+
+    def encoded(self) -> Objective:
+        return Behind(self, self.keys, self.above)
+
+
+class Behind(Curved):
+    """The same behind the code; counts for its front."""
+
+    def __init__(self, front: Curved, keys: Tensor, above: float) -> None:
+        super().__init__(keys, above)
+        self.front = front
+
+    def __call__(self, z: Tensor, rule: Rule, salt: int) -> Score:
+        return self.front(z.squeeze(1), rule, salt)
+
+
+class Stopping(Curved):
+    """Refuses its first call."""
+
+    def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
+        raise Stop
+
+    def aimed(self, rank: int) -> Objective:
+        return self
+
+    difference = aimed
+
+
 def attack(spec: dict[str, Any]) -> Any:
     target = parts.find("attacks", spec["name"])
     brief = {k: v for k, v in BRIEF.items() if k in inspect.signature(target).parameters}
@@ -49,11 +100,8 @@ def attack(spec: dict[str, Any]) -> Any:
 def takes(spec: dict[str, Any], threat: Any) -> bool:
     """Whether the attack knows this norm; one that does not must say so before it asks anything."""
 
-    def f(x: Tensor, rule: Rule, salt: int) -> Score:
-        raise Stop
-
     try:
-        attack(spec)(f, X0, threat, ESTIMATOR, KEYS)
+        attack(spec)(Stopping(), X0, threat, ESTIMATOR, KEYS)
     except Stop:
         return True
     except UsageError as error:
@@ -63,19 +111,13 @@ def takes(spec: dict[str, Any], threat: Any) -> bool:
 
 
 SPECS = [{"name": name, **options} for name in parts.names("attacks") for options in VARIANTS.get(name, [{}])]
-THREATS = [Linf(0.1), L2(0.8)]
+THREATS = [Linf(0.1), L2(0.8), L1(2.0)]
 PAIRS = [(spec, threat) for spec in SPECS for threat in THREATS if takes(spec, threat)]
 each_attack = pytest.mark.parametrize(("spec", "threat"), PAIRS, ids=str)
 
 
-def curved(x: Tensor, rule: Rule, salt: int) -> Score:
-    """A bent objective in float64, so that points along the way differ."""
-    loss = ((x * SLOPE).flatten(1).sum(1)).tanh() + (SLOPE * (x - 0.3).square()).flatten(1).sum(1)
-    return Score(loss, loss.detach() > 1.0)
-
-
 def run(spec: dict[str, Any], threat: Any, *, index: Any = slice(None), keys: Tensor = KEYS) -> Any:
-    return attack(spec)(curved, X0[index], threat, ESTIMATOR, keys[index])
+    return attack(spec)(Curved(keys[index]), X0[index], threat, ESTIMATOR, keys[index])
 
 
 @pytest.mark.parametrize("name", parts.names("attacks"))
@@ -99,7 +141,7 @@ def test_it_moves_and_raises_the_loss(spec: dict[str, Any], threat: Any) -> None
     """On average: a single random step may lose on one image."""
     x = run(spec, threat)
     assert (threat.distance(x, X0) > 0).all()
-    assert curved(x, ATan(), 0).loss.mean() > curved(X0, ATan(), 0).loss.mean()
+    assert Curved()(x, ATan(), 0).loss.mean() > Curved()(X0, ATan(), 0).loss.mean()
 
 
 @each_attack
@@ -154,16 +196,27 @@ def test_which_of_the_classics_are_random(spec: dict[str, Any], random: bool, dr
     assert bool(draws) == random
 
 
-def interrupted(f: Objective, stop_at: int | None, calls: list[int]) -> Objective:
-    """`f`, which notes every call and raises in the given one, counted from 1."""
+class Interrupted:
+    """`f`, and every objective made from it: notes each call, and raises in the given one, counted from 1."""
 
-    def g(x: Tensor, rule: Rule, salt: int) -> Score:
-        calls.append(salt)
-        if len(calls) == stop_at:
+    def __init__(self, f: Objective, stop_at: int | None, calls: list[int]) -> None:
+        self._f, self._stop_at, self._calls = f, stop_at, calls
+        self.keys, self.classes, self.encode = f.keys, f.classes, f.encode
+
+    def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
+        self._calls.append(salt)
+        if len(self._calls) == self._stop_at:
             raise Stop
-        return f(x, rule, salt)
+        return self._f(x, rule, salt)
 
-    return g
+    def aimed(self, rank: int) -> Objective:
+        return Interrupted(self._f.aimed(rank), self._stop_at, self._calls)
+
+    def difference(self, rank: int) -> Objective:
+        return Interrupted(self._f.difference(rank), self._stop_at, self._calls)
+
+    def encoded(self) -> Objective:
+        return Interrupted(self._f.encoded(), self._stop_at, self._calls)
 
 
 @each_attack
@@ -176,7 +229,7 @@ def test_nothing_is_left_behind(spec: dict[str, Any], threat: Any, grad_mode: bo
     keys = image_keys(0, ids)
     scene = Scene(victim, x, y, keys, "pixels")
     pixels, image, calls = x.clone(), keys.clone(), []  # type: ignore[var-annotated]
-    f = interrupted(scene.objective(cross_entropy, Cost()), stop_at, calls)
+    f = Interrupted(scene.objective(cross_entropy, Cost()), stop_at, calls)
     with torch.set_grad_enabled(grad_mode), untouched(victim), suppress(Stop):
         attack(spec)(f, scene.start, threat, ESTIMATOR, keys)
     assert calls

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from spikeproof.attacks._ascent import Steepest, ascend
+from spikeproof.attacks._options import at_least_one
 from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
 
 __all__ = ["PGD"]
@@ -29,8 +30,7 @@ class PGD:
     keep: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.restarts < 1:
-            raise UsageError(refusal("steps >= 1 and restarts >= 1", f"steps={self.steps}, restarts={self.restarts}"))
+        at_least_one(steps=self.steps, restarts=self.restarts)
         if self.step_size is not None and not self.step_size > 0:
             raise UsageError(refusal("step_size > 0, or None for 2.5 eps / steps", self.step_size))
         if self.keep not in ("best", "last"):

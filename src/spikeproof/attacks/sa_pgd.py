@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from spikeproof.attacks._ascent import StableAdaptive, ascend, checkpoints
+from spikeproof.attacks._options import at_least_one
 from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
 
 __all__ = ["SAPGD"]
@@ -24,8 +25,7 @@ class SAPGD:
     restarts: int = 1
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.restarts < 1:
-            raise UsageError(refusal("steps >= 1 and restarts >= 1", f"steps={self.steps}, restarts={self.restarts}"))
+        at_least_one(steps=self.steps, restarts=self.restarts)
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         if threat.norm != "Linf":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikeproof.types import Objective, Rule, Score, SpikeproofError, refusal
+from spikeproof.types import CutGraph, Objective, Rule, Score, SpikeproofError, refusal
 
 __all__ = ["backward"]
 
@@ -21,7 +21,7 @@ def backward(f: Objective, x: Tensor, rule: Rule, salt: int) -> tuple[Score, Ten
         total = score.loss.sum()  # in here, or there is no way back under the caller's no_grad
     gradient = torch.autograd.grad(total, x, allow_unused=True)[0] if total.requires_grad else None
     if gradient is None:
-        raise SpikeproofError(
+        raise CutGraph(
             refusal(
                 "a loss that depends on the attacked input",
                 "a cut graph: an encoder or a layer detaches its input",

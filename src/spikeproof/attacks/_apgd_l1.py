@@ -1,0 +1,88 @@
+"""APGD's search for L1: sparse steps whose sparsity adapts, in balls that shrink to the threat's own.
+
+Croce and Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers" (ICML 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from spikeproof.attacks._best import Best
+from spikeproof.tensors import per_image, sparse_sign
+from spikeproof.types import Carry, Estimator, Objective, Threat
+
+__all__ = ["climb"]
+
+
+def climb(
+    f: Objective,
+    x0: Tensor,
+    x: Tensor,
+    threat: Threat,
+    estimator: Estimator,
+    best: Best,
+    salts: Iterator[int],
+    steps: int,
+) -> None:
+    """3/10 of the steps in the ball of 3 eps, 3/10 in 2 eps, the rest in eps, each from the best point so far.
+
+    Starts from the projection of x (B,*). What is met in the last ball is offered to `best`. Costs `steps` gradients
+    and one for each ball.
+    """
+    carry, early = estimator.init(x), 3 * steps // 10
+    for factor, length in ((3, early), (2, early), (1, steps - 2 * early)):
+        if length:
+            ball = replace(threat, eps=factor * threat.eps)  # type: ignore[type-var]
+            offered = best if factor == 1 else Best(x0)
+            x, carry = _within(ball, f, x0, x, estimator, carry, offered, salts, length)
+
+
+def _support(x: Tensor, x0: Tensor) -> Tensor:
+    """How many coordinates moved: (B,) int64."""
+    return (x != x0).flatten(1).sum(1)
+
+
+def _within(
+    ball: Threat,
+    f: Objective,
+    x0: Tensor,
+    x: Tensor,
+    estimator: Estimator,
+    carry: Carry,
+    best: Best,
+    salts: Iterator[int],
+    steps: int,
+) -> tuple[Tensor, Carry]:
+    """One ball: the point of highest loss, and the estimator's memory. What follows is per image, (B,) or (B,*).
+
+    A step moves two thirds as many coordinates as the best point has moved. At a checkpoint, every 4 % of the steps, an
+    image whose best point has become sparser by 5 % goes back to it with the full step, eps; any other's step shrinks
+    by 1.5, down to eps / 10.
+    """
+    x = ball.project(x, x0)
+    score, gradient, carry = estimator(f, x, carry, next(salts))
+    best.offer(x, score)
+    top, top_x, top_gradient = score.loss, x, gradient
+    support = _support(x, x0)
+    eta = torch.full_like(score.loss, ball.eps)
+    window = max(steps // 25, 1)
+    for k in range(1, steps + 1):
+        ahead = sparse_sign(gradient, (2 * support + 2) // 3)
+        x = ball.project(x + per_image(x, eta) * ahead, x0)
+        score, gradient, carry = estimator(f, x, carry, next(salts))
+        best.offer(x, score)
+        better = score.loss > top
+        top = torch.where(better, score.loss, top)
+        top_x = torch.where(per_image(x, better), x, top_x)
+        top_gradient = torch.where(per_image(x, better), gradient, top_gradient)
+        if k % window == 0:
+            before, support = support, _support(top_x, x0)
+            sparser = 20 * support < 19 * before
+            eta = torch.where(sparser, ball.eps, (eta / 1.5).clamp(min=ball.eps / 10))
+            x = torch.where(per_image(x, sparser), top_x, x)
+            gradient = torch.where(per_image(x, sparser), top_gradient, gradient)
+    return top_x, carry

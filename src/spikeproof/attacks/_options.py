@@ -1,0 +1,25 @@
+"""What several attacks ask of their options: counts of at least one, and the targets of a targeted attack."""
+
+from __future__ import annotations
+
+from spikeproof.types import Objective, UsageError, refusal
+
+__all__ = ["at_least_one", "check_targets", "ranks"]
+
+
+def at_least_one(**counts: int) -> None:
+    """UsageError that names every count, unless each is 1 or more."""
+    if min(counts.values()) < 1:
+        expected = " and ".join(f"{name} >= 1" for name in counts)
+        raise UsageError(refusal(expected, ", ".join(f"{name}={value}" for name, value in counts.items())))
+
+
+def check_targets(targets: int) -> None:
+    """UsageError unless it is 0 (untargeted) or a number of target classes."""
+    if targets < 0:
+        raise UsageError(refusal("targets >= 0; 0 is untargeted", targets))
+
+
+def ranks(f: Objective, targets: int) -> range:
+    """The clean ranks of the likeliest wrong classes, `targets` of them or as many as there are: 1, 2, ..."""
+    return range(1, min(targets, f.classes - 1) + 1)

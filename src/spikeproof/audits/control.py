@@ -1,0 +1,41 @@
+"""D18: the same attack must break a network of the same kind that nobody defended (Carlini et al. 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spikeproof.audits._evidence import Audit, Finding, Subject
+from spikeproof.judge import outcomes
+from spikeproof.scene import verdict
+from spikeproof.tensors import exact
+
+__all__ = ["Control"]
+
+
+@dataclass(frozen=True)
+class Control(Audit):
+    """The plain attack on a given undefended victim. value: the share of its clean successes that fall.
+
+    The deliberately masked networks are the toolkit's own controls: `spikeproof controls`.
+    """
+
+    code = "D18"
+    title = "positive control"
+    means = "An attack that cannot break an undefended network proves nothing about a defended one."
+    mend = "The budget is too small for this data, or the attack too weak: mend that first."
+    breaks = "not evaluated"
+
+    def __call__(self, subject: Subject) -> Finding:
+        control = subject.control
+        if control is None:
+            return self.absent("give an undefended victim of the same kind as `control`")
+        fell = n = 0
+        for x, y, keys in subject.batches():
+            right = verdict(lambda k, x=x: control(x, exact, k), y, keys, 1).predicted == y  # type: ignore[misc]
+            if right.any():
+                rows = outcomes(control, x[right], y[right], keys[right], "control", subject.case, subject.threat)
+                fell, n = fell + sum(row["fooled"] for row in rows), n + len(rows)
+        limit = subject.limits.control
+        says = f"{fell} of {n} images of the undefended network fall"
+        short = n == 0 or self.share(n - fell, n, 1 - limit, "").colour == "red"
+        return self.found(short, says, value=fell / max(n, 1), limit=limit, n=n)

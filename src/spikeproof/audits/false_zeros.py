@@ -1,0 +1,73 @@
+"""D6d: do the pixels whose gradient is zero matter after all? The test of a sparse gradient (our own)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikeproof.audits._evidence import Audit, Batch, Finding, Subject
+from spikeproof.tensors import exact, fold, signs, uniform
+from spikeproof.types import Objective, Threat
+
+__all__ = ["FalseZeros"]
+
+
+@dataclass(frozen=True)
+class FalseZeros(Audit):
+    """Random corners on the zero pixels only, and on as many others: mean over images of the largest loss rise.
+
+    Only images with more zeros than the limit count; pixels that are dead in the code cause no rise.
+    value: the rise on zero pixels, as a share of that on the others.
+    """
+
+    code = "D6d"
+    title = "false zeros"
+    means = "Zeros that change the loss when touched are the attacker's blindness, not the network's robustness."
+    mend = "A wider surrogate, tie-spread pooling, an attack that explores zero coordinates."
+
+    def __call__(self, subject: Subject) -> Finding:
+        limits = subject.limits
+        found = [pair for batch in subject.batches() for pair in self._batch(subject, batch)]
+        n = len(found)
+        if not n:
+            says = f"no image has more than {100 * limits.zero_share:.0f} % zeros"
+            return self.found(False, says, value=0.0, limit=limits.false_zero, n=0)
+        on_zeros, on_others = (max(sum(side) / n, 0.0) for side in zip(*found, strict=True))
+        ratio = on_zeros / on_others if on_others > 0 else float(on_zeros > 0)
+        says = f"touching zero pixels raises the loss by {on_zeros:.3g}, as many others by {on_others:.3g}"
+        return self.found(ratio > limits.false_zero, says, value=ratio, limit=limits.false_zero, n=n)
+
+    @torch.no_grad()
+    def _batch(self, subject: Subject, batch: Batch) -> list[tuple[float, float]]:
+        """(rise on zeros, rise on others) of each image that has zeros enough."""
+        scene, f = subject.scene(batch, "false zeros")
+        zero = (subject.gradient(batch, "false zeros") == 0).flatten(1)
+        enough = zero.double().mean(1) > subject.limits.zero_share
+        others = _some_of(~zero, zero.sum(1), scene.keys)
+        zeros = _some_of(zero, others.sum(1), scene.keys)  # where fewer others than zeros: as many as there are
+        draws = subject.effort.draws
+        sides = [_rise(f, scene.start, subject.threat, side, scene.keys, draws) for side in (zeros, others)]
+        # A gradient that is zero everywhere leaves nothing to compare with; D6 counts those.
+        told = enough & (others.sum(1) > 0)
+        return [(float(a), float(b)) for a, b, t in zip(*sides, told, strict=True) if t]
+
+
+def _some_of(mask: Tensor, count: Tensor, keys: Tensor) -> Tensor:
+    """A random choice of at most `count` (B,) entries of each row of a mask (B,N)."""
+    drawn = uniform(fold(keys, "choice"), mask.shape[1:])
+    order = torch.where(mask, drawn, 2.0)
+    rank = order.argsort(1).argsort(1)
+    return mask & (rank < count[:, None])
+
+
+def _rise(f: Objective, x0: Tensor, threat: Threat, mask: Tensor, keys: Tensor, draws: int) -> Tensor:
+    """The largest loss rise over random corners on a mask (B,N), (B,)."""
+    before = f(x0, exact, 0).loss
+    best = torch.zeros_like(before)
+    for draw in range(draws):
+        corner = signs(fold(keys, f"corner {draw}"), x0.shape[1:]).to(x0) * mask.view(x0.shape)
+        after = f(threat.project(x0 + threat.eps * threat.ascend(corner), x0), exact, 0).loss
+        best = torch.maximum(best, after - before)
+    return best

@@ -1,0 +1,50 @@
+"""D14: the network under attack must be the network that is deployed, and one image's answer its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from spikeproof.audits._evidence import Audit, Finding, Subject
+from spikeproof.tensors import exact
+
+__all__ = ["SameModel"]
+
+
+@dataclass(frozen=True)
+class SameModel(Audit):
+    """Logits under the attack's rule against those of the exact forward, clean and perturbed: not one bit apart.
+
+    And the answer to an image alone against that in company, which differs where batch statistics or a state leak from
+    one image to another (float rounding flips a few spikes: a small share is allowed). value: that share, or 1 where
+    the first test fails.
+    """
+
+    code = "D14"
+    title = "same model"
+    means = "The attack did not see the network that is judged, or the judge's answer depends on the company."
+    mend = "Batch-norm in eval mode, everywhere; one forward for attack and verdict; no state between images."
+    breaks = "not evaluated"
+
+    def __call__(self, subject: Subject) -> Finding:
+        apart, company, n = 0.0, 0, 0
+        attacked = subject.case.attacked(subject.victim)
+        rule = getattr(subject.case.estimator, "rule", exact)
+        for x, _, keys in subject.batches():
+            for point in (x, subject.threat.sample(x, keys) if subject.threat.surface == "pixels" else x):
+                with torch.no_grad():
+                    deployed = subject.victim(point, exact, keys)
+                with torch.enable_grad():
+                    seen = attacked(point.detach().requires_grad_(), rule, keys).detach()
+                apart = max(apart, float((seen - deployed).abs().max()))
+            with torch.no_grad():
+                together = subject.victim(x, exact, keys).argmax(1)
+                alone = [subject.victim(x[i : i + 1], exact, keys[i : i + 1]).argmax(1) for i in range(len(x))]
+            company += int((torch.cat(alone) != together).sum())
+            n += len(x)
+        limit = subject.limits.company
+        if apart != 0:
+            says = f"logits under attack differ from the deployed ones by {apart:.3g}"
+            return self.found(True, says, value=1.0, limit=limit, n=n)
+        return self.share(company, n, limit, "answers that depend on the other images of the batch")

@@ -1,0 +1,302 @@
+"""The panel: every attack of a tier on what the ones before left standing, and the audits of the attacks.
+
+The headline is the mean over images of the worst case over everything that was run. `evaluate` is the one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from spikeproof import parts
+from spikeproof.audits import Limits, Subject
+from spikeproof.judge import Row, clean_verdict, gradient_fields, head_of, outcomes, short, spared
+from spikeproof.metrics.robustness import Interval, asr_all, asr_conditional, clopper_pearson, robust
+from spikeproof.metrics.verdict import Verdict, verdict_of
+from spikeproof.rules.atan import ATan
+from spikeproof.scene import check_labels
+from spikeproof.tensors import exact, fold, image_keys
+from spikeproof.tiers import PREFLIGHT, Stage, Tier, plain_case, tier_of
+from spikeproof.types import Rule, SpikeproofError, Threat, UsageError, refusal
+from spikeproof.victim import Victim, borrowed
+
+__all__ = ["Examination", "Panel", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What `evaluate` found: the rows (one per image and attack, one per audit), and what they say."""
+
+    tier: str
+    rows: list[Row]
+    clean: Interval
+    verdict: Verdict
+
+    @property
+    def attacked(self) -> bool:
+        """Whether attacks were run at all: not where the victim itself was found unfit."""
+        return any(row["kind"] == "attack" for row in self.rows)
+
+    @property
+    def robust(self) -> Interval:
+        """Worst-case robust accuracy with its 95 % interval. SpikeproofError where the verdict is 'not evaluated'."""
+        if self.verdict.word == "not evaluated":
+            raise SpikeproofError(
+                refusal("an evaluation that holds", str(self.verdict), mend="see `findings` for what each audit says")
+            )
+        return self._worst()
+
+    def _worst(self) -> Interval:
+        first = next(row for row in self.rows if row["kind"] == "attack")
+        return robust(self.rows, first["evaluation"], first["eps"])
+
+    @property
+    def asr_conditional(self) -> Interval | None:
+        """(A0 - Ar) / A0: attack success among the images that are right when clean."""
+        first = next(row for row in self.rows if row["kind"] == "attack")
+        return asr_conditional(self.rows, first["evaluation"], first["eps"])
+
+    @property
+    def asr_all(self) -> Interval:
+        """1 - Ar: clean errors count as success."""
+        first = next(row for row in self.rows if row["kind"] == "attack")
+        return asr_all(self.rows, first["evaluation"], first["eps"])
+
+    @property
+    def findings(self) -> list[Row]:
+        """The audits' rows."""
+        return [row for row in self.rows if row["kind"] == "audit"]
+
+    def left(self) -> dict[str, float]:
+        """Share of images still standing after each attack, in the order of the cascade."""
+        standing: dict[str, list[bool]] = {}
+        for row in self.rows:
+            if row["kind"] == "attack":
+                standing.setdefault(row["attack"], []).append(not row["fooled"])
+        return {attack: sum(found) / len(found) for attack, found in standing.items()}
+
+    def __str__(self) -> str:
+        lines = [f"tier {self.tier}: {self.verdict}", f"clean accuracy {_text(self.clean)}"]
+        if self.verdict.word != "not evaluated":
+            lines.append(f"robust accuracy, worst case: {_text(self.robust)}")
+        else:
+            lines.append("robust accuracy: no number, see the red audits")
+        lines += [f"  after {attack:28s} {100 * share:5.1f} %" for attack, share in self.left().items()]
+        lines += [f"  {row['code']:4s} {row['colour']:8s} {row['name']}: {row['says']}" for row in self.findings]
+        red = [row for row in self.findings if row["colour"] == "red"]
+        lines += [f"  {row['code']}: {row['means']} To mend: {row['mend']}" for row in red]
+        return "\n".join(lines)
+
+
+def _text(share: Interval) -> str:
+    return f"{100 * share.share:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}], n = {share.total}"
+
+
+def _chunks(index: Tensor, size: int) -> list[Tensor]:
+    return [index[i : i + size] for i in range(0, len(index), size)]
+
+
+class Panel:
+    """One victim, its images, one threat and one tier. `run` yields the rows piece by piece, so that a long panel can
+    be written down as it grows, and goes on from the pieces that an earlier run wrote.
+
+    victim: in eval mode; it is left exactly as it was. x (N,C,H,W) in [0,1], y (N,), ids (N,).
+    """
+
+    def __init__(
+        self,
+        victim: Victim,
+        x: Tensor,
+        y: Tensor,
+        ids: Tensor,
+        *,
+        tier: str,
+        threat: Threat,
+        eps_text: str,
+        rule: Rule,
+        seed: int,
+        batch_size: int,
+        evaluation: str = "panel",
+        sources: Mapping[str, Victim] | None = None,
+        control: Victim | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        check_labels(victim, x, y)
+        if batch_size < 1 or not len(x):
+            raise UsageError(refusal("batch_size >= 1 and one image or more", f"{batch_size}, {len(x)} images"))
+        self.victim = borrowed(victim)
+        self.x, self.y, self.ids = x, y, ids
+        self.keys: Tensor = fold(image_keys(seed, ids).to(x.device), evaluation)
+        sources = {name: borrowed(source) for name, source in (sources or {}).items()}
+        self.tier: Tier = tier_of(tier, self.victim, rule, threat, sources)
+        self.plain = plain_case(self.victim, rule, threat)
+        self.threat, self.batch_size, self.limits = threat, batch_size, limits or Limits()
+        self.control = None if control is None else borrowed(control)
+        self.head: Row = {**head_of("panel", evaluation, threat, eps_text, ""), "tier": tier}
+        self.mark = {name: self.head[name] for name in ("evaluation", "eps", "eps_text", "tier")}
+        self.clean_answers, self.clean_margins = self._clean()
+
+    def _clean(self) -> tuple[Tensor, Tensor]:
+        answers, margins = [], []
+        for index in _chunks(torch.arange(len(self.x)), self.batch_size):
+            found = clean_verdict(self.victim, self.x[index], self.y[index], self.keys[index])
+            answers.append(found.predicted)
+            margins.append(found.margin)
+        return torch.cat(answers), torch.cat(margins)
+
+    def watched(self, finished: Sequence[list[Row]] = (), *, progress: bool = True) -> Iterator[list[Row]]:
+        """`run` with a bar that names the attack or audit that has just been done."""
+        total = len(self.tier.audits) + len(self.tier.stages)
+        name: str | None = None
+        with tqdm(total=total, desc=f"panel {self.mark['eps_text']}", unit="part", disable=not progress) as bar:
+            for piece in self.run(finished):
+                here = str(piece[-1].get("attack", piece[-1].get("name")))
+                bar.update(int(here != name))
+                bar.set_postfix_str(name := here)
+                yield piece
+
+    def run(self, finished: Sequence[list[Row]] = ()) -> Iterator[list[Row]]:
+        """Yields every piece that is not among `finished`, in an order that never changes."""
+        done, rows = list(finished), list[Row]()
+
+        def piece(make: Callable[[], list[Row]]) -> Iterator[list[Row]]:
+            known = done.pop(0) if done else None
+            new = make() if known is None else known
+            rows.extend(new)
+            if known is None:
+                yield new
+
+        self._refuse_probabilities()
+        for name in PREFLIGHT:
+            yield from piece(partial(self._audited, name, []))
+        if any(row["colour"] == "red" for row in rows):
+            return  # what an attack finds on such a network means nothing
+        for stage in self.tier.stages:
+            standing = self._standing(stage, rows)
+            # No piece is ever empty: what is written down is found again by counting.
+            if len(standing) < len(self.x):
+                yield from piece(partial(self._passed, stage, standing, rows))
+            for index in _chunks(standing, self.batch_size):
+                yield from piece(partial(self._attacked, stage, index))
+        attacks = [row for row in rows if row["kind"] == "attack"]
+        for name in self.tier.audits[len(PREFLIGHT) :]:
+            yield from piece(partial(self._audited, name, attacks))
+
+    def _right(self) -> Tensor:
+        return (self.clean_answers == self.y).nonzero()[:, 0].cpu()
+
+    def _standing(self, stage: Stage, rows: Sequence[Row]) -> Tensor:
+        """Positions that a stage attacks."""
+        right = self._right()
+        if stage.everyone:
+            return right
+        fooled = {row["image"] for row in rows if row["kind"] == "attack" and row["fooled"]}
+        keep = [position for position in right.tolist() if int(self.ids[position]) not in fooled]
+        return torch.tensor(keep, dtype=torch.int64)
+
+    def _passed(self, stage: Stage, standing: Tensor, rows: Sequence[Row]) -> list[Row]:
+        """Rows of the images that a stage need not attack: fooled before, or wrong when clean."""
+        last = {row["image"]: row for row in rows if row["kind"] == "attack" and row["fooled"]}
+        attacked = set(standing.tolist())
+        found = []
+        for position in range(len(self.x)):
+            if position not in attacked:
+                image = int(self.ids[position])
+                before = last.get(image, {"attacked": int(self.clean_answers[position]),
+                                          "margin": short(self.clean_margins[position : position + 1])[0]})  # fmt: skip
+                found.append(self._row(stage, position, spared(before["attacked"], before["margin"])))
+        return found
+
+    def _row(self, stage: Stage, position: int, outcome: Row) -> Row:
+        own = {
+            "group": stage.group,
+            "image": int(self.ids[position]),
+            "label": int(self.y[position]),
+            "predicted": int(self.clean_answers[position]),
+        }
+        return {**self.head, "attack": stage.name, **own, **outcome}
+
+    def _attacked(self, stage: Stage, index: Tensor) -> list[Row]:
+        batch = (self.victim, self.x[index], self.y[index], self.keys[index], stage.name, stage.case, self.threat)
+        found = outcomes(*batch)
+        if stage.everyone:
+            found = [{**a, **b} for a, b in zip(found, gradient_fields(*batch), strict=True)]
+        return [self._row(stage, position, one) for position, one in zip(index.tolist(), found, strict=True)]
+
+    def _audited(self, name: str, attacks: Sequence[Row]) -> list[Row]:
+        right = self._right()
+        subject = Subject(
+            self.victim,
+            self.x[right],
+            self.y[right],
+            self.keys[right],
+            self.threat,
+            replace(self.plain, attack=replace(self.plain.attack, steps=self.tier.effort.steps)),  # type: ignore[type-var]
+            attacks,
+            self.tier.effort,
+            self.limits,
+            self.batch_size,
+            self.control,
+        )
+        return [{**parts.build("audits", {"name": name})(subject).row(), **self.mark}]
+
+    @torch.no_grad()
+    def _refuse_probabilities(self) -> None:
+        """Softmax in the output saturates every loss and hides the margin."""
+        some = slice(0, self.batch_size)
+        logits = self.victim(self.x[some], exact, self.keys[some])
+        if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-4).all()):
+            raise SpikeproofError(
+                refusal("logits", "probabilities: every row sums to 1", mend="take the softmax out of the network")
+            )
+
+
+def evaluate(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    tier: str = "quick",
+    eps: float | str = "8/255",
+    norm: str = "Linf",
+    rule: Rule | None = None,
+    seed: int = 0,
+    ids: Tensor | None = None,
+    batch_size: int = 64,
+    sources: Mapping[str, Victim] | None = None,
+    control: Victim | None = None,
+    limits: Limits | None = None,
+    progress: bool = False,
+) -> Examination:
+    """How robust a victim really is: the attacks of a tier, the audits of the attacks, and a verdict.
+
+    images (N,C,H,W) in [0,1], labels (N,); tier: smoke, quick, standard or audit; eps in units of [0,1]; norm: Linf, L2
+    or L1; rule: that of training (ATan 2 where none is given); ids (N,): the images' names, which key all randomness (0
+    .. N-1 where none are given), so that a shard of a set gets the numbers it has in the whole. sources: other networks
+    to transfer from; control: an undefended network of the same kind. Raises SpikeproofError for bad images, labels,
+    victims in train mode, probabilities instead of logits, a cut graph, NaN.
+    """
+    threat = parts.build("threats", {"name": norm.lower()}, eps=eps, surface="pixels")
+    panel = Panel(
+        victim,
+        images,
+        labels,
+        torch.arange(len(images)) if ids is None else ids,
+        tier=tier,
+        threat=threat,
+        eps_text=str(eps),
+        rule=ATan() if rule is None else rule,
+        seed=seed,
+        batch_size=batch_size,
+        sources=sources,
+        control=control,
+        limits=limits,
+    )
+    rows = [row for piece in panel.watched(progress=progress) for row in piece]
+    right = int((panel.clean_answers == labels).sum())
+    return Examination(tier, rows, clopper_pearson(right, len(images)), verdict_of(rows))

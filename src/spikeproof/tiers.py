@@ -1,0 +1,267 @@
+"""The named tiers: which attacks look for a way in, in which order, and which audits look at the attacks.
+
+Cheap attacks first; only what survives goes on. FGSM and the plain PGD see every image, because audits compare them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from spikeproof.attacks.apgd import APGD
+from spikeproof.attacks.code_search import CodeSearch
+from spikeproof.attacks.fab import FAB
+from spikeproof.attacks.fgsm import FGSM
+from spikeproof.attacks.mi_fgsm import MIFGSM
+from spikeproof.attacks.pgd import PGD
+from spikeproof.attacks.random_corners import RandomCorners
+from spikeproof.attacks.sa_pgd import SAPGD
+from spikeproof.attacks.square import Square
+from spikeproof.audits import Effort
+from spikeproof.encoders.latency import Latency
+from spikeproof.encoders.phase import Phase
+from spikeproof.estimators.assg import ASSG
+from spikeproof.estimators.eot import EOT
+from spikeproof.estimators.mdse import MDSE
+from spikeproof.estimators.smooth_twin import SmoothTwin
+from spikeproof.estimators.spsa import SPSA
+from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.judge import Case
+from spikeproof.losses import cross_entropy, dlr, margin
+from spikeproof.rules import Surrogate
+from spikeproof.rules.atan import ATan
+from spikeproof.rules.bptr import BPTR
+from spikeproof.rules.hart import HART
+from spikeproof.rules.pdsg import PDSG
+from spikeproof.rules.rga import RGA
+from spikeproof.rules.straight_through import StraightThrough
+from spikeproof.rules.triangle import Triangle
+from spikeproof.types import Attack, Encoder, Estimator, Loss, Rule, Threat, UsageError, refusal
+from spikeproof.victim import Victim
+
+__all__ = ["PREFLIGHT", "TIERS", "Group", "Stage", "Tier", "plain_case", "tier_of"]
+
+Group = Literal["first", "dense twin", "white box", "more effort", "random", "transfer", "black box"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One attack of the cascade. everyone: run on every image that is right when clean, not on survivors alone."""
+
+    name: str
+    group: Group
+    case: Case
+    everyone: bool = False
+
+
+@dataclass(frozen=True)
+class Tier:
+    """What a name stands for: stages in order, audits before and after them, and what audits may spend."""
+
+    name: str
+    stages: tuple[Stage, ...]
+    audits: tuple[str, ...]
+    effort: Effort
+
+
+PREFLIGHT = ("determinism", "same_model")
+"""Audits that come first: where one is red, no attack is worth running."""
+
+_SMOKE = ("domain", "budget_kept")
+_QUICK = (
+    "one_step", "black_box", "unbounded", "along_gradient", "zero_gradients", "false_zeros", "dense_twin", "surrogates",
+    "random_search", "optimiser", "saturation", "domain", "budget_kept",
+)  # fmt: skip
+_STANDARD = (
+    "one_step", "black_box", "unbounded", "budgets", "along_gradient", "zero_gradients", "false_zeros", "dense_twin",
+    "more_effort", "surrogates", "transfer", "random_search", "flatness", "fidelity", "optimiser", "saturation",
+    "domain", "control", "budget_kept", "accounting",
+)  # fmt: skip
+
+TIERS = ("smoke", "quick", "standard", "audit")
+
+
+def tier_of(
+    name: str, victim: Victim, rule: Rule, threat: Threat, sources: Mapping[str, Victim] | None = None
+) -> Tier:
+    """The tier of that name for this victim and threat; `rule` is that of training. Unknown names: UsageError."""
+    if name not in TIERS:
+        raise UsageError(refusal("a tier", repr(name), valid=TIERS))
+    make = _Maker(victim, rule, threat)
+    stages = {"smoke": _smoke, "quick": _quick, "standard": _standard, "audit": _audit}[name](make)
+    if name in ("standard", "audit"):
+        transferred = [make.transfer(*source) for source in (sources or {}).items()]
+        stages = [*stages, *transferred]
+    order: tuple[Group, ...] = (
+        "first", "dense twin", "white box", "more effort", "random", "transfer", "black box",
+    )  # fmt: skip
+    stages = [stage for group in order for stage in stages if stage.group == group]
+    audits = {"smoke": _SMOKE, "quick": _QUICK, "standard": _STANDARD, "audit": _STANDARD}[name]
+    effort = {
+        "smoke": Effort(16, 20, 10),
+        "quick": Effort(32, 32, 10),
+        "standard": Effort(64, 100, 20),
+        "audit": Effort(128, 100, 50),
+    }[name]
+    return Tier(name, tuple(stages), (*PREFLIGHT, *audits), effort)
+
+
+def plain_case(victim: Victim, rule: Rule, threat: Threat, steps: int = 20) -> Case:
+    """PGD on the cross-entropy under the rule of training: what an evaluator without this toolkit would run."""
+    return _Maker(victim, rule, threat).case(PGD(steps=steps))
+
+
+class _Maker:
+    """Stages for one victim and threat: how gradients are averaged, and through which slopes the code is crossed."""
+
+    def __init__(self, victim: Victim, rule: Rule, threat: Threat) -> None:
+        self.victim, self.rule, self.threat = victim, rule, threat
+        self.linf = threat.norm == "Linf"
+        self.pixels = threat.surface == "pixels"
+        self.noisy = victim.stochastic and self.pixels
+        self.code = _reaching(victim.encoder, threat) if self.pixels else None
+        # Without three classes DLR does not exist, without four its targeted form.
+        self.ratio: Loss = dlr if victim.classes >= 3 else margin
+        self.aimed: Loss = dlr if victim.classes >= 4 else margin
+
+    def estimator(self, rule: Rule, *, fill: bool = False) -> Estimator:
+        return EOT(rule) if self.noisy else WhiteBox(rule, fill_zeros=fill)
+
+    def case(
+        self,
+        attack: Attack,
+        estimator: Estimator | None = None,
+        loss: Loss = cross_entropy,
+        *,
+        encoder: Encoder | None = None,
+        pooling: str | None = None,
+    ) -> Case:
+        found = self.estimator(self.rule) if estimator is None else estimator
+        return Case(attack, found, loss, self.code if encoder is None else encoder, pooling)
+
+    def under(self, attack: Attack, rule: Rule, loss: Loss = cross_entropy) -> Case:
+        return self.case(attack, self.estimator(rule), loss)
+
+    def adaptive(self, mass: float) -> Estimator:
+        return ASSG(mass=mass) if isinstance(self.rule, Surrogate) else self.estimator(ATan())
+
+    def stable(self, steps: int, restarts: int = 1) -> Attack:
+        """SA-PGD where it exists, else APGD."""
+        return SAPGD(steps, restarts) if self.linf else APGD(steps, restarts)
+
+    def dense(self, attack: Attack, loss: Loss = margin) -> Stage:
+        wide = self.estimator(ATan(alpha=1.0), fill=True)
+        return Stage(f"{_name(attack)} dense twin", "dense twin", self.case(attack, wide, loss, pooling="tie_spread"))
+
+    def secants(self, attack: Attack) -> list[Stage]:
+        """Another slope through the phase code."""
+        if not isinstance(self.code, Phase):
+            return []
+        secant = self.case(attack, encoder=replace(self.code, gradient="secant"))
+        return [Stage(f"{_name(attack)} secant", "white box", secant)]
+
+    def codes(self, steps: int) -> list[Stage]:
+        """The search over codes, for codes of single pixels."""
+        if not isinstance(self.code, Phase | Latency) or not self.linf:
+            return []
+        return [Stage(f"code-search-{steps}", "white box", self.case(CodeSearch(steps=steps), loss=margin))]
+
+    def square(self, queries: int) -> list[Stage]:
+        if not self.linf or not self.pixels:
+            return []
+        return [Stage(f"square-{queries}", "black box", self.case(Square(queries), loss=margin))]
+
+    def transfer(self, name: str, source: Victim) -> Stage:
+        case = Case(PGD(steps=50), self.estimator(self.rule), margin, source=source)
+        return Stage(f"from {name}", "transfer", case)
+
+    def first(self, steps: int) -> list[Stage]:
+        return [
+            Stage("fgsm", "first", self.case(FGSM()), everyone=True),
+            Stage(f"pgd-{steps}", "first", self.case(PGD(steps=steps)), everyone=True),
+        ]
+
+
+def _reaching(encoder: Encoder, threat: Threat) -> Encoder | None:
+    """The same code with secants that reach as far as the budget; None: the victim's own."""
+    if not isinstance(encoder, Phase | Latency):
+        return None
+    top = (1 << encoder.planes) - 1 if isinstance(encoder, Phase) else 255
+    reach = encoder.reach if threat.norm != "Linf" else min(max(round(threat.eps * top), 1), top)
+    return replace(encoder, reach=reach)
+
+
+def _name(attack: Attack) -> str:
+    kind = {PGD: "pgd", APGD: "apgd", SAPGD: "sa-pgd", MIFGSM: "mi-fgsm", FAB: "fab"}[type(attack)]
+    return f"{kind}-{attack.steps}"  # type: ignore[attr-defined]
+
+
+def _smoke(make: _Maker) -> list[Stage]:
+    return [*make.first(10), Stage("corners-20", "random", make.case(RandomCorners(20)))]
+
+
+def _quick(make: _Maker) -> list[Stage]:
+    few = PGD(steps=20)
+    return [
+        *make.first(20),
+        make.dense(few),
+        *(Stage(f"pgd-20 {name}", "white box", make.under(few, rule)) for name, rule in _others(make.rule)[:3]),
+        *make.secants(few),
+        Stage("sa-pgd-50 assg", "white box", make.case(make.stable(50), make.adaptive(0.85))),
+        Stage("corners-50", "random", make.case(RandomCorners(50))),
+        *make.square(500),
+    ]
+
+
+def _others(rule: Rule) -> list[tuple[str, Rule]]:
+    """Rules that are not that of training."""
+    every: list[tuple[str, Rule]] = [
+        ("atan 2", ATan(alpha=2.0)),
+        ("triangle 1", Triangle(alpha=1.0)),
+        ("straight-through", StraightThrough()),
+        ("atan 10", ATan(alpha=10.0)),
+        ("rga", RGA()),
+        ("hart 0.5", HART(width=0.5)),
+        ("hart 1", HART(width=1.0)),
+        ("hart 2", HART(width=2.0)),
+        ("pdsg", PDSG()),
+        ("bptr", BPTR()),
+    ]
+    return [(name, other) for name, other in every if other != rule]
+
+
+def _standard(make: _Maker, steps: int = 100, queries: int = 5000, corners: int = 1000) -> list[Stage]:
+    long, stable = APGD(steps), make.stable(steps)
+    aimed = APGD(steps, targets=9)
+    return [
+        *make.first(20),
+        Stage(f"apgd-{steps}", "first", make.case(long)),
+        make.dense(long, make.ratio),
+        Stage(f"sa-pgd-{steps} assg 0.85", "white box", make.case(stable, make.adaptive(0.85))),
+        Stage(f"apgd-{steps} dlr", "white box", make.case(long, loss=make.ratio)),
+        *make.secants(long),
+        *(Stage(f"apgd-{steps} {name}", "white box", make.under(long, rule)) for name, rule in _others(make.rule)),
+        *(Stage(f"sa-pgd-{steps} assg {m}", "white box", make.case(stable, make.adaptive(m))) for m in (0.8, 0.9)),
+        Stage(f"sa-pgd-{steps} assg margin", "white box", make.case(stable, make.adaptive(0.85), margin)),
+        Stage("mi-fgsm-20 mdse", "white box", make.case(MIFGSM(20), MDSE(make.rule), margin)),
+        *make.codes(100),
+        Stage(f"apgd-t-{steps}", "white box", make.case(aimed, loss=make.aimed)),
+        Stage(f"apgd-t-{steps} assg", "white box", make.case(aimed, make.adaptive(0.85), make.aimed)),
+        Stage(f"fab-t-{steps}", "white box", make.case(FAB(steps=steps, targets=9), make.adaptive(0.85), margin)),
+        Stage(f"corners-{corners}", "random", make.case(RandomCorners(corners))),
+        *([] if not isinstance(make.rule, Surrogate) else [
+            Stage("pgd-50 smooth twin", "transfer", make.case(PGD(steps=50), SmoothTwin(make.rule), margin))
+        ]),
+        *make.square(queries),
+    ]  # fmt: skip
+
+
+def _audit(make: _Maker) -> list[Stage]:
+    more: Group = "more effort"
+    return [
+        *_standard(make, 100, 5000, 10_000),
+        Stage("sa-pgd-200 assg", more, make.case(make.stable(200), make.adaptive(0.85), margin)),
+        Stage("pgd-40 restarts 10", more, make.case(PGD(steps=40, restarts=10), make.adaptive(0.85), margin)),
+        Stage("spsa", "black box", make.case(PGD(steps=50), SPSA(make.rule), margin)),
+    ]
