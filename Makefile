@@ -29,7 +29,7 @@ check: .venv/.ready
 	.venv/bin/ruff check src tests
 	.venv/bin/mypy
 
-# Against SpikingJelly and torchattacks, in an environment of their own (several GB, a few minutes).
+# Against SpikingJelly, torchattacks, foolbox and ART, in an environment of their own (several GB, a few minutes).
 peers: .venv-peers/.ready
 	.venv-peers/bin/python -m pytest tests/peers
 

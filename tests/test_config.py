@@ -154,7 +154,8 @@ def test_the_resolved_configuration_writes_out_every_default(tree: dict[str, Any
     named = [(PARTS[field], resolved[field]) for field in PARTS]
     for evaluation in resolved["evaluations"]:
         assert list(evaluation) == names_of(Evaluation)
-        assert [k for k, v in evaluation.items() if v is None] in ([], ["images"])
+        assert {k for k, v in evaluation.items() if v is None} <= {"images", "tier"}
+        assert (evaluation["tier"] is None) == (evaluation["protocol"] != "panel")
         named += [("rules", evaluation["rule"]), ("encoders", evaluation["encoder"])]
         for attack in evaluation["attacks"].values():
             own = attack.pop("using", {})

@@ -13,7 +13,7 @@ from spikeproof.encoders.direct import Direct
 from spikeproof.encoders.phase import Phase
 from spikeproof.encoders.poisson import Poisson
 from spikeproof.rules.atan import ATan
-from spikeproof.tensors import exact, image_keys
+from spikeproof.tensors import exact, image_keys, signs
 from spikeproof.types import SpikeproofError, UsageError
 from spikeproof.victim import Victim, borrowed
 
@@ -173,3 +173,42 @@ def test_a_victim_in_train_mode_is_refused() -> None:
         with pytest.raises(SpikeproofError, match=r"train mode.*victim.eval\(\)"):
             borrowed(one)
         assert all(m.training for m in borrowed(one, train=True).modules())
+
+
+def test_a_nan_image_is_refused_where_torch_alone_answers() -> None:
+    """NaN >= v_threshold is False, so that a bare network turns a NaN image into silence and finite logits."""
+    conv, norm = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4).eval()
+    images = X.clone()
+    images[2] = float("nan")
+    membrane, counts = torch.zeros(6, 4, 8, 8), torch.zeros(6, 4)
+    for _ in range(3):
+        membrane = membrane + norm(conv(images))
+        spikes = (membrane >= 1.0).float()
+        membrane = (1 - spikes) * membrane
+        counts = counts + spikes.mean((2, 3))
+    assert torch.isfinite(counts).all()
+    victim = trained()
+    for call in (
+        lambda: victim(images, exact, KEYS),
+        lambda: victim.classify(images.expand(3, *images.shape), exact),  # behind the encoder, past the check of pixels
+        lambda: victim.classify(images.expand(3, *images.shape), ATan()),
+    ):
+        with pytest.raises(SpikeproofError, match="finite input currents|pixels in"):
+            call()
+
+
+def test_the_logits_are_a_plateau_at_small_steps_and_not_at_a_grey_level() -> None:
+    """Share of images whose logits are identical after a random sign step: differences below 1e-4 see nothing."""
+    images, _, ids = digits(100)
+    images = (0.1 + 0.8 * images).double()
+    victim, keys = trained().double(), image_keys(0, ids)
+    shares = []
+    with torch.no_grad():
+        clean = victim(images, exact, keys)
+        for h in (1e-7, 1e-5, 1e-4, 1e-3, 1 / 255, 4 / 255):
+            moved = victim(images + h * signs(image_keys(1, ids), (1, 8, 8)), exact, keys)
+            shares.append((moved == clean).all(1).double().mean().item())
+    assert shares[0] == 1.0
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < shares[3] < shares[1]
+    assert shares[-1] < 0.05

@@ -1,4 +1,4 @@
-"""The command line: demo, train, evaluate, study, report, parts, findings.
+"""The command line: demo, train, evaluate, study, report, parts, controls, findings.
 
 YAML in, dotted overrides, unknown keys refused. Exit codes: 0 done, 1 failed, 2 usage, 3 a number that cannot be
 trusted: a panel whose verdict is not 'supported'.
@@ -20,6 +20,7 @@ from jsonargparse._actions import ActionConfigFile
 import spikeproof
 from spikeproof import parts, report
 from spikeproof.config import CellConfig, Evaluation, Headline, Study, cell_from, load_study
+from spikeproof.controls import run_controls
 from spikeproof.findings import findings
 from spikeproof.store import Cell, Store
 from spikeproof.study import Machine, run_cell, run_study, trained_victim
@@ -73,6 +74,13 @@ def _parser() -> ArgumentParser:
     listing = ArgumentParser(description="every part with its options")
     listing.add_argument("folder", nargs="?", default=None, help=f"one of {', '.join(parts.FOLDERS)}")
     verbs.add_subcommand("parts", listing, help="list every part with its options")
+
+    controls = ArgumentParser(description="honest networks must pass the audits, masked ones must not")
+    controls.add_argument("--tier", default="quick", choices=TIERS)
+    controls.add_argument("--images", type=int, default=128, help="test images for each control")
+    controls.add_argument("--smallest", action="store_true", help="small networks, for a check that it works")
+    _machine_options(controls)
+    verbs.add_subcommand("controls", controls, help="does the toolkit flag masked networks, and only those?")
 
     facts = ArgumentParser(description="where the gradients of the paper's network are zero, and its dead weights")
     facts.add_argument("--images", type=Path, default=None, help="a folder of images (train/<class>/*), else digits")
@@ -183,6 +191,21 @@ def _findings(options: Namespace) -> int:
     return 0
 
 
+def _controls(options: Namespace) -> int:
+    if options.images < 1:
+        raise UsageError(refusal("images >= 1", options.images))
+    failed = 0
+    for one in run_controls(
+        Store(options.out), _machine(options), tier=options.tier, images=options.images, smallest=options.smallest
+    ):
+        wanted = "masked" if one.masked else "honest"
+        fell = "" if one.broken is None else f"; {100 * one.broken:.1f} % fell"
+        print(f"{'ok  ' if one.passed else 'FAIL'} {wanted}: {one.name:36s} {one.by}{fell}", flush=True)
+        failed += not one.passed
+    print(f"controls: {failed} failed")
+    return 1 if failed else 0
+
+
 _VERBS: dict[str, Any] = {
     "demo": _demo,
     "train": _train,
@@ -191,6 +214,7 @@ _VERBS: dict[str, Any] = {
     "report": _report,
     "parts": _parts,
     "findings": _findings,
+    "controls": _controls,
 }
 
 

@@ -27,7 +27,8 @@ from spikeproof.train import Recipe
 from spikeproof.types import Threat, UsageError, refusal
 
 __all__ = [
-    "CellConfig", "Evaluation", "Gradients", "Headline", "Study", "cases_of", "cell_from", "load_study", "threats_of",
+    "CellConfig", "Evaluation", "Gradients", "Headline", "Study", "cases_of", "cell_from", "load_study", "overlaid",
+    "threats_of",
 ]  # fmt: skip
 
 Part = dict[str, Any]
@@ -239,11 +240,13 @@ def cases_of(e: Evaluation, rule: Part) -> dict[str, Case]:
 def _check_evaluation(e: Evaluation, rule: Part, encoder: Part) -> None:
     if not re.fullmatch(r"\w[\w.-]*", e.name):
         raise UsageError(refusal("an evaluation named in letters, digits, '.', '_' and '-'", repr(e.name)))
-    if (e.tier is not None) != (e.protocol == "panel") or (e.protocol == "panel" and (e.attacks or e.encoder)):
+    panel = e.protocol == "panel"
+    foreign = e.encoder is not None and parts.build("encoders", e.encoder) != parts.build("encoders", encoder)
+    if (e.tier is not None) != panel or (panel and (e.attacks or foreign)):
         got = f"protocol {e.protocol}, tier {e.tier}, attacks {list(e.attacks or {})}, encoder {e.encoder}"
         mend = "a panel brings its own attacks; the other protocols have no tier"
         raise UsageError(refusal(f"a tier for protocol 'panel' and nothing else in {e.name!r}", got, mend=mend))
-    if not e.eps or not (e.attacks or e.protocol == "panel"):
+    if not e.eps or not (e.attacks or panel):
         raise UsageError(refusal(f"one eps and one attack or more in evaluation {e.name!r}", f"{e.eps}, {e.attacks}"))
     budgets = [threat.eps for threat in threats_of({"name": e.norm}, e.eps, e.surface or "pixels").values()]
     if any(same_eps(a, b) for a, b in itertools.combinations(budgets, 2)):
@@ -291,7 +294,7 @@ def _typed(target: type[T], tree: object, what: str) -> T:
         raise UsageError(refusal(what, str(error).strip())) from error
 
 
-def _with(tree: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def overlaid(tree: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted overrides laid over a tree. Another 'name' of a part drops the options of the part it replaces."""
     result = copy.deepcopy(tree)
     # Names first: an option beside its part's new name belongs to the new part, in whatever order they are written.
@@ -329,7 +332,7 @@ class Study:
                 name = "-".join([*(str(value) for value, _ in values), *([f"s{seed}"] if len(self.seeds) > 1 else [])])
                 tree = self.base
                 for _, overrides in values:
-                    tree = _with(tree, overrides or {})
+                    tree = overlaid(tree, overrides or {})
                 try:
                     seeded = {} if seed is None else {"seed": seed}
                     found.append(cell_from({**tree, "name": name or "cell", **seeded}))

@@ -37,7 +37,9 @@ from spikeproof.train import train
 from spikeproof.types import Threat
 from spikeproof.victim import Victim
 
-__all__ = ["Machine", "build_victim", "run_cell", "run_study", "trained_victim"]
+__all__ = [
+    "Machine", "build_victim", "load_images", "run_cell", "run_study", "some_images", "trained_victim",
+]  # fmt: skip
 
 Batch = tuple[Tensor, Tensor, Tensor]
 Work = Callable[[], list[dict[str, Any]]]
@@ -73,7 +75,8 @@ def build_victim(config: CellConfig, in_channels: int, classes: int) -> Victim:
     return Victim(body, parts.build("encoders", config.encoder), config.steps)
 
 
-def _load(config: CellConfig, which: str) -> Images:
+def load_images(config: CellConfig, which: str) -> Images:
+    """The training or test images that a configuration names."""
     limit = config.train_images if which == "train" else config.test_images
     images: Images = parts.build("data", config.data).load(which, limit)
     return images
@@ -88,7 +91,7 @@ def trained_victim(
     configuration names are loaded, strictly, and nothing is trained.
     """
     resolved = config.resolved()
-    images = images or _load(config, "train")
+    images = images or load_images(config, "train")
     victim = build_victim(config, images.pixels.shape[1], len(images.classes)).to(machine.torch)
     if config.weights is not None:
         load_into(victim.body, read_tensors(Path(config.weights))[0], config.weights)
@@ -151,7 +154,7 @@ def _batch(images: Images, index: Tensor, machine: Machine) -> Batch:
     return x.to(machine.torch), y.to(machine.torch), ids
 
 
-def _some(images: Images, count: int | None) -> Images:
+def some_images(images: Images, count: int | None) -> Images:
     """`count` images (None or more than there are: all), balanced over the classes, in an order that mixes them."""
     index = balanced(images.labels, images.ids, min(count or len(images), len(images)), purpose="examination")
     order = torch.argsort(fold(image_keys(0, images.ids[index]), "examination order"), stable=True)
@@ -190,7 +193,7 @@ def _attack(
     victim: Victim, draft: Draft, config: CellConfig, evaluation: Evaluation, images: Images, machine: Machine
 ) -> None:
     stage = f"attack-{evaluation.name}"
-    images = _some(images, evaluation.images)
+    images = some_images(images, evaluation.images)
     threats = threats_of({"name": evaluation.norm}, evaluation.eps or [], evaluation.surface or "pixels")
     if evaluation.protocol == "panel":
         return _panel(victim, draft, config, evaluation, images, threats, machine)
@@ -237,7 +240,7 @@ def _panel(
 
 def _measure(victim: Victim, draft: Draft, config: CellConfig, images: Images, machine: Machine) -> None:
     wanted = config.gradients
-    few, images = _some(images, wanted.weight_images), _some(images, wanted.images)
+    few, images = some_images(images, wanted.weight_images), some_images(images, wanted.images)
     rule = parts.build("rules", config.rule)
     modes: list[Any] = ["eval", "train"] if wanted.train_mode else ["eval"]
     options: dict[str, Any] = {"rule": rule, "seed": config.seed}
@@ -276,7 +279,7 @@ def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machi
 def run_cell(config: CellConfig, store: Store, machine: Machine) -> Cell:
     """One cell, from its configuration to its folder; returned at once where it is finished already."""
     resolved = config.resolved()
-    training, test = _load(config, "train"), _load(config, "test")
+    training, test = load_images(config, "train"), load_images(config, "test")
     data = {"train": training.digest(), "test": test.digest()}
     key = cell_key(resolved, data, machine.device)
     with store.lock(key):

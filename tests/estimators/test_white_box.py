@@ -92,6 +92,6 @@ def test_it_finds_what_a_masked_gradient_hides() -> None:
     assert torch.equal(plain[~OPEN], X[~OPEN])
     torch.testing.assert_close((filled - X).abs(), torch.full_like(X, 0.1))
     assert torch.equal(plain[OPEN], filled[OPEN])
-    many = PGD(steps=100, step=0.1, random_start=False)
+    many = PGD(steps=100, step_size=0.1, random_start=False)
     plain, filled = (many(f, X, threat, one, KEYS) for one in (PLAIN, FILLED))
     assert (masked(filled, 0) > masked(plain, 0)).all()

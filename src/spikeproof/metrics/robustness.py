@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from scipy.stats import beta
 
+from spikeproof.metrics.verdict import NOT_EVALUATED, verdict_of
 from spikeproof.types import SpikeproofError, refusal
 
 __all__ = [
@@ -132,9 +133,10 @@ def evaluations(rows: Iterable[Row]) -> list[Evaluation]:
 def robust(rows: Iterable[Row], evaluation: str, eps: float, attack: str | None = None) -> Interval:
     """Robust accuracy of one attack or, where `attack` is None, of the worst case over all attacks per image.
 
-    An image counts where its clean prediction is right and no attack fooled it. Raises SpikeproofError where the
-    evaluation, eps or attack was not measured, and where an image lacks the row of an attack (its worst case is
-    unknown); the message names both.
+    An image counts where its clean prediction is right and no attack fooled it. A stage of a panel that passed over the
+    images that fell before it has the number of what is left after it, not an accuracy of its own. Raises
+    SpikeproofError where the evaluation, eps or attack was not measured, and where an image lacks the row of an attack
+    (its worst case is unknown); the message names both.
     """
     return _share(_robust(_complete(_pick(_index(rows), evaluation, eps, attack))).values())
 
@@ -161,15 +163,28 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     excepted (the accuracy under attack of protocols that attack every image); `asr_conditional` (None where no image
     is right when clean); `asr_all`; `forwards` and `backwards` (totals); `zero_gradient`, the share of attacked images
     whose gradient was zero everywhere (None where no row says so); and `deployed`, robust accuracy where the network
-    as deployed judges what the attacks found (None unless every attacked row says so). `forwards` and `backwards` are
-    the cell's totals. An interval is a dictionary of share, low, high, correct and total. Raises as `robust` does.
+    as deployed judges what the attacks found (None unless every attacked row says so). An interval is a dictionary of
+    share, low, high, correct and total. `forwards` and `backwards` are the cell's totals.
+
+    `panels` has one entry for each evaluation and eps of protocol 'panel', attacked or not: evaluation, eps, eps_text,
+    tier; `verdict`, its word; the codes of the audits that are `red`, `green` and `absent`; `attacked`, whether attacks
+    were run; `stages`, the cascade; and `audits`, what each found. The word stands in the entry of `evaluations` as
+    `verdict` too (None without a panel). Where it is 'not evaluated', there is no number: every share after the attack
+    is None, here and there. And an attack that passed over images that had fallen before it has no share of its own:
+    what is left after it is in `stages`. Raises as `robust` does.
     """
     rows = list(rows)
     splits = {split: _plain(clean(rows, split)) for split in _SPLITS}
-    entries = [_entry(group) for group in _ordered(_index(rows))]
+    index = _index(rows)
+    panels = _panels(rows, index)
+    words = {(panel["evaluation"], panel["eps"]): panel["verdict"] for panel in panels}
+    entries = [
+        _entry(by_eps[eps], words.get((name, eps))) for name, by_eps in index.items() for eps in sorted(by_eps)
+    ]
     return {
         "clean": splits,
         "evaluations": entries,
+        "panels": panels,
         "forwards": sum(entry["worst"]["forwards"] for entry in entries),
         "backwards": sum(entry["worst"]["backwards"] for entry in entries),
     }
@@ -313,27 +328,117 @@ def _blind(group: _ByAttack) -> Interval | None:
     return _share(said) if said else None
 
 
-def _numbers(group: _ByAttack) -> dict[str, Any]:
-    rows = [row for images in group.values() for row in images.values()]
+def _shares(group: _ByAttack) -> dict[str, Interval | None]:
     survived = (not any(images[image]["fooled"] for images in group.values()) for image in _right(group))
     return {
-        "robust": _plain(_share(_robust(group).values())),
-        "survived": _plain(_share(survived)),
-        "asr_conditional": _plain(_conditional(group)),
-        "asr_all": _plain(_everything(group)),
-        "deployed": _plain(_deployed(group)),
-        "zero_gradient": _plain(_blind(group)),
-        "forwards": sum(_field(row, "forwards") for row in rows),
-        "backwards": sum(_field(row, "backwards") for row in rows),
+        "robust": _share(_robust(group).values()),
+        "survived": _share(survived),
+        "asr_conditional": _conditional(group),
+        "asr_all": _everything(group),
+        "deployed": _deployed(group),
     }
 
 
-def _entry(group: _ByAttack) -> dict[str, Any]:
+_SHARES = ("robust", "survived", "asr_conditional", "asr_all", "deployed")
+
+
+def _numbers(group: _ByAttack, *, told: bool) -> dict[str, Any]:
+    """The shares of one attack or of the worst case, None where they are not to be told; and the costs."""
+    shares = _shares(group) if told else dict.fromkeys(_SHARES)
+    return {
+        **{name: _plain(share) for name, share in shares.items()},
+        "zero_gradient": _plain(_blind(group)),
+        **_costs(row for images in group.values() for row in images.values()),
+    }
+
+
+def _costs(rows: Iterable[Row]) -> dict[str, int]:
+    rows = list(rows)
+    return {name: sum(_field(row, name) for row in rows) for name in ("forwards", "backwards")}
+
+
+def _saw_every_image(images: _ByImage) -> bool:
+    """Whether an attack was run on all that is right when clean: else its rows say what is left after it."""
+    return not any(row.get("skipped") and row["predicted"] == row["label"] for row in images.values())
+
+
+def _entry(group: _ByAttack, verdict: str | None) -> dict[str, Any]:
     named = _named(_complete(group))
+    told = verdict != NOT_EVALUATED
     return {
         **named._asdict(),
-        "attacks": {attack: _numbers({attack: group[attack]}) for attack in named.attacks},
+        "verdict": verdict,
+        "attacks": {
+            attack: _numbers({attack: images}, told=told and _saw_every_image(images))
+            for attack, images in group.items()
+        },
         "images": len(_right(group)),
         "clean": _plain(_share(_right(group).values())),
-        "worst": _numbers(group),
+        "worst": _numbers(group, told=told),
     }
+
+
+_PANEL = ("evaluation", "eps", "eps_text", "tier")
+_FOUND = ("code", "name", "colour", "value", "limit", "n", "says", "means", "mend", "breaks", "detail")
+
+
+def _panels(rows: Iterable[Row], index: dict[str, dict[float, _ByAttack]]) -> list[dict[str, Any]]:
+    """Every evaluation and eps that was audited, or whose attacks are a panel's; in order, each by ascending eps."""
+    audits: dict[str, dict[float, list[Row]]] = {}
+    for name, by_eps in index.items():
+        for eps, group in by_eps.items():
+            if _named(group).protocol == "panel":
+                audits.setdefault(name, {}).setdefault(eps, [])
+    for row in rows:
+        if _field(row, "kind") == "audit":
+            eps = float(_field(row, "eps"))
+            audits.setdefault(_field(row, "evaluation"), {}).setdefault(eps, []).append(row)
+    return [
+        _panel(by_eps[eps], _complete(index.get(name, {}).get(eps, {})))
+        for name, by_eps in audits.items()
+        for eps in sorted(by_eps)
+    ]
+
+
+def _panel(audits: Sequence[Row], group: _ByAttack) -> dict[str, Any]:
+    found = [{field: _field(row, field) for field in _FOUND} for row in audits]
+    heads = [*audits, *(row for images in group.values() for row in images.values())]
+    names = {tuple(_field(row, field) for field in _PANEL) for row in heads}
+    if len(names) > 1:
+        raise SpikeproofError(refusal("one tier for each evaluation and eps of a panel", sorted(names, key=str)))
+    codes = [one["code"] for one in found]
+    if len(set(codes)) < len(codes):
+        twice = next(code for code in codes if codes.count(code) > 1)
+        raise SpikeproofError(_duplicate(f"audit {twice} of evaluation {heads[0]['evaluation']}"))
+    verdict = verdict_of(audits)
+    return {
+        **dict(zip(_PANEL, names.pop(), strict=True)),
+        "verdict": verdict.word,
+        "red": list(verdict.red),
+        "green": list(verdict.green),
+        "absent": list(verdict.absent),
+        "attacked": bool(group),
+        "stages": _stages(group, told=verdict.word != NOT_EVALUATED) if group else [],
+        "audits": found,
+    }
+
+
+def _stages(group: _ByAttack, *, told: bool) -> list[dict[str, Any]]:
+    """The cascade: on how many images each attack was run, how many it broke, how many of those no attack before had,
+    and the share of all images that is `left` after it (None where it is not to be told)."""
+    standing = {image for image, right in _right(group).items() if right}
+    total, stages = len(_right(group)), []
+    for attack, images in group.items():
+        ran = [row for row in images.values() if not row.get("skipped")]
+        before = len(standing)
+        standing -= {image for image, row in images.items() if _field(row, "fooled")}
+        stages.append({
+            "attack": attack,
+            "group": _field(next(iter(images.values())), "group"),
+            "attacked": len(ran),
+            "broken": sum(row["fooled"] for row in ran),
+            "newly_broken": before - len(standing),
+            "left": _plain(clopper_pearson(len(standing), total)) if told else None,
+            **_costs(images.values()),
+        })  # fmt: skip
+    return stages

@@ -10,9 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["Verdict", "verdict_of"]
+from spikeproof.types import SpikeproofError, refusal
+
+__all__ = ["NOT_EVALUATED", "OVERSTATED", "SUPPORTED", "Verdict", "verdict_of"]
 
 Word = Literal["supported", "overstated", "not evaluated"]
+SUPPORTED: Word = "supported"
+OVERSTATED: Word = "overstated"
+NOT_EVALUATED: Word = "not evaluated"
+
+_COLOURS = ("red", "green", "not run")
 
 
 class Verdict(NamedTuple):
@@ -32,13 +39,14 @@ class Verdict(NamedTuple):
 def verdict_of(rows: Iterable[Mapping[str, Any]]) -> Verdict:
     """The verdict on one evaluation and budget: rows of other kinds than 'audit' are passed over.
 
-    Without any audit: 'not evaluated'.
+    Where no audit was run: 'not evaluated'. Raises SpikeproofError for a colour that does not exist.
     """
     audits = [row for row in rows if row["kind"] == "audit"]
-    colours = ("red", "green", "not run")
-    by_colour = {c: tuple(row["code"] for row in audits if row["colour"] == c) for c in colours}
-    red = [row for row in audits if row["colour"] == "red"]
-    word: Word = "overstated" if red else "supported"
-    if not by_colour["green"] or any(row["breaks"] == "not evaluated" for row in red):
-        word = "not evaluated"
-    return Verdict(word, by_colour["red"], by_colour["green"], by_colour["not run"])
+    for row in audits:
+        if row["colour"] not in _COLOURS:
+            raise SpikeproofError(refusal(f"a colour of audit {row['code']}", repr(row["colour"]), valid=_COLOURS))
+    red, green, absent = (tuple(row["code"] for row in audits if row["colour"] == colour) for colour in _COLOURS)
+    word = OVERSTATED if red else SUPPORTED
+    if not (red or green) or any(row["breaks"] == NOT_EVALUATED for row in audits if row["colour"] == "red"):
+        word = NOT_EVALUATED
+    return Verdict(word, red, green, absent)

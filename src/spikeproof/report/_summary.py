@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from spikeproof.metrics import robustness
 from spikeproof.metrics.robustness import Interval, same_eps
+from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
 from spikeproof.types import SpikeproofError, refusal
 
 __all__ = [
@@ -92,17 +93,25 @@ class Mean(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Worst-case robust accuracy against ascending eps; the first point is eps 0, the clean accuracy."""
+    """Worst-case robust accuracy against ascending eps; the first point is eps 0, the clean accuracy.
+
+    A budget that could not be evaluated leaves a hole: its point is None, and then there is no area. `bounds` tells the
+    points that are upper bounds, because an audit found them overstated.
+    """
 
     eps: tuple[float, ...]
     texts: tuple[str, ...]
-    points: tuple[Interval, ...]
-    area: float
+    points: tuple[Interval | None, ...]
+    bounds: tuple[bool, ...]
+    area: float | None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The numbers of one cell. `label` tells it from the other cells of the page; shares are in [0,1]."""
+    """The numbers of one cell. `label` tells it from the other cells of the page; shares are in [0,1].
+
+    `headline` is what its attacks found at the headline, `panel` what the audits of these attacks found.
+    """
 
     key: str
     name: str
@@ -112,6 +121,7 @@ class Summary:
     history: list[dict[str, Any]]
     numbers: dict[str, Any]
     headline: dict[str, Any] | None
+    panel: dict[str, Any] | None
     curve: Curve | None
     gradients: dict[Probe, dict[str, Mean]]
     sites: tuple[Site, ...]
@@ -137,8 +147,18 @@ class Summary:
         return interval(self.numbers["clean"][split])
 
     def worst(self) -> Interval | None:
-        """Worst-case robust accuracy at the headline."""
+        """Worst-case robust accuracy at the headline; None where it was not measured, and where it is withheld."""
         return None if self.headline is None else interval(self.headline["worst"]["robust"])
+
+    @property
+    def withheld(self) -> bool:
+        """Whether there is no number at the headline because the evaluation does not hold."""
+        return self.panel is not None and self.panel["verdict"] == NOT_EVALUATED
+
+    @property
+    def bound(self) -> bool:
+        """Whether the number at the headline is an upper bound that an audit found overstated."""
+        return self.panel is not None and self.panel["verdict"] == OVERSTATED
 
     @property
     def first_layer(self) -> str | None:
@@ -217,15 +237,16 @@ def _summary(cell: CellLike, label: str, headline: Headline | None) -> Summary:
         provenance=cell.provenance,
         history=cell.history(),
         numbers=numbers,
-        headline=_at(numbers, headline),
+        headline=_at(numbers["evaluations"], headline),
+        panel=_at(numbers["panels"], headline),
         curve=_curve(numbers, headline),
         gradients=_means(rows),
         sites=_sites(rows),
     )
 
 
-def _at(numbers: Mapping[str, Any], headline: Headline | None) -> dict[str, Any] | None:
-    for entry in numbers["evaluations"]:
+def _at(entries: Sequence[Mapping[str, Any]], headline: Headline | None) -> dict[str, Any] | None:
+    for entry in entries:
         if headline and entry["evaluation"] == headline.evaluation and same_eps(entry["eps"], headline.eps):
             return dict(entry)
     return None
@@ -235,12 +256,21 @@ def _curve(numbers: Mapping[str, Any], headline: Headline | None) -> Curve | Non
     """Only budgets over the same number of images make a curve: the others would bend it."""
     entries = [e for e in numbers["evaluations"] if headline and e["evaluation"] == headline.evaluation and e["eps"]]
     entries = [e for e in entries if e["images"] == entries[0]["images"] and e["clean"] == entries[0]["clean"]]
-    if not entries:
+    if all(entry["verdict"] == NOT_EVALUATED for entry in entries):
         return None
     eps = (0.0, *(float(entry["eps"]) for entry in entries))
     texts = ("0", *(str(entry["eps_text"]) for entry in entries))
-    points = (Interval(**entries[0]["clean"]), *(Interval(**entry["worst"]["robust"]) for entry in entries))
-    return Curve(eps, texts, points, robustness.area(eps, [point.share for point in points]))
+    points = (Interval(**entries[0]["clean"]), *(interval(entry["worst"]["robust"]) for entry in entries))
+    bounds = (False, *(entry["verdict"] == OVERSTATED for entry in entries))
+    shares = [point.share for point in points if point is not None]
+    whole = len(shares) == len(points) and not _withheld(numbers, headline)
+    return Curve(eps, texts, points, bounds, robustness.area(eps, shares) if whole else None)
+
+
+def _withheld(numbers: Mapping[str, Any], headline: Headline | None) -> bool:
+    """Whether any budget of the headline's evaluation has no number, also where no attack was run."""
+    panels = [panel for panel in numbers["panels"] if headline and panel["evaluation"] == headline.evaluation]
+    return any(panel["verdict"] == NOT_EVALUATED for panel in panels)
 
 
 def _sites(rows: Sequence[Mapping[str, Any]]) -> tuple[Site, ...]:

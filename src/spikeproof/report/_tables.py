@@ -6,18 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from spikeproof.metrics.robustness import Interval, same_eps
+from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
 from spikeproof.report._summary import ENCODED, IMAGE, WEIGHT, Mean, Summary, interval
-from spikeproof.report._text import MISSING, mean, percent
+from spikeproof.report._text import BOUND, MISSING, mean, percent
 
-__all__ = ["Entry", "Table", "budgets", "cells_table", "protocols_table", "sparsity_table", "weights_table"]
+__all__ = [
+    "Entry", "Table", "budgets", "cells_table", "numbers", "protocols_table", "share", "sparsity_table", "told",
+    "weights_table", "word", "words",
+]  # fmt: skip
 
 
 class Entry(NamedTuple):
-    """One entry of a table; `numeric` ones stand to the right."""
+    """One entry of a table; `numeric` ones stand to the right; `tone` is a colour that the words say too."""
 
     main: str
     small: str = ""
     numeric: bool = True
+    tone: str = ""
 
 
 class Table(NamedTuple):
@@ -44,54 +49,54 @@ _SHARES = ("zero_share", "below_1e-06", "below_1e-03", "below_1e-02", "masked_sh
 
 def cells_table(cells: Sequence[Summary]) -> Table:
     """All cells: what they are, how accurate, how robust at the headline, how sparse at the image."""
-    attacks = list(dict.fromkeys(name for cell in cells if cell.headline for name in cell.headline["attacks"]))
+    attacks = list(dict.fromkeys(name for cell in cells if cell.headline for name in _alone(cell.headline)))
     columns = [
-        *_words("cell", "defence", "pool"),
-        *_numbers("clean test", "worst case", *attacks, "area", "clean train", "gap (points)"),
-        *_numbers("image zero share", "image Gini", "image l1"),
-        *_words("data", "model"),
-        *_numbers("seed"),
+        *words("cell", "defence", "pool"),
+        *numbers("clean test", "worst case", *attacks, "area", "clean train", "gap (points)"),
+        *numbers("image zero share", "image Gini", "image l1"),
+        *words("data", "model"),
+        *numbers("seed"),
     ]
     rows = []
     for cell in cells:
         rows.append([
-            *map(_word, (cell.label, cell.defence, cell.setting("model", "pool"))),
-            _share(cell.clean("test")),
-            _share(cell.worst()),
-            *(_share(cell.attack(name)) for name in attacks),
+            *map(word, (cell.label, cell.defence, cell.setting("model", "pool"))),
+            share(cell.clean("test")),
+            _worst(cell),
+            *(_attack(cell, name) for name in attacks),
             _area(cell),
-            _share(cell.clean("train")),
+            share(cell.clean("train")),
             Entry(MISSING if cell.gap is None else f"{100 * cell.gap:+.1f}"),
             *(_mean(metric, cell.measure(IMAGE, metric)) for metric in ("zero_share", "gini", "l1")),
-            *map(_word, (cell.setting("data", "name"), cell.setting("model", "name"))),
+            *map(word, (cell.setting("data", "name"), cell.setting("model", "name"))),
             Entry(cell.setting("seed") or "none"),
         ])  # fmt: skip
     return Table(columns, rows)
 
 
 def protocols_table(cells: Sequence[Summary]) -> Table | None:
-    """For each cell and each evaluation by the paper's protocol, a pixel evaluation beside it: at the same eps where
-    there is one, else at the headline, else the first. None where no cell has both."""
+    """For each cell and each evaluation by the paper's protocol, a sound pixel evaluation beside it: at the same eps
+    where there is one, else at the headline, else the first. None where no cell has both."""
     columns = [
-        *_words("cell", "paper: evaluation", "paper: surface, norm, eps"),
-        *_numbers("paper: as it counts", "paper: robust", "paper: judged as deployed"),
-        *_words("pixels: evaluation", "pixels: surface, norm, eps"),
-        *_numbers("pixels: robust"),
+        *words("cell", "paper: evaluation", "paper: surface, norm, eps"),
+        *numbers("paper: as it counts", "paper: robust", "paper: judged as deployed"),
+        *words("pixels: evaluation", "pixels: surface, norm, eps"),
+        *numbers("pixels: robust"),
     ]
     rows = []
     for cell in cells:
         found = cell.numbers["evaluations"]
-        pixels = [entry for entry in found if entry["protocol"] == "pixels"]
+        pixels = [entry for entry in found if _sound(entry)]
         for paper in (entry for entry in found if entry["protocol"] == "paper" and pixels):
             beside = _beside(paper, pixels, cell.headline)
             rows.append([
-                _word(cell.label),
-                _word(paper["evaluation"]),
-                _word(_threat(paper)),
-                *(_share(interval(paper["worst"][name])) for name in ("survived", "robust", "deployed")),
-                _word(beside["evaluation"]),
-                _word(_threat(beside)),
-                _share(interval(beside["worst"]["robust"])),
+                word(cell.label),
+                word(paper["evaluation"]),
+                word(_threat(paper)),
+                *(share(interval(paper["worst"][name])) for name in ("survived", "robust", "deployed")),
+                word(beside["evaluation"]),
+                word(_threat(beside)),
+                told(beside, "robust"),
             ])  # fmt: skip
     return Table(columns, rows) if rows else None
 
@@ -105,9 +110,9 @@ def sparsity_table(cells: Sequence[Summary], batchnorm: str) -> Table | None:
             for scalar in scalars:
                 found = {metric: cell.measure(site, metric, scalar, batchnorm) for metric in _MEASURES}
                 if any(found.values()):
-                    head = [_word(cell.label), _word(site), _word(scalar)]
+                    head = [word(cell.label), word(site), word(scalar)]
                     rows.append([*head, *_counted(found)])
-    columns = [*_words("cell", "site", "scalar"), *_numbers("images", *_MEASURES.values())]
+    columns = [*words("cell", "site", "scalar"), *numbers("images", *_MEASURES.values())]
     return Table(columns, rows) if rows else None
 
 
@@ -118,34 +123,87 @@ def weights_table(cells: Sequence[Summary]) -> Table | None:
     for cell in cells:
         for probe, measures in cell.gradients.items():
             if probe.side == WEIGHT:
-                head = [_word(cell.label), _word(probe.site.removeprefix("weight:")), _word(probe.batchnorm)]
+                head = [word(cell.label), word(probe.site.removeprefix("weight:")), word(probe.batchnorm)]
                 rows.append([*head, *_counted({metric: measures.get(metric) for metric in metrics})])
     names = ["masked share" if metric == "masked_share" else _MEASURES[metric] for metric in metrics]
-    columns = [*_words("cell", "weight", "batch-norm"), *_numbers("images", *names)]
+    columns = [*words("cell", "weight", "batch-norm"), *numbers("images", *names)]
     return Table(columns, rows) if rows else None
 
 
 def budgets(cell: Summary) -> Table | None:
-    """Everything measured on one cell: each evaluation, eps and attack with its outcome and its cost."""
+    """Everything measured on one cell: each evaluation, eps and attack with its outcome and its cost. Stages of a panel
+    that have no outcome of their own, because they went on from what others had left, stand in its cascade instead."""
     columns = [
-        *_words("evaluation", "protocol", "surface, norm, eps", "attack"),
-        *_numbers("images", "robust", "success if right when clean", "success over all", "forwards", "backwards"),
+        *words("evaluation", "protocol", "surface, norm, eps", "attack"),
+        *numbers("images", "robust", "success if right when clean", "success over all", "forwards", "backwards"),
     ]
     rows = [
         [
-            _word(entry["evaluation"]),
-            _word(entry["protocol"]),
-            _word(_threat(entry)),
-            _word(name),
+            word(entry["evaluation"]),
+            word(entry["protocol"]),
+            word(_threat(entry)),
+            word(name),
             Entry(str(entry["images"])),
-            *(_share(interval(numbers[field])) for field in ("robust", "asr_conditional", "asr_all")),
-            Entry(f"{numbers['forwards']:,}"),
-            Entry(f"{numbers['backwards']:,}"),
+            *shares,
+            Entry(f"{costs['forwards']:,}"),
+            Entry(f"{costs['backwards']:,}"),
         ]
         for entry in cell.numbers["evaluations"]
-        for name, numbers in [*entry["attacks"].items(), ("worst case", entry["worst"])]
+        for name, costs, shares in _outcomes(entry)
     ]
     return Table(columns, rows) if rows else None
+
+
+_OUTCOMES = ("robust", "asr_conditional", "asr_all")
+
+
+def _outcomes(entry: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], list[Entry]]]:
+    """Of each attack and of the worst case: name, numbers, and the shares that may be shown."""
+    alone = [
+        (name, costs, [_outcome(entry, costs[field]) for field in _OUTCOMES])
+        for name, costs in entry["attacks"].items()
+        if name in _alone(entry)
+    ]
+    return [*alone, ("worst case", entry["worst"], [told(entry, field) for field in _OUTCOMES])]
+
+
+def _alone(entry: Mapping[str, Any]) -> list[str]:
+    """The attacks that have, or would have if the evaluation held, a robust accuracy of their own."""
+    return [name for name, found in entry["attacks"].items() if found["alone"]]
+
+
+def _outcome(entry: Mapping[str, Any], plain: Mapping[str, Any] | None) -> Entry:
+    return Entry(NOT_EVALUATED) if entry["verdict"] == NOT_EVALUATED else share(interval(plain))
+
+
+def told(entry: Mapping[str, Any], field: str) -> Entry:
+    """A share of the worst case as far as it may be said: the bound that it is where the entry is overstated."""
+    found = interval(entry["worst"][field])
+    if entry["verdict"] != OVERSTATED or found is None:
+        return _outcome(entry, entry["worst"][field])
+    return _bounded(found, upper=field in ("robust", "survived", "deployed"))
+
+
+def _bounded(found: Interval, *, upper: bool = True) -> Entry:
+    """What is left standing can only fall under a better attack, its success only rise."""
+    sign, bound = ("≤", BOUND) if upper else ("≥", f"{OVERSTATED}: a lower bound")
+    plain = share(found)
+    return Entry(f"{sign} {plain.main}", f"{plain.small} {bound}")
+
+
+def _worst(cell: Summary) -> Entry:
+    if cell.headline is None:
+        return Entry(NOT_EVALUATED if cell.withheld else MISSING)
+    return told(cell.headline, "robust")
+
+
+def _attack(cell: Summary, name: str) -> Entry:
+    return Entry(NOT_EVALUATED) if cell.withheld else share(cell.attack(name))
+
+
+def _sound(entry: Mapping[str, Any]) -> bool:
+    """Whether an evaluation changes the image and lets the network as deployed judge."""
+    return entry["protocol"] == "pixels" or (entry["protocol"] == "panel" and entry["surface"] == "pixels")
 
 
 def _beside(
@@ -154,35 +212,39 @@ def _beside(
     same = [entry for entry in pixels if same_eps(entry["eps"], paper["eps"])]
     if same:
         return same[0]
-    return headline if headline is not None and headline["protocol"] == "pixels" else pixels[0]
+    return headline if headline is not None and _sound(headline) else pixels[0]
 
 
 def _threat(entry: Mapping[str, Any]) -> str:
     return f"{entry['surface']}, {entry['norm']}, {entry['eps_text']}"
 
 
-def _words(*columns: str) -> list[tuple[str, bool]]:
+def words(*columns: str) -> list[tuple[str, bool]]:
     return [(column, False) for column in columns]
 
 
-def _numbers(*columns: str) -> list[tuple[str, bool]]:
+def numbers(*columns: str) -> list[tuple[str, bool]]:
     return [(column, True) for column in columns]
 
 
-def _word(text: str | None) -> Entry:
+def word(text: str | None) -> Entry:
     return Entry("none" if text is None else text, numeric=False)
 
 
-def _share(found: Interval | None) -> Entry:
+def share(found: Interval | None) -> Entry:
     if found is None:
         return Entry(MISSING)
     return Entry(percent(found.share), f"[{100 * found.low:.1f}, {100 * found.high:.1f}]")
 
 
 def _area(cell: Summary) -> Entry:
-    if cell.curve is None:
-        return Entry(MISSING)
-    return Entry(f"{cell.curve.area:.3f}", f"eps 0 to {cell.curve.texts[-1]}")
+    if cell.curve is None or cell.curve.area is None:
+        return Entry(NOT_EVALUATED if cell.curve is not None or cell.withheld else MISSING)
+    bound = any(cell.curve.bounds)
+    return Entry(
+        f"{'≤ ' if bound else ''}{cell.curve.area:.3f}",
+        f"eps 0 to {cell.curve.texts[-1]}{f' {BOUND}' if bound else ''}",
+    )
 
 
 def _mean(metric: str, found: Mean | None) -> Entry:

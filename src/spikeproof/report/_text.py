@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from spikeproof.metrics.robustness import Interval
+from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
 from spikeproof.report._summary import Headline, Mean, Summary
 
-__all__ = ["MISSING", "budget", "listed", "mean", "number", "percent", "threat", "with_interval"]
+__all__ = [
+    "BOUND", "MISSING", "budget", "claim", "listed", "mean", "number", "percent", "threat", "with_interval",
+]  # fmt: skip
 
 MISSING = "not measured"
+BOUND = f"{OVERSTATED}: an upper bound"
 
 
 def percent(share: float) -> str:
@@ -30,6 +34,13 @@ def with_interval(found: Interval | None) -> str:
     return MISSING if found is None else f"{percent(found.share)} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
+def claim(cell: Summary) -> str:
+    """The worst-case robust accuracy at the headline as far as it may be said."""
+    if cell.withheld:
+        return NOT_EVALUATED
+    return f"at most {with_interval(cell.worst())} ({BOUND})" if cell.bound else with_interval(cell.worst())
+
+
 def number(value: float) -> str:
     """Four significant digits, without an exponent where the number is near 1.
 
@@ -48,7 +59,8 @@ def mean(found: Mean | None) -> str:
 
 def budget(headline: Headline, cells: Iterable[Summary]) -> str:
     """The eps of the headline as the cells write it, 8/255 for one."""
-    written = (str(cell.headline["eps_text"]) for cell in cells if cell.headline is not None)
+    found = (cell.headline or cell.panel for cell in cells)
+    written = (str(entry["eps_text"]) for entry in found if entry is not None)
     return next(written, number(headline.eps))
 
 
