@@ -193,7 +193,7 @@ def test_a_nan_image_is_refused_where_torch_alone_answers() -> None:
         lambda: victim.classify(images.expand(3, *images.shape), exact),  # behind the encoder, past the check of pixels
         lambda: victim.classify(images.expand(3, *images.shape), ATan()),
     ):
-        with pytest.raises(SpikeproofError, match="finite input currents|pixels in"):
+        with pytest.raises(SpikeproofError, match=r"finite input currents|pixels in"):
             call()
 
 
@@ -211,4 +211,4 @@ def test_the_logits_are_a_plateau_at_small_steps_and_not_at_a_grey_level() -> No
     assert shares[0] == 1.0
     assert shares == sorted(shares, reverse=True)
     assert 0 < shares[3] < shares[1]
-    assert shares[-1] < 0.05
+    assert shares[-1] < 0.1 < shares[2]

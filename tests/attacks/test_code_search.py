@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
 from spikeproof.scene import BUDGET_TOLERANCE, Cost, Scene
-from spikeproof.tensors import image_keys, normal, uniform
+from spikeproof.tensors import graft, image_keys, normal, uniform
 from spikeproof.threats import L2, Linf
 from spikeproof.types import UsageError
 
@@ -67,7 +68,7 @@ def by_force(f: Plain, x0: Tensor, eps: float) -> Tensor:
 @pytest.mark.parametrize("x0", [GRID, BETWEEN], ids=["grid", "between"])
 def test_one_full_step_finds_the_optimum_of_a_linear_network(encoder: str, eps: float, x0: Tensor) -> None:
     f = coded(encoder, linear)
-    x = CodeSearch(steps=1, p=1.0)(f, x0, Linf(eps), ESTIMATOR, KEYS)
+    x = CodeSearch(steps=1, restarts=1, p=1.0)(f, x0, Linf(eps), ESTIMATOR, KEYS)
     torch.testing.assert_close(f.loss(x, 0), by_force(f, x0, eps), rtol=1e-12, atol=1e-12)
     assert (x - x0).abs().max() <= eps + 1e-12
 
@@ -75,7 +76,7 @@ def test_one_full_step_finds_the_optimum_of_a_linear_network(encoder: str, eps: 
 @pytest.mark.parametrize("p", [1.0, 0.2])
 def test_many_small_steps_find_it_too(p: float) -> None:
     f = coded("phase", linear)
-    x = CodeSearch(steps=40, p=p)(f, GRID, Linf(8 / 255), ESTIMATOR, KEYS)
+    x = CodeSearch(steps=40, restarts=1, p=p)(f, GRID, Linf(8 / 255), ESTIMATOR, KEYS)
     torch.testing.assert_close(f.loss(x, 0), by_force(f, GRID, 8 / 255), rtol=1e-12, atol=1e-12)
 
 
@@ -111,14 +112,14 @@ def test_an_image_between_levels_moves_to_levels_inside_its_ball() -> None:
     assert moved.any()
     assert (255 * x - (255 * x).round()).abs()[moved].max() < 1e-9
     assert (x - BETWEEN).abs().max() <= 3 / 255 + 1e-12
-    narrow = CodeSearch(steps=5)(coded("phase", bent), BETWEEN, Linf(0.001 / 255), ESTIMATOR, KEYS)
+    narrow = CodeSearch(steps=5, restarts=1)(coded("phase", bent), BETWEEN, Linf(0.001 / 255), ESTIMATOR, KEYS)
     assert (narrow == BETWEEN).double().mean() > 0.9  # hardly a level is that near
 
 
 def test_for_direct_coding_a_full_step_is_fgsm() -> None:
     f, threat = coded("direct", linear), Linf(8 / 255)
     fgsm = FGSM()(f, GRID, threat, ESTIMATOR, KEYS)
-    found = CodeSearch(steps=1)(f, GRID, threat, ESTIMATOR, KEYS)
+    found = CodeSearch(steps=1, restarts=1)(f, GRID, threat, ESTIMATOR, KEYS)
     torch.testing.assert_close(found, fgsm, rtol=0, atol=1e-12)
 
 
@@ -130,37 +131,43 @@ def test_pixels_whose_code_cannot_change_are_left_alone(eps: int, share: float) 
     moved = torch.zeros_like(x0, dtype=torch.bool)
     for sign in (1, -1):  # a pixel whose code can change one way only gains for one of the two
         f = coded("latency", lambda z, salt, sign=sign: (sign * best * z).flatten(1).sum(1))  # type: ignore[misc]
-        moved |= CodeSearch(steps=1)(f, x0, Linf(eps / 255), ESTIMATOR, KEYS[:1]) != x0
+        moved |= CodeSearch(steps=1, restarts=1)(f, x0, Linf(eps / 255), ESTIMATOR, KEYS[:1]) != x0
     assert moved.double().mean().item() == pytest.approx(share, abs=0.0005)
 
 
-def test_the_share_that_moves_follows_success() -> None:
-    """0.6 of it after a refusal, down to one pixel; 1.3 times as many after a success, up to all."""
+def told(losses: Any) -> Plain:
+    """Losses as they come, with the gradient of the linear loss."""
+    return coded("direct", lambda z, salt: graft(next(losses).expand(len(z)), linear(z, salt)))
 
-    def sizes(losses: Any, p: float, steps: int) -> list[int]:
-        f = coded("direct", lambda z, salt: next(losses) + 0 * linear(z, salt) + graftless(z))
-        search = CodeSearch(steps=steps, p=p)
-        search(f, GRID[:1], Linf(4 / 255), ESTIMATOR, KEYS[:1])
-        assert f.behind is not None
-        points = [z[:, 0] for z in f.behind.points]
-        return [int((a != b).sum()) for a, b in zip(points, points[1:], strict=False)], points  # type: ignore[return-value]
 
-    def graftless(z: Tensor) -> Tensor:
-        """No value, the gradient of the linear loss."""
-        value = linear(z, 0)
-        return value - value.detach()
+def walked(f: Plain, **options: Any) -> list[Tensor]:
+    """The points of one climb on one image."""
+    CodeSearch(restarts=1, **options)(f, GRID[:1], Linf(4 / 255), ESTIMATOR, KEYS[:1])
+    assert f.behind is not None
+    return [z[:, 0] for z in f.behind.points]
 
-    falling = (torch.tensor(-float(k)) for k in range(100))
-    _, points = sizes(falling, 1.0, 12)  # type: ignore[misc]
-    moved = [int((z != points[0]).sum()) for z in points[1:]]
-    cells = SIDE * SIDE
-    expected = [max(round(cells * 0.6**k), 1) for k in range(12)]
-    able = moved[0]  # pixels at an end of the range may have nowhere to go
-    assert able <= cells
-    assert moved[1:] == [min(n, able) for n in expected[1:]]
-    rising = (torch.tensor(float(k)) for k in range(100))
-    changed, _ = sizes(rising, 0.1, 12)  # type: ignore[misc]
-    assert changed[:5] == [round(cells * 0.1 * 1.3**k) for k in range(5)]
+
+def test_a_refused_move_is_tried_smaller() -> None:
+    """0.6 of the share after each refusal, always from the same point, down to one pixel."""
+    start, *tried = walked(told(torch.tensor(-float(k)) for k in range(100)), steps=12)
+    moved = [int((z != start).sum()) for z in tried]
+    able = moved[0]  # a pixel at an end of the range may have nowhere to go
+    assert able > 20
+    assert moved == [min(max(round(SIDE * SIDE * 0.6**k), 1), able) for k in range(12)]
+    assert len({tuple((z != start).flatten().tolist()) for z in tried[-3:]}) > 1  # and not the same pixel for ever
+
+
+def test_a_taken_move_is_followed_by_a_larger_one() -> None:
+    """1.3 times the share after each success, of the pixels that are not at their best yet."""
+    points = walked(told(torch.tensor(float(k)) for k in range(100)), steps=12, p=0.1)
+    moved = [int((a != b).sum()) for a, b in pairwise(points)]
+    able = int((points[-1] != points[0]).sum())
+    expected, left = [], able
+    for k in range(12):
+        expected.append(min(round(SIDE * SIDE * min(0.1 * 1.3**k, 1.0)), left))
+        left -= expected[-1]
+    assert moved == expected
+    assert left == 0
 
 
 def test_an_image_keeps_its_best_point_and_a_success() -> None:
@@ -178,7 +185,7 @@ def test_an_image_keeps_its_best_point_and_a_success() -> None:
         return torch.full((len(z),), len(once) == 2)
 
     f = coded("phase", bent, fooled=fooled)
-    x = CodeSearch(steps=25)(f, GRID, Linf(6 / 255), ESTIMATOR, KEYS)
+    x = CodeSearch(steps=25, restarts=1)(f, GRID, Linf(6 / 255), ESTIMATOR, KEYS)
     assert torch.equal(f.encode(x), once[1])
 
 
@@ -190,8 +197,8 @@ def test_on_a_trained_network(encoder: str) -> None:
     cost, threat = Cost(), Linf(8 / 255)
     scene = Scene(trained(encoder, steps=10 if encoder != "direct" else 3), x, y, image_keys(0, ids), "pixels")
     f = scene.objective(margin, cost)
-    found = CodeSearch(steps=30)(f, x, threat, ESTIMATOR, scene.keys)
-    assert vars(cost) == {"forwards": 31, "backwards": 31}
+    found = CodeSearch(steps=20, restarts=3)(f, x, threat, ESTIMATOR, scene.keys)
+    assert vars(cost) == {"forwards": 63, "backwards": 63}
     scene.check_budget("code_search", found, threat)
     step = FGSM()(f, x, threat, ESTIMATOR, scene.keys)
     clean, one, many = (scene.judge(point, "test").margin.mean() for point in (x, step, found))

@@ -1,4 +1,4 @@
-"""Iterative attacks on one image as plain loops over NumPy vectors: APGD, SA-PGD, MI-FGSM, and Square's patch sides.
+"""Iterative attacks on one image as plain loops over NumPy vectors: APGD (also in l1), SA-PGD, MI-FGSM, Square's sides.
 
 Every twin gets its start, and returns all points at which the objective is evaluated. `f(x)` gives (loss, gradient).
 """
@@ -11,7 +11,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Vector", "apgd", "checkpoints", "mi_fgsm", "sa_multipliers", "sa_pgd", "square_share", "square_side"]
+from oracles.shortest import l1_nearest
+
+__all__ = ["Vector", "apgd", "apgd_l1", "checkpoints", "mi_fgsm", "sa_multipliers", "sa_pgd", "square_share", "square_side"]
 
 Vector = NDArray[np.float64]
 Function = Callable[[Vector], tuple[float, Vector]]
@@ -74,6 +76,47 @@ def apgd(
             if halved:
                 size, x, g, losses[-1] = size / 2, best_x, best_g, best
     return points, sizes
+
+
+def apgd_l1(f: Function, start: Vector, x0: Vector, eps: float, steps: int) -> list[list[Vector]]:
+    """Auto-PGD in l1 (Croce and Hein 2021): the points evaluated in each of the balls 3 eps, 2 eps and eps.
+
+    30, 30 and 40 % of the steps (rounded down, the rest last), each ball entered by the best point of the one before.
+    A step is an equal shift of the steepest coordinates, 2/3 (rounded down, one or more) of as many as differ from the
+    clean image at the ball's start, then in the best point of the last check. A check comes every 4 % of a ball's steps; there a best
+    point with fewer than 95 % of the differing coordinates of the check before restarts with the full step, eps of the
+    ball; otherwise the step is divided by 1.5, never below a tenth.
+    """
+
+    def differing(point: Vector) -> int:
+        return int(np.count_nonzero(point - x0))
+
+    first, x, balls = int(0.3 * steps + 1e-9), start, []
+    for radius, length in ((3 * eps, first), (2 * eps, first), (eps, steps - 2 * first)):
+        if not length:
+            continue
+        x = np.array(l1_nearest(list(x), list(x0), radius))
+        loss, g = f(x)
+        points, best, best_x, best_g = [x], loss, x, g
+        size, moved = radius, differing(x)
+        for k in range(1, length + 1):
+            order = np.argsort(-np.abs(g), kind="stable")[: max(math.floor(moved / 1.5 + 1e-9), 1)]
+            step = np.zeros_like(x)
+            step[order] = np.sign(g[order])
+            x = np.array(l1_nearest(list(x + size * step / np.count_nonzero(step)), list(x0), radius))
+            loss, g = f(x)
+            points.append(x)
+            if loss > best:
+                best, best_x, best_g = loss, x, g
+            if k % max(int(0.04 * length), 1) == 0:
+                before, moved = moved, differing(best_x)
+                if moved / before < 0.95:
+                    size, x, g = radius, best_x, best_g
+                else:
+                    size = max(size / 1.5, radius / 10)
+        balls.append(points)
+        x = best_x
+    return balls
 
 
 def sa_multipliers(gradients: list[Vector]) -> list[Vector]:

@@ -71,7 +71,7 @@ def _within(
     eta = torch.full_like(score.loss, ball.eps)
     window = max(steps // 25, 1)
     for k in range(1, steps + 1):
-        ahead = sparse_sign(gradient, (2 * support + 2) // 3)
+        ahead = sparse_sign(gradient, 2 * support // 3)
         x = ball.project(x + per_image(x, eta) * ahead, x0)
         score, gradient, carry = estimator(f, x, carry, next(salts))
         best.offer(x, score)

@@ -29,12 +29,12 @@ class CodeSearch:
     0.6 p. A pixel that is moved lies on a level inside the ball; one that never moves keeps its clean value. For direct
     coding a step with p = 1 is FGSM.
 
-    Restarts after the first begin at random levels. Returns the best point met; costs steps + 1 gradients a restart.
-    The gradient comes from the estimator, on the surface behind the encoder.
+    Restarts after the first begin at random levels; a climb stalls early, so that several short ones beat a long one.
+    Returns the best point met; costs steps + 1 gradients a restart, the estimator's on the surface behind the encoder.
     """
 
-    steps: int = 100
-    restarts: int = 1
+    steps: int = 25
+    restarts: int = 4
     p: float = 1.0
     levels: int = 255
 

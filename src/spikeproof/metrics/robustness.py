@@ -170,8 +170,8 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     tier; `verdict`, its word; the codes of the audits that are `red`, `green` and `absent`; `attacked`, whether attacks
     were run; `stages`, the cascade; and `audits`, what each found. The word stands in the entry of `evaluations` as
     `verdict` too (None without a panel). Where it is 'not evaluated', there is no number: every share after the attack
-    is None, here and there. And an attack that passed over images that had fallen before it has no share of its own:
-    what is left after it is in `stages`. Raises as `robust` does.
+    is None, here and there. And an attack that was not run on every image that is right when clean (`alone` is False)
+    has no share of its own either: what is left after it is in `stages`. Raises as `robust` does.
     """
     rows = list(rows)
     splits = {split: _plain(clean(rows, split)) for split in _SPLITS}
@@ -357,9 +357,11 @@ def _costs(rows: Iterable[Row]) -> dict[str, int]:
     return {name: sum(_field(row, name) for row in rows) for name in ("forwards", "backwards")}
 
 
-def _saw_every_image(images: _ByImage) -> bool:
-    """Whether an attack was run on all that is right when clean: else its rows say what is left after it."""
-    return not any(row.get("skipped") and row["predicted"] == row["label"] for row in images.values())
+def _alone(attack: str, images: _ByImage, *, told: bool) -> dict[str, Any]:
+    """The numbers of one attack. If it passed over images that had fallen before it, its rows say what is left after it
+    and nothing of what it had done alone."""
+    alone = not any(row.get("skipped") and row["predicted"] == row["label"] for row in images.values())
+    return {"alone": alone, **_numbers({attack: images}, told=told and alone)}
 
 
 def _entry(group: _ByAttack, verdict: str | None) -> dict[str, Any]:
@@ -368,10 +370,7 @@ def _entry(group: _ByAttack, verdict: str | None) -> dict[str, Any]:
     return {
         **named._asdict(),
         "verdict": verdict,
-        "attacks": {
-            attack: _numbers({attack: images}, told=told and _saw_every_image(images))
-            for attack, images in group.items()
-        },
+        "attacks": {attack: _alone(attack, images, told=told) for attack, images in group.items()},
         "images": len(_right(group)),
         "clean": _plain(_share(_right(group).values())),
         "worst": _numbers(group, told=told),

@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator
 
 from spikeproof.metrics.robustness import Interval
 from spikeproof.report._labels import place
-from spikeproof.report._summary import Headline, Site, Summary
-from spikeproof.report._text import mean, threat, with_interval
+from spikeproof.report._summary import Curve, Headline, Site, Summary
+from spikeproof.report._text import BOUND, claim, mean, threat, with_interval
 
 __all__ = ["FEW", "MARK", "STYLE", "curves", "layers", "marks", "tradeoff", "training"]
 
@@ -56,6 +56,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _DASHES = ("-", "--", ":", "-.")
 _SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _GREY = "#8a8f98"
+_HOLLOW: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4.5, "markerfacecolor": "white"}
 _TICKS = 12
 
 
@@ -64,7 +65,7 @@ def marks(cells: Sequence[Summary]) -> dict[str, str]:
     return {
         f"{MARK}{index}": (
             f"{cell.label}: clean test accuracy {with_interval(cell.clean('test'))}, "
-            f"worst-case robust accuracy {with_interval(cell.worst())}, "
+            f"worst-case robust accuracy {claim(cell)}, "
             f"Gini of the image gradient {mean(cell.measure('image', 'gini'))}"
         )
         for index, cell in enumerate(cells)
@@ -88,12 +89,16 @@ def tradeoff(cells: Sequence[Summary], headline: Headline | None) -> Figure | No
     for index, cell, clean, worst in shown:
         shape = _SHAPES[kinds.index(_kind(cell, axis)) % len(_SHAPES)]
         _mark(axes, f"{MARK}{index}", clean, worst, shape, _face(cell, scale))
+        if cell.bound:
+            _arrow_down(axes, clean, worst)
     axes.set_xlabel("clean test accuracy (%)")
     axes.set_ylabel(f"worst-case robust accuracy (%)\n{threat(headline, some)}")
     axes.margins(0.1)
     if scale is not None:
         figure.colorbar(scale, ax=axes, pad=0.02, aspect=30, label="Gini of the image gradient (higher: sparser)")
-    _kind_legend(figure, axis, kinds, unmeasured=any(_gini(cell) is None for cell in some))
+    _kind_legend(
+        figure, axis, kinds, unmeasured=any(_gini(cell) is None for cell in some), bound=any(c.bound for c in some)
+    )
     texts = [cell.label for cell in some]
     if len(shown) > FEW:
         texts = [str(index + 1) for index, *_ in shown]
@@ -104,18 +109,22 @@ def tradeoff(cells: Sequence[Summary], headline: Headline | None) -> Figure | No
 
 
 def curves(cells: Sequence[Summary], headline: Headline | None) -> Figure | None:
-    """Worst-case robust accuracy (y, %) against eps (x, units of the threat), a line per cell, with bands if few."""
+    """Worst-case robust accuracy (y, %) against eps (x, units of the threat), a line per cell, with bands if few.
+
+    A line has a hole where a budget could not be evaluated.
+    """
     shown = [(index, cell, curve) for index, cell in enumerate(cells) if (curve := cell.curve) is not None]
     if not shown or headline is None:
         return None
     figure, (axes,) = _panels(1, len(shown), height=4.2)
     for index, cell, curve in shown:
         style = _line(index)
-        low, high = [100 * p.low for p in curve.points], [100 * p.high for p in curve.points]
+        low, high, heights = (_heights(curve, field) for field in ("low", "high", "share"))
         if len(shown) <= FEW:  # more bands than that only make mud
             axes.fill_between(curve.eps, low, high, color=style["color"], alpha=0.13, linewidth=0)
-        heights = [100 * p.share for p in curve.points]
         axes.plot(curve.eps, heights, marker="o", markersize=3.5, label=cell.label, **style)
+        _hollow(axes, curve, style["color"])
+    _bound_label(axes, [curve for _, _, curve in shown])
     ticks = _spread({eps: text for _, _, curve in shown for eps, text in zip(curve.eps, curve.texts, strict=True)})
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xlabel(f"eps ({headline.evaluation})")
@@ -249,6 +258,35 @@ def _mark(axes: Axes, gid: str, clean: Interval, worst: Interval, shape: str, fa
     axes.scatter([x], [y], s=62, marker=shape, facecolors=face, edgecolors="#23272f", linewidths=0.8, zorder=3, gid=gid)
 
 
+def _arrow_down(axes: Axes, clean: Interval, worst: Interval) -> None:
+    """The number is an upper bound: the truth lies below."""
+    axes.annotate(
+        "",
+        xy=(100 * clean.share, 100 * worst.share),
+        xytext=(0, -24),
+        textcoords="offset points",
+        annotation_clip=False,
+        arrowprops={"arrowstyle": "<|-", "color": "#23272f", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 4},
+    )
+
+
+def _heights(curve: Curve, field: str) -> list[float]:
+    """A field of each point in percent; NaN, which breaks a line, where there is no point."""
+    return [np.nan if point is None else 100 * float(getattr(point, field)) for point in curve.points]
+
+
+def _hollow(axes: Axes, curve: Curve, color: str) -> None:
+    """White the points that are upper bounds."""
+    some = [(e, y) for e, y, bound in zip(curve.eps, _heights(curve, "share"), curve.bounds, strict=True) if bound]
+    if some:
+        axes.plot(*zip(*some, strict=True), **_HOLLOW, markeredgecolor=color, zorder=3)
+
+
+def _bound_label(axes: Axes, shown: Sequence[Curve]) -> None:
+    if any(any(curve.bounds) for curve in shown):
+        axes.plot([], [], **_HOLLOW, markeredgecolor=_GREY, label=BOUND)
+
+
 def _kinds(cells: Sequence[Summary]) -> tuple[str, list[str]]:
     """What the shape of a mark tells: the defence or, where all have the same, the pooling; and its values."""
     axis = "defence" if len({cell.defence for cell in cells}) > 1 else "pool"
@@ -259,7 +297,7 @@ def _kind(cell: Summary, axis: str) -> str:
     return (cell.defence if axis == "defence" else cell.setting("model", "pool")) or "none"
 
 
-def _kind_legend(figure: Figure, axis: str, kinds: Sequence[str], *, unmeasured: bool) -> None:
+def _kind_legend(figure: Figure, axis: str, kinds: Sequence[str], *, unmeasured: bool, bound: bool) -> None:
     look: dict[str, Any] = {"linestyle": "none", "markeredgecolor": "#23272f", "markersize": 7}
     handles = [
         Line2D([], [], marker=_SHAPES[index % len(_SHAPES)], markerfacecolor=_GREY, label=f"{axis}: {kind}", **look)
@@ -267,4 +305,7 @@ def _kind_legend(figure: Figure, axis: str, kinds: Sequence[str], *, unmeasured:
     ]
     if unmeasured:
         handles.append(Line2D([], [], marker="o", markerfacecolor="white", label="white: Gini not measured", **look))
+    if bound:
+        dark = {**look, "markerfacecolor": "#23272f", "markersize": 4}
+        handles.append(Line2D([], [], marker="v", label=f"arrow: {BOUND}", **dark))
     figure.legend(handles=handles, loc="outside upper left", ncols=4)

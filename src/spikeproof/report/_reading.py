@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from spikeproof.metrics.robustness import Interval
 from spikeproof.report._summary import Headline, Summary
-from spikeproof.report._text import budget, listed, percent, threat, with_interval
+from spikeproof.report._text import BOUND, budget, claim, listed, percent, threat, with_interval
 
 __all__ = ["read", "warnings"]
 
@@ -28,13 +28,15 @@ def read(cells: Sequence[Summary], headline: Headline | None) -> list[str]:
         return ["No cell names a headline evaluation, so the cells are not compared at one threat here."]
     measured = [(cell, worst) for cell in cells if (worst := cell.worst()) is not None]
     if not measured:
+        if any(cell.withheld for cell in cells):
+            return [f"No cell has a number at the headline ({threat(headline, cells)}): see what was not evaluated."]
         return [f"No cell was measured at the headline ({threat(headline, cells)}), so there is no comparison to read."]
     return [_bite(cells, headline), *_best(measured, headline), *_shape(measured)]
 
 
 def warnings(cells: Sequence[Summary], headline: Headline | None) -> list[str]:
     """What stands in the way of comparing the cells, or of believing them."""
-    return [*_absent(cells, headline), *_unlike(cells), *_rising(cells), *_blind(cells)]
+    return [*_absent(cells, headline), *_withheld(cells, headline), *_unlike(cells), *_rising(cells), *_blind(cells)]
 
 
 def _bite(cells: Sequence[Summary], headline: Headline) -> str:
@@ -44,9 +46,15 @@ def _bite(cells: Sequence[Summary], headline: Headline) -> str:
         (cell, found) for cell in cells if cell.defence == "vanilla" and (found := _by_pgd(cell)) is not None
     ]
     if not vanilla:
+        if any(cell.defence == "vanilla" and cell.withheld for cell in cells):
+            return f"No vanilla cell could be evaluated at {where}, so nothing here shows that the attacks bite."
         return f"No vanilla cell was measured at {where}, so nothing on this page shows that the evaluation bites."
     attack = "PGD" if all(cell.attack("pgd") is not None for cell, _ in vanilla) else "the attacks"
-    standing = [f"{cell.label} ({percent(found.share)})" for cell, found in vanilla if found.share >= _BROKEN]
+    standing = [
+        f"{cell.label} ({'at most ' if cell.bound else ''}{percent(found.share)}{', overstated' if cell.bound else ''})"
+        for cell, found in vanilla
+        if found.share >= _BROKEN
+    ]
     if standing:
         return (
             f"Not every vanilla cell is broken (under {percent(_BROKEN)}) at {where} by {attack}: {listed(standing)} "
@@ -67,7 +75,7 @@ def _best(measured: Sequence[tuple[Summary, Interval]], headline: Headline) -> l
     robust, height = max(measured, key=lambda pair: pair[1].share)
     tied = [cell.label for cell, worst in measured if cell is not robust and worst.high >= height.low]
     sentences = [
-        f"The highest worst-case robust accuracy is that of {robust.label}, {with_interval(height)}"
+        f"The highest worst-case robust accuracy is that of {robust.label}, {claim(robust)}"
         + (f", and the intervals of {len(tied)} of the {len(measured) - 1} other cells overlap it." if tied else ".")
     ]
     accurate = [(cell, clean) for cell, _ in measured if (clean := cell.clean("test")) is not None]
@@ -85,13 +93,19 @@ def _best(measured: Sequence[tuple[Summary, Interval]], headline: Headline) -> l
 
 
 def _shape(measured: Sequence[tuple[Summary, Interval]]) -> list[str]:
-    """Do sparser or smaller image gradients go with more robust accuracy, over the cells of this page?"""
+    """Do sparser or smaller image gradients go with more robust accuracy, over the cells of this page?
+
+    A number that is known to be too high is left out: where sparsity has blinded the attacks, it would make the answer.
+    """
+    bounds = sum(cell.bound for cell, _ in measured)
+    without = f", less the {bounds} whose robust accuracy is {BOUND}," if bounds else ""
     sentences = []
     for metric, words in (("gini", "a sparser image gradient (Gini)"), ("l1", "a larger image gradient (l1)")):
         pairs = [
             (found.value, worst.share)
             for cell, worst in measured
-            if (found := cell.measure("image", metric)) is not None and found.value is not None
+            if not cell.bound
+            and (found := cell.measure("image", metric)) is not None and found.value is not None
         ]
         rho = _rank_correlation(pairs)
         if len(pairs) < _ENOUGH or rho is None:
@@ -100,7 +114,7 @@ def _shape(measured: Sequence[tuple[Summary, Interval]]) -> list[str]:
         if abs(rho) >= _CORRELATED - 1e-9:  # a rho of exactly 0.5 may be a rounding short of it
             verdict = f"goes with {'more' if rho > 0 else 'less'}"
         sentences.append(
-            f"Over the {len(pairs)} cells that have both, {words} {verdict} robust accuracy "
+            f"Over the {len(pairs)} cells that have both{without or ','} {words} {verdict} robust accuracy "
             f"(Spearman's rho {rho:.2f}; it describes these cells and tests nothing)."
         )
     return sentences
@@ -119,15 +133,24 @@ def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
 def _absent(cells: Sequence[Summary], headline: Headline | None) -> list[str]:
     if headline is None:
         return []
-    absent = [cell.label for cell in cells if cell.headline is None]
+    absent = [cell.label for cell in cells if cell.headline is None and not cell.withheld]
     if not absent:
         return []
     return [f"Not measured at the headline ({threat(headline, cells)}), and so in no comparison: {listed(absent)}."]
 
 
+def _withheld(cells: Sequence[Summary], headline: Headline | None) -> list[str]:
+    """Without a number there is nothing to compare."""
+    withheld = [cell.label for cell in cells if cell.withheld]
+    if headline is None or not withheld:
+        return []
+    where = threat(headline, cells)
+    return [f"Not evaluated at the headline ({where}), and so in no comparison and no figure: {listed(withheld)}."]
+
+
 def _unlike(cells: Sequence[Summary]) -> list[str]:
     """Cells that differ in what was done to them cannot be compared without a word."""
-    measured = [cell.headline for cell in cells if cell.headline is not None]
+    measured = [cell.headline for cell in cells if cell.headline is not None and not cell.withheld]
     notes = []
     if len({frozenset(entry["attacks"]) for entry in measured}) > 1:
         notes.append(
@@ -149,7 +172,11 @@ def _rising(cells: Sequence[Summary]) -> list[str]:
         if cell.curve is None:
             continue
         steps = zip(cell.curve.points, cell.curve.points[1:], cell.curve.texts, cell.curve.texts[1:], strict=False)
-        rises = [f"{low} to {high}" for before, after, low, high in steps if after.correct > before.correct]
+        rises = [
+            f"{low} to {high}"
+            for before, after, low, high in steps
+            if before is not None and after is not None and after.correct > before.correct
+        ]
         if rises:
             notes.append(
                 f"{cell.label}: worst-case robust accuracy rises from eps {listed(rises)}. More room cannot help the "

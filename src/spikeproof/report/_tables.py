@@ -186,7 +186,7 @@ def told(entry: Mapping[str, Any], field: str) -> Entry:
 
 def _bounded(found: Interval, *, upper: bool = True) -> Entry:
     """What is left standing can only fall under a better attack, its success only rise."""
-    sign, bound = ("≤", BOUND) if upper else ("≥", f"{OVERSTATED}: a lower bound")
+    sign, bound = ("≤", BOUND) if upper else ("≥", f"{OVERSTATED}, so a lower bound")
     plain = share(found)
     return Entry(f"{sign} {plain.main}", f"{plain.small} {bound}")
 
@@ -203,7 +203,8 @@ def _attack(cell: Summary, name: str) -> Entry:
 
 def _sound(entry: Mapping[str, Any]) -> bool:
     """Whether an evaluation changes the image and lets the network as deployed judge."""
-    return entry["protocol"] == "pixels" or (entry["protocol"] == "panel" and entry["surface"] == "pixels")
+    protocol, surface = entry["protocol"], entry["surface"]
+    return bool(protocol == "pixels" or (protocol == "panel" and surface == "pixels"))
 
 
 def _beside(
