@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
+
 __all__ = ["card"]
 
 
@@ -14,6 +16,42 @@ def _percent(interval: dict[str, Any] | None) -> str:
         return "not measured"
     low, high = 100 * interval["low"], 100 * interval["high"]
     return f"{100 * interval['share']:.1f} % (95 % interval {low:.1f} to {high:.1f}, n = {interval['total']})"
+
+
+def _worst(entry: dict[str, Any]) -> str:
+    """The worst case of one evaluation, as far as the verdict on its panel lets it be said."""
+    if entry["verdict"] == NOT_EVALUATED:
+        return NOT_EVALUATED
+    found = _percent(entry["worst"]["robust"])
+    return f"at most {found}, {OVERSTATED}" if entry["verdict"] == OVERSTATED else found
+
+
+def _rows(results: dict[str, Any]) -> list[str]:
+    """Every evaluation and eps as a row of the table; panels whose attacks were not run have no surface and norm."""
+    rows = [
+        f"| {e['evaluation']} | {e['protocol']} | {e['surface']} | {e['norm']} | {e['eps_text']} | {_worst(e)} |"
+        for e in results["evaluations"]
+    ]
+    unattacked = [panel for panel in results["panels"] if not panel["attacked"]]
+    return rows + [f"| {p['evaluation']} | panel | - | - | {p['eps_text']} | {p['verdict']} |" for p in unattacked]
+
+
+def _verdicts(panels: list[dict[str, Any]]) -> list[str]:
+    """The verdict on every panel, with the audits that are red and those that were not run."""
+    if not panels:
+        return []
+    return ["Can the number be trusted? What the audits of the attacks say:", "", *map(_verdict, panels), ""]
+
+
+def _verdict(panel: dict[str, Any]) -> str:
+    named = {
+        colour: [f"{audit['code']} {audit['name']}" for audit in panel["audits"] if audit["colour"] == colour]
+        for colour in ("red", "not run")
+    }
+    said = [f"{colour}: {', '.join(audits)}" for colour, audits in named.items() if audits]
+    attacked = [] if panel["attacked"] else ["no attack was run"]
+    where = f"{panel['evaluation']}, eps {panel['eps_text']}, tier {panel['tier']}"
+    return f"- {where}: **{panel['verdict']}** ({'; '.join([*said, *attacked]) or 'no audit is red'})."
 
 
 def card(config: dict[str, Any], summary: dict[str, Any]) -> str:
@@ -39,12 +77,9 @@ def card(config: dict[str, Any], summary: dict[str, Any]) -> str:
         "",
         "| evaluation | protocol | surface | norm | eps | worst case over the attacks |",
         "| --- | --- | --- | --- | --- | --- |",
-        *(
-            f"| {e['evaluation']} | {e['protocol']} | {e['surface']} | {e['norm']} | {e['eps_text']} | "
-            f"{_percent(e['worst']['robust'])} |"
-            for e in results["evaluations"]
-        ),
+        *_rows(results),
         "",
+        *_verdicts(results["panels"]),
         "Under an attack that was not run the number can only fall: it is an upper bound. Do not deploy on its word.",
         "The paper's protocol perturbs the encoded tensor: its eps is not an eps in pixels.",
         "",

@@ -26,10 +26,12 @@ _TRAINING = (
 )  # fmt: skip
 """What a trained network depends on; the rest of a configuration only says how it is examined."""
 
-_NO_NUMBERS = ("report/", "store.py", "cli.py", "card.py", "findings.py", "identity.py")
+_NO_NUMBERS = (
+    "report/", "store.py", "cli.py", "card.py", "findings.py", "identity.py", "controls.py", "transfer.py",
+)  # fmt: skip
 """Sources that decide no number of a cell."""
 
-_AFTER_TRAINING = ("measure.py", "paper.py", "metrics/")
+_AFTER_TRAINING = ("measure.py", "paper.py", "metrics/", "audits/", "panel.py", "tiers.py")
 """Sources that decide no weight of a trained network."""
 
 

@@ -202,7 +202,7 @@ def test_on_a_trained_network(encoder: str) -> None:
     scene.check_budget("code_search", found, threat)
     step = FGSM()(f, x, threat, ESTIMATOR, scene.keys)
     clean, one, many = (scene.judge(point, "test").margin.mean() for point in (x, step, found))
-    assert many < one < clean
+    assert many < min(one, clean) - 0.1
     assert (scene.judge(found, "test").margin <= scene.judge(x, "test").margin + 1e-5).all()
     levels = 255 * found
     assert (levels - levels.round()).abs().max() < 1e-4

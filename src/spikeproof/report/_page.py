@@ -10,10 +10,10 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from spikeproof.report import _tables
+from spikeproof.report import _tables, _trust
 from spikeproof.report._figures import FEW
 from spikeproof.report._summary import Headline, Summary
-from spikeproof.report._text import threat
+from spikeproof.report._text import BOUND, listed, threat
 
 __all__ = ["render"]
 
@@ -31,9 +31,14 @@ def render(
     folder = files("spikeproof.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
+    panels = _trust.overview(cells)
+    styles = ["page.css", *(["panel.css"] if panels else [])]
     return template.render(
         title=title,
-        style=Markup(folder.joinpath("page.css").read_text(encoding="utf-8")),
+        style=Markup("".join(folder.joinpath(name).read_text(encoding="utf-8") for name in styles)),
+        alarms=_trust.alarms(cells),
+        panels=panels,
+        accounts=_trust.accounts(cells),
         figures=_figures(cells, headline, drawings),
         reading=reading,
         warnings=warnings,
@@ -54,7 +59,7 @@ def _figures(
 ) -> list[dict[str, Any]]:
     """Each figure with its caption; one that could not be drawn keeps its place and says so."""
     at = "the headline" if headline is None else threat(headline, cells)
-    evaluated = _range([cell.headline["images"] for cell in cells if cell.headline is not None])
+    evaluated = _range([cell.headline["images"] for cell in cells if cell.headline is not None and not cell.withheld])
     probes = [found for cell in cells if (found := cell.measure("image", "zero_share")) is not None]
     probed = _range([probe.images + probe.undefined for probe in probes])
     tests = [clean for cell in cells if (clean := cell.clean("test")) is not None]
@@ -67,12 +72,13 @@ def _figures(
             f"Across: accuracy on clean test images (n = {tested}). Up: share of images that are right when clean and "
             f"that no attack fools, at {at} (n = {evaluated}). Thin bars: 95 % intervals. Colour: Gini index of the "
             f"cross-entropy gradient at the image, batch-norm in eval mode (mean over n = {probed}). One mark for each "
-            "cell; rest the pointer on it for its numbers.",
+            f"cell; rest the pointer on it for its numbers.{_of_marks(cells)}",
         ),
         "curves": (
             "Robust accuracy by budget",
             "Across: the attacker's budget eps; at 0 stands the clean accuracy of the same images. Up: worst-case "
-            f"robust accuracy (n = {evaluated}). {bands} A line can only fall if the attacks are good.",
+            f"robust accuracy (n = {evaluated}). {bands} A line can only fall if the attacks are good."
+            f"{_of_lines(cells)}",
         ),
         "layers": (
             "Sparsity by layer",
@@ -91,6 +97,21 @@ def _figures(
         {"name": name, "title": heading, "caption": caption, "svg": drawn.get(name)}
         for name, (heading, caption) in captions.items()
     ]
+
+
+def _of_marks(cells: Sequence[Summary]) -> str:
+    """What the verdicts did to the marks of the trade-off."""
+    withheld = [cell.label for cell in cells if cell.withheld]
+    arrows = f" Arrow: {BOUND}." if any(cell.bound for cell in cells) else ""
+    return arrows + (f" Not evaluated, and so not drawn: {listed(withheld)}." if withheld else "")
+
+
+def _of_lines(cells: Sequence[Summary]) -> str:
+    """What the verdicts did to the lines against eps."""
+    curves = [cell.curve for cell in cells if cell.curve is not None]
+    hollow = f" Hollow: {BOUND}." if any(any(curve.bounds) for curve in curves) else ""
+    holes = any(cell.withheld for cell in cells) or any(None in curve.points for curve in curves)
+    return hollow + (" No line or a gap in it: not evaluated." if holes else "")
 
 
 def _range(counts: Sequence[int]) -> str:

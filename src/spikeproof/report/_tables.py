@@ -11,8 +11,8 @@ from spikeproof.report._summary import ENCODED, IMAGE, WEIGHT, Mean, Summary, in
 from spikeproof.report._text import BOUND, MISSING, mean, percent
 
 __all__ = [
-    "Entry", "Table", "budgets", "cells_table", "numbers", "protocols_table", "share", "sparsity_table", "told",
-    "weights_table", "word", "words",
+    "Entry", "Table", "bounded", "budgets", "cells_table", "counted_share", "numbers", "protocols_table", "share",
+    "sparsity_table", "told", "weights_table", "word", "words",
 ]  # fmt: skip
 
 
@@ -177,14 +177,14 @@ def _outcome(entry: Mapping[str, Any], plain: Mapping[str, Any] | None) -> Entry
 
 
 def told(entry: Mapping[str, Any], field: str) -> Entry:
-    """A share of the worst case as far as it may be said: the bound that it is where the entry is overstated."""
+    """A share of the worst case of an evaluation as far as it may be said: as a bound where the panel is overstated."""
     found = interval(entry["worst"][field])
     if entry["verdict"] != OVERSTATED or found is None:
         return _outcome(entry, entry["worst"][field])
-    return _bounded(found, upper=field in ("robust", "survived", "deployed"))
+    return bounded(found, upper=field in ("robust", "survived", "deployed"))
 
 
-def _bounded(found: Interval, *, upper: bool = True) -> Entry:
+def bounded(found: Interval, *, upper: bool = True) -> Entry:
     """What is left standing can only fall under a better attack, its success only rise."""
     sign, bound = ("≤", BOUND) if upper else ("≥", f"{OVERSTATED}, so a lower bound")
     plain = share(found)
@@ -221,21 +221,31 @@ def _threat(entry: Mapping[str, Any]) -> str:
 
 
 def words(*columns: str) -> list[tuple[str, bool]]:
+    """Columns that hold words."""
     return [(column, False) for column in columns]
 
 
 def numbers(*columns: str) -> list[tuple[str, bool]]:
+    """Columns that hold numbers."""
     return [(column, True) for column in columns]
 
 
 def word(text: str | None) -> Entry:
+    """An entry in words."""
     return Entry("none" if text is None else text, numeric=False)
 
 
 def share(found: Interval | None) -> Entry:
+    """A share with its interval under it."""
     if found is None:
         return Entry(MISSING)
     return Entry(percent(found.share), f"[{100 * found.low:.1f}, {100 * found.high:.1f}]")
+
+
+def counted_share(found: Interval) -> Entry:
+    """A share with the images it stands for, and its interval under it."""
+    plain = share(found)
+    return plain._replace(small=f"{found.correct:,} of {found.total:,} {plain.small}")
 
 
 def _area(cell: Summary) -> Entry:

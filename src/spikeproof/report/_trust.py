@@ -1,0 +1,185 @@
+"""Can the number be trusted? The banner at the top of the page and, for each panel, its verdict, cascade and audits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED, SUPPORTED
+from spikeproof.report._summary import Summary, interval
+from spikeproof.report._tables import Entry, Table, bounded, counted_share, numbers, share, told, word, words
+from spikeproof.report._text import number
+
+__all__ = ["Account", "Alarm", "Notice", "accounts", "alarms", "overview"]
+
+_TONES = {SUPPORTED: "good", OVERSTATED: "warn", NOT_EVALUATED: "bad", "green": "good", "red": "bad"}
+
+_MEANS = {
+    SUPPORTED: "Every audit that was run is green: none found a sign that the attacks missed what they should find.",
+    OVERSTATED: "An audit shows that the attacks can miss what they should find, so the worst case over all of them is "
+    "no more than an upper bound, and is marked so wherever it stands.",
+    NOT_EVALUATED: "The evaluation itself does not hold, so there is no robust accuracy to show, neither high nor low.",
+}
+
+
+class Notice(NamedTuple):
+    """One cell and evaluation, at every eps that came out alike; `anchor` leads to the first of these panels."""
+
+    anchor: str
+    place: str
+    red: str
+    attacked: bool
+
+
+class Alarm(NamedTuple):
+    """A verdict that a reader must know before any number, what it means, and on what it was passed."""
+
+    verdict: str
+    tone: str
+    means: str
+    notices: list[Notice]
+
+
+class Account(NamedTuple):
+    """One panel. `cascade` is None where no attack was run; `red` and `absent` are audits as the rows hold them."""
+
+    anchor: str
+    title: str
+    tier: str
+    verdict: str
+    tone: str
+    means: str
+    cascade: Table | None
+    audits: Table | None
+    red: list[Mapping[str, Any]]
+    absent: list[Mapping[str, Any]]
+
+
+def alarms(cells: Sequence[Summary]) -> list[Alarm]:
+    """The verdicts other than 'supported', the worst first; empty where every panel is supported, or there is none."""
+    return [
+        Alarm(verdict, _TONES[verdict], _MEANS[verdict], notices)
+        for verdict in (NOT_EVALUATED, OVERSTATED)
+        if (notices := _notices(cells, verdict))
+    ]
+
+
+def overview(cells: Sequence[Summary]) -> Table | None:
+    """Every panel in one row, its four numbers named apart; None where no panel was run."""
+    columns = [
+        *words("cell", "evaluation", "eps", "tier", "verdict"),
+        *numbers("A₀", "Aᵣ", "ASR_cond", "ASR_all", "red", "green", "not run"),
+    ]
+    rows = [
+        [
+            *map(word, (cell.label, panel["evaluation"], panel["eps_text"], panel["tier"])),
+            Entry(panel["verdict"], numeric=False, tone=_TONES[panel["verdict"]]),
+            *_four(panel, _attacks(cell, panel)),
+            *(Entry(str(len(panel[colour]))) for colour in ("red", "green", "absent")),
+        ]
+        for cell, _, panel in _panels(cells)
+    ]
+    return Table(columns, rows) if rows else None
+
+
+def accounts(cells: Sequence[Summary]) -> list[Account]:
+    """Every panel of every cell, in full."""
+    return [
+        Account(
+            anchor,
+            f"{cell.label}: {panel['evaluation']}, eps {panel['eps_text']}",
+            panel["tier"],
+            panel["verdict"],
+            _TONES[panel["verdict"]],
+            _MEANS[panel["verdict"]],
+            _cascade(panel, _attacks(cell, panel)),
+            _audits(panel),
+            [audit for audit in panel["audits"] if audit["colour"] == "red"],
+            [audit for audit in panel["audits"] if audit["colour"] == "not run"],
+        )
+        for cell, anchor, panel in _panels(cells)
+    ]
+
+
+def _panels(cells: Sequence[Summary]) -> Iterator[tuple[Summary, str, Mapping[str, Any]]]:
+    """Every panel with its cell and the id that it has on the page."""
+    for place, cell in enumerate(cells):
+        for index, panel in enumerate(cell.numbers["panels"]):
+            yield cell, f"panel-{place}-{index}", panel
+
+
+def _attacks(cell: Summary, panel: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the attacks of a panel found; None where none was run."""
+    names = ("evaluation", "eps")
+    same = (e for e in cell.numbers["evaluations"] if all(e[name] == panel[name] for name in names))
+    return next(same, None)
+
+
+def _notices(cells: Sequence[Summary], verdict: str) -> list[Notice]:
+    alike: dict[tuple[str, str, str, bool], list[tuple[str, str]]] = {}
+    for cell, anchor, panel in _panels(cells):
+        if panel["verdict"] == verdict:
+            key = (cell.label, panel["evaluation"], _red(panel), panel["attacked"])
+            alike.setdefault(key, []).append((anchor, panel["eps_text"]))
+    return [
+        Notice(found[0][0], f"{label}: {evaluation}, eps {', '.join(eps for _, eps in found)}", red, attacked)
+        for (label, evaluation, red, attacked), found in alike.items()
+    ]
+
+
+def _red(panel: Mapping[str, Any]) -> str:
+    red = [f"{audit['code']} {audit['name']}" for audit in panel["audits"] if audit["colour"] == "red"]
+    return ", ".join(red)
+
+
+def _four(panel: Mapping[str, Any], attacks: Mapping[str, Any] | None) -> list[Entry]:
+    """A0, Ar, ASR_cond and ASR_all."""
+    if attacks is None:
+        return [Entry("no attack"), *[Entry(NOT_EVALUATED)] * 3]
+    return [share(interval(attacks["clean"])), *(told(attacks, f) for f in ("robust", "asr_conditional", "asr_all"))]
+
+
+def _cascade(panel: Mapping[str, Any], attacks: Mapping[str, Any] | None) -> Table | None:
+    """What every stage left of all images, and what that took."""
+    if attacks is None:
+        return None
+    columns = [
+        *words("stage", "group"),
+        *numbers("left after it", "attacked", "broken", "of these not broken before", "forwards", "backwards"),
+    ]
+    rows = [
+        [
+            word(stage["attack"]),
+            word(stage["group"]),
+            _left(panel, stage),
+            *(Entry(f"{stage[name]:,}") for name in ("attacked", "broken", "newly_broken", "forwards", "backwards")),
+        ]
+        for stage in panel["stages"]
+    ]
+    return Table(columns, rows)
+
+
+def _left(panel: Mapping[str, Any], stage: Mapping[str, Any]) -> Entry:
+    found = interval(stage["left"])
+    if found is None:
+        return Entry(NOT_EVALUATED)
+    last = stage is panel["stages"][-1]
+    return bounded(found) if last and panel["verdict"] == OVERSTATED else counted_share(found)
+
+
+def _audits(panel: Mapping[str, Any]) -> Table | None:
+    """The audits that were run; None where none was."""
+    columns = [*words("audit", "name", "colour"), *numbers("value", "limit", "images"), *words("what it found")]
+    rows = [
+        [
+            word(audit["code"]),
+            word(audit["name"]),
+            Entry(audit["colour"], numeric=False, tone=_TONES[audit["colour"]]),
+            *(Entry("none" if audit[name] is None else number(audit[name])) for name in ("value", "limit")),
+            Entry(f"{audit['n']:,}"),
+            word(audit["says"]),
+        ]
+        for audit in panel["audits"]
+        if audit["colour"] != "not run"
+    ]
+    return Table(columns, rows) if rows else None
