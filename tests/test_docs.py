@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("Interval(share=")
+    assert capsys.readouterr().out.startswith("tier smoke: ")
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])

@@ -1,7 +1,20 @@
 """spikeproof: how robust a spiking neural network really is, and how sparse its input gradients are."""
 
 import logging
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
+__all__ = ["__version__", "evaluate"]
+
 logging.getLogger("spikeproof").addHandler(logging.NullHandler())
+
+_HOMES = {"evaluate": "spikeproof.panel"}
+"""Where the names of the package live: loaded when first asked for, because torch takes seconds."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'spikeproof' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from spikeproof.attacks._ascent import movable
 from spikeproof.attacks._best import Best
 from spikeproof.tensors import per_image, sparse_sign
 from spikeproof.types import Carry, Estimator, Objective, Threat
@@ -71,7 +72,7 @@ def _within(
     eta = torch.full_like(score.loss, ball.eps)
     window = max(steps // 25, 1)
     for k in range(1, steps + 1):
-        ahead = sparse_sign(gradient, 2 * support // 3)
+        ahead = sparse_sign(movable(gradient, x), 2 * support // 3)
         x = ball.project(x + per_image(x, eta) * ahead, x0)
         score, gradient, carry = estimator(f, x, carry, next(salts))
         best.offer(x, score)
