@@ -20,6 +20,7 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.judge import Case, attack_rows, clean_rows, crafter, short
 from spikeproof.losses import cross_entropy, margin
 from spikeproof.rules.atan import ATan
+from spikeproof.scene import Scene
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.threats import L2, Linf
 from spikeproof.types import Carry, Loss, Objective, Score, Threat
@@ -245,24 +246,29 @@ BRIEF = {"steps": 6, "queries": 9, "draws": 5, "restarts": 2}
 
 
 @pytest.mark.parametrize("name", parts.names("attacks"))
-def test_forwards_and_backwards_are_counted(name: str) -> None:
-    """Against the calls of the loss and of the estimator; one of each is the probe at the clean point."""
+def test_forwards_and_backwards_are_counted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the passes through the network and the calls of the estimator.
+
+    One of each is the probe at the clean point; one pass more is the verdict.
+    """
     signature = inspect.signature(parts.find("attacks", name)).parameters
     attack = parts.build("attacks", {"name": name, **{k: v for k, v in BRIEF.items() if k in signature}})
     gradients: list[int] = []
-    losses: list[bool] = []
+    passes: list[bool] = []
+    logits = Scene.logits
 
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        losses.append(logits.requires_grad)
-        return cross_entropy(logits, labels)
+    def counted(scene: Scene, point: Tensor, rule: Any, keys: Tensor) -> Tensor:
+        passes.append(point.requires_grad)
+        return logits(scene, point, rule, keys)
 
-    case = Case(attack, Asked(ESTIMATOR, gradients), loss)
+    monkeypatch.setattr(Scene, "logits", counted)
+    case = Case(attack, Asked(ESTIMATOR, gradients), cross_entropy)
     rows = [
         r for r in rows_of(trained(), threats={"0.1": Linf(0.1)}, cases={name: case}) if r["predicted"] == r["label"]
     ]
     assert rows
-    assert {r["forwards"] for r in rows} == {len(losses) - 1}
-    assert {r["backwards"] for r in rows} == {len(gradients) - 1} == {sum(losses) - 1}
+    assert {r["forwards"] for r in rows} == {len(passes) - 2}
+    assert {r["backwards"] for r in rows} == {len(gradients) - 1} == {sum(passes) - 1}
 
 
 @pytest.mark.parametrize(

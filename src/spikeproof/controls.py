@@ -188,7 +188,8 @@ def run_controls(
     for name, control in CONTROLS.items():
         victim, data = _trained(control.network, store, machine, smallest)
         x, y, ids = some_images(data, images).at(torch.arange(min(images, len(data))))
-        yield _examined(name, control, control.change(victim), (x, y, ids), tier)
+        batch = x.to(machine.torch), y.to(machine.torch), ids
+        yield _examined(name, control, control.change(victim), batch, tier)
 
 
 def _examined(name: str, control: Control, victim: Victim, batch: tuple[Tensor, Tensor, Tensor], tier: str) -> Outcome:
@@ -197,5 +198,7 @@ def _examined(name: str, control: Control, victim: Victim, batch: tuple[Tensor, 
         found = evaluate(victim, x, y, ids=ids, tier=tier, eps=EPS, rule=control.rule)
     except SpikeproofError as error:
         return Outcome(name, control.masked, True, f"refused: {error}")
-    broken = None if control.masked or found.asr_conditional is None else found.asr_conditional.share
+    told = not control.masked and found.verdict.word != "not evaluated"
+    fell = found.asr_conditional if told else None
+    broken = None if fell is None else fell.share
     return Outcome(name, control.masked, found.verdict.word != "supported", str(found.verdict), broken)

@@ -181,7 +181,10 @@ def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one:
     distance = scene.check_budget(name, point, threat)
     found = scene.judge(point, name)
     columns = zip(found.predicted.tolist(), y.tolist(), short(distance), short(found.margin), strict=True)
-    return [{"attacked": a, "fooled": a != t, "distance": d, "margin": m, **vars(cost)} for a, t, d, m in columns]
+    rows = [{"attacked": a, "fooled": a != t, "distance": d, "margin": m, **vars(cost)} for a, t, d, m in columns]
+    if scene.stochastic:  # the answer above is the majority's; this gives the mean over draws, and 'in every draw'
+        rows = [{**row, "draws_right": share} for row, share in zip(rows, short(found.right), strict=True)]
+    return rows
 
 
 def crafter(victim: Victim, attack: Attack, threat: Threat, estimator: Estimator, loss: Loss) -> Craft:

@@ -45,27 +45,26 @@ class Examination:
     @property
     def robust(self) -> Interval:
         """Worst-case robust accuracy with its 95 % interval. SpikeproofError where the verdict is 'not evaluated'."""
+        return robust(self.rows, *self._headline())
+
+    def _headline(self) -> tuple[str, float]:
+        """The evaluation and budget of the rows; refused where no number may be told."""
         if self.verdict.word == "not evaluated":
             raise SpikeproofError(
                 refusal("an evaluation that holds", str(self.verdict), mend="see `findings` for what each audit says")
             )
-        return self._worst()
-
-    def _worst(self) -> Interval:
         first = next(row for row in self.rows if row["kind"] == "attack")
-        return robust(self.rows, first["evaluation"], first["eps"])
+        return first["evaluation"], first["eps"]
 
     @property
     def asr_conditional(self) -> Interval | None:
-        """(A0 - Ar) / A0: attack success among the images that are right when clean."""
-        first = next(row for row in self.rows if row["kind"] == "attack")
-        return asr_conditional(self.rows, first["evaluation"], first["eps"])
+        """(A0 - Ar) / A0: attack success among the images that are right when clean. Raises as `robust` does."""
+        return asr_conditional(self.rows, *self._headline())
 
     @property
     def asr_all(self) -> Interval:
-        """1 - Ar: clean errors count as success."""
-        first = next(row for row in self.rows if row["kind"] == "attack")
-        return asr_all(self.rows, first["evaluation"], first["eps"])
+        """1 - Ar: clean errors count as success. Raises as `robust` does."""
+        return asr_all(self.rows, *self._headline())
 
     @property
     def findings(self) -> list[Row]:
@@ -74,19 +73,22 @@ class Examination:
 
     def left(self) -> dict[str, float]:
         """Share of images still standing after each attack, in the order of the cascade."""
-        standing: dict[str, list[bool]] = {}
-        for row in self.rows:
-            if row["kind"] == "attack":
-                standing.setdefault(row["attack"], []).append(not row["fooled"])
-        return {attack: sum(found) / len(found) for attack, found in standing.items()}
+        attacks = [row for row in self.rows if row["kind"] == "attack"]
+        fallen: set[int] = set()
+        left = {}
+        for name in dict.fromkeys(row["attack"] for row in attacks):
+            # What fell before is down, also where this attack, which was run on everyone, did not break it again.
+            fallen |= {row["image"] for row in attacks if row["attack"] == name and row["fooled"]}
+            left[name] = 1 - len(fallen) / len({row["image"] for row in attacks})
+        return left
 
     def __str__(self) -> str:
         lines = [f"tier {self.tier}: {self.verdict}", f"clean accuracy {_text(self.clean)}"]
         if self.verdict.word != "not evaluated":
             lines.append(f"robust accuracy, worst case: {_text(self.robust)}")
+            lines += [f"  after {attack:28s} {100 * share:5.1f} %" for attack, share in self.left().items()]
         else:
             lines.append("robust accuracy: no number, see the red audits")
-        lines += [f"  after {attack:28s} {100 * share:5.1f} %" for attack, share in self.left().items()]
         lines += [f"  {row['code']:4s} {row['colour']:8s} {row['name']}: {row['says']}" for row in self.findings]
         red = [row for row in self.findings if row["colour"] == "red"]
         lines += [f"  {row['code']}: {row['means']} To mend: {row['mend']}" for row in red]
@@ -129,6 +131,9 @@ class Panel:
         check_labels(victim, x, y)
         if batch_size < 1 or not len(x):
             raise UsageError(refusal("batch_size >= 1 and one image or more", f"{batch_size}, {len(x)} images"))
+        if len(ids) != len(x) or len(ids.unique()) != len(x):
+            got = f"{len(ids)}, {len(ids.unique())} of them different"
+            raise UsageError(refusal(f"{len(x)} different ids, one for each image", got))
         self.victim = borrowed(victim)
         self.x, self.y, self.ids = x, y, ids
         self.keys: Tensor = fold(image_keys(seed, ids).to(x.device), evaluation)

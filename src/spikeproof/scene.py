@@ -48,10 +48,11 @@ def _finite(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Verdict:
-    """predicted (B,) int64, and margin (B,): z_y - max other, positive where right."""
+    """predicted (B,) int64; margin (B,): z_y - max other; right (B,): the share of the draws that are right."""
 
     predicted: Tensor
     margin: Tensor
+    right: Tensor
 
 
 @torch.no_grad()
@@ -66,7 +67,8 @@ def verdict(classify: Callable[[Tensor], Tensor], y: Tensor, keys: Tensor, draws
         logits = _finite(classify(fold(keys, f"verdict {draw}")))
         votes.append(F.one_hot(logits.argmax(1), logits.shape[1]))
         margins.append(-margin(logits, y))
-    return Verdict(torch.stack(votes).sum(0).argmax(1), torch.stack(margins).mean(0))
+    counts = torch.stack(votes).sum(0)
+    return Verdict(counts.argmax(1), torch.stack(margins).mean(0), counts.gather(1, y[:, None])[:, 0] / draws)
 
 
 @dataclass
@@ -150,6 +152,7 @@ class _Objective:
     def _towards(self, rank: int, form: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Objective:
         if not 1 <= rank < self.classes:
             raise UsageError(refusal(f"the rank of a target in 1..{self.classes - 1}", rank))
+        self._cost.forwards += int("ranked" not in vars(self._scene))  # the first who asks pays for the ranking
         targets = self._scene.ranked[:, rank - 1]
         return _Objective(self._scene, lambda logits, y: form(logits, y, targets), self._cost)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,79 @@ def epochs() -> Rows:
     return [
         {"epoch": e, "loss": 2 / e, "validation_loss": 2.1 / e, "validation_accuracy": 1 - 0.7 / e} for e in range(1, 6)
     ]
+
+
+STAGES = {
+    "fgsm": "first", "pgd-20": "first", "pgd-20 dense twin": "dense twin", "sa-pgd-50 assg": "white box",
+    "corners-50": "random", "from other": "transfer", "square-500": "black box",
+}  # fmt: skip
+"""Attack -> group. The first two see every image; the others what is left."""
+
+AUDITS = {
+    "D13": ("determinism", "not evaluated"), "D14": ("same model", "not evaluated"),
+    "D1": ("one step against many", "overstated"), "D2": ("black box against white box", "overstated"),
+    "D3": ("unbounded attack", "not evaluated"), "D6d": ("false zeros", "overstated"),
+    "D9": ("transfer", "overstated"), "D18": ("positive control", "not evaluated"),
+}  # fmt: skip
+"""Code -> name, and what a red one makes of the number."""
+
+PREFLIGHT = ("D13", "D14")
+
+
+def audit_row(code: str, colour: str = "green", text: str = "0.15", **changes: Any) -> dict[str, Any]:
+    name, breaks = AUDITS[code]
+    ran = colour != "not run"
+    return {
+        "kind": "audit", "code": code, "name": name, "colour": colour, "value": 0.25 if ran else None,
+        "limit": 0.01 if ran else None, "n": 20 if ran else 0, "says": f"{name}: said by {code}",
+        "means": f"what a red {code} means.", "mend": f"the mend of {code}.", "breaks": breaks, "detail": {},
+        "evaluation": "panel", "eps": float(text), "eps_text": text, "tier": "quick",
+    } | changes  # fmt: skip
+
+
+def stage_rows(right: int, images: int, left: dict[str, int], text: str) -> Rows:
+    """A cascade: after each stage the first `left[stage]` images stand; a stage breaks the last of those it is run on."""
+    rows, standing = [], right
+    for attack, group in STAGES.items():
+        everyone, kept = group == "first", left[attack]
+        for i in range(images):
+            skipped = i >= (right if everyone else standing)
+            row = {
+                "kind": "attack", "evaluation": "panel", "protocol": "panel", "surface": "pixels", "norm": "Linf",
+                "eps": float(text), "eps_text": text, "tier": "quick", "attack": attack, "group": group, "image": i,
+                "label": 0, "predicted": int(i >= right), "attacked": int(i >= kept), "fooled": i >= kept,
+                "forwards": 0 if skipped else 21, "backwards": 0 if skipped else 20,
+            }  # fmt: skip
+            rows.append(row | ({"skipped": True} if skipped else {"zero_gradient": False} if everyone else {}))
+        standing = min(standing, kept)
+    return rows
+
+
+def panel_rows(
+    red: Sequence[str] = (), absent: Sequence[str] = ("D18",), *, text: str = "0.15", accuracy: float = 0.9,
+    images: int = 20, kept: int = 7,
+) -> Rows:  # fmt: skip
+    """One panel whose audits `red` are red and `absent` not run; `kept` images survive it all."""
+    colours = {code: "red" if code in red else "not run" if code in absent else "green" for code in AUDITS}
+    preflight = [audit_row(code, colours[code], text) for code in PREFLIGHT]
+    if any(row["colour"] == "red" for row in preflight):
+        return preflight
+    right = sum(i < accuracy * images for i in range(images))
+    falls = {name: min(right, kept + 2 * (len(STAGES) - n - 1)) for n, name in enumerate(STAGES)}
+    attacks = stage_rows(right, images, falls, text)
+    return [*preflight, *attacks, *(audit_row(c, colours[c], text) for c in AUDITS if c not in PREFLIGHT)]
+
+
+@pytest.fixture(scope="session")
+def make_panel_cell(make_cell: Callable[..., FakeCell]) -> Callable[..., FakeCell]:
+    """name, rows of panels, and what differs -> a cell whose headline is its panel at 0.15."""
+
+    def make(name: str, *panels: Rows, **changes: Any) -> FakeCell:
+        cell = make_cell(name, **{"attacks": False, **changes})
+        config = {**cell.config, "headline": {"evaluation": "panel", "eps": 0.15}}
+        return replace(cell, config=config, attack_rows=cell.attack_rows + [row for rows in panels for row in rows])
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ class Subject:
         wanted = min(self.effort.images if images is None else images, len(self.x))
         # Sorted by the hash that an image owns, so that the choice is the same in every order and shard.
         index = torch.argsort(fold(self.keys, "audit"), stable=True)[:wanted]
-        for some in torch.split(index, self.batch_size):
+        for some in torch.split(index, self.batch_size) if wanted else ():
             yield self.x[some], self.y[some], self.keys[some]
 
     def attacked(self, purpose: str, case: Case, threat: Threat, images: int | None = None) -> list[Row]:
@@ -90,7 +90,7 @@ class Subject:
 
     def unlimited(self) -> Threat:
         """The threat whose ball holds the whole box."""
-        size = self.x[0].numel()
+        size = self.x.shape[1:].numel() * (1 if self.threat.surface == "pixels" else self.victim.steps)
         full = {"Linf": 1.0, "L2": size**0.5, "L1": float(size)}[self.threat.norm]
         return replace(self.threat, eps=full)  # type: ignore[type-var]
 

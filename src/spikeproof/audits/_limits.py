@@ -34,7 +34,7 @@ class Limits:
     logits_differ: float = 1e-4  # relative difference of two forwards of one input
     company: float = 0.02  # images whose answer depends on the batch they are in
     silent: float = 0.0  # adversarial on the way, not in the verdict
-    unfinished: float = 0.5  # surviving images whose best loss still rose in the last half of the steps
+    unfinished: float = 0.5  # surviving images whose best loss still rose in the last quarter of the steps
     temperature: float = 0.005  # with a saturated loss, and broken only with the logits divided by 10 or 100
     domain: float = 0.0  # images whose code is not that of the picture that would be saved
     control: float = 0.99  # at least so many images of an undefended network broken

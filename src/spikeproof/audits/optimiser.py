@@ -39,7 +39,10 @@ class _Recorded:
 @dataclass(frozen=True)
 class Optimiser(Audit):
     """PGD, watched: images that were adversarial on the way and not in the verdict; surviving images whose best loss
-    rose by more than 5 % of its range in the last half of the steps. value: the share of the former.
+    rose by more than 5 % of its range in the last quarter of the steps. value: the share of the former.
+
+    The steps add up to 2.5 eps, and from a random start the far side of the ball is up to 2 eps away: in the last half
+    even a linear network's loss still rises.
     """
 
     code = "D15"
@@ -65,6 +68,6 @@ class Optimiser(Audit):
         survives = scene.judge(point, "optimiser").predicted == scene.y
         on_the_way = torch.stack(watched.fooled).any(0)
         best = torch.stack(watched.losses).cummax(0).values
-        half = best[len(best) // 2]
-        rising = (best[-1] - half) > 0.05 * (best[-1] - best[0]).clamp(min=1e-12)
+        late = best[3 * len(best) // 4]
+        rising = (best[-1] - late) > 0.05 * (best[-1] - best[0]).clamp(min=1e-12)
         return int((on_the_way & survives).sum()), int((survives & rising).sum()), int(survives.sum())

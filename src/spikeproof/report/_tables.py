@@ -17,11 +17,15 @@ __all__ = [
 
 
 class Entry(NamedTuple):
-    """One entry of a table; `numeric` ones stand to the right; `tone` is a colour that the words say too."""
+    """One entry of a table; `numeric` ones stand to the right.
+
+    `caution` is what must be read with the number, `tone` a colour that says what the words say.
+    """
 
     main: str
     small: str = ""
     numeric: bool = True
+    caution: str = ""
     tone: str = ""
 
 
@@ -186,9 +190,9 @@ def told(entry: Mapping[str, Any], field: str) -> Entry:
 
 def bounded(found: Interval, *, upper: bool = True) -> Entry:
     """What is left standing can only fall under a better attack, its success only rise."""
-    sign, bound = ("≤", BOUND) if upper else ("≥", f"{OVERSTATED}, so a lower bound")
+    sign, caution = ("≤", BOUND) if upper else ("≥", "a lower bound")
     plain = share(found)
-    return Entry(f"{sign} {plain.main}", f"{plain.small} {bound}")
+    return plain._replace(main=f"{sign} {plain.main}", caution=caution)
 
 
 def _worst(cell: Summary) -> Entry:
@@ -251,11 +255,8 @@ def counted_share(found: Interval) -> Entry:
 def _area(cell: Summary) -> Entry:
     if cell.curve is None or cell.curve.area is None:
         return Entry(NOT_EVALUATED if cell.curve is not None or cell.withheld else MISSING)
-    bound = any(cell.curve.bounds)
-    return Entry(
-        f"{'≤ ' if bound else ''}{cell.curve.area:.3f}",
-        f"eps 0 to {cell.curve.texts[-1]}{f' {BOUND}' if bound else ''}",
-    )
+    sign, caution = ("≤ ", BOUND) if any(cell.curve.bounds) else ("", "")
+    return Entry(f"{sign}{cell.curve.area:.3f}", f"eps 0 to {cell.curve.texts[-1]}", caution=caution)
 
 
 def _mean(metric: str, found: Mean | None) -> Entry:

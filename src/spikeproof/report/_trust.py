@@ -12,6 +12,9 @@ from spikeproof.report._text import number
 
 __all__ = ["Account", "Alarm", "Notice", "accounts", "alarms", "overview"]
 
+_FEW = 8
+"""Up to so many panels that are not supported stand unfolded."""
+
 _TONES = {SUPPORTED: "good", OVERSTATED: "warn", NOT_EVALUATED: "bad", "green": "good", "red": "bad"}
 
 _MEANS = {
@@ -44,6 +47,7 @@ class Account(NamedTuple):
     """One panel. `cascade` is None where no attack was run; `red` and `absent` are audits as the rows hold them."""
 
     anchor: str
+    unfolded: bool
     title: str
     tier: str
     verdict: str
@@ -83,10 +87,13 @@ def overview(cells: Sequence[Summary]) -> Table | None:
 
 
 def accounts(cells: Sequence[Summary]) -> list[Account]:
-    """Every panel of every cell, in full."""
+    """Every panel of every cell in full; unfolded where it is not supported, unless these are too many to read on."""
+    panels = list(_panels(cells))
+    few = sum(panel["verdict"] != SUPPORTED for _, _, panel in panels) <= _FEW
     return [
         Account(
             anchor,
+            few and panel["verdict"] != SUPPORTED,
             f"{cell.label}: {panel['evaluation']}, eps {panel['eps_text']}",
             panel["tier"],
             panel["verdict"],
@@ -97,7 +104,7 @@ def accounts(cells: Sequence[Summary]) -> list[Account]:
             [audit for audit in panel["audits"] if audit["colour"] == "red"],
             [audit for audit in panel["audits"] if audit["colour"] == "not run"],
         )
-        for cell, anchor, panel in _panels(cells)
+        for cell, anchor, panel in panels
     ]
 
 
