@@ -20,7 +20,7 @@ from spikeproof.threats import Linf
 from spikeproof.types import Attack, Encoder, Loss, Rule, Threat
 from spikeproof.victim import Victim
 
-__all__ = ["D", "Changed", "Linear", "away", "clear", "linear", "row", "subject"]
+__all__ = ["Changed", "D", "Linear", "away", "clear", "linear", "row", "subject"]
 
 D = 16
 
@@ -90,7 +90,7 @@ def subject(
     ids: Tensor | None = None,
     label: int = 0,
 ) -> Subject:
-    """The images, which must all have this label, under L-inf 0.02 and PGD on the margin where nothing else is given."""
+    """The images, which must all have this label; under L-inf 0.02 and PGD on the margin where nothing else is said."""
     y = torch.full((len(x),), label, dtype=torch.int64)
     keys = image_keys(0, torch.arange(len(x)) if ids is None else ids)
     case = Case(PGD(steps=10) if attack is None else attack, WhiteBox(ATan()), loss)

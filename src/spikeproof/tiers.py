@@ -208,7 +208,7 @@ def _quick(make: _Maker) -> list[Stage]:
         make.dense(few),
         *(Stage(f"pgd-20 {name}", "white box", make.under(few, rule)) for name, rule in _others(make.rule)[:3]),
         *make.secants(few),
-        Stage("sa-pgd-50 assg", "white box", make.case(make.stable(50), make.adaptive(0.85))),
+        Stage(f"{_name(make.stable(50))} assg", "white box", make.case(make.stable(50), make.adaptive(0.85))),
         Stage("corners-50", "random", make.case(RandomCorners(50))),
         *make.square(500),
     ]
@@ -238,12 +238,12 @@ def _standard(make: _Maker, steps: int = 100, queries: int = 5000, corners: int 
         *make.first(20),
         Stage(f"apgd-{steps}", "first", make.case(long)),
         make.dense(long, make.ratio),
-        Stage(f"sa-pgd-{steps} assg 0.85", "white box", make.case(stable, make.adaptive(0.85))),
+        Stage(f"{_name(stable)} assg 0.85", "white box", make.case(stable, make.adaptive(0.85))),
         Stage(f"apgd-{steps} dlr", "white box", make.case(long, loss=make.ratio)),
         *make.secants(long),
         *(Stage(f"apgd-{steps} {name}", "white box", make.under(long, rule)) for name, rule in _others(make.rule)),
-        *(Stage(f"sa-pgd-{steps} assg {m}", "white box", make.case(stable, make.adaptive(m))) for m in (0.8, 0.9)),
-        Stage(f"sa-pgd-{steps} assg margin", "white box", make.case(stable, make.adaptive(0.85), margin)),
+        *(Stage(f"{_name(stable)} assg {m}", "white box", make.case(stable, make.adaptive(m))) for m in (0.8, 0.9)),
+        Stage(f"{_name(stable)} assg margin", "white box", make.case(stable, make.adaptive(0.85), margin)),
         Stage("mi-fgsm-20 mdse", "white box", make.case(MIFGSM(20), MDSE(make.rule), margin)),
         *make.codes(100),
         Stage(f"apgd-t-{steps}", "white box", make.case(aimed, loss=make.aimed)),
@@ -261,7 +261,7 @@ def _audit(make: _Maker) -> list[Stage]:
     more: Group = "more effort"
     return [
         *_standard(make, 100, 5000, 10_000),
-        Stage("sa-pgd-200 assg", more, make.case(make.stable(200), make.adaptive(0.85), margin)),
+        Stage(f"{_name(make.stable(200))} assg", more, make.case(make.stable(200), make.adaptive(0.85), margin)),
         Stage("pgd-40 restarts 10", more, make.case(PGD(steps=40, restarts=10), make.adaptive(0.85), margin)),
         Stage("spsa", "black box", make.case(PGD(steps=50), SPSA(make.rule), margin)),
     ]

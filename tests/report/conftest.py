@@ -136,7 +136,7 @@ def audit_row(code: str, colour: str = "green", text: str = "0.15", **changes: A
 
 
 def stage_rows(right: int, images: int, left: dict[str, int], text: str) -> Rows:
-    """A cascade: after each stage the first `left[stage]` images stand; a stage breaks the last of those it is run on."""
+    """A cascade: after each stage the first `left[stage]` images stand."""
     rows, standing = [], right
     for attack, group in STAGES.items():
         everyone, kept = group == "first", left[attack]
@@ -166,6 +166,12 @@ def panel_rows(
     falls = {name: min(right, kept + 2 * (len(STAGES) - n - 1)) for n, name in enumerate(STAGES)}
     attacks = stage_rows(right, images, falls, text)
     return [*preflight, *attacks, *(audit_row(c, colours[c], text) for c in AUDITS if c not in PREFLIGHT)]
+
+
+@pytest.fixture(scope="session")
+def panel_of() -> Callable[..., Rows]:
+    """`panel_rows`: red codes, and what differs -> the rows of one panel."""
+    return panel_rows
 
 
 @pytest.fixture(scope="session")

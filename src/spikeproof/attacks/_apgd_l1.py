@@ -1,6 +1,8 @@
 """APGD's search for L1: sparse steps whose sparsity adapts, in balls that shrink to the threat's own.
 
-Croce and Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers" (ICML 2021).
+Croce and Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers" (ICML 2021). Two
+departures, each of which breaks more: coordinates that stand at the box are passed over, and the number of those that
+a step moves is rounded down, so that two may become one.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from spikeproof.attacks._ascent import movable
 from spikeproof.attacks._best import Best
 from spikeproof.tensors import per_image, sparse_sign
 from spikeproof.types import Carry, Estimator, Objective, Threat
@@ -47,6 +48,12 @@ def _support(x: Tensor, x0: Tensor) -> Tensor:
     return (x != x0).flatten(1).sum(1)
 
 
+def _movable(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient, 0 where it pulls out of the box at whose end x stands: a sparse step is not to be spent there."""
+    low, high = x < 1e-6, x > 1 - 1e-6  # up to rounding
+    return torch.where((low & (gradient < 0)) | (high & (gradient > 0)), 0.0, gradient)
+
+
 def _within(
     ball: Threat,
     f: Objective,
@@ -60,9 +67,9 @@ def _within(
 ) -> tuple[Tensor, Carry]:
     """One ball: the point of highest loss, and the estimator's memory. What follows is per image, (B,) or (B,*).
 
-    A step moves two thirds as many coordinates as the best point has moved. At a checkpoint, every 4 % of the steps, an
-    image whose best point has become sparser by 5 % goes back to it with the full step, eps; any other's step shrinks
-    by 1.5, down to eps / 10.
+    A step moves two thirds as many coordinates as the best point has moved, of those that can move. At a checkpoint,
+    every 4 % of the steps, an image whose best point has become sparser by 5 % goes back to it with the full step, eps;
+    any other's step shrinks by 1.5, down to eps / 10.
     """
     x = ball.project(x, x0)
     score, gradient, carry = estimator(f, x, carry, next(salts))
@@ -72,7 +79,7 @@ def _within(
     eta = torch.full_like(score.loss, ball.eps)
     window = max(steps // 25, 1)
     for k in range(1, steps + 1):
-        ahead = sparse_sign(movable(gradient, x), 2 * support // 3)
+        ahead = sparse_sign(_movable(gradient, x), 2 * support // 3)
         x = ball.project(x + per_image(x, eta) * ahead, x0)
         score, gradient, carry = estimator(f, x, carry, next(salts))
         best.offer(x, score)

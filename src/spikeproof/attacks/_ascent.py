@@ -16,7 +16,7 @@ from spikeproof.attacks._best import Best
 from spikeproof.tensors import exact, fold, per_image
 from spikeproof.types import Estimator, Objective, Threat
 
-__all__ = ["Direction", "Momentum", "StableAdaptive", "Steepest", "ascend", "checkpoints", "movable"]
+__all__ = ["Direction", "Momentum", "StableAdaptive", "Steepest", "ascend", "checkpoints"]
 
 
 class Direction(Protocol):
@@ -68,11 +68,6 @@ class StableAdaptive:
         return (self._m / (self._v.sqrt() + 1e-12)).clamp(-1.0, 1.0)
 
 
-def movable(gradient: Tensor, x: Tensor) -> Tensor:
-    """The gradient (B,*), 0 where it pulls out of the box [0,1] at whose end x stands."""
-    return torch.where(((x <= 0.0) & (gradient < 0)) | ((x >= 1.0) & (gradient > 0)), 0.0, gradient)
-
-
 def checkpoints(steps: int) -> list[int]:
     """After which steps APGD looks back: first after 22 % of them, then in windows ever 3 % shorter, at least 6 %."""
     window, shrink, least = (max(int(share * steps), 1) for share in (0.22, 0.03, 0.06))
@@ -113,8 +108,6 @@ def ascend(
             salt = restart * (steps + 1) + k
             score, gradient, carry = estimator(f, x, carry, salt)
             best.offer(x, score)
-            if threat.norm == "L1":  # a step on few coordinates must not be spent on those that cannot move
-                gradient = movable(gradient, x)
             x = threat.project(x + length(k) * towards(gradient), x0)
         if keep_best:
             with torch.no_grad():

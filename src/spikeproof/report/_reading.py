@@ -61,7 +61,10 @@ def _bite(cells: Sequence[Summary], headline: Headline) -> str:
             f"{'stands' if len(standing) == 1 else 'stand'}. Either the budget is small for this data or the attack is "
             "weak against it; find out which before reading any other cell as robust."
         )
-    return f"Every vanilla cell is broken (under {percent(_BROKEN)}) at {where} by {attack}: the evaluation bites."
+    every = "Every vanilla cell"
+    if any(cell.defence == "vanilla" and cell.withheld for cell in cells):
+        every += " that could be evaluated"
+    return f"{every} is broken (under {percent(_BROKEN)}) at {where} by {attack}: the evaluation bites."
 
 
 def _by_pgd(cell: Summary) -> Interval | None:

@@ -12,7 +12,7 @@ from spikeproof.report._text import number
 
 __all__ = ["Account", "Alarm", "Notice", "accounts", "alarms", "overview"]
 
-_FEW = 8
+_FEW = 3
 """Up to so many panels that are not supported stand unfolded."""
 
 _TONES = {SUPPORTED: "good", OVERSTATED: "warn", NOT_EVALUATED: "bad", "green": "good", "red": "bad"}
@@ -71,15 +71,18 @@ def alarms(cells: Sequence[Summary]) -> list[Alarm]:
 def overview(cells: Sequence[Summary]) -> Table | None:
     """Every panel in one row, its four numbers named apart; None where no panel was run."""
     columns = [
-        *words("cell", "evaluation", "eps", "tier", "verdict"),
-        *numbers("A₀", "Aᵣ", "ASR_cond", "ASR_all", "red", "green", "not run"),
+        *words("cell", "evaluation", "eps", "verdict"),
+        *numbers("A₀", "Aᵣ", "ASR_cond", "ASR_all"),
+        *words("audits"),
     ]
     rows = [
         [
-            *map(word, (cell.label, panel["evaluation"], panel["eps_text"], panel["tier"])),
+            word(cell.label),
+            Entry(panel["evaluation"], f"tier {panel['tier']}", numeric=False),
+            word(panel["eps_text"]),
             Entry(panel["verdict"], numeric=False, tone=_TONES[panel["verdict"]]),
-            *_four(panel, _attacks(cell, panel)),
-            *(Entry(str(len(panel[colour]))) for colour in ("red", "green", "absent")),
+            *_four(_attacks(cell, panel)),
+            word(f"{len(panel['red'])} red, {len(panel['green'])} green, {len(panel['absent'])} not run"),
         ]
         for cell, _, panel in _panels(cells)
     ]
@@ -139,7 +142,7 @@ def _red(panel: Mapping[str, Any]) -> str:
     return ", ".join(red)
 
 
-def _four(panel: Mapping[str, Any], attacks: Mapping[str, Any] | None) -> list[Entry]:
+def _four(attacks: Mapping[str, Any] | None) -> list[Entry]:
     """A0, Ar, ASR_cond and ASR_all."""
     if attacks is None:
         return [Entry("no attack"), *[Entry(NOT_EVALUATED)] * 3]
@@ -152,7 +155,7 @@ def _cascade(panel: Mapping[str, Any], attacks: Mapping[str, Any] | None) -> Tab
         return None
     columns = [
         *words("stage", "group"),
-        *numbers("left after it", "attacked", "broken", "of these not broken before", "forwards", "backwards"),
+        *numbers("left after it", "attacked", "broken", "newly broken", "forwards", "backwards"),
     ]
     rows = [
         [
@@ -171,7 +174,8 @@ def _left(panel: Mapping[str, Any], stage: Mapping[str, Any]) -> Entry:
     if found is None:
         return Entry(NOT_EVALUATED)
     last = stage is panel["stages"][-1]
-    return bounded(found) if last and panel["verdict"] == OVERSTATED else counted_share(found)
+    plain = counted_share(found)
+    return bounded(found)._replace(small=plain.small) if last and panel["verdict"] == OVERSTATED else plain
 
 
 def _audits(panel: Mapping[str, Any]) -> Table | None:

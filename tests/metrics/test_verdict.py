@@ -1,0 +1,89 @@
+"""The verdict is a stated rule over the audits' colours and what a red one breaks, and over nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spikeproof import parts
+from spikeproof.audits import Audit
+from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED, SUPPORTED, verdict_of
+from spikeproof.types import SpikeproofError
+
+
+def audit(code: str, colour: str, breaks: str = OVERSTATED) -> dict[str, Any]:
+    return {"kind": "audit", "code": code, "colour": colour, "breaks": breaks}
+
+
+GREEN, RED, FATAL = audit("D1", "green"), audit("D2", "red"), audit("D3", "red", NOT_EVALUATED)
+ABSENT = audit("D18", "not run", NOT_EVALUATED)
+
+
+@pytest.mark.parametrize(
+    ("rows", "word"),
+    [
+        ([], NOT_EVALUATED),
+        ([ABSENT], NOT_EVALUATED),
+        ([GREEN], SUPPORTED),
+        ([GREEN, ABSENT], SUPPORTED),
+        ([GREEN, RED], OVERSTATED),
+        ([RED], OVERSTATED),
+        ([RED, ABSENT], OVERSTATED),
+        ([FATAL], NOT_EVALUATED),
+        ([GREEN, RED, FATAL], NOT_EVALUATED),
+        ([audit("D13", "green", NOT_EVALUATED)], SUPPORTED),
+    ],
+)
+def test_the_word_by_cases(rows: list[dict[str, Any]], word: str) -> None:
+    assert verdict_of(rows).word == word
+
+
+AUDITS = st.lists(
+    st.builds(
+        audit,
+        st.from_regex(r"D[1-9][0-9]?", fullmatch=True),
+        st.sampled_from(["green", "red", "not run"]),
+        st.sampled_from([OVERSTATED, NOT_EVALUATED]),
+    ),
+    max_size=12,
+)
+
+
+@given(rows=AUDITS, others=st.integers(0, 3))
+def test_the_word_follows_the_rule_and_every_code_is_told_once(rows: list[dict[str, Any]], others: int) -> None:
+    found = verdict_of([*rows, *[{"kind": "attack"}] * others])
+    red = [row["breaks"] for row in rows if row["colour"] == "red"]
+    ran = any(row["colour"] != "not run" for row in rows)
+    if not ran or NOT_EVALUATED in red:
+        assert found.word == NOT_EVALUATED
+    else:
+        assert found.word == (OVERSTATED if red else SUPPORTED)
+    assert sorted([*found.red, *found.green, *found.absent]) == sorted(row["code"] for row in rows)
+
+
+@given(rows=AUDITS, more=AUDITS)
+def test_one_more_red_audit_never_makes_a_verdict_better(rows: list[Any], more: list[Any]) -> None:
+    order = (SUPPORTED, OVERSTATED, NOT_EVALUATED)
+    red = [row for row in more if row["colour"] == "red"]
+    if verdict_of(rows).green:
+        assert order.index(verdict_of([*rows, *red]).word) >= order.index(verdict_of(rows).word)
+
+
+def test_a_colour_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(SpikeproofError, match=r"a colour of audit D1, got 'amber'; valid: red, green, not run"):
+        verdict_of([audit("D1", "amber")])
+
+
+def test_the_verdict_says_what_was_red_and_what_was_not_run() -> None:
+    assert str(verdict_of([GREEN, RED, ABSENT])) == "overstated (red: D2; not run: D18)"
+    assert str(verdict_of([GREEN])) == "supported (no audit is red)"
+
+
+@pytest.mark.parametrize("name", parts.names("audits"))
+def test_every_audit_says_what_a_red_one_breaks_in_words_that_the_rule_knows(name: str) -> None:
+    found = parts.build("audits", {"name": name})
+    assert isinstance(found, Audit)
+    assert found.breaks in (OVERSTATED, NOT_EVALUATED)

@@ -1,0 +1,246 @@
+"""The tiers: which stages a victim and a threat get, in which order, and that every one of them can be run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from small import digits
+
+from spikeproof import parts, tiers
+from spikeproof.estimators.eot import EOT
+from spikeproof.estimators.smooth_twin import SmoothTwin
+from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.losses import cross_entropy, dlr, margin
+from spikeproof.panel import evaluate
+from spikeproof.rules.atan import ATan
+from spikeproof.rules.bptr import BPTR
+from spikeproof.rules.triangle import Triangle
+from spikeproof.tensors import exact, image_keys
+from spikeproof.threats import L1, L2, Linf
+from spikeproof.tiers import PREFLIGHT, TIERS, Tier, plain_case, tier_of
+from spikeproof.types import Rule, Threat, UsageError
+from spikeproof.victim import Victim
+
+ENCODERS = parts.names("encoders")
+GROUPS = ["first", "dense twin", "white box", "more effort", "random", "transfer", "black box"]
+LINF = Linf("8/255")
+
+
+@cache
+def victim_of(encoder: str = "direct", classes: int = 10) -> Victim:
+    """An untrained network in eval mode; not to be changed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        body = parts.build(
+            "models",
+            {"name": "small_sew_resnet", "width": 4},
+            in_channels=1,
+            classes=classes,
+            neuron=lambda: parts.build("neurons", {"name": "if"}),
+        )
+    return Victim(body, parts.build("encoders", {"name": encoder}), 2).eval()
+
+
+def tier(name: str, encoder: str = "direct", threat: Threat = LINF, rule: Rule | None = None, **more: Any) -> Tier:
+    return tier_of(name, victim_of(encoder, more.pop("classes", 10)), rule or ATan(), threat, **more)
+
+
+def names(of: Tier, group: str | None = None) -> list[str]:
+    return [stage.name for stage in of.stages if group in (None, stage.group)]
+
+
+def every_tier() -> Iterator[Tier]:
+    """Every combination of what decides the stages."""
+    threats: list[Threat] = [LINF, L2(0.5), L1(5.0), Linf(0.1, surface="encoded")]
+    rules: list[Rule] = [ATan(), Triangle(), BPTR()]
+    for name, encoder, threat, rule, classes in itertools.product(TIERS, ENCODERS, threats, rules, (2, 3, 10)):
+        yield tier(name, encoder, threat, rule, classes=classes)
+
+
+def test_an_unknown_tier_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"expected a tier, got 'thorough'; valid: smoke, quick, standard, audit"):
+        tier("thorough")
+
+
+def test_stages_have_names_of_their_own_and_the_order_of_the_cascade() -> None:
+    for of in every_tier():
+        assert len(set(names(of))) == len(of.stages)
+        groups = [stage.group for stage in of.stages]
+        assert groups == sorted(groups, key=GROUPS.index)
+
+
+def test_the_one_step_and_the_plain_pgd_come_first_and_see_everyone() -> None:
+    for of in every_tier():
+        first, second = of.stages[:2]
+        assert first.name == "fgsm"
+        assert second.name.startswith("pgd-")
+        assert [stage for stage in of.stages if stage.everyone] == [first, second]
+
+
+def test_audits_exist_and_the_preflight_comes_first() -> None:
+    for name in TIERS:
+        audits = tier(name).audits
+        assert audits[: len(PREFLIGHT)] == PREFLIGHT
+        assert len(set(audits)) == len(audits)
+        assert set(audits) <= set(parts.names("audits"))
+    assert set(tier("standard").audits) == set(tier("audit").audits) == set(parts.names("audits"))
+
+
+def test_a_higher_tier_does_more() -> None:
+    ladder = [tier(name) for name in TIERS]
+    for low, high in itertools.pairwise(ladder):
+        assert set(low.audits) <= set(high.audits)
+        assert len(low.stages) < len(high.stages)
+        assert (low.effort.images, low.effort.steps) <= (high.effort.images, high.effort.steps)
+        assert low.effort.draws <= high.effort.draws
+
+
+def test_the_smoke_tier_is_a_step_a_short_pgd_and_noise() -> None:
+    assert names(tier("smoke")) == ["fgsm", "pgd-10", "corners-20"]
+    assert tier("smoke").audits == ("determinism", "same_model", "domain", "budget_kept")
+
+
+def test_the_quick_tier_tries_other_surrogates_than_that_of_training() -> None:
+    for rule, others in ((ATan(), ["triangle 1", "straight-through", "atan 10"]), (Triangle(), ["atan 2"])):
+        white = names(tier("quick", rule=rule), "white box")
+        assert [f"pgd-20 {other}" for other in others] == white[: len(others)]
+        rules = [s.case.estimator.rule for s in tier("quick", rule=rule).stages if s.name.startswith("pgd-20 ")]  # type: ignore[attr-defined]
+        assert rule not in rules
+
+
+def test_the_standard_tier_has_what_each_reported_number_needs() -> None:
+    said = names(tier("standard"))
+    for wanted in ("apgd-100", "apgd-100 dlr", "apgd-t-100", "fab-t-100", "square-5000", "corners-1000",
+                   "pgd-50 smooth twin", "mi-fgsm-20 mdse", "apgd-100 rga", "apgd-100 pdsg", "apgd-100 bptr",
+                   "apgd-100 hart 0.5", "apgd-100 hart 1", "apgd-100 hart 2"):  # fmt: skip
+        assert wanted in said
+    assert sum("assg" in name for name in said) >= 4
+    more = names(tier("audit"), "more effort")
+    assert more == ["sa-pgd-200 assg", "pgd-40 restarts 10"]
+    assert "spsa" in names(tier("audit"), "black box")
+    assert "corners-10000" in names(tier("audit"), "random")
+
+
+# --- what the encoder decides ---
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("name", TIERS)
+def test_only_stochastic_victims_get_eot(name: str, encoder: str) -> None:
+    stages = tier(name, encoder).stages
+    kinds = {type(stage.case.estimator) for stage in stages}
+    assert (EOT in kinds) == (encoder == "poisson")
+    assert (WhiteBox in kinds) == (encoder != "poisson")
+
+
+def test_behind_the_encoder_nothing_is_random_and_no_code_is_searched() -> None:
+    for encoder in ENCODERS:
+        stages = tier("standard", encoder, Linf(0.1, surface="encoded")).stages
+        assert EOT not in {type(stage.case.estimator) for stage in stages}
+        assert {stage.case.encoder for stage in stages} == {None}
+        assert not [s.name for s in stages if s.name.startswith(("square", "code-search"))]
+
+
+def test_codes_of_pixels_are_searched_and_secants_reach_as_far_as_the_budget() -> None:
+    for encoder, searched, secant in (("direct", 0, 0), ("poisson", 0, 0), ("latency", 1, 0), ("phase", 1, 1)):
+        said = names(tier("standard", encoder))
+        assert sum(name.startswith("code-search") for name in said) == searched
+        assert sum(name.endswith(" secant") for name in said) == secant
+    for encoder in ("phase", "latency"):
+        for eps, reach in (("8/255", 8), ("0.4/255", 1), (1.0, 255)):
+            case = plain_case(victim_of(encoder), ATan(), Linf(eps))
+            assert case.encoder is not None
+            assert case.encoder.reach == reach  # type: ignore[attr-defined]
+    assert plain_case(victim_of("direct"), ATan(), LINF).encoder is None
+
+
+def test_the_plain_case_is_pgd_on_the_cross_entropy_under_the_rule_of_training() -> None:
+    case = plain_case(victim_of(), Triangle(), LINF, steps=7)
+    assert (case.attack, case.estimator) == (parts.build("attacks", {"name": "pgd", "steps": 7}), WhiteBox(Triangle()))
+    assert (case.loss, case.encoder, case.pooling, case.source) == (cross_entropy, None, None, None)
+
+
+# --- what the threat and the number of classes decide ---
+
+
+@pytest.mark.parametrize("threat", [L2(0.5), L1(5.0)], ids=repr)
+@pytest.mark.parametrize("name", TIERS)
+def test_attacks_of_one_norm_alone_are_left_out_of_the_others(name: str, threat: Threat) -> None:
+    said = names(tier(name, "phase", threat))
+    assert not [one for one in said if one.startswith(("square", "sa-pgd", "code-search"))]
+    assert len(said) >= len(names(tier(name, "phase"))) - 2
+
+
+@pytest.mark.parametrize("name", ["quick", "standard", "audit"])
+def test_losses_that_need_more_classes_give_way_to_the_margin(name: str) -> None:
+    for classes in (2, 3, 4):
+        stages = tier(name, classes=classes).stages
+        losses = {stage.name: stage.case.loss for stage in stages}
+        aimed = {loss for one, loss in losses.items() if one.startswith("apgd-t")}
+        plain = {loss for one, loss in losses.items() if not one.startswith("apgd-t")}
+        assert (dlr in plain) == (classes >= 3 and name != "quick")
+        assert aimed == (set() if name == "quick" else {dlr if classes >= 4 else margin})
+
+
+def test_a_rule_that_is_no_surrogate_has_no_twin_and_no_sharpness_to_adapt() -> None:
+    stages = tier("standard", rule=BPTR()).stages
+    assert SmoothTwin not in {type(stage.case.estimator) for stage in stages}
+
+
+def test_other_networks_are_sources_of_the_two_upper_tiers() -> None:
+    sources = {"a": victim_of(), "b": victim_of("phase")}
+    for name in TIERS:
+        added = [stage for stage in tier(name, sources=sources).stages if stage.case.source is not None]
+        assert [stage.name for stage in added] == (["from a", "from b"] if name in ("standard", "audit") else [])
+        assert all(stage.group == "transfer" and not stage.everyone for stage in added)
+
+
+# --- every stage can be run ---
+
+
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same stages with a few steps, queries and draws each."""
+    real, effort = tiers._standard, tiers.Effort
+    monkeypatch.setattr(tiers, "_standard", lambda make, *given: real(make, 3, 4, 5))
+    monkeypatch.setattr(tiers, "Effort", lambda *given: effort(3, 3, 2))
+
+
+def run(victim: Victim, name: str, norm: str = "Linf", eps: float = 1e-3, **more: Any) -> None:
+    """On images that are all right when clean, under a budget so small that nearly all of them meet every stage."""
+    x, _, ids = digits(3)
+    y = victim(x, exact, image_keys(0, ids)).argmax(1)
+    found = evaluate(victim, x, y, ids=ids, tier=name, norm=norm, eps=eps, **more)
+    threat = {"Linf": Linf, "L2": L2, "L1": L1}[norm](eps)
+    of = tier_of(name, victim, ATan(), threat, more.get("sources"))
+    ran = [row for row in found.rows if row["kind"] == "attack" and not row.get("skipped")]
+    assert {row["attack"] for row in ran} == set(names(of))
+    assert [row["code"] for row in found.findings] == [parts.find("audits", audit).code for audit in of.audits]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_few_classes_run_to_the_end(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
+    brief(monkeypatch)
+    run(victim_of(classes=classes), "standard")
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("L2", 0.01), ("L1", 0.02)])
+def test_other_norms_run_to_the_end(monkeypatch: pytest.MonkeyPatch, norm: str, eps: float) -> None:
+    brief(monkeypatch)
+    run(victim_of(), "standard", norm, eps)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_highest_tier_runs_to_the_end_on_every_encoder(monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
+    brief(monkeypatch)
+    run(victim_of(encoder), "audit", sources={"twin": victim_of()}, control=victim_of(encoder))
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("Linf", 1e-3), ("L2", 0.01), ("L1", 0.02)])
+def test_the_quick_tier_runs_to_the_end_on_two_classes(norm: str, eps: float) -> None:
+    """As it is, nothing made shorter."""
+    run(victim_of(classes=2), "quick", norm, eps)
