@@ -137,3 +137,11 @@ def test_per_image_broadcasts_along_the_batch() -> None:
     scaled = x * tensors.per_image(x, torch.tensor([2.0, 3.0]))
     assert scaled[0].unique().item() == 2.0
     assert scaled[1].unique().item() == 3.0
+
+
+def test_a_sparse_sign_takes_each_image_s_own_number_of_entries() -> None:
+    x = torch.tensor([[3.0, -2.0, 1.0, 0.0], [-1.0, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0], [1e-30, -2e-30, 0.0, 0.0]])
+    found = tensors.sparse_sign(x.view(4, 2, 2), torch.tensor([2, 1, 3, 9])).view(4, 4)
+    # Ties with the last are in, zeros are not.
+    assert found.tolist() == [[0.5, -0.5, 0, 0], [-0.5, 0.5, 0, 0], [0, 0, 0, 0], [0.5, -0.5, 0, 0]]
+    assert tensors.sparse_sign(x, 0)[0].tolist() == [1, 0, 0, 0]

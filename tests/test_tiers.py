@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import torch
 from small import digits
+from subjects import clear, linear
+from torch import Tensor
 
 from spikeproof import parts, tiers
+from spikeproof.attacks.code_search import CodeSearch
 from spikeproof.estimators.eot import EOT
 from spikeproof.estimators.smooth_twin import SmoothTwin
 from spikeproof.estimators.white_box import WhiteBox
@@ -152,7 +155,7 @@ def test_codes_of_pixels_are_searched_and_secants_reach_as_far_as_the_budget() -
         assert sum(name.startswith("code-search") for name in said) == searched
         assert sum(name.endswith(" secant") for name in said) == secant
     for encoder in ("phase", "latency"):
-        for eps, reach in (("8/255", 8), ("0.4/255", 1), (1.0, 255)):
+        for eps, reach in (("8/255", 8), (0.4 / 255, 1), (1.0, 255)):
             case = plain_case(victim_of(encoder), ATan(), Linf(eps))
             assert case.encoder is not None
             assert case.encoder.reach == reach  # type: ignore[attr-defined]
@@ -204,43 +207,45 @@ def test_other_networks_are_sources_of_the_two_upper_tiers() -> None:
 
 
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same stages with a few steps, queries and draws each."""
-    real, effort = tiers._standard, tiers.Effort
+    """The same stages with a few steps, queries and draws each, and no audit that runs attacks of its own."""
+    real = tiers._standard
     monkeypatch.setattr(tiers, "_standard", lambda make, *given: real(make, 3, 4, 5))
-    monkeypatch.setattr(tiers, "Effort", lambda *given: effort(3, 3, 2))
+    monkeypatch.setattr(tiers, "_STANDARD", ("budget_kept", "accounting"))
+    monkeypatch.setattr(tiers, "CodeSearch", lambda steps: CodeSearch(steps=2))
+    monkeypatch.setattr(tiers, "EOT", lambda rule: EOT(rule, draws=2))
 
 
-def run(victim: Victim, name: str, norm: str = "Linf", eps: float = 1e-3, **more: Any) -> None:
+def run(victim: Victim, x: Tensor, name: str, threat: Threat, **more: Any) -> None:
     """On images that are all right when clean, under a budget so small that nearly all of them meet every stage."""
-    x, _, ids = digits(3)
+    ids = torch.arange(len(x))
     y = victim(x, exact, image_keys(0, ids)).argmax(1)
-    found = evaluate(victim, x, y, ids=ids, tier=name, norm=norm, eps=eps, **more)
-    threat = {"Linf": Linf, "L2": L2, "L1": L1}[norm](eps)
+    found = evaluate(victim, x, y, tier=name, norm=threat.norm, eps=threat.eps, **more)
     of = tier_of(name, victim, ATan(), threat, more.get("sources"))
     ran = [row for row in found.rows if row["kind"] == "attack" and not row.get("skipped")]
     assert {row["attack"] for row in ran} == set(names(of))
     assert [row["code"] for row in found.findings] == [parts.find("audits", audit).code for audit in of.audits]
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_few_classes_run_to_the_end(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
+@pytest.mark.parametrize(("encoder", "classes"), [("direct", 3), ("phase", 2), ("latency", 10), ("poisson", 2)])
+def test_every_stage_runs_on_every_encoder(monkeypatch: pytest.MonkeyPatch, encoder: str, classes: int) -> None:
     brief(monkeypatch)
-    run(victim_of(classes=classes), "standard")
+    run(victim_of(encoder, classes), digits(2)[0], "standard", Linf(1e-3))
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("L2", 0.01), ("L1", 0.02)])
-def test_other_norms_run_to_the_end(monkeypatch: pytest.MonkeyPatch, norm: str, eps: float) -> None:
+@pytest.mark.parametrize("threat", [L2(0.01), L1(0.02)], ids=repr)
+def test_every_stage_runs_in_every_norm(monkeypatch: pytest.MonkeyPatch, threat: Threat) -> None:
     brief(monkeypatch)
-    run(victim_of(), "standard", norm, eps)
+    run(linear(), clear(4, spread=0.1), "standard", threat)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_the_highest_tier_runs_to_the_end_on_every_encoder(monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
-    brief(monkeypatch)
-    run(victim_of(encoder), "audit", sources={"twin": victim_of()}, control=victim_of(encoder))
-
-
-@pytest.mark.parametrize(("norm", "eps"), [("Linf", 1e-3), ("L2", 0.01), ("L1", 0.02)])
-def test_the_quick_tier_runs_to_the_end_on_two_classes(norm: str, eps: float) -> None:
+@pytest.mark.parametrize("threat", [Linf(1e-3), L2(0.01), L1(0.02)], ids=repr)
+def test_the_quick_tier_runs_to_the_end_on_two_classes(threat: Threat) -> None:
     """As it is, nothing made shorter."""
-    run(victim_of(classes=2), "quick", norm, eps)
+    run(linear(), clear(4, spread=0.1), "quick", threat)
+
+
+def test_the_highest_tier_runs_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its own long stages and every audit."""
+    real = tiers._standard
+    monkeypatch.setattr(tiers, "_standard", lambda make, *given: real(make, 3, 4, 5))
+    run(linear(), clear(4, spread=0.1), "audit", Linf(1e-3), sources={"twin": linear(b=-0.2)}, control=linear())

@@ -6,11 +6,11 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "evaluate"]
+__all__ = ["__version__", "evaluate", "wrap"]
 
 logging.getLogger("spikeproof").addHandler(logging.NullHandler())
 
-_HOMES = {"evaluate": "spikeproof.panel"}
+_HOMES = {"evaluate": "spikeproof.panel", "wrap": "spikeproof.interop.wrap"}
 """Where the names of the package live: loaded when first asked for, because torch takes seconds."""
 
 

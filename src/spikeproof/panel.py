@@ -191,6 +191,8 @@ class Panel:
         attacks = [row for row in rows if row["kind"] == "attack"]
         for name in self.tier.audits[len(PREFLIGHT) :]:
             yield from piece(partial(self._audited, name, attacks))
+        if len(self.tier.audits) < len(parts.names("audits")):
+            yield from piece(self._left_out)
 
     def _right(self) -> Tensor:
         return (self.clean_answers == self.y).nonzero()[:, 0].cpu()
@@ -232,6 +234,12 @@ class Panel:
         if stage.everyone:
             found = [{**a, **b} for a, b in zip(found, gradient_fields(*batch), strict=True)]
         return [self._row(stage, position, one) for position, one in zip(index.tolist(), found, strict=True)]
+
+    def _left_out(self) -> list[Row]:
+        """The audits that are not in this tier, said to be so: a verdict rests on those that were run."""
+        why = f"not in the tier '{self.tier.name}'"
+        rest = [name for name in parts.names("audits") if name not in self.tier.audits]
+        return [{**parts.build("audits", {"name": name}).absent(why).row(), **self.mark} for name in rest]
 
     def _audited(self, name: str, attacks: Sequence[Row]) -> list[Row]:
         right = self._right()
@@ -281,10 +289,10 @@ def evaluate(
     """How robust a victim really is: the attacks of a tier, the audits of the attacks, and a verdict.
 
     images (N,C,H,W) in [0,1], labels (N,); tier: smoke, quick, standard or audit; eps in units of [0,1]; norm: Linf, L2
-    or L1; rule: that of training (ATan 2 where none is given); ids (N,): the images' names, which key all randomness (0
-    .. N-1 where none are given), so that a shard of a set gets the numbers it has in the whole. sources: other networks
-    to transfer from; control: an undefended network of the same kind. Raises SpikeproofError for bad images, labels,
-    victims in train mode, probabilities instead of logits, a cut graph, NaN.
+    or L1; rule: that of training (where none is given, a wrapped victim's own, else ATan 2); ids (N,): the images'
+    names, which key all randomness (0 .. N-1 where none are given), so that a shard of a set gets the numbers it has in
+    the whole. sources: other networks to transfer from; control: an undefended network of the same kind. Raises
+    SpikeproofError for bad images, labels, victims in train mode, probabilities instead of logits, a cut graph, NaN.
     """
     threat = parts.build("threats", {"name": norm.lower()}, eps=eps, surface="pixels")
     panel = Panel(
@@ -295,7 +303,7 @@ def evaluate(
         tier=tier,
         threat=threat,
         eps_text=str(eps),
-        rule=ATan() if rule is None else rule,
+        rule=rule or getattr(victim, "rule", None) or ATan(),
         seed=seed,
         batch_size=batch_size,
         sources=sources,

@@ -5,6 +5,7 @@ Cheap attacks first; only what survives goes on. FGSM and the plain PGD see ever
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -81,6 +82,11 @@ _STANDARD = (
 
 TIERS = ("smoke", "quick", "standard", "audit")
 
+_BLIND = (RandomCorners, Square)
+"""Attacks that never ask for a gradient."""
+
+_LOG = logging.getLogger(__name__)
+
 
 def tier_of(
     name: str, victim: Victim, rule: Rule, threat: Threat, sources: Mapping[str, Victim] | None = None
@@ -96,7 +102,7 @@ def tier_of(
     order: tuple[Group, ...] = (
         "first", "dense twin", "white box", "more effort", "random", "transfer", "black box",
     )  # fmt: skip
-    stages = [stage for group in order for stage in stages if stage.group == group]
+    stages = _within_reach(victim, [stage for group in order for stage in stages if stage.group == group])
     audits = {"smoke": _SMOKE, "quick": _QUICK, "standard": _STANDARD, "audit": _STANDARD}[name]
     effort = {
         "smoke": Effort(16, 20, 10),
@@ -105,6 +111,27 @@ def tier_of(
         "audit": Effort(128, 100, 50),
     }[name]
     return Tier(name, tuple(stages), (*PREFLIGHT, *audits), effort)
+
+
+def _within_reach(victim: Victim, stages: list[Stage]) -> list[Stage]:
+    """Without the stages whose estimator a wrapped network cannot have; UsageError where the plain ones are of these."""
+    kept = []
+    for stage in stages:
+        case = stage.case
+        supports = getattr(case.source or victim, "supports", lambda estimator: True)
+        if isinstance(case.attack, _BLIND) or supports(case.estimator):
+            kept.append(stage)
+        elif stage.everyone:
+            raise UsageError(
+                refusal(
+                    "a network that has a gradient under the rule of training, for a tier",
+                    f"one that cannot have {case.estimator}",
+                    mend="another rule; for a bare callable judge.attack_rows with attacks that need no gradient",
+                )
+            )
+        else:
+            _LOG.warning("%s is left out: the network cannot have %s", stage.name, case.estimator)
+    return kept
 
 
 def plain_case(victim: Victim, rule: Rule, threat: Threat, steps: int = 20) -> Case:
@@ -231,7 +258,8 @@ def _others(rule: Rule) -> list[tuple[str, Rule]]:
     return [(name, other) for name, other in every if other != rule]
 
 
-def _standard(make: _Maker, steps: int = 100, queries: int = 5000, corners: int = 1000) -> list[Stage]:
+def _standard(make: _Maker, corners: int = 1000, search: int = 25) -> list[Stage]:
+    steps, queries = 100, 5000
     long, stable = APGD(steps), make.stable(steps)
     aimed = APGD(steps, targets=9)
     return [
@@ -245,7 +273,7 @@ def _standard(make: _Maker, steps: int = 100, queries: int = 5000, corners: int 
         *(Stage(f"{_name(stable)} assg {m}", "white box", make.case(stable, make.adaptive(m))) for m in (0.8, 0.9)),
         Stage(f"{_name(stable)} assg margin", "white box", make.case(stable, make.adaptive(0.85), margin)),
         Stage("mi-fgsm-20 mdse", "white box", make.case(MIFGSM(20), MDSE(make.rule), margin)),
-        *make.codes(100),
+        *make.codes(search),
         Stage(f"apgd-t-{steps}", "white box", make.case(aimed, loss=make.aimed)),
         Stage(f"apgd-t-{steps} assg", "white box", make.case(aimed, make.adaptive(0.85), make.aimed)),
         Stage(f"fab-t-{steps}", "white box", make.case(FAB(steps=steps, targets=9), make.adaptive(0.85), margin)),
@@ -260,7 +288,7 @@ def _standard(make: _Maker, steps: int = 100, queries: int = 5000, corners: int 
 def _audit(make: _Maker) -> list[Stage]:
     more: Group = "more effort"
     return [
-        *_standard(make, 100, 5000, 10_000),
+        *_standard(make, 10_000, 100),
         Stage(f"{_name(make.stable(200))} assg", more, make.case(make.stable(200), make.adaptive(0.85), margin)),
         Stage("pgd-40 restarts 10", more, make.case(PGD(steps=40, restarts=10), make.adaptive(0.85), margin)),
         Stage("spsa", "black box", make.case(PGD(steps=50), SPSA(make.rule), margin)),

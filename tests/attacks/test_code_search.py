@@ -64,7 +64,7 @@ def by_force(f: Plain, x0: Tensor, eps: float) -> Tensor:
 
 
 @pytest.mark.parametrize("encoder", ["phase", "latency", "direct"])
-@pytest.mark.parametrize("eps", [0.4 / 255, 1 / 255, 6 / 255, 8 / 255, 0.1, 1.0])
+@pytest.mark.parametrize("eps", [0.4 / 255, 1 / 255, 3.8 / 255, 8 / 255, 0.1, 1.0])
 @pytest.mark.parametrize("x0", [GRID, BETWEEN], ids=["grid", "between"])
 def test_one_full_step_finds_the_optimum_of_a_linear_network(encoder: str, eps: float, x0: Tensor) -> None:
     f = coded(encoder, linear)
@@ -144,6 +144,7 @@ def walked(f: Plain, **options: Any) -> list[Tensor]:
     """The points of one climb on one image."""
     CodeSearch(restarts=1, **options)(f, GRID[:1], Linf(4 / 255), ESTIMATOR, KEYS[:1])
     assert f.behind is not None
+    assert f.behind.salts == list(range(len(f.behind.points)))
     return [z[:, 0] for z in f.behind.points]
 
 
@@ -170,11 +171,38 @@ def test_a_taken_move_is_followed_by_a_larger_one() -> None:
     assert left == 0
 
 
+def test_a_success_is_gone_on_from_at_whatever_loss() -> None:
+    losses, asked = (torch.tensor(-float(k)) for k in range(100)), []
+
+    def fooled(z: Tensor) -> Tensor:
+        asked.append(z)
+        return torch.full((len(z),), len(asked) == 2)
+
+    f = coded("direct", lambda z, salt: graft(next(losses).expand(len(z)), linear(z, salt)), fooled=fooled)
+    start, success, *tried = walked(f, steps=6, p=0.2)
+    assert int((start != success).sum()) == round(0.2 * SIDE * SIDE)
+    for z in tried:
+        assert torch.equal(z[start != success], success[start != success])
+
+
+def test_a_refused_move_leaves_the_gradient_of_where_it_started() -> None:
+    """The slope turns round everywhere but at the start; every move from there goes where the first one went."""
+    losses = (torch.tensor(-float(k)) for k in range(100))
+
+    def turning(z: Tensor, salt: int) -> Tensor:
+        return graft(next(losses).expand(len(z)), linear(z, salt) * (1 if salt == 0 else -1))
+
+    start, first, *tried = walked(coded("direct", turning), steps=6)
+    for z in tried:
+        assert torch.equal(z[z != start], first[z != start])
+
+
 def test_an_image_keeps_its_best_point_and_a_success() -> None:
     """The loss of what is returned is the highest met; what was fooled once stays, at whatever loss."""
     f = coded("phase", bent)
     x = CodeSearch(steps=25, restarts=2)(f, GRID, Linf(6 / 255), ESTIMATOR, KEYS)
     assert f.behind is not None
+    assert f.behind.salts == list(range(2 * 26))
     met = torch.stack([bent(z, 0) for z in f.behind.points])
     assert torch.equal(bent(f.encode(x), 0), met.amax(0))
     assert (met.amax(0) > met[0]).all()

@@ -32,8 +32,9 @@ class FalseZeros(Audit):
         found = [pair for batch in subject.batches() for pair in self._batch(subject, batch)]
         n = len(found)
         if not n:
-            says = f"no image has more than {100 * limits.zero_share:.0f} % zeros"
-            return self.found(False, says, value=0.0, limit=limits.false_zero, n=0)
+            seen = sum(len(batch[1]) for batch in subject.batches())
+            says = f"no image of {seen} has more than {100 * limits.zero_share:.0f} % zeros"
+            return self.found(False, says, value=0.0, limit=limits.false_zero, n=seen)
         on_zeros, on_others = (max(sum(side) / n, 0.0) for side in zip(*found, strict=True))
         ratio = on_zeros / on_others if on_others > 0 else float(on_zeros > 0)
         says = f"touching zero pixels raises the loss by {on_zeros:.3g}, as many others by {on_others:.3g}"

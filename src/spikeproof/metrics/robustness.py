@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from scipy.stats import beta
 
-from spikeproof.metrics.verdict import NOT_EVALUATED, verdict_of
+from spikeproof.metrics._verdict import NOT_EVALUATED, verdict_of
 from spikeproof.types import SpikeproofError, refusal
 
 __all__ = [

@@ -1,0 +1,1 @@
+"""Networks of other frameworks as victims: `spikeproof.wrap`. One file a framework; none is imported here."""

@@ -1,0 +1,170 @@
+"""A foreign network as the body of a victim: a rewired copy, fed and read as its owner does."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from spikeproof.estimators.assg import ASSG
+from spikeproof.estimators.mdse import MDSE
+from spikeproof.estimators.smooth_twin import SmoothTwin
+from spikeproof.estimators.spsa import SPSA
+from spikeproof.interop import _norse, _snntorch, _spikingjelly
+from spikeproof.interop._sites import Heights, Own, Steps, Switch, Train, refused
+from spikeproof.rules.bptr import BPTR
+from spikeproof.rules.hart import HART
+from spikeproof.rules.pdsg import PDSG
+from spikeproof.rules.rga import RGA
+from spikeproof.tensors import exact
+from spikeproof.types import Rule, SpikeproofError, UsageError, refusal
+
+__all__ = ["Asked", "Feed", "Foreign", "Readout"]
+
+Feed = Literal["images", "train", "folded", "steps"]
+"""How a network gets its input: pixels once; all steps at once; all steps as one batch; one step after the other."""
+
+Readout = Callable[[Any], Tensor]
+
+_FRAMEWORKS: dict[str, Any] = {"spikingjelly": _spikingjelly, "snntorch": _snntorch, "norse": _norse}
+"""First word of the module where a class lives -> what is known of that framework; none is imported."""
+
+_WHOLE = (BPTR, HART, PDSG, RGA)
+"""Rules that look at all steps of a known neuron."""
+
+
+class Asked(nn.Module):
+    """Something that can only be asked: no gradient passes, and it is never copied."""
+
+    def __init__(self, ask: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.ask = ask
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Asked:
+        return Asked(self.ask).train(self.training)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ask(x.detach().clone())
+
+
+class Foreign(nn.Module):
+    """Takes a network for itself and rewires it: sites where neurons were. What a call leaves in it goes with the call.
+
+    rule: how it was trained, None where nothing is known; foreign: neurons that keep their surrogate under every rule.
+    """
+
+    def __init__(
+        self, network: nn.Module, feed: Feed, readout: Readout | None, in_channels: int, *, rewired: bool = True
+    ) -> None:
+        super().__init__()
+        self.network, self.feed, self.readout = network, feed, readout
+        self.in_channels, self.classes = in_channels, 0  # the first logits tell the classes
+        self.hand_state = feed == "steps" and len(inspect.signature(network.forward).parameters) > 1
+        self.switch = Switch()
+        self.frameworks = [word for word in _FRAMEWORKS if any(word in _words(m) for m in network.modules())]
+        self.foreign = self._rewire() if rewired else ()
+        self.rule = self._rule_of_training()
+        self._rest()
+
+    def _rewire(self) -> tuple[str, ...]:
+        """Names of the neurons that stay, because their dynamics are not known."""
+        stand_ins: dict[nn.Module, nn.Module] = {}
+        stay = []
+        for framework in (_FRAMEWORKS[word] for word in self.frameworks):
+            for name, module in list(self.named_modules()):
+                if framework.is_neuron(module):
+                    name = name.removeprefix("network").removeprefix(".") or "network"
+                    site = framework.site(name, module, self.switch, folded=self.feed == "folded")
+                    stay += [name] if site is None else []
+                    stand_ins[module] = module if site is None else site
+        for parent in list(self.modules()):
+            for name, child in parent.named_children():
+                parent.add_module(name, stand_ins.get(child, child))
+        return tuple(stay)
+
+    def _rule_of_training(self) -> Rule | None:
+        found = {site.trained() for site in self.sites()}
+        rule = found.pop() if len(found) == 1 else None
+        return rule or (Own() if self.sites() else None)
+
+    def sites(self) -> list[Train | Steps | Heights]:
+        return [module for module in self.modules() if isinstance(module, Train | Steps | Heights)]
+
+    def objection(self, asked: object) -> str:
+        """Why a rule or an estimator cannot be used on this network; '' where it can."""
+        if isinstance(asked, SPSA) or asked is None or asked is exact:
+            return ""
+        if isinstance(self.network, Asked):
+            return refused(asked, "a bare callable has no gradient; only black-box attacks can attack it")
+        members = asked.members() if isinstance(asked, MDSE) else [getattr(asked, "rule", None)]
+        return next(filter(None, map(self.objection, members)), "") or self._own_objection(asked)
+
+    def _own_objection(self, asked: object) -> str:
+        stepwise = [site.name for site in self.sites() if not isinstance(site, Train)]
+        looped = [site.name for site in self.sites() if isinstance(site, Heights)]
+        bent = getattr(asked, "through_reset", False) or not getattr(asked, "through_time", True)
+        if self.foreign and isinstance(asked, (*_WHOLE, ASSG, SmoothTwin)):
+            return refused(asked, f"the dynamics of {self.foreign[0]!r} are not known")
+        if stepwise and isinstance(asked, _WHOLE):
+            return refused(asked, f"{stepwise[0]!r} gets one step at a time")
+        if looped and (bent or isinstance(asked, SmoothTwin)):
+            return refused(asked, f"the reset of {looped[0]!r} is the framework's own")
+        return ""
+
+    def classify(self, z: Tensor, rule: Rule) -> Tensor:
+        """(T,B,C,H,W) -> logits (B,K), the mean over time where the network returns every step's."""
+        if not isinstance(self.network, Asked) and (why := self.objection(rule)):
+            raise UsageError(why)
+        try:
+            with self.switch.bound(rule, len(z)):
+                return self._read(self._run(z), z.shape[1])
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        for word in self.frameworks:
+            _FRAMEWORKS[word].rest(self.network)
+
+    def _run(self, z: Tensor) -> Any:
+        if self.feed == "images":
+            return self.network(z[0])
+        if self.feed == "train":
+            return self.network(z)
+        if self.feed == "folded":
+            return _first(self.network(z.flatten(0, 1))).unflatten(0, (len(z), -1))
+        outputs: list[Tensor] = []
+        state: tuple[Any, ...] = ()
+        for step in z:
+            found = self.network(step, *state)
+            if self.hand_state and isinstance(found, tuple):
+                state = (found[1],)
+            outputs.append(_first(found))
+        return torch.stack(outputs)
+
+    def _read(self, found: Any, size: int) -> Tensor:
+        out = _first(found) if self.readout is None else self.readout(found)
+        if isinstance(out, Tensor) and out.dim() == 3 and out.shape[1] == size and self.readout is None:
+            out = out.mean(0)
+        if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != size:
+            got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+            raise SpikeproofError(
+                refusal(
+                    f"logits ({size},K) or (T,{size},K) from the model",
+                    got,
+                    mend="time first, then the batch; or give wrap a readout, from what the model returns to (B,K)",
+                )
+            )
+        return out
+
+
+def _first(found: Any) -> Any:
+    """The output, of a network that returns a state beside it."""
+    return found[0] if isinstance(found, tuple | list) else found
+
+
+def _words(module: nn.Module) -> set[str]:
+    return {cls.__module__.split(".")[0] for cls in type(module).__mro__}

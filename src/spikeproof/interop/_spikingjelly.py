@@ -1,0 +1,90 @@
+"""SpikingJelly 2: IF, LIF and parametric LIF nodes become neurons of this package; other nodes keep what they have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from spikeproof.interop._sites import Steps, Switch, Train, keep
+from spikeproof.neurons import Stepwise
+from spikeproof.neurons.if_ import IF
+from spikeproof.neurons.lif import LIF
+from spikeproof.neurons.plif import PLIF
+from spikeproof.types import SpikeproofError, refusal
+
+__all__ = ["is_neuron", "rest", "site", "step_mode"]
+
+_OLD = ("neuronal_charge", "neuronal_fire", "neuronal_reset")
+"""How SpikingJelly before 2 was extended; 2 ignores these methods without a word."""
+
+
+def _home(cls: type) -> str:
+    return f"{cls.__module__.split('.')[0]}:{cls.__name__}"
+
+
+def _bases(module: nn.Module) -> list[str]:
+    return [_home(cls) for cls in type(module).__mro__]
+
+
+def is_neuron(module: nn.Module) -> bool:
+    """Whether a module is a spiking node of SpikingJelly or derived from one."""
+    return any(cls.__module__.startswith("spikingjelly.activation_based.neuron") for cls in type(module).__mro__)
+
+
+def step_mode(network: nn.Module) -> str | None:
+    """'m', 's', or None where nodes differ or there is none."""
+    modes = {str(m.step_mode) for m in network.modules() if "spikingjelly:BaseNode" in _bases(m)}
+    return modes.pop() if len(modes) == 1 else None
+
+
+def rest(network: nn.Module) -> None:
+    """What still remembers is put back to where it starts."""
+    for module in network.modules():
+        if "spikingjelly:MemoryModule" in _bases(module):
+            module.reset()  # type: ignore[operator]
+
+
+def site(name: str, node: Any, switch: Switch, *, folded: bool) -> nn.Module | None:
+    """The site for a node, or None where its dynamics are not known to this package."""
+    _refuse_old(name, node)
+    neuron = _neuron(node)
+    if neuron is None:
+        return None
+    keep(neuron, own=node.surrogate_function, detach_reset=node.detach_reset)
+    if node.step_mode == "m":
+        return Train(name, neuron, switch, folded=False)
+    return Train(name, neuron, switch, folded=True) if folded else Steps(name, neuron, switch)
+
+
+def _neuron(node: Any) -> Any:
+    kind = _home(type(node)).removeprefix("spikingjelly:")
+    usual = {"v_threshold": node.v_threshold, "v_reset": node.v_reset} if "v_threshold" in vars(node) else {}
+    if kind not in ("IFNode", "LIFNode", "ParametricLIFNode") or not node.v_threshold < float("inf"):
+        return None
+    if node._neuron_precision is not None:
+        return None
+    neuron: Stepwise
+    if kind == "IFNode":
+        neuron = IF(**usual)
+    elif kind == "LIFNode":
+        neuron = LIF(tau=node.tau, decay_input=node.decay_input, **usual)
+    else:
+        neuron = PLIF(decay_input=node.decay_input, **usual)
+        neuron.w = node.w
+    return neuron
+
+
+def _refuse_old(name: str, node: nn.Module) -> None:
+    bases = type(node).__mro__
+    if "spikingjelly:SimpleBaseNode" in _bases(node) or "spikingjelly:BaseNode" not in _bases(node):
+        return
+    overridden = [m for m in _OLD if any(m in vars(cls) for cls in bases)]
+    if overridden:
+        raise SpikeproofError(
+            refusal(
+                f"a node of SpikingJelly 2 at {name!r}",
+                f"{type(node).__name__}, whose {overridden[0]} SpikingJelly 2 never calls",
+                mend="derive it from SimpleBaseNode, or write single_step_functional_forward",
+            )
+        )
