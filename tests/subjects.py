@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,10 +18,11 @@ from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, uniform
 from spikeproof.threats import Linf
+from spikeproof.tiers import Tier
 from spikeproof.types import Attack, Encoder, Loss, Rule, Threat
 from spikeproof.victim import Victim
 
-__all__ = ["Changed", "D", "Linear", "away", "clear", "linear", "row", "subject"]
+__all__ = ["Changed", "D", "Linear", "away", "brief", "clear", "linear", "row", "subject"]
 
 D = 16
 
@@ -103,3 +105,23 @@ def row(attack: str, group: str, image: int, fooled: bool, **more: Any) -> Row:
     """One row of a panel, as far as audits read it."""
     return {"kind": "attack", "attack": attack, "group": group, "image": image, "fooled": fooled, "distance": 0.01,
             **more}  # fmt: skip
+
+
+_FEW = {"steps": 3, "queries": 4, "draws": 3, "restarts": 2}
+
+
+def _shorter(part: Any, few: dict[str, int]) -> Any:
+    given = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    return dataclasses.replace(part, **{k: min(given[k], most) for k, most in few.items() if k in given})
+
+
+def brief(tier: Tier, audits: Sequence[str] | None = None, **few: int) -> Tier:
+    """The same stages by the same names, with a few steps, queries and draws each; and other audits, where given."""
+    few = {**_FEW, **few}
+    cases = [
+        dataclasses.replace(s.case, attack=_shorter(s.case.attack, few), estimator=_shorter(s.case.estimator, few))
+        for s in tier.stages
+    ]
+    stages = tuple(dataclasses.replace(s, case=case) for s, case in zip(tier.stages, cases, strict=True))
+    wanted = tier.audits if audits is None else (*tier.audits[:2], *audits)
+    return dataclasses.replace(tier, stages=stages, audits=wanted)

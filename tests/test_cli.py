@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ import tinycell
 import torch
 import yaml
 from tinycell import tiny
+from tinypanel import panelled
 
 import spikeproof
 from spikeproof import cli, parts
 from spikeproof.checkpoint import read_tensors
+from spikeproof.config import cell_from
+from spikeproof.controls import Outcome
 from spikeproof.store import Store
 
 PACKAGE = Path(spikeproof.__file__).parent
-VERBS = ("demo", "train", "evaluate", "study", "report", "parts", "findings")
+VERBS = ("demo", "train", "evaluate", "study", "report", "parts", "controls", "findings")
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -130,6 +134,11 @@ def test_parts_lists_one_folder_with_its_options(command: Command) -> None:
         (("report",), "folder"),
         (("report", "nowhere"), "finished cells under nowhere.*run a study"),
         (("parts", "nowhere"), "'nowhere'; valid: neurons, rules"),
+        (("evaluate", "--tier=thorough"), "thorough.*smoke.*quick.*standard.*audit"),
+        (("evaluate", "--tier=smoke", "--eps=lots"), "eps as a number >= 0.*8/255.*'lots'"),
+        (("evaluate", "--evaluations=[{tier: quick}]"), "a tier for protocol 'panel'"),
+        (("controls", "--tier=thorough"), "thorough.*smoke.*quick.*standard.*audit"),
+        (("controls", "--images=0"), "images >= 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -301,3 +310,82 @@ def test_a_study_with_a_user_s_own_parts(command: Command, tmp_path: Path, monke
     assert sorted(cells) == ["avg", "max"]
     assert {row["attack"] for row in cells["max"].rows() if row["kind"] == "attack"} == {"mine"}
     assert cells["avg"].config["model"]["pool"] == "avg"
+
+
+# --- panels ---
+
+
+def panel_file(folder: Path, **changes: Any) -> Path:
+    """The configuration of a tiny cell, for a panel to be asked for on the command line."""
+    path = folder / "cell.yaml"
+    path.write_text(yaml.safe_dump({**panelled(**changes), "evaluations": [{"name": "other"}]}), encoding="utf-8")
+    return path
+
+
+def test_a_tier_replaces_the_evaluations_and_a_supported_verdict_exits_0(command: Command, tmp_path: Path) -> None:
+    arguments = ("evaluate", "--config", panel_file(tmp_path), "--tier=smoke", "--eps=1/10", "--quiet", "--out", tmp_path)
+    code, out, err = command(*arguments)
+    assert (code, err) == (0, "")
+    assert "report: " in out
+    (cell,) = Store(tmp_path).cells()
+    (evaluation,) = cell.config["evaluations"]
+    assert (evaluation["protocol"], evaluation["tier"], evaluation["eps"]) == ("panel", "smoke", ["1/10"])
+    assert cell.config["headline"] == {"evaluation": "panel", "eps": "1/10"}
+    assert {row["evaluation"] for row in cell.rows() if row["kind"] == "attack"} == {"panel"}
+    resolved = cell_from(cell.config).resolved()
+    assert resolved == cell.config
+
+
+def test_a_number_that_cannot_be_trusted_exits_3_and_says_why(command: Command, tmp_path: Path) -> None:
+    path = panel_file(tmp_path, model={"name": "tinypanel:Forgetless", "width": 4})
+    arguments = ("evaluate", "--config", path, "--tier=smoke", "--quiet", "--out", tmp_path / "runs")
+    code, out, err = command(*arguments)
+    assert code == 3
+    assert re.search("mine|cell, panel at eps 8/255: not evaluated, red: .*D13", err)
+    assert "report: " in out
+    (cell,) = Store(tmp_path / "runs").cells()
+    (panel,) = cell.summary["results"]["panels"]
+    assert (panel["verdict"], panel["attacked"]) == ("not evaluated", False)
+    assert command(*arguments)[0] == 3, "a finished cell is no more to be trusted than it was"
+
+
+def test_a_panel_killed_midway_goes_on_to_the_same_bytes(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, trace = panel_file(tmp_path, encoder={"name": "tinypanel:Traced"}), tmp_path / "trace"
+    monkeypatch.setenv(tinycell.TRACE, str(trace))
+    arguments = ("evaluate", "--config", path, "--tier=smoke", "--eps=1/10", "--out")
+    assert command(*arguments, tmp_path / "whole", "--quiet")[0] == 0
+    total = len(tinycell.events(trace))
+    trace.unlink()
+    at = int(0.7 * total)
+    killed = tinycell.run(
+        tinycell.command(*arguments, tmp_path / "killed"), tinycell.process_environment(trace, kill_at=at)
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert list(tmp_path.glob("killed/cells/*.partial/attack-panel.part")), "it was to be killed in the panel"
+    assert command(*arguments, tmp_path / "killed", "--quiet")[0] == 0
+    assert tinycell.numbers(tmp_path / "killed") == tinycell.numbers(tmp_path / "whole")
+    assert len(tinycell.numbers(tmp_path / "whole")) == 3
+    assert len(tinycell.events(trace)) < at + total, "what was done is not done again"
+
+
+# --- controls ---
+
+
+@pytest.mark.parametrize(("masked", "code", "word"), [(True, 0, "ok  "), (False, 1, "FAIL")])
+def test_controls_exit_1_where_one_is_not_what_it_is_said_to_be(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masked: bool, code: int, word: str
+) -> None:
+    def outcomes(store: Store, machine: Any, *, tier: str, images: int, smallest: bool) -> list[Outcome]:
+        assert (store.root, tier, images, smallest) == (tmp_path, "smoke", 5, True)
+        return [Outcome("fine", False, False, "supported", 1.0), Outcome("odd", masked, True, "overstated (red: D5)")]
+
+    monkeypatch.setattr(cli, "run_controls", outcomes)
+    given = ("controls", "--tier=smoke", "--images=5", "--smallest", "--out", tmp_path, "--quiet")
+    got, out, err = command(*given)
+    assert (got, err) == (code, "")
+    lines = out.splitlines()
+    assert re.match(r"ok   honest: fine +supported; 100\.0 % fell", lines[0])
+    assert re.match(rf"{word} {'masked' if masked else 'honest'}: odd +overstated \(red: D5\)$", lines[1])
+    assert lines[2] == f"controls: {code} failed"

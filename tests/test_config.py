@@ -131,7 +131,10 @@ def every_cell() -> list[Any]:
         {"evaluations": [{"name": "zero", "eps": [0, 1, "1", 1e-05, "1e-3", "0.050", "2/255"]}]},
         {"headline": {"eps": 0.1}, "evaluations": [{"eps": [0.2, 0.1]}], "training_threat": {"name": "l2", "eps": 1}},
         {"encoder": {"name": "poisson"}, "neuron": {"name": "plif"}, "defence": {"name": "sr", "weight": 2.0}},
-    ]
+        {"evaluations": [{"name": "p", "protocol": "panel"}]},
+        {"evaluations": [{"name": "p", "protocol": "panel", "tier": "standard", "norm": "l2", "eps": ["1/2", 0.25],
+                          "images": 20, "batch_size": 5, "rule": {"name": "triangle"}}, {"name": "q"}]},
+    ]  # fmt: skip
     return [*shipped, pytest.param({}, id="defaults"), pytest.param(tiny(), id="tiny"), *more]
 
 
@@ -173,6 +176,33 @@ def test_the_paper_s_protocol_fills_in_its_own_settings_and_leaves_those_that_ar
     assert Evaluation(protocol="paper", eps=[0.5]).resolved().eps == [0.5]
     sound = Evaluation().resolved()
     assert (sound.norm, sound.surface, sound.eps) == ("linf", "pixels", ["8/255"])
+
+
+def test_a_panel_brings_its_own_attacks_and_is_of_the_quick_tier_where_none_is_named() -> None:
+    panel = Evaluation(protocol="panel").resolved()
+    assert (panel.tier, panel.attacks, panel.norm, panel.surface, panel.eps) == (
+        "quick", {}, "linf", "pixels", ["8/255"],
+    )  # fmt: skip
+    assert Evaluation(protocol="panel", tier="audit", batch_size=3).resolved().tier == "audit"
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "said"),
+    [
+        ({"tier": "quick"}, "a tier for protocol 'panel' and nothing else.*the other protocols have no tier"),
+        ({"protocol": "paper", "tier": "quick"}, "got protocol paper, tier quick.*the other protocols have no tier"),
+        ({"protocol": "panel", "attacks": {"f": {"name": "fgsm"}}}, r"attacks \['f'\].*a panel brings its own attacks"),
+        ({"protocol": "panel", "encoder": {"name": "direct"}}, "encoder .*direct.*a panel brings its own attacks"),
+        ({"protocol": "panel", "tier": "thorough"}, "tier.*'smoke', 'quick', 'standard', 'audit'.*thorough"),
+        ({"protocol": "panel", "eps": []}, "one eps"),
+        ({"protocol": "panel", "eps": ["8/255", 8 / 255]}, "different eps"),
+        ({"protocol": "panel", "batch_size": 0}, "batch_size >= 1"),
+    ],
+    ids=str,
+)
+def test_a_panel_with_what_is_not_its_own_is_refused(evaluation: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=f"(?s){said}"):
+        cell_from({"evaluations": [evaluation]})
 
 
 def test_an_attacker_without_a_rule_of_its_own_has_that_of_training() -> None:

@@ -19,7 +19,9 @@ import yaml
 from PIL import Image
 from safetensors.torch import load
 from tinycell import numbers, tiny
+from tinypanel import panelled
 
+from spikeproof import panel, parts
 from spikeproof.config import CellConfig, Study, cell_from
 from spikeproof.data.digits import Digits
 from spikeproof.identity import cell_key, code_digest, model_key
@@ -336,6 +338,58 @@ def test_an_attack_that_was_stopped_goes_on_with_the_batch_it_was_at(
     run_cell(cell_from(watched()), Store(tmp_path / "stopped"), QUIET)
     assert tinycell.events(trace).count("attack") == done + ATTACKS
     assert numbers(tmp_path / "stopped") == numbers(tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def examined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cell]:
+    """A cell with a panel at two budgets, undisturbed; not to be changed."""
+    root = tmp_path_factory.mktemp("examined")
+    return root, run_cell(cell_from(panelled()), Store(root), QUIET)
+
+
+def test_a_panel_of_a_cell_has_its_rows_and_its_verdict_at_every_budget(examined: tuple[Path, Cell]) -> None:
+    _, cell = examined
+    assert cell.config == cell_from(cell.config).resolved() == cell_from(panelled()).resolved()
+    rows = [row for row in cell.rows() if row.get("evaluation") == "panel"]
+    for eps in ("1/20", "0.1"):
+        mine = [row for row in rows if row["eps_text"] == eps]
+        attacks = [(row["attack"], row["image"]) for row in mine if row["kind"] == "attack"]
+        assert len(set(attacks)) == len(attacks) == 3 * 10
+        assert len({row["code"] for row in mine if row["kind"] == "audit"}) == len(parts.names("audits"))
+    panels = cell.summary["results"]["panels"]
+    assert [(panel["eps_text"], panel["tier"], panel["verdict"]) for panel in panels] == [
+        ("1/20", "smoke", "supported"),
+        ("0.1", "smoke", "supported"),
+    ]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_panel_that_was_stopped_goes_on_with_the_piece_it_was_at(
+    examined: tuple[Path, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    real, calls = panel.outcomes, 0
+    stages = [row for row in examined[1].rows() if row["kind"] == "attack" and not row.get("skipped")]
+    last = max(int(share * len({(row["eps_text"], row["attack"], row["image"]) for row in stages}) / 2), 1)
+
+    def counted(*given: Any) -> list[dict[str, Any]]:
+        nonlocal calls
+        calls += 1
+        if calls == last:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    config, store = cell_from(panelled()), Store(tmp_path)
+    monkeypatch.setattr(panel, "outcomes", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(config, store, QUIET)
+    (part,) = tmp_path.glob("cells/*.partial/attack-panel.part")
+    with open(part, "ab") as file:
+        file.write(b'[{"kind":"audit","co')  # and a line that a kill tore
+    run_cell(config, store, QUIET)
+    assert numbers(tmp_path) == numbers(examined[0])
+    stopped, calls, last = calls, 0, 0
+    run_cell(config, Store(tmp_path / "again"), QUIET)
+    assert stopped == calls + 1, "one piece was begun twice, and no other"
 
 
 def test_a_full_disk_is_an_error_that_says_so_and_the_run_goes_on_afterwards(

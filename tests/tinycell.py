@@ -16,7 +16,8 @@ from spikeproof.attacks.fgsm import FGSM
 from spikeproof.defences.vanilla import Vanilla
 
 __all__ = [
-    "KILL", "NUMBERS", "TRACE", "Fgsm", "Step", "command", "events", "numbers", "process_environment", "run", "tiny",
+    "KILL", "NUMBERS", "TRACE", "Fgsm", "Step", "command", "events", "happened", "numbers", "process_environment", "run",
+    "tiny",
 ]  # fmt: skip
 
 NUMBERS = ("rows.jsonl", "gradients.jsonl", "history.jsonl")
@@ -43,7 +44,7 @@ def tiny(**changes: Any) -> dict[str, Any]:
     }
 
 
-def _happened(what: str) -> None:
+def happened(what: str) -> None:
     """Write it down where the environment says; die as from a power cut at the event whose number it says."""
     path = Path(os.environ[TRACE])
     with open(path, "a", encoding="utf-8") as file:
@@ -62,7 +63,7 @@ class Step:
     """A user's defence: the vanilla one, with a trace."""
 
     def __call__(self, *given: Any) -> Tensor:
-        _happened("step")
+        happened("step")
         return Vanilla()(*given)
 
 
@@ -71,7 +72,7 @@ class Fgsm:
     """A user's attack: FGSM, with a trace."""
 
     def __call__(self, *given: Any) -> Tensor:
-        _happened("attack")
+        happened("attack")
         return FGSM()(*given)
 
 

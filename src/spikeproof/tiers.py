@@ -114,7 +114,7 @@ def tier_of(
 
 
 def _within_reach(victim: Victim, stages: list[Stage]) -> list[Stage]:
-    """Without the stages whose estimator a wrapped network cannot have; UsageError where the plain ones are of these."""
+    """Without the stages whose estimator a wrapped network cannot have; UsageError where they are the plain ones."""
     kept = []
     for stage in stages:
         case = stage.case

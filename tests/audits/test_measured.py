@@ -148,7 +148,8 @@ def test_where_most_are_zero_as_many_zeros_as_others_are_touched() -> None:
 
 def test_without_zeros_or_without_anything_else_there_is_nothing_to_compare() -> None:
     for of in (false_zeros(torch.ones(D)), false_zeros(torch.ones(D), after=never)):
-        assert (of.colour, of.value, of.n) == ("green", 0.0, 0)
+        assert (of.colour, of.value, of.n) == ("green", 0.0, 12)
+        assert "no image of 12 has more than 5 % zeros" in of.says
 
 
 # --- D12, fidelity ---

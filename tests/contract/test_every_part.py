@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+import re
 from typing import Any
 
 import pytest
@@ -79,6 +80,17 @@ def test_what_has_weights_is_a_module(folder: str, name: str) -> None:
 def test_an_unknown_option_is_refused_with_the_valid_ones(folder: str, name: str) -> None:
     with pytest.raises(UsageError, match="no_such_option"):
         parts.build(folder, {"name": name, "no_such_option": 1})
+
+
+def test_audits_have_codes_of_their_own_and_say_what_a_red_one_means() -> None:
+    audits = [parts.find("audits", name) for name in parts.names("audits")]
+    assert len({audit.code for audit in audits}) == len(audits)
+    assert len({audit.title for audit in audits}) == len(audits)
+    for audit in audits:
+        assert re.fullmatch(r"D\d{1,2}[a-z]?", audit.code)
+        assert audit.means.endswith(".")
+        assert audit.mend.endswith(".")
+        assert audit.breaks in ("overstated", "not evaluated")
 
 
 @pytest.mark.parametrize(("folder", "name"), EVERY)

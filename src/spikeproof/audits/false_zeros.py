@@ -33,7 +33,7 @@ class FalseZeros(Audit):
         n = len(found)
         if not n:
             seen = sum(len(batch[1]) for batch in subject.batches())
-            says = f"no image of {seen} has more than {100 * limits.zero_share:.0f} % zeros"
+            says = f"no image of {seen} has more than {100 * limits.zero_share:.0f} % zeros and others to compare with"
             return self.found(False, says, value=0.0, limit=limits.false_zero, n=seen)
         on_zeros, on_others = (max(sum(side) / n, 0.0) for side in zip(*found, strict=True))
         ratio = on_zeros / on_others if on_others > 0 else float(on_zeros > 0)

@@ -13,10 +13,14 @@ from spikeproof.tensors import exact, fold, signs
 
 __all__ = ["Fidelity"]
 
+_GREY_LEVEL = 1 / 255
+
 
 @dataclass(frozen=True)
 class Fidelity(Audit):
-    """Per image the correlation, over random directions r, of loss(x + h r) - loss(x - h r) with g r, h = eps/2.
+    """Per image the correlation, over random directions r, of loss(x + h r) - loss(x - h r) with g r.
+
+    h is eps/2, the scale at which attacks work, and at least one grey level: below it a coded image does not change.
 
     value: the median over images. An estimator that knows nothing has a correlation of about 1 / sqrt(directions).
     """
@@ -42,7 +46,7 @@ class Fidelity(Audit):
     def _batch(subject: Subject, batch: Batch, directions: int) -> Tensor:
         """Correlation of each image (B,); 0 where one side does not vary."""
         scene, f = subject.scene(batch, "fidelity")
-        x0, h = scene.start, subject.threat.eps / 2
+        x0, h = scene.start, max(subject.threat.eps / 2, _GREY_LEVEL)
         gradient = subject.gradient(batch, "fidelity").flatten(1).double()
         measured, foreseen = [], []
         for draw in range(directions):

@@ -17,9 +17,6 @@ from spikeproof.victim import Victim
 
 __all__ = ["accept", "examine", "twin"]
 
-_MEND_STATE = "let forward start from rest: set every state, buffer and list it keeps anew"
-
-
 def _tensors(value: Any) -> Iterator[Tensor]:
     """The tensors in the attributes of a module, in lists and dicts too; not those of its children."""
     if isinstance(value, Tensor):
@@ -78,18 +75,12 @@ def examine(victim: Victim, images: Tensor, rule: Rule) -> None:
     """Calls a borrowed victim of a foreign network a few times, and refuses what cannot be evaluated."""
     network = victim.body.get_submodule("network")
     keys = image_keys(0, torch.arange(len(images))).to(images.device)
-    some = max(len(images) // 2, 1)
-    printed = io.StringIO()
-    z = victim.encode(images, keys).clone()
-    before = z.clone()
+    z, printed = victim.encode(images, keys).clone(), io.StringIO()
+    given = z.clone()
     with contextlib.redirect_stdout(printed), torch.no_grad():
-        first = victim.classify(z, exact)
-        held = [[t.clone() for t in tensors] for tensors in _kept(network).values()]
-        victim(1.0 - images, exact, keys)
-        victim((1.0 - images)[:some], exact, keys[:some])
-        again = victim(images, exact, keys)
+        first = victim.classify(given, exact)
     if text := printed.getvalue():
-        where = _culprit(victim, network, z, lambda: bool(printed.getvalue()), printed)
+        where = _culprit(victim, network, z.clone(), lambda given, out: bool(out))
         raise SpikeproofError(
             refusal(
                 "a model that prints nothing",
@@ -97,9 +88,8 @@ def examine(victim: Victim, images: Tensor, rule: Rule) -> None:
                 mend="take the print out: an attack calls the model thousands of times",
             )
         )
-    if not torch.equal(z, before):
-        z = before.clone()
-        where = _culprit(victim, network, z, lambda: not torch.equal(z, before), printed)
+    if not torch.equal(given, z):
+        where = _culprit(victim, network, z.clone(), lambda given, out: not torch.equal(given, z))
         raise SpikeproofError(
             refusal(
                 "a model that leaves its input alone",
@@ -107,36 +97,48 @@ def examine(victim: Victim, images: Tensor, rule: Rule) -> None:
                 mend="take out operations in place: inplace=True, add_, x[...] = ...",
             )
         )
-    if not torch.equal(first, again):
-        now = _kept(network).items()
-        changed = [name for (name, new), old in zip(now, held, strict=True) if not _equal(new, old)]
-        where = _called(changed[-1], network.get_submodule(changed[-1])) if changed else "the model"
-        raise SpikeproofError(
-            refusal(
-                "the same answer to the same images, whatever was seen in between",
-                f"logits that differ by {float((first - again).abs().max()):.3g}; {where} remembers or draws noise",
-                mend=_MEND_STATE,
-            )
-        )
+    _refuse_memory(victim, network, z, first)
     _refuse_probabilities(first)
     _refuse_graphs(victim, network, images, keys, rule)
+
+
+@torch.no_grad()
+def _refuse_memory(victim: Victim, network: nn.Module, z: Tensor, first: Tensor) -> None:
+    """The same input again, with another one in between and a smaller batch."""
+    before = _copied(network)
+    victim.classify(1.0 - z, exact)
+    between = _copied(network)
+    victim.classify((1.0 - z)[:, : max(z.shape[1] // 2, 1)], exact)
+    again = victim.classify(z, exact)
+    if torch.equal(first, again):
+        return
+    changed = [name for name, tensors in before.items() if not _equal(tensors, between[name])]
+    where = _called(changed[-1], network.get_submodule(changed[-1])) + " remembers" if changed else "something in it"
+    raise SpikeproofError(
+        refusal(
+            "the same answer to the same images, whatever was seen in between",
+            f"logits that differ by {float((first - again).abs().max()):.3g}: {where}, or noise is drawn",
+            mend="let forward start from rest, and set anew what it keeps; draw no noise in eval mode",
+        )
+    )
+
+
+def _copied(network: nn.Module) -> dict[str, list[Tensor]]:
+    return {name: [tensor.detach().clone() for tensor in tensors] for name, tensors in _kept(network).items()}
 
 
 def _equal(new: list[Tensor], old: list[Tensor]) -> bool:
     return len(new) == len(old) and all(torch.equal(a, b) for a, b in zip(new, old, strict=True))
 
 
-def _culprit(
-    victim: Victim, network: nn.Module, z: Tensor, wrong: Callable[[], bool], printed: io.StringIO
-) -> str:
-    """The first module, inner before outer, after whose call something is wrong."""
+def _culprit(victim: Victim, network: nn.Module, z: Tensor, wrong: Callable[[Tensor, str], bool]) -> str:
+    """The first module, inner before outer, after whose call something is wrong with the input or what was printed."""
     found: list[str] = []
-    printed.seek(0)
-    printed.truncate()
+    printed = io.StringIO()
 
     def hook(name: str) -> Any:
         def seen(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not found and wrong():
+            if not found and wrong(z, printed.getvalue()):
                 found.append(_called(name, module))
 
         return seen

@@ -105,14 +105,14 @@ class Foreign(nn.Module):
 
     def _own_objection(self, asked: object) -> str:
         stepwise = [site.name for site in self.sites() if not isinstance(site, Train)]
-        looped = [site.name for site in self.sites() if isinstance(site, Heights)]
-        bent = getattr(asked, "through_reset", False) or not getattr(asked, "through_time", True)
+        loops = [site for site in self.sites() if isinstance(site, Heights)]
+        unfit = [site.name for site in loops if isinstance(asked, SmoothTwin) or not site.fits(asked)]
         if self.foreign and isinstance(asked, (*_WHOLE, ASSG, SmoothTwin)):
             return refused(asked, f"the dynamics of {self.foreign[0]!r} are not known")
         if stepwise and isinstance(asked, _WHOLE):
             return refused(asked, f"{stepwise[0]!r} gets one step at a time")
-        if looped and (bent or isinstance(asked, SmoothTwin)):
-            return refused(asked, f"the reset of {looped[0]!r} is the framework's own")
+        if unfit:
+            return refused(asked, f"the loop over time and the reset of {unfit[0]!r} are the framework's own")
         return ""
 
     def classify(self, z: Tensor, rule: Rule) -> Tensor:

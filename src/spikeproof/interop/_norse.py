@@ -1,21 +1,67 @@
-"""Norse 1.1."""
+"""Norse 1.1: cells and layers keep their dynamics and their loop; their threshold function asks the rule.
+
+Norse's step functions call a global `threshold(height, method, alpha)`. The copy gets step functions of the same code
+with another global; Norse itself is not patched. Where the code does not detach the spikes that reset the membrane,
+they are detached for a rule that wants no gradient through the reset.
+"""
 
 from __future__ import annotations
 
-from torch import nn
+import copy
+from functools import partial
+from types import FunctionType
+from typing import Any
 
-from spikeproof.interop._sites import Switch
+from torch import Tensor, nn
+
+from spikeproof.interop._sites import Heights, Switch, keep, strict
 
 __all__ = ["is_neuron", "rest", "site"]
 
 
 def is_neuron(module: nn.Module) -> bool:
-    return False
+    """Whether a module is a spiking cell or layer of Norse: they have a method for spikes, integrators have none."""
+    of_norse = any(cls.__module__.startswith("norse.") for cls in type(module).__mro__)
+    return of_norse and hasattr(module, "activation") and hasattr(getattr(module, "p", None), "method")
 
 
-def site(name: str, neuron: nn.Module, switch: Switch, *, folded: bool) -> nn.Module | None:
-    return None
+def site(name: str, cell: Any, switch: Switch, *, folded: bool) -> nn.Module | None:
+    """The cell itself, with a site in its step function; None where that one does not call the threshold itself."""
+    step = cell.activation
+    if not isinstance(step, FunctionType) or "threshold" not in step.__code__.co_names:
+        return None
+    own = partial(step.__globals__["threshold"], method=cell.p.method, alpha=cell.p.alpha)
+    attached = "detach" not in step.__code__.co_names
+    cell.spikes = Heights(name, own, switch, strict=strict(own, name), detach_reset=not attached, either=attached)
+    keep(cell, activation=_Step(step, cell.spikes))
+    return cell  # type: ignore[no-any-return]
 
 
 def rest(network: nn.Module) -> None:
-    pass
+    """Norse's states are arguments: nothing stays."""
+
+
+class _Step:
+    """A step function of Norse whose threshold is a site."""
+
+    def __init__(self, step: FunctionType, site: Heights) -> None:
+        self.step, self.site = step, site
+        world = {**step.__globals__, "threshold": self._threshold}
+        self.rewired = FunctionType(step.__code__, world, step.__name__, step.__defaults__, step.__closure__)
+        self.live: tuple[Tensor, Tensor] | None = None
+        """Spikes with a gradient and the same without one, during one step."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Step:
+        return _Step(self.step, copy.deepcopy(self.site, memo))
+
+    def __call__(self, *inputs: Any, **options: Any) -> tuple[Tensor, Any]:
+        _, state = self.rewired(*inputs, **options)
+        assert self.live is not None
+        (live, silent), self.live = self.live, None
+        fields = {name: live for name, value in state._asdict().items() if value is silent}
+        return live, state._replace(**fields)
+
+    def _threshold(self, height: Tensor, method: str, alpha: Tensor) -> Tensor:
+        spikes, through_reset = self.site.ask(height)
+        self.live = spikes, spikes if through_reset or not self.site.either else spikes.detach()
+        return self.live[1]

@@ -134,43 +134,52 @@ class _Step:
 class Heights(nn.Module):
     """A spike function in a loop that is not ours: height above the threshold (B,*) -> spikes, one step a call.
 
-    own: the framework's; strict: whether a membrane exactly at its threshold stays silent.
+    own: the framework's. strict: a membrane exactly at its threshold stays silent. detach_reset: no gradient passes
+    through the reset in the framework's loop; either: the adapter can have it both ways, as the rule says.
     """
 
     own: SpikeFunction
 
-    def __init__(self, name: str, own: SpikeFunction, switch: Switch, *, strict: bool) -> None:
+    def __init__(
+        self, name: str, own: SpikeFunction, switch: Switch, *, strict: bool, detach_reset: bool, either: bool = False
+    ) -> None:
         super().__init__()
         self.name, self.switch, self.strict = name, switch, strict
+        self.detach_reset, self.either = detach_reset, either
         keep(self, own=own)
 
     def trained(self) -> Surrogate | None:
-        return known(self.own, through_reset=False)
+        return known(self.own, through_reset=not self.detach_reset)
+
+    def fits(self, asked: object) -> bool:
+        """Whether the loop passes gradients through time and through the reset as a rule or an estimator says."""
+        through_reset = getattr(asked, "through_reset", not self.detach_reset)
+        return (self.either or through_reset != self.detach_reset) and bool(getattr(asked, "through_time", True))
 
     def forward(self, height: Tensor) -> Tensor:
+        return self.ask(height)[0]
+
+    def ask(self, height: Tensor) -> tuple[Tensor, bool]:
+        """The spikes, and whether the rule passes gradients through the reset."""
         threshold = _Threshold(self, height[None])
         spikes = self.switch.fire(threshold, threshold.x, f"{self.name}[{self.switch.step(self.name)}]")
-        if not threshold.ran:
+        if threshold.through_reset is None:
             raise UsageError(refused(self.switch.rule, f"{self.name!r} gets one step at a time"))
-        return spikes[0]
+        return spikes[0], threshold.through_reset
 
 
 class _Threshold:
     """A threshold alone, as the neuron that a rule runs: charge and reset are the framework's."""
 
-    detach_reset = True
-
     def __init__(self, site: Heights, x: Tensor) -> None:
-        self.site, self.x, self.own = site, x, site.own
-        self.ran = False
+        self.site, self.x, self.own, self.detach_reset = site, x, site.own, site.detach_reset
+        self.through_reset: bool | None = None
 
     def run(self, x: Tensor, fire: Fire, *, through_time: bool = True, through_reset: bool = False) -> Tensor:
         if x is not self.x:
             return torch.zeros_like(x)
-        if through_reset or not through_time:
-            raise UsageError(refused(self.site.switch.rule, f"the framework's own loop resets in {self.site.name!r}"))
-        self.ran = True
         spikes = fire(x[0], 0)
+        self.through_reset = through_reset
         return (graft((x[0] > 0).to(x.dtype), spikes) if self.site.strict else spikes)[None]
 
 
@@ -211,8 +220,8 @@ def known(own: SpikeFunction, *, through_reset: bool) -> Surrogate | None:
     """The rule of this package with the derivative of a foreign surrogate, recognised by its values; else None."""
     with torch.enable_grad():
         x = torch.tensor([0.0, *(s * 2.0**k for k in range(-6, 3) for s in (1.0, -1.0))]).requires_grad_()
-        found = torch.autograd.grad(own(x).sum(), x, allow_unused=True)[0]
-    if found is None or not float(found[0]) > 0:
+        spikes = own(x)
+    if not spikes.requires_grad or not float((found := torch.autograd.grad(spikes.sum(), x)[0])[0]) > 0:
         return None
     for shape in _SHAPES:
         alpha = float(found[0]) / float(shape(alpha=1.0).derivative(torch.zeros(())))

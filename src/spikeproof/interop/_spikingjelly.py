@@ -13,7 +13,7 @@ from spikeproof.neurons.lif import LIF
 from spikeproof.neurons.plif import PLIF
 from spikeproof.types import SpikeproofError, refusal
 
-__all__ = ["is_neuron", "rest", "site", "step_mode"]
+__all__ = ["foldable", "is_neuron", "mode_of_nodes", "rest", "site"]
 
 _OLD = ("neuronal_charge", "neuronal_fire", "neuronal_reset")
 """How SpikingJelly before 2 was extended; 2 ignores these methods without a word."""
@@ -32,10 +32,16 @@ def is_neuron(module: nn.Module) -> bool:
     return any(cls.__module__.startswith("spikingjelly.activation_based.neuron") for cls in type(module).__mro__)
 
 
-def step_mode(network: nn.Module) -> str | None:
+def mode_of_nodes(network: nn.Module) -> str | None:
     """'m', 's', or None where nodes differ or there is none."""
     modes = {str(m.step_mode) for m in network.modules() if "spikingjelly:BaseNode" in _bases(m)}
     return modes.pop() if len(modes) == 1 else None
+
+
+def foldable(network: nn.Module) -> bool:
+    """Whether all that has a memory is a known node of one step: then the rest may see all steps as one batch."""
+    keepers = [m for m in network.modules() if "spikingjelly:MemoryModule" in _bases(m)]
+    return bool(keepers) and all(is_neuron(m) and _neuron(m) is not None and m.step_mode == "s" for m in keepers)
 
 
 def rest(network: nn.Module) -> None:
@@ -59,11 +65,11 @@ def site(name: str, node: Any, switch: Switch, *, folded: bool) -> nn.Module | N
 
 def _neuron(node: Any) -> Any:
     kind = _home(type(node)).removeprefix("spikingjelly:")
-    usual = {"v_threshold": node.v_threshold, "v_reset": node.v_reset} if "v_threshold" in vars(node) else {}
-    if kind not in ("IFNode", "LIFNode", "ParametricLIFNode") or not node.v_threshold < float("inf"):
+    if kind not in ("IFNode", "LIFNode", "ParametricLIFNode") or node._neuron_precision is not None:
         return None
-    if node._neuron_precision is not None:
+    if not 0 < node.v_threshold < float("inf"):  # SpikingJelly's idiom for a neuron that is read, not fired
         return None
+    usual = {"v_threshold": node.v_threshold, "v_reset": node.v_reset}
     neuron: Stepwise
     if kind == "IFNode":
         neuron = IF(**usual)

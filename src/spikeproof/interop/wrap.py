@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spikeproof.encoders.direct import Direct
 from spikeproof.interop._checks import accept, examine, twin
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
-from spikeproof.interop._spikingjelly import step_mode as mode_of_nodes
+from spikeproof.interop._spikingjelly import foldable, mode_of_nodes
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.types import Encoder, Estimator, Rule, SpikeproofError, UsageError, refusal
@@ -102,13 +102,15 @@ def _feeds(model: nn.Module, steps: int | None, step_mode: str | None) -> tuple[
     """Ways to feed a model, fastest first; the last is its owner's."""
     if steps is None:
         return ("images",)
-    return ("train",) if (step_mode or mode_of_nodes(model) or "m") == "m" else ("folded", "steps")
+    if (step_mode or mode_of_nodes(model) or "m") == "m":
+        return ("train",)
+    return ("folded", "steps") if foldable(model) else ("steps",)
 
 
 @torch.no_grad()
 def _logits(victim: Wrapped, images: Tensor) -> Tensor:
     try:
-        logits: Tensor = victim(images, exact, image_keys(0, torch.arange(len(images))).to(images.device))
+        logits: Tensor = victim(images.clone(), exact, image_keys(0, torch.arange(len(images))).to(images.device))
         return logits
     except SpikeproofError:
         raise

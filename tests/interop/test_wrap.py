@@ -1,0 +1,245 @@
+"""`wrap` on what needs no framework: networks of nothing but torch, callables, and everything that must be refused."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+from small import digits, untouched
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import spikeproof
+from spikeproof.attacks.square import Square
+from spikeproof.encoders.latency import Latency
+from spikeproof.estimators.spsa import SPSA
+from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.judge import Case, outcomes
+from spikeproof.losses import margin
+from spikeproof.rules.atan import ATan
+from spikeproof.scene import Cost, Scene
+from spikeproof.tensors import exact, graft, image_keys
+from spikeproof.threats import Linf
+from spikeproof.types import CutGraph, SpikeproofError, UsageError
+from spikeproof.victim import borrowed
+
+X, Y, IDS = digits(12)
+KEYS = image_keys(0, IDS)
+
+
+def seeded(make: Any) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make().eval()
+
+
+def layers(*last: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10), *last)
+
+
+class HandMade(nn.Module):
+    """A spiking network with a loop and a surrogate of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(144, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros(()), []
+        for _ in range(4):
+            v = 0.5 * v + self.conv(x)
+            s = graft((v > 0.3).to(x.dtype), torch.sigmoid(4 * (v - 0.3)))
+            v = v * (1 - s.detach())
+            out.append(self.fc(s.flatten(1)))
+        return torch.stack(out)
+
+
+def gradient(logits: Tensor, x: Tensor) -> Tensor:
+    return torch.autograd.grad(F.cross_entropy(logits, Y), x)[0]
+
+
+@pytest.mark.parametrize("make", [layers, HandMade])
+def test_a_plain_module_is_itself(make: Any) -> None:
+    """Logits and input gradient in every bit, under every rule; the module is left as it was."""
+    model = seeded(make)
+    with untouched(model):
+        victim = spikeproof.wrap(model, X)
+        mine, theirs = X.clone().requires_grad_(), X.clone().requires_grad_()
+        logits, expected = victim(mine, ATan(), KEYS), model(theirs)
+        expected = expected.mean(0) if expected.dim() == 3 else expected
+        assert torch.equal(logits, expected)
+        assert torch.equal(gradient(logits, mine), gradient(expected, theirs))
+    assert (victim.in_channels, victim.classes, victim.steps, victim.rule) == (1, 10, 1, None)
+    assert victim.notes == ("no known neuron: every rule gives the network's own gradient",)
+    assert all(a is b for a, b in zip(victim.parameters(), model.parameters(), strict=True))
+    assert all(a is b for a, b in zip(victim.buffers(), model.buffers(), strict=True))
+
+
+def test_a_tier_runs_on_a_plain_module() -> None:
+    model = seeded(layers)
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    for k in range(20):
+        x, y, _ = digits(64, first=64 * k, split="train")
+        optimiser.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimiser.step()
+    model.zero_grad()
+    with untouched(model):
+        found = spikeproof.evaluate(spikeproof.wrap(model, X), X, Y, ids=IDS, tier="smoke", eps=0.3)
+    assert found.verdict.word != "not evaluated"
+    assert found.robust.share < 0.5 < found.clean.share
+
+
+def test_encoded_steps_go_through_a_module_at_once_or_one_by_one() -> None:
+    """'m' and 's' of a layer that does not care for time are the same mean."""
+    model = seeded(layers)
+
+    class Timed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, z: Tensor) -> Tensor:
+            return self.inner(z.flatten(0, 1)).unflatten(0, (len(z), -1))  # type: ignore[no-any-return]
+
+    whole = spikeproof.wrap(Timed().eval(), X, steps=3, encoder=Latency())
+    single = spikeproof.wrap(model, X, steps=3, encoder=Latency(), step_mode="s")
+    z = Latency()(X, 3, KEYS)
+    assert torch.allclose(whole(X, exact, KEYS), torch.stack([model(step) for step in z]).mean(0), atol=1e-6)
+    assert torch.allclose(whole(X, exact, KEYS), single(X, exact, KEYS), atol=1e-6)
+
+
+def test_a_readout_decides_what_the_logits_are() -> None:
+    model = seeded(HandMade)
+    victim = spikeproof.wrap(model, X, readout=lambda out: out.sum(0))
+    assert torch.equal(victim(X, exact, KEYS), model(X).sum(0))
+
+
+def test_a_callable_is_attacked_as_a_black_box() -> None:
+    """Square works; a gradient is refused as a cut graph, and a tier, which needs one, by name."""
+    model = seeded(layers)
+    victim = spikeproof.wrap(lambda x: model(x), X)
+    copy = borrowed(victim)
+    threat = Linf(eps=0.3, surface="pixels")
+    right = (copy(X, exact, KEYS).argmax(1) == Y).nonzero()[:, 0]
+    batch = X[right], Y[right], KEYS[right]
+    rows = outcomes(copy, *batch, "square", Case(Square(20), SPSA(), margin), threat)
+    assert len(rows) == len(right)
+    scene = Scene(copy, X, Y, KEYS, "pixels")
+    with pytest.raises(CutGraph):
+        WhiteBox(ATan())(scene.objective(margin, Cost()), X, None, 0)
+    with pytest.raises(UsageError, match="attack_rows"):
+        spikeproof.evaluate(victim, X, Y, tier="smoke", eps=0.3)
+
+
+class Remembers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x + 0.1 * self.last
+        self.last = x.detach().mean(0)
+        return out
+
+
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x)
+
+
+class Prints(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        print(x.shape)
+        return x
+
+
+class KeepsGraph(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = [x]
+        return x
+
+
+class BatchFirst(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, None].expand(-1, 3, -1)
+
+
+class Locked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+def with_(module: nn.Module) -> nn.Module:
+    return layers(module).eval()
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "train mode": (lambda: layers().train(), "eval mode, got the model"),
+    "half precision": (lambda: layers().eval().half(), r"float16 on cpu: 'weight' of '0' \(Conv2d\)"),
+    "one layer in double": (lambda: with_(nn.Linear(10, 10).double()), r"float64 on cpu: 'weight' of '5' \(Linear\)"),
+    "another device": (lambda: with_(nn.Linear(10, 10, device="meta")), r"on meta: 'weight' of '5' \(Linear\)"),
+    "softmax": (lambda: with_(nn.Softmax(1)), "probabilities"),
+    "changes its input": (lambda: nn.Sequential(nn.Threshold(0.5, 0.0, True), *layers()).eval(), r"'0' \(Threshold\)"),
+    "prints": (lambda: with_(Prints()), r"from '5' \(Prints\)"),
+    "keeps graphs": (lambda: with_(KeepsGraph()), r"graph in '5' \(KeepsGraph\)"),
+    "remembers": (lambda: with_(Remembers()), r"'5' \(Remembers\) remembers"),
+    "draws noise": (lambda: with_(Noisy()), "noise is drawn"),
+    "batch first": (lambda: with_(BatchFirst()), r"logits \(12,K\) or \(T,12,K\) from the model, got shape \(12, 3, 10\)"),
+    "no logits": (lambda: nn.Conv2d(1, 3, 3).eval(), r"got shape \(12, 3, 6, 6\)"),
+    "fails": (lambda: nn.Linear(3, 3).eval(), "RuntimeError"),
+    "cannot be copied": (lambda: with_(Locked()), "deepcopy"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_evaluated_is_refused_with_the_name_of_the_module(name: str) -> None:
+    make, message = BAD[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = make()
+        with pytest.raises(SpikeproofError, match=message):
+            spikeproof.wrap(model, X)
+
+
+def test_one_layer_in_train_mode_is_named() -> None:
+    model = seeded(layers)
+    model[1].train()
+    with pytest.raises(SpikeproofError, match=r"'1' \(BatchNorm2d\) in train mode"):
+        spikeproof.wrap(model, X)
+
+
+def test_options_that_do_not_fit_are_refused() -> None:
+    model = seeded(layers)
+    with pytest.raises(UsageError, match="steps with an encoder"):
+        spikeproof.wrap(model, X, encoder=Latency())
+    with pytest.raises(UsageError, match="steps with an encoder"):
+        spikeproof.wrap(model, X, step_mode="s")
+    with pytest.raises(SpikeproofError, match="two images"):
+        spikeproof.wrap(model, X[:1])
+    with pytest.raises(SpikeproofError, match=r"pixels in \[0,1\]"):
+        spikeproof.wrap(model, 255 * X)
+
+
+def test_a_graph_that_the_model_holds_from_before_is_no_obstacle() -> None:
+    """SpikingJelly and snnTorch keep the last membrane with its graph, which copy.deepcopy refuses."""
+    model = with_(nn.Identity())
+    model.state = model(X)  # type: ignore[assignment]
+    victim = spikeproof.wrap(model, X)
+    assert victim.body.network.state.grad_fn is None  # type: ignore[union-attr]
+    assert model.state.grad_fn is not None
+
+
+def test_a_call_that_fails_leaves_nothing_bound() -> None:
+    victim = spikeproof.wrap(seeded(layers), X)
+    with pytest.raises(RuntimeError):
+        victim.classify(torch.zeros(1, 2, 1, 3, 3), exact)
+    assert victim.body.switch.rule is None
+    assert victim.classify(X[None], exact).shape == (12, 10)
