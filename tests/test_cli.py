@@ -323,8 +323,8 @@ def panel_file(folder: Path, **changes: Any) -> Path:
 
 
 def test_a_tier_replaces_the_evaluations_and_a_supported_verdict_exits_0(command: Command, tmp_path: Path) -> None:
-    arguments = ("evaluate", "--config", panel_file(tmp_path), "--tier=smoke", "--eps=1/10", "--quiet", "--out", tmp_path)
-    code, out, err = command(*arguments)
+    given = ("--config", panel_file(tmp_path), "--tier=smoke", "--eps=1/10", "--quiet", "--out", tmp_path)
+    code, out, err = command("evaluate", *given)
     assert (code, err) == (0, "")
     assert "report: " in out
     (cell,) = Store(tmp_path).cells()
@@ -341,7 +341,7 @@ def test_a_number_that_cannot_be_trusted_exits_3_and_says_why(command: Command, 
     arguments = ("evaluate", "--config", path, "--tier=smoke", "--quiet", "--out", tmp_path / "runs")
     code, out, err = command(*arguments)
     assert code == 3
-    assert re.search("mine|cell, panel at eps 8/255: not evaluated, red: .*D13", err)
+    assert re.search("^cell, panel at eps 8/255: not evaluated, red: .*D13", err)
     assert "report: " in out
     (cell,) = Store(tmp_path / "runs").cells()
     (panel,) = cell.summary["results"]["panels"]

@@ -16,8 +16,8 @@ from spikeproof.attacks.fgsm import FGSM
 from spikeproof.defences.vanilla import Vanilla
 
 __all__ = [
-    "KILL", "NUMBERS", "TRACE", "Fgsm", "Step", "command", "events", "happened", "numbers", "process_environment", "run",
-    "tiny",
+    "KILL", "NUMBERS", "TRACE", "Fgsm", "Step", "command", "events", "happened", "numbers", "process_environment",
+    "run", "tiny",
 ]  # fmt: skip
 
 NUMBERS = ("rows.jsonl", "gradients.jsonl", "history.jsonl")

@@ -30,7 +30,7 @@ class Limits:
     transfer: float = 0.005  # broken by images made for another network
     random: float = 0.0  # broken by random corners alone
     plateau: float = 0.5  # identical logits after a random step of a grey level
-    fidelity: float = 3.0  # at least so many times 1/sqrt(directions): correlation of gradient and finite steps
+    fidelity: float = 3.0  # at least so many standard errors above 0: correlation of gradient and finite steps
     logits_differ: float = 1e-4  # relative difference of two forwards of one input
     company: float = 0.02  # images whose answer depends on the batch they are in
     silent: float = 0.0  # adversarial on the way, not in the verdict

@@ -22,7 +22,8 @@ class Fidelity(Audit):
 
     h is eps/2, the scale at which attacks work, and at least one grey level: below it a coded image does not change.
 
-    value: the median over images. An estimator that knows nothing has a correlation of about 1 / sqrt(directions).
+    value: the median over n images. For an estimator that knows nothing each correlation has a standard deviation of
+    1 / sqrt(directions), and their median one of 1.25 / sqrt(directions n).
     """
 
     code = "D12"
@@ -33,10 +34,10 @@ class Fidelity(Audit):
     def __call__(self, subject: Subject) -> Finding:
         directions = 2 * subject.effort.draws
         found = [self._batch(subject, b, directions) for b in subject.batches(min(subject.effort.images, 16))]
-        limit = subject.limits.fidelity / sqrt(directions)
         if not found:
-            return self.share(0, 0, limit, "")
+            return self.share(0, 0, 0.0, "")
         values = torch.cat(found)
+        limit = subject.limits.fidelity * 1.25 / sqrt(directions * len(values))
         median = float(values.median())
         says = f"median correlation {median:.2f} over {directions} directions"
         return self.found(median < limit, says, value=median, limit=limit, n=len(values))
