@@ -131,8 +131,8 @@ class Panel:
         check_labels(victim, x, y)
         if batch_size < 1 or not len(x):
             raise UsageError(refusal("batch_size >= 1 and one image or more", f"{batch_size}, {len(x)} images"))
-        if len(ids) != len(x) or len(ids.unique()) != len(x):
-            got = f"{len(ids)}, {len(ids.unique())} of them different"
+        if len(ids) != len(x) or len(set(ids.tolist())) != len(x):
+            got = f"{len(ids)}, {len(set(ids.tolist()))} of them different"
             raise UsageError(refusal(f"{len(x)} different ids, one for each image", got))
         self.victim = borrowed(victim)
         self.x, self.y, self.ids = x, y, ids

@@ -87,6 +87,10 @@ class Train(nn.Module):
         return _trained(self.neuron)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.switch.step(self.name):
+            raise SpikeproofError(
+                refusal("one neuron for each place in the network", f"{self.name!r} called twice in one forward")
+            )
         if not self.folded:
             return self.switch.fire(self.neuron, x, self.name)
         return self.switch.fire(self.neuron, x.view(self.switch.steps, -1, *x.shape[1:]), self.name).flatten(0, 1)

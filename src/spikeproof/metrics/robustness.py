@@ -163,8 +163,10 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     excepted (the accuracy under attack of protocols that attack every image); `asr_conditional` (None where no image
     is right when clean); `asr_all`; `forwards` and `backwards` (totals); `zero_gradient`, the share of attacked images
     whose gradient was zero everywhere (None where no row says so); and `deployed`, robust accuracy where the network
-    as deployed judges what the attacks found (None unless every attacked row says so). An interval is a dictionary of
-    share, low, high, correct and total. `forwards` and `backwards` are the cell's totals.
+    as deployed judges what the attacks found (None unless every attacked row says so). Where the code is random,
+    `robust` asks the majority of fresh draws, `every_draw` asks all of them, and `mean_draw` is the share that are
+    right. An interval is a dictionary of share, low, high, correct and total. `forwards` and `backwards` are the
+    cell's totals.
 
     `panels` has one entry for each evaluation and eps of protocol 'panel', attacked or not: evaluation, eps, eps_text,
     tier; `verdict`, its word; the codes of the audits that are `red`, `green` and `absent`; `attacked`, whether attacks
@@ -328,6 +330,23 @@ def _blind(group: _ByAttack) -> Interval | None:
     return _share(said) if said else None
 
 
+def _draws(group: _ByAttack) -> dict[int, float] | None:
+    """image -> the least share of fresh draws that are right after any attack on it; 0 where it is wrong when clean.
+    None where no row tells of draws, because nothing is random."""
+    if not any("draws_right" in row for images in group.values() for row in images.values()):
+        return None
+    told = {
+        image: [images[image]["draws_right"] for images in group.values() if "draws_right" in images[image]]
+        for image in _right(group)
+    }
+    return {image: min(told[image], default=0.0) * right for image, right in _right(group).items()}
+
+
+def _mean_draw(group: _ByAttack) -> float | None:
+    draws = _draws(group)
+    return None if draws is None else sum(draws.values()) / len(draws)
+
+
 def _shares(group: _ByAttack) -> dict[str, Interval | None]:
     survived = (not any(images[image]["fooled"] for images in group.values()) for image in _right(group))
     return {
@@ -336,10 +355,11 @@ def _shares(group: _ByAttack) -> dict[str, Interval | None]:
         "asr_conditional": _conditional(group),
         "asr_all": _everything(group),
         "deployed": _deployed(group),
+        "every_draw": None if (draws := _draws(group)) is None else _share(share == 1 for share in draws.values()),
     }
 
 
-_SHARES = ("robust", "survived", "asr_conditional", "asr_all", "deployed")
+_SHARES = ("robust", "survived", "asr_conditional", "asr_all", "deployed", "every_draw")
 
 
 def _numbers(group: _ByAttack, *, told: bool) -> dict[str, Any]:
@@ -347,6 +367,7 @@ def _numbers(group: _ByAttack, *, told: bool) -> dict[str, Any]:
     shares = _shares(group) if told else dict.fromkeys(_SHARES)
     return {
         **{name: _plain(share) for name, share in shares.items()},
+        "mean_draw": _mean_draw(group) if told else None,
         "zero_gradient": _plain(_blind(group)),
         **_costs(row for images in group.values() for row in images.values()),
     }
