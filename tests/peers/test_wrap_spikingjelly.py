@@ -171,7 +171,7 @@ def test_a_tier_leaves_out_what_a_network_cannot_have(caplog: pytest.LogCaptureF
     found = examined(victim)
     assert "sa-pgd-50 assg" not in found.left()
     assert any("sa-pgd-50 assg is left out" in record.getMessage() for record in caplog.records)
-    with pytest.raises(UsageError, match="cannot have WhiteBox.rule=BPTR"):
+    with pytest.raises(UsageError, match=r"cannot have WhiteBox\(rule=BPTR"):
         spikeproof.evaluate(victim, X, Y, tier="smoke", rule=BPTR())
 
 

@@ -91,7 +91,7 @@ def wrap(
             refusal(
                 "the logits of the model's own code from its rewired copy",
                 f"logits that differ by {apart:.3g} of their size",
-                mend="a neuron whose state forward reads or sets cannot be wrapped: take that out, or leave it a plain module",
+                mend="a neuron whose state forward reads or sets cannot be wrapped: pass states by hand",
             )
         )
     found.body.classes = expected.shape[1]
