@@ -194,11 +194,13 @@ def test_a_rule_that_is_no_surrogate_has_no_twin_and_no_sharpness_to_adapt() -> 
     assert SmoothTwin not in {type(stage.case.estimator) for stage in stages}
 
 
-def test_other_networks_are_sources_of_the_two_upper_tiers() -> None:
+def test_other_networks_that_are_given_are_sources_of_every_tier() -> None:
     sources = {"a": victim_of(), "b": victim_of("phase")}
     for name in TIERS:
-        added = [stage for stage in tier(name, sources=sources).stages if stage.case.source is not None]
-        assert [stage.name for stage in added] == (["from a", "from b"] if name in ("standard", "audit") else [])
+        of = tier(name, sources=sources)
+        added = [stage for stage in of.stages if stage.case.source is not None]
+        assert [stage.name for stage in added] == ["from a", "from b"]
+        assert of.audits.count("transfer") == 1
         assert all(stage.group == "transfer" and not stage.everyone for stage in added)
 
 

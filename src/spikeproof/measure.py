@@ -65,6 +65,8 @@ def _tapped(victim: Victim, rule: Rule) -> Iterator[tuple[Rule, list[_Tap]]]:
 
     def hook(site: str) -> Any:
         def seen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if not isinstance(output, Tensor):  # a foreign layer that returns its state beside its output
+                return
             taps.extend([_Tap(site, "input", inputs[0]), _Tap(site, "output", output)])
 
         return seen
@@ -159,10 +161,23 @@ def gradient_rows(
             g = torch.zeros_like(tap.tensor) if g is None else g
             over_time = None if tap.site == "image" else victim.steps
             if over_time is not None:
+                _check_steps(g, over_time, len(x), tap.site)
                 g = g.reshape(over_time, len(x), -1)  # a layer may have met it folded to (T B,*)
             head = {"site": tap.site, "side": tap.side, "scalar": scalar, "batchnorm": batchnorm, "order": order}
             for image, label, row in zip(ids.tolist(), y.tolist(), _described(g, over_time), strict=True):
                 yield {"image": image, "label": label, **head, **row}
+
+
+def _check_steps(g: Tensor, steps: int, size: int, site: str) -> None:
+    """Refuses layers of a foreign network that do not meet all steps at once, in one of the two orders known here."""
+    if g.shape[:2] != (steps, size) and len(g) != steps * size:
+        raise SpikeproofError(
+            refusal(
+                f"all {steps} steps of {size} images at once in the layer {site!r}",
+                f"shape {tuple(g.shape)}",
+                mend="layers=False, for a network that makes its own loop over time",
+            )
+        )
 
 
 def live_taps(layer: nn.Conv2d, height: int, width: int) -> Tensor:

@@ -96,9 +96,7 @@ def tier_of(
         raise UsageError(refusal("a tier", repr(name), valid=TIERS))
     make = _Maker(victim, rule, threat)
     stages = {"smoke": _smoke, "quick": _quick, "standard": _standard, "audit": _audit}[name](make)
-    if name in ("standard", "audit"):
-        transferred = [make.transfer(*source) for source in (sources or {}).items()]
-        stages = [*stages, *transferred]
+    stages += [make.transfer(*source) for source in (sources or {}).items()]
     order: tuple[Group, ...] = (
         "first", "dense twin", "white box", "more effort", "random", "transfer", "black box",
     )  # fmt: skip
@@ -110,7 +108,8 @@ def tier_of(
         "standard": Effort(64, 100, 20),
         "audit": Effort(128, 100, 50),
     }[name]
-    return Tier(name, tuple(stages), (*PREFLIGHT, *audits), effort)
+    audits = tuple(dict.fromkeys((*PREFLIGHT, *audits, *(("transfer",) if sources else ()))))
+    return Tier(name, tuple(stages), audits, effort)
 
 
 def _within_reach(victim: Victim, stages: list[Stage]) -> list[Stage]:
@@ -171,7 +170,7 @@ class _Maker:
         return self.case(attack, self.estimator(rule), loss)
 
     def adaptive(self, mass: float) -> Estimator:
-        return ASSG(mass=mass) if isinstance(self.rule, Surrogate) else self.estimator(ATan())
+        return ASSG(mass=mass)
 
     def stable(self, steps: int, restarts: int = 1) -> Attack:
         """SA-PGD where it exists, else APGD."""

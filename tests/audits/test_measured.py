@@ -100,6 +100,12 @@ def test_pixels_that_no_step_ever_sees_are_red() -> None:
     assert of.detail == {"zero_share": 0.25, "covered": 0.75}
 
 
+def test_unseen_pixels_that_do_not_matter_are_green() -> None:
+    of = found("zero_gradients", subject(linear(torch.where(torch.arange(D) % 2 == 0, 1.0, 0.0), -1.0), clear(20)))
+    assert of.detail == {"zero_share": 0.5, "covered": 0.5}
+    assert of.colour == "green"
+
+
 def test_pixels_that_are_zero_here_and_seen_along_the_attack_are_green() -> None:
     """One pixel's gradient is exactly zero where it is exactly grey, as a clipped gradient may be at one point."""
 
@@ -159,7 +165,7 @@ def test_without_zeros_or_without_anything_else_there_is_nothing_to_compare() ->
 def test_a_linear_gradient_foresees_every_finite_step(threat: Any) -> None:
     of = found("fidelity", subject(linear(W, -1.0), clear(20, spread=0.5), threat=threat))
     assert (of.code, of.colour, of.value, of.n) == ("D12", "green", 1.0, 16)
-    assert of.limit == pytest.approx(Limits().fidelity / 100**0.5)
+    assert of.limit == pytest.approx(Limits().fidelity * 1.25 / (100 * of.n) ** 0.5)
 
 
 @pytest.mark.parametrize(("change", "value"), [({"before": backwards}, -1.0), ({"after": never}, 0.0)])
@@ -247,9 +253,8 @@ def test_the_curve_of_a_linear_network_is_the_one_that_can_be_computed() -> None
     room = torch.where(W > 0, 1 - x.flatten(1), x.flatten(1))
     margins = -values[values < 0]
     multiples = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-    expected = [
-        float(((room.clamp(max=k * EPS) * W.abs()).sum(1) < margins).double().mean()) for k in multiples
-    ]
+    radii = [*(k * EPS for k in multiples), 1.0]
+    expected = [float(((room.clamp(max=eps) * W.abs()).sum(1) < margins).double().mean()) for eps in radii]
     assert expected[0] > 0.5 > expected[-1]
     assert list(of.detail["curve"].values()) == pytest.approx(expected, abs=1e-4)
     assert (of.code, of.colour, of.value) == ("D4", "green", 0.0)
@@ -267,7 +272,8 @@ class _Worse(torch.nn.Module):
 
 def test_an_attack_that_gets_worse_with_the_budget_is_red() -> None:
     of = found("budgets", subject(Victim(_Worse(), Direct(), 1).eval(), clear(20), attack=FGSM()))
-    assert of.detail["curve"] == {f"{k * EPS:.4g}": float(k > 1.5) for k in (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)}
+    multiples = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 1 / EPS)
+    assert of.detail["curve"] == {f"{k * EPS:.4g}": float(k > 1.5) for k in multiples}
     assert (of.colour, of.value) == ("red", 1.0)
 
 
@@ -275,6 +281,14 @@ def test_a_curve_that_never_falls_is_red() -> None:
     of = found("budgets", subject(linear(W, after=never), clear(20)))
     assert (of.colour, of.value) == ("red", 0.0)
     assert "flat" in of.says
+
+
+def test_small_budgets_that_break_nothing_are_no_flat_stretch() -> None:
+    of = found("budgets", subject(linear(W, -10 * EPS * float(W.abs().sum())), clear(20)))
+    curve = list(of.detail["curve"].values())
+    assert curve[:4] == [1.0] * 4
+    assert curve[-1] == 0.0
+    assert of.colour == "green"
 
 
 def test_a_budget_above_the_box_is_the_box() -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from small import digits, untouched
+from small import built, digits, untouched
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spikeproof
 from spikeproof.attacks.square import Square
 from spikeproof.encoders.latency import Latency
+from spikeproof.estimators.assg import ASSG
 from spikeproof.estimators.spsa import SPSA
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.judge import Case, outcomes
@@ -22,8 +23,9 @@ from spikeproof.rules.atan import ATan
 from spikeproof.scene import Cost, Scene
 from spikeproof.tensors import exact, graft, image_keys
 from spikeproof.threats import Linf
+from spikeproof.tiers import tier_of
 from spikeproof.types import CutGraph, SpikeproofError, UsageError
-from spikeproof.victim import borrowed
+from spikeproof.victim import Victim, borrowed
 
 X, Y, IDS = digits(12)
 KEYS = image_keys(0, IDS)
@@ -134,6 +136,19 @@ def test_a_callable_is_attacked_as_a_black_box() -> None:
         spikeproof.evaluate(victim, X, Y, tier="smoke", eps=0.3)
 
 
+def test_a_stage_that_a_network_cannot_have_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    class Picky(Victim):
+        def supports(self, estimator: object) -> bool:
+            return not isinstance(estimator, ASSG)
+
+    own = built().eval()
+    threat = Linf(eps=0.1, surface="pixels")
+    every = tier_of("quick", own, ATan(), threat).stages
+    some = tier_of("quick", Picky(own.body, own.encoder, own.steps), ATan(), threat).stages
+    assert [stage for stage in every if stage not in some] == [s for s in every if isinstance(s.case.estimator, ASSG)]
+    assert [record.getMessage().split(" is left out")[0] for record in caplog.records] == ["sa-pgd-50 assg"]
+
+
 class Remembers(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -222,8 +237,13 @@ def test_options_that_do_not_fit_are_refused() -> None:
         spikeproof.wrap(model, X, encoder=Latency())
     with pytest.raises(UsageError, match="steps with an encoder"):
         spikeproof.wrap(model, X, step_mode="s")
-    with pytest.raises(SpikeproofError, match="two images"):
-        spikeproof.wrap(model, X[:1])
+    for images in (X[:1], X[0], X.flatten(1)):
+        with pytest.raises(SpikeproofError, match=r"two images \(B,C,H,W\)"):
+            spikeproof.wrap(model, images)
+    with pytest.raises(SpikeproofError, match="floating-point pixels"):
+        spikeproof.wrap(model, (255 * X).to(torch.uint8))
+    with pytest.raises(SpikeproofError, match=r"float64 on cpu, got torch\.float32"):
+        spikeproof.wrap(model, X.double())
     with pytest.raises(SpikeproofError, match=r"pixels in \[0,1\]"):
         spikeproof.wrap(model, 255 * X)
 

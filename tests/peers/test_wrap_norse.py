@@ -17,6 +17,7 @@ from spikeproof.interop._sites import Own
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.triangle import Triangle
+from spikeproof.tensors import graft
 from spikeproof.types import UsageError
 
 try:
@@ -113,7 +114,7 @@ def test_a_reset_without_a_gradient_is_the_rules_choice() -> None:
             i = i + model[0].lifted_module(x)  # type: ignore[index,union-attr,operator]
             v = v + 0.5 * (i - v)
             i = 0.5 * i
-            s = (v > 0.3).to(x) + rule.primitive(v - 0.3) - rule.primitive(v - 0.3).detach()
+            s = graft((v > 0.3).to(x), rule.primitive(v - 0.3))
             v = v * (1 - s.detach())
             pooled = nn.functional.max_pool2d(s, 2).flatten(1)
             j = j + model[4](pooled)  # type: ignore[index,operator]
@@ -151,8 +152,16 @@ def test_what_the_loop_does_not_do_is_refused_by_name() -> None:
 
 
 def test_a_step_without_the_threshold_keeps_its_surrogate() -> None:
-    """The adjoint method has a backward of its own."""
-    model = trained(lambda: cells(method="adjoint"), step_by_step)
+    """A refractory cell fires inside the step of another cell."""
+
+    def make() -> nn.Module:
+        refractory = norse.LIFRefracParameters(lif=constants())
+        return norse.SequentialState(
+            nn.Flatten(), nn.Linear(64, 32), norse.LIFRefracCell(refractory), nn.Linear(32, 10), norse.LICell()
+        )
+
+    model = trained(make, step_by_step)
     victim = spikeproof.wrap(model, X, steps=T, step_mode="s")
-    assert victim.body.foreign == ("1", "5")
+    assert victim.body.foreign == ("2",)
+    assert_the_same(victim, model, step_by_step)
     assert not victim.supports(ASSG())

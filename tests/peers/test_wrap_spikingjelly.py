@@ -120,6 +120,31 @@ def test_a_recurrent_network_goes_step_by_step() -> None:
         victim(X, BPTR(), KEYS)
 
 
+def test_single_steps_inside_a_container_of_many() -> None:
+    """A multi-step network whose node is looped over by SpikingJelly."""
+
+    def make() -> nn.Module:
+        node = neuron.LIFNode(surrogate_function=surrogate.ATan(), detach_reset=True)
+        inner = layer.MultiStepContainer(layer.Linear(64, 10), layer.Dropout(), node)
+        return nn.Sequential(layer.Flatten(step_mode="m"), inner)
+
+    model = trained(make, over_steps)
+    victim = spikeproof.wrap(model, X, steps=T)
+    assert victim.body.feed == "train"
+    assert_the_same(victim, model, over_steps)
+    assert not victim.supports(WhiteBox(BPTR()))
+
+
+def test_dropout_does_not_keep_steps_apart() -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(*network(mode="s")[:-2], layer.Dropout(0.2), *network(mode="s")[-2:])
+
+    model = trained(make, over_steps)
+    victim = spikeproof.wrap(model, X, steps=T)
+    assert victim.body.feed == "folded"
+    assert_the_same(victim, model, over_steps)
+
+
 @pytest.mark.parametrize("family", ["sew", "spiking", "vgg"])
 def test_its_own_architectures(family: str) -> None:
     """Untrained, on batch-norms of one batch, so that deep layers fire."""
@@ -228,6 +253,28 @@ def test_nodes_that_are_not_what_they_seem_are_refused() -> None:
     assert spikeproof.wrap(network(Derived).eval(), X, steps=T).body.foreign == ("2", "6")
 
 
+class Looks(nn.Module):
+    """Its forward looks into a node, and does something else where it does not find what it looks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat, self.fc = layer.Flatten(step_mode="m"), layer.Linear(64, 10, step_mode="m")
+        self.node = neuron.IFNode(step_mode="m")
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.node(5 * self.fc(self.flat(z))) * getattr(self.node, "v_threshold", 1.5)  # type: ignore[no-any-return]
+
+
+def test_other_logits_than_the_models_own_are_refused_or_noted() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Looks().eval()
+    with pytest.raises(SpikeproofError, match=r"differ by 0\.5 of their size"):
+        spikeproof.wrap(model, X, steps=T)
+    victim = spikeproof.wrap(model, X, steps=T, tolerance=0.6)
+    assert victim.notes == ("logits differ from the model's own by up to 0.5 of their size",)
+
+
 def test_a_membrane_that_is_only_read_stays() -> None:
     model = trained(lambda: Reads(float("inf")), on_images_of_steps)
     victim = spikeproof.wrap(model, X, steps=T)
@@ -253,3 +300,12 @@ def test_weights_stay_the_users_and_copies_stand_alone() -> None:
     assert torch.equal(other(X, exact, KEYS), before)
     assert not torch.equal(victim(X, exact, KEYS), before)
     assert all(site.switch is other.body.switch is not victim.body.switch for site in other.body.sites())
+
+
+def test_layers_in_a_loop_of_their_own_are_not_measured_as_if_they_met_all_steps() -> None:
+    model = trained(lambda: Repeats("m"), on_images)
+    victim = spikeproof.wrap(model, X)
+    some: Any = (victim, X[:5], Y[:5], IDS[:5])
+    assert len(list(gradient_rows(*some, rule=ATan(), seed=0, layers=False))) == 5 * 3 * 2
+    with pytest.raises(SpikeproofError, match="layers=False"):
+        list(gradient_rows(*some, rule=ATan(), seed=0))

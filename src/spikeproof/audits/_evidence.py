@@ -116,11 +116,6 @@ class Subject:
         fresh = {row["image"] for row in ran if row["fooled"] and not row.get("skipped")}
         return len(fresh), len(self.x)
 
-    def survivors(self) -> set[int]:
-        """Images that are right when clean and that nothing in the panel broke."""
-        fooled = {row["image"] for row in self.rows if row["fooled"]}
-        return {row["image"] for row in self.rows} - fooled
-
 
 class Audit(ABC):
     """One diagnostic of gradient masking, or of the evaluation itself.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spikeproof.audits._evidence import Audit, Finding, Subject
 from spikeproof.judge import outcomes
@@ -29,11 +29,12 @@ class Control(Audit):
         control = subject.control
         if control is None:
             return self.absent("give an undefended victim of the same kind as `control`")
+        case = replace(subject.case, encoder=None)  # a control may have another code
         fell = n = 0
         for x, y, keys in subject.batches():
             right = verdict(lambda k, x=x: control(x, exact, k), y, keys, 1).predicted == y  # type: ignore[misc]
             if right.any():
-                rows = outcomes(control, x[right], y[right], keys[right], "control", subject.case, subject.threat)
+                rows = outcomes(control, x[right], y[right], keys[right], "control", case, subject.threat)
                 fell, n = fell + sum(row["fooled"] for row in rows), n + len(rows)
         limit = subject.limits.control
         says = f"{fell} of {n} images of the undefended network fall"

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from spikeproof.audits._evidence import Audit, Batch, Finding, Subject
-from spikeproof.tensors import exact, fold, signs, uniform
-from spikeproof.types import Objective, Threat
+from spikeproof.audits._touch import rise, some_of
 
 __all__ = ["FalseZeros"]
 
@@ -46,29 +44,10 @@ class FalseZeros(Audit):
         scene, f = subject.scene(batch, "false zeros")
         zero = (subject.gradient(batch, "false zeros") == 0).flatten(1)
         enough = zero.double().mean(1) > subject.limits.zero_share
-        others = _some_of(~zero, zero.sum(1), scene.keys)
-        zeros = _some_of(zero, others.sum(1), scene.keys)  # where fewer others than zeros: as many as there are
+        others = some_of(~zero, zero.sum(1), scene.keys)
+        zeros = some_of(zero, others.sum(1), scene.keys)  # where fewer others than zeros: as many as there are
         draws = subject.effort.draws
-        sides = [_rise(f, scene.start, subject.threat, side, scene.keys, draws) for side in (zeros, others)]
+        sides = [rise(f, scene.start, subject.threat, side, scene.keys, draws) for side in (zeros, others)]
         # A gradient that is zero everywhere leaves nothing to compare with; D6 counts those.
         told = enough & (others.sum(1) > 0)
         return [(float(a), float(b)) for a, b, t in zip(*sides, told, strict=True) if t]
-
-
-def _some_of(mask: Tensor, count: Tensor, keys: Tensor) -> Tensor:
-    """A random choice of at most `count` (B,) entries of each row of a mask (B,N)."""
-    drawn = uniform(fold(keys, "choice"), mask.shape[1:])
-    order = torch.where(mask, drawn, 2.0)
-    rank = order.argsort(1).argsort(1)
-    return mask & (rank < count[:, None])
-
-
-def _rise(f: Objective, x0: Tensor, threat: Threat, mask: Tensor, keys: Tensor, draws: int) -> Tensor:
-    """The largest loss rise over random corners on a mask (B,N), (B,)."""
-    before = f(x0, exact, 0).loss
-    best = torch.zeros_like(before)
-    for draw in range(draws):
-        corner = signs(fold(keys, f"corner {draw}"), x0.shape[1:]).to(x0) * mask.view(x0.shape)
-        after = f(threat.project(x0 + threat.eps * threat.ascend(corner), x0), exact, 0).loss
-        best = torch.maximum(best, after - before)
-    return best

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from spikeproof.audits._evidence import Audit, Batch, Finding, Subject
+from spikeproof.audits._touch import rise, some_of
 from spikeproof.types import Carry, Objective, Score
 
 __all__ = ["ZeroGradients"]
+
+_NOTHING = (torch.zeros(0),) * 4
 
 
 class _Watched:
@@ -33,7 +36,8 @@ class _Watched:
 class ZeroGradients(Audit):
     """Images whose gradient is zero everywhere; the share of zero pixels; pixels with a gradient at some step of PGD.
 
-    Zero pixels alone are no fault: `false_zeros` tells whether they matter. value: share of images without a gradient.
+    Unseen pixels alone are no fault, if the network does not see them either: they count where random corners on them
+    raise the loss as those on others do. value: share of images without a gradient.
     """
 
     code = "D6"
@@ -42,25 +46,33 @@ class ZeroGradients(Audit):
     mend = "Wider surrogates, tie-spread pooling, random signs at zero coordinates, margin or DLR loss."
 
     def __call__(self, subject: Subject) -> Finding:
-        shares, covered = [], []
-        for batch in subject.batches():
-            gradient = subject.gradient(batch, "zero").flatten(1)
-            shares.append((gradient == 0).double().mean(1))
-            covered.append(self._covered(subject, batch))
-        zero, cover = (torch.cat(v) if v else torch.zeros(0) for v in (shares, covered))
+        found = [self._batch(subject, batch) for batch in subject.batches()]
+        zero, cover, unseen, others = (torch.cat(part) for part in zip(*found, strict=True)) if found else _NOTHING
         n, limits = len(zero), subject.limits
         blind, mean = int((zero == 1).sum()), float(zero.mean()) if n else 0.0
         seen = float(cover.mean()) if n else 1.0
         says = f"{blind} of {n} images without a gradient; {100 * mean:.1f} % of pixels zero; {100 * seen:.0f} % of "
         says += "pixels seen along an attack"
-        red = blind > limits.no_gradient * n or seen < limits.covered
+        told = zero < 1
+        matter = float(unseen[told].sum()) > limits.false_zero * float(others[told].sum())
+        red = blind > limits.no_gradient * n or (seen < limits.covered and matter)
         detail = {"zero_share": round(mean, 4), "covered": round(seen, 4)}
         return self.found(red, says, value=blind / max(n, 1), limit=limits.no_gradient, n=n, **detail)
 
     @staticmethod
-    def _covered(subject: Subject, batch: Batch) -> Tensor:
-        """Share of each image's pixels that had a gradient at one step or more, (B,)."""
+    def _batch(subject: Subject, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Per image (B,): the share of zeros, the share of pixels that had a gradient at one step or more, and the
+        loss that random corners on unseen pixels, and on as many others, can cause."""
+        zero = (subject.gradient(batch, "zero").flatten(1) == 0).double().mean(1)
         watched = _Watched(subject.case.estimator)
         scene, f = subject.scene(batch, "cover")
         subject.case.attack(f, scene.start, subject.threat, watched, scene.keys)
-        return (watched.seen > 0).flatten(1).double().mean(1)
+        seen = (watched.seen > 0).flatten(1)
+        others = some_of(seen, (~seen).sum(1), scene.keys)
+        unseen = some_of(~seen, others.sum(1), scene.keys)
+        draws = subject.effort.draws
+        with torch.no_grad():
+            hidden, plain = (
+                rise(f, scene.start, subject.threat, side, scene.keys, draws) for side in (unseen, others)
+            )
+        return zero, seen.double().mean(1), hidden.double(), plain.double()

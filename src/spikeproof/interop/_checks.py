@@ -38,8 +38,8 @@ def accept(model: nn.Module, images: Tensor) -> None:
                 refusal("a model in eval mode", f"{_called(name, module)} in train mode", mend="call model.eval()")
             )
         for own, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
-            if not tensor.is_floating_point():
-                continue
+            if not tensor.is_floating_point() or not images.is_floating_point():
+                continue  # images of integers are refused as such, by the victim
             if tensor.dtype != images.dtype or tensor.device != images.device:
                 raise SpikeproofError(
                     refusal(

@@ -20,15 +20,16 @@ __all__ = ["is_neuron", "rest", "site"]
 
 
 def is_neuron(module: nn.Module) -> bool:
-    """Whether a module is a spiking cell or layer of Norse: they have a method for spikes, integrators have none."""
-    of_norse = any(cls.__module__.startswith("norse.") for cls in type(module).__mro__)
-    return of_norse and hasattr(module, "activation") and hasattr(getattr(module, "p", None), "method")
+    """Whether a module is a cell, layer or encoder of Norse that may fire: all with parameters but the integrators."""
+    homes = [cls.__module__ for cls in type(module).__mro__ if cls.__module__.startswith("norse.")]
+    fires = hasattr(module, "activation") or hasattr(module, "p")
+    return bool(homes) and fires and not any("leaky_integrator" in home for home in homes)
 
 
 def site(name: str, cell: Any, switch: Switch, *, folded: bool) -> nn.Module | None:
     """The cell itself, with a site in its step function; None where that one does not call the threshold itself."""
-    step = cell.activation
-    if not isinstance(step, FunctionType) or "threshold" not in step.__code__.co_names:
+    step = getattr(cell, "activation", None)
+    if not isinstance(step, FunctionType) or "threshold" not in step.__code__.co_names or not hasattr(cell.p, "method"):
         return None
     own = partial(step.__globals__["threshold"], method=cell.p.method, alpha=cell.p.alpha)
     attached = "detach" not in step.__code__.co_names

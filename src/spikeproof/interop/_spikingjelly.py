@@ -13,10 +13,13 @@ from spikeproof.neurons.lif import LIF
 from spikeproof.neurons.plif import PLIF
 from spikeproof.types import SpikeproofError, refusal
 
-__all__ = ["foldable", "is_neuron", "mode_of_nodes", "rest", "site"]
+__all__ = ["foldable", "is_neuron", "mode_of_steps", "rest", "site"]
 
 _OLD = ("neuronal_charge", "neuronal_fire", "neuronal_reset")
 """How SpikingJelly before 2 was extended; 2 ignores these methods without a word."""
+
+
+_INERT = ("spikingjelly:Dropout", "spikingjelly:Dropout2d")
 
 
 def _home(cls: type) -> str:
@@ -32,15 +35,18 @@ def is_neuron(module: nn.Module) -> bool:
     return any(cls.__module__.startswith("spikingjelly.activation_based.neuron") for cls in type(module).__mro__)
 
 
-def mode_of_nodes(network: nn.Module) -> str | None:
-    """'m', 's', or None where nodes differ or there is none."""
-    modes = {str(m.step_mode) for m in network.modules() if "spikingjelly:BaseNode" in _bases(m)}
-    return modes.pop() if len(modes) == 1 else None
+def mode_of_steps(network: nn.Module) -> str | None:
+    """'m' where a layer, node or container takes all steps at once, else 's'; None without any of them."""
+    timed = [m for m in network.modules() if "spikingjelly:StepModule" in _bases(m)]
+    # Containers have their mode by their class alone, until somebody sets it.
+    modes = {getattr(m, "step_mode", "m" if "spikingjelly:MultiStepModule" in _bases(m) else "s") for m in timed}
+    return max(modes, key=("s", "m").index, default=None)
 
 
 def foldable(network: nn.Module) -> bool:
     """Whether all that has a memory is a known node of one step: then the rest may see all steps as one batch."""
-    keepers = [m for m in network.modules() if "spikingjelly:MemoryModule" in _bases(m)]
+    # Dropout keeps its mask, and has none in eval mode.
+    keepers = [m for m in network.modules() if "spikingjelly:MemoryModule" in _bases(m) if _home(type(m)) not in _INERT]
     return bool(keepers) and all(is_neuron(m) and _neuron(m) is not None and m.step_mode == "s" for m in keepers)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spikeproof.encoders.direct import Direct
 from spikeproof.interop._checks import accept, examine, twin
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
-from spikeproof.interop._spikingjelly import foldable, mode_of_nodes
+from spikeproof.interop._spikingjelly import foldable, mode_of_steps
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.types import Encoder, Estimator, Rule, SpikeproofError, UsageError, refusal
@@ -19,14 +19,13 @@ from spikeproof.victim import Victim, borrowed
 
 __all__ = ["Wrapped", "wrap"]
 
-_TOLERANCE = 1e-6
-"""By how much the logits may differ from those of the model's own code, of their size: rounding and no spike."""
-
 
 class Wrapped(Victim):
     """A victim whose body is a foreign network; `wrap` makes it."""
 
     body: Foreign
+    apart: float = 0.0
+    """By how much its logits differed from those of the model's own code when it was wrapped, of their size."""
 
     @property
     def rule(self) -> Rule | None:
@@ -37,6 +36,7 @@ class Wrapped(Victim):
     def notes(self) -> tuple[str, ...]:
         """What a reader of its numbers should know of the wrapping."""
         kept = [f"{name} keeps its own surrogate: its dynamics are not known" for name in self.body.foreign]
+        kept += [f"logits differ from the model's own by up to {self.apart:.2g} of their size"] if self.apart else []
         known = kept or self.body.sites() or isinstance(self.body.network, Asked)
         return tuple(kept if known else ["no known neuron: every rule gives the network's own gradient"])
 
@@ -53,6 +53,7 @@ def wrap(
     encoder: Encoder | None = None,
     step_mode: Literal["m", "s"] | None = None,
     readout: Readout | None = None,
+    tolerance: float = 1e-6,
 ) -> Wrapped:
     """A victim of somebody's own network, which is left as it is: a copy is rewired, on the same weights and buffers.
 
@@ -60,8 +61,10 @@ def wrap(
     which only black-box attacks can attack. images (B,C,H,W) in [0,1], two or more: the victim is held against the
     model's own code on them. steps: how many steps the encoder (Direct where none is given) makes of an image; None:
     the model takes images and makes its own time. step_mode: 'm', the model takes (T,B,*) at once; 's', (B,*) T times;
-    where not given, as SpikingJelly's nodes say, else 'm'. readout: from what the model returns to logits (B,K); where
-    not given, the first of a tuple, averaged over a leading time axis.
+    where not given, as SpikingJelly's modules say, else 'm'. readout: from what the model returns to logits (B,K);
+    where not given, the first of a tuple, averaged over a leading time axis. tolerance: by how much the victim's logits
+    may differ from the model's own, of their size: fused kernels of a framework round in other places, and then spikes
+    may flip.
 
     Every call starts from rest. Raises SpikeproofError, with the name of the module, for models in train mode, on
     another device or of another precision than the images; that remember, draw noise, change their input, print or keep
@@ -69,8 +72,8 @@ def wrap(
     """
     if steps is None and (encoder is not None or step_mode is not None):
         raise UsageError(refusal("steps with an encoder or a step_mode", "none", mend="say how many steps to encode"))
-    if len(images) < 2:
-        raise SpikeproofError(refusal("two images or more to try the model on", len(images)))
+    if images.dim() != 4 or len(images) < 2:
+        raise SpikeproofError(refusal("two images (B,C,H,W) or more to try the model on", tuple(images.shape)))
     model = model if isinstance(model, nn.Module) else Asked(model).eval()
     accept(model, images)
 
@@ -82,16 +85,16 @@ def wrap(
     expected = _logits(victim(feeds[-1], rewired=False), images)
     for feed in feeds:
         found = victim(feed, rewired=True)
-        apart = _apart(found, images, expected, last=feed == feeds[-1])
-        if apart <= _TOLERANCE:
+        found.apart = _apart(found, images, expected, last=feed == feeds[-1])
+        if found.apart <= tolerance:
             break
     examine(borrowed(found), images, found.rule or (exact if isinstance(model, Asked) else ATan()))
-    if apart > _TOLERANCE:
+    if not found.apart <= tolerance:
         raise SpikeproofError(
             refusal(
                 "the logits of the model's own code from its rewired copy",
-                f"logits that differ by {apart:.3g} of their size",
-                mend="a neuron whose state forward reads or sets cannot be wrapped: pass states by hand",
+                f"logits that differ by {found.apart:.3g} of their size",
+                mend="let forward not look into its neurons; for the rounding of fused kernels give a tolerance",
             )
         )
     found.body.classes = expected.shape[1]
@@ -102,7 +105,7 @@ def _feeds(model: nn.Module, steps: int | None, step_mode: str | None) -> tuple[
     """Ways to feed a model, fastest first; the last is its owner's."""
     if steps is None:
         return ("images",)
-    if (step_mode or mode_of_nodes(model) or "m") == "m":
+    if (step_mode or mode_of_steps(model) or "m") == "m":
         return ("train",)
     return ("folded", "steps") if foldable(model) else ("steps",)
 

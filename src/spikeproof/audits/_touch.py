@@ -1,0 +1,30 @@
+"""Random corners on some pixels of each image: how much loss can these cause?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spikeproof.tensors import exact, fold, signs, uniform
+from spikeproof.types import Objective, Threat
+
+__all__ = ["rise", "some_of"]
+
+
+def some_of(mask: Tensor, count: Tensor, keys: Tensor) -> Tensor:
+    """A random choice of at most `count` (B,) entries of each row of a mask (B,N)."""
+    drawn = uniform(fold(keys, "choice"), mask.shape[1:])
+    order = torch.where(mask, drawn, 2.0)
+    rank = order.argsort(1).argsort(1)
+    return mask & (rank < count[:, None])
+
+
+def rise(f: Objective, x0: Tensor, threat: Threat, mask: Tensor, keys: Tensor, draws: int) -> Tensor:
+    """The largest loss rise over random corners on a mask (B,N), (B,)."""
+    before = f(x0, exact, 0).loss
+    best = torch.zeros_like(before)
+    for draw in range(draws):
+        corner = signs(fold(keys, f"corner {draw}"), x0.shape[1:]).to(x0) * mask.view(x0.shape)
+        after = f(threat.project(x0 + threat.eps * threat.ascend(corner), x0), exact, 0).loss
+        best = torch.maximum(best, after - before)
+    return best
