@@ -137,15 +137,15 @@ def test_a_membrane_at_its_threshold_stays_silent() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             mem, out = self.node.reset_mem(), []
-            for _ in range(3):
-                spk, mem = self.node(torch.ones_like(x.flatten(1)[:, :2]), mem)
-                out.append(spk + 0.0 * x.flatten(1)[:, :2])
+            for _ in range(2):
+                spk, mem = self.node(torch.ones_like(x.flatten(1)[:, :3]), mem)
+                out.append(spk + 0.0 * x.flatten(1)[:, :3])
             return torch.stack(out)
 
     model = Counts().eval()
     logits = spikeproof.wrap(model, X)(X, ATan(), KEYS)
     assert torch.equal(logits, model(X).mean(0))
-    assert torch.allclose(logits, torch.full_like(logits, 1 / 3))  # silent at 1, fires at 1.5, silent at 0.75
+    assert torch.allclose(logits, torch.full_like(logits, 0.5))  # silent at 1 and not reset, fires at 1.5
 
 
 def test_the_quick_tier_with_its_audits_runs() -> None:
