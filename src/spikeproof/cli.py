@@ -59,8 +59,11 @@ def _parser() -> ArgumentParser:
         one.add_argument("--config", action=ActionConfigFile, help="a cell's YAML; later options override it")
         one.add_class_arguments(CellConfig)
         if verb == "evaluate":
-            one.add_argument("--tier", default=None, choices=TIERS, help="one panel instead of the evaluations")
-            one.add_argument("--eps", default="8/255", help="the panel's budget, in units of [0,1]")
+            one.add_argument(
+                "--tier", default=None, choices=TIERS,
+                help="one panel instead of the evaluations, on as many images as the first of them",
+            )  # fmt: skip
+            one.add_argument("--eps", default=None, help="the panel's budget, in units of [0,1] (8/255)")
         _machine_options(one)
         verbs.add_subcommand(verb, one, help=text)
 
@@ -169,8 +172,12 @@ def _train(options: Namespace) -> int:
 
 def _evaluate(options: Namespace) -> int:
     config = _cell(options)
+    if options.tier is None and options.eps is not None:
+        mend = "the budgets of evaluations stand in the configuration"
+        raise UsageError(refusal("--tier with --eps", "none", mend=mend))
     if options.tier is not None:
-        panel = Evaluation("panel", "panel", eps=[options.eps], tier=options.tier)
+        first = config.evaluations[0]
+        panel = Evaluation("panel", "panel", eps=[options.eps or "8/255"], tier=options.tier, images=first.images)
         config = replace(config, evaluations=[panel], headline=Headline())
         config.check()
     cell = run_cell(config, Store(options.out), _machine(options))
@@ -218,6 +225,8 @@ def _controls(options: Namespace) -> int:
 
 
 def _transfer(options: Namespace) -> int:
+    if options.images < 1:
+        raise UsageError(refusal("images >= 1", options.images))
     cells = Store(options.folder).cells()
     if not cells:
         raise UsageError(refusal(f"finished cells under {options.folder}", "none", mend="run a study into it first"))

@@ -242,7 +242,8 @@ def _check_evaluation(e: Evaluation, rule: Part, encoder: Part) -> None:
         raise UsageError(refusal("an evaluation named in letters, digits, '.', '_' and '-'", repr(e.name)))
     panel = e.protocol == "panel"
     foreign = e.encoder is not None and parts.build("encoders", e.encoder) != parts.build("encoders", encoder)
-    foreign = foreign or e.loss != Evaluation.loss or e.estimator["name"] != "white_box"
+    plain = parts.resolve("estimators", {"name": "white_box"})
+    foreign = foreign or e.loss != Evaluation.loss or parts.resolve("estimators", e.estimator) != plain
     if (e.tier is not None) != panel or (panel and (e.attacks or foreign)):
         got = f"protocol {e.protocol}, tier {e.tier}, attacks {list(e.attacks or {})}, encoder {e.encoder}, "
         got += f"loss {e.loss}, estimator {e.estimator}"

@@ -63,15 +63,16 @@ class _Through:
 
 
 class _Remembering(nn.Module):
-    """Adds a part of the last call's mean logits to the next: a state that nobody reset."""
+    """Adds a part of the last call's logits to the next, a state that nobody reset: of each image, or their mean."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, each: bool = False) -> None:
         super().__init__()
+        self.each = each
         self.last = torch.zeros(())
 
     def forward(self, logits: Tensor) -> Tensor:
         out = logits + 0.3 * self.last.to(logits)
-        self.last = logits.detach().mean(0)
+        self.last = logits.detach() if self.each else logits.detach().mean(0)
         return out
 
 
@@ -142,6 +143,7 @@ CONTROLS: dict[str, Control] = {
     "noise at inference": Control(_FIRST, change=lambda v: _with_body(v, after=_noisy)),
     "detached encoder": Control(_FIRST, change=lambda v: _with_pixels(v, Tensor.detach)),
     "stale state": Control(_FIRST, change=lambda v: _with_body(v, after=_Remembering())),
+    "stale state of each image": Control(_FIRST, change=lambda v: _with_body(v, after=_Remembering(each=True))),
     "structurally sparse": Control("pooled pixels"),
 }
 """Name -> control. Those that are not masked come first."""

@@ -135,6 +135,13 @@ class Panel:
             got = f"{len(ids)}, {len(set(ids.tolist()))} of them different"
             raise UsageError(refusal(f"{len(x)} different ids, one for each image", got))
         self.victim = borrowed(victim)
+        for name, other in {**(sources or {}), **({} if control is None else {"control": control})}.items():
+            if (other.classes, other.in_channels) != (victim.classes, victim.in_channels):
+                got = f"{name!r} of {other.classes} classes and {other.in_channels} channels"
+                raise UsageError(refusal(f"{victim.classes} classes and {victim.in_channels} channels", got))
+        for what, tensor in {"labels": y, **dict(victim.named_parameters())}.items():
+            if tensor.device != x.device:
+                raise UsageError(refusal(f"{what} on the device of the images, {x.device}", tensor.device))
         self.x, self.y, self.ids = x, y, ids
         self.keys: Tensor = fold(image_keys(seed, ids).to(x.device), evaluation)
         sources = {name: borrowed(source) for name, source in (sources or {}).items()}
@@ -151,7 +158,13 @@ class Panel:
     def _clean(self) -> tuple[Tensor, Tensor]:
         answers, margins = [], []
         for index in _chunks(torch.arange(len(self.x)), self.batch_size):
-            found = clean_verdict(self.victim, self.x[index], self.y[index], self.keys[index])
+            try:
+                found = clean_verdict(self.victim, self.x[index], self.y[index], self.keys[index])
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                mend = "one call must leave nothing for the next: reset all state, or use spikeproof.wrap"
+                raise SpikeproofError(refusal("a network that takes batches of any size", error, mend=mend)) from error
             answers.append(found.predicted)
             margins.append(found.margin)
         return torch.cat(answers), torch.cat(margins)
@@ -263,7 +276,7 @@ class Panel:
     @torch.no_grad()
     def _refuse_probabilities(self) -> None:
         """Softmax in the output saturates every loss and hides the margin."""
-        some = slice(0, 64)
+        some = slice(0, max(2, min(64, self.batch_size)))
         logits = self.victim(self.x[some], exact, self.keys[some])
         # One row of spike rates may sum to 1 by chance; every row of a softmax does.
         if len(logits) > 1 and bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-4).all()):

@@ -69,7 +69,7 @@ class Tier:
 PREFLIGHT = ("determinism", "same_model")
 """Audits that come first: where one is red, no attack is worth running."""
 
-_SMOKE = ("domain", "budget_kept")
+_SMOKE = ("one_step", "unbounded", "along_gradient", "zero_gradients", "saturation", "domain", "budget_kept")
 _QUICK = (
     "one_step", "black_box", "unbounded", "along_gradient", "zero_gradients", "false_zeros", "dense_twin", "surrogates",
     "random_search", "optimiser", "saturation", "domain", "budget_kept",
@@ -178,7 +178,13 @@ class _Maker:
 
     def dense(self, attack: Attack, loss: Loss = margin) -> Stage:
         wide = self.estimator(ATan(alpha=1.0), fill=True)
-        return Stage(f"{_name(attack)} dense twin", "dense twin", self.case(attack, wide, loss, pooling="tie_spread"))
+        pooling: str | None = "tie_spread"
+        try:
+            self.victim.attacked_through(None, pooling)
+        except UsageError as error:  # a max pool of a kind that cannot be replaced
+            _LOG.warning("the dense twin keeps the max pools of the network: %s", error)
+            pooling = None
+        return Stage(f"{_name(attack)} dense twin", "dense twin", self.case(attack, wide, loss, pooling=pooling))
 
     def secants(self, attack: Attack) -> list[Stage]:
         """Another slope through the phase code."""
@@ -199,8 +205,11 @@ class _Maker:
         return [Stage(f"square-{queries}", "black box", self.case(Square(queries), loss=margin))]
 
     def transfer(self, name: str, source: Victim) -> Stage:
-        case = Case(PGD(steps=50), self.estimator(self.rule), margin, source=source)
-        return Stage(f"from {name}", "transfer", case)
+        """Crafted on the source as on a victim of its own: its rule, its noise, its code."""
+        rule = getattr(source, "rule", None) or self.rule
+        theirs = _Maker(source, rule, self.threat).case(PGD(steps=50), loss=margin)
+        crafted_on = theirs.attacked(source)
+        return Stage(f"from {name}", "transfer", replace(theirs, encoder=None, source=crafted_on))
 
     def first(self, steps: int) -> list[Stage]:
         return [
@@ -266,7 +275,7 @@ def _standard(make: _Maker, corners: int = 1000, search: int = 25) -> list[Stage
         Stage(f"apgd-{steps}", "first", make.case(long)),
         make.dense(long, make.ratio),
         Stage(f"{_name(stable)} assg 0.85", "white box", make.case(stable, make.adaptive(0.85))),
-        Stage(f"apgd-{steps} dlr", "white box", make.case(long, loss=make.ratio)),
+        Stage(f"apgd-{steps} {make.ratio.__name__}", "white box", make.case(long, loss=make.ratio)),
         *make.secants(long),
         *(Stage(f"apgd-{steps} {name}", "white box", make.under(long, rule)) for name, rule in _others(make.rule)),
         *(Stage(f"{_name(stable)} assg {m}", "white box", make.case(stable, make.adaptive(m))) for m in (0.8, 0.9)),

@@ -11,13 +11,13 @@ from torch import Tensor
 from spikeproof import parts
 from spikeproof.attacks.pgd import PGD
 from spikeproof.config import cell_from
-from spikeproof.judge import outcomes
+from spikeproof.judge import clean_verdict, outcomes
 from spikeproof.losses import margin
 from spikeproof.metrics.robustness import Interval, clopper_pearson
-from spikeproof.scene import check_labels, verdict
+from spikeproof.scene import check_labels
 from spikeproof.store import Cell, Store
 from spikeproof.study import Machine, load_images, some_images, trained_victim
-from spikeproof.tensors import exact, image_keys
+from spikeproof.tensors import image_keys
 from spikeproof.tiers import plain_case
 from spikeproof.types import Rule, Threat, UsageError, refusal
 from spikeproof.victim import Victim, borrowed
@@ -86,5 +86,5 @@ def _right(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, size: int) -> Ten
     found = []
     for i in range(0, len(x), size):
         part = slice(i, i + size)
-        found.append(verdict(lambda k, p=part: victim(x[p], exact, k), y[part], keys[part], 1).predicted == y[part])  # type: ignore[misc]
+        found.append(clean_verdict(victim, x[part], y[part], keys[part]).predicted == y[part])
     return torch.cat(found)

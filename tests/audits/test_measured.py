@@ -497,13 +497,41 @@ def test_answers_that_depend_on_the_batch_are_red() -> None:
     assert of.value == pytest.approx(0.5, abs=0.15)
 
 
-@pytest.mark.parametrize("by", [1e-12, 0.1])
-def test_another_network_under_attack_is_red_however_little_it_differs(by: float) -> None:
+@pytest.mark.parametrize(("by", "colour"), [(1e-9, "green"), (1e-5, "red"), (0.1, "red")])
+def test_another_network_under_attack_is_red_and_rounding_is_not(by: float, colour: str) -> None:
     def after(logits: Tensor, rule: Rule) -> Tensor:
         return logits if rule is exact else logits + by
 
     of = found("same_model", subject(linear(W, -1.0, after=after), clear(20)))
-    assert (of.colour, of.value) == ("red", 1.0)
+    assert (of.colour, of.value) == (colour, float(colour == "red"))
+
+
+def test_a_state_of_each_image_is_red_and_no_raw_error() -> None:
+    class Keeps(torch.nn.Module):
+        last: Tensor | None = None
+
+        def forward(self, logits: Tensor) -> Tensor:
+            before, self.last = self.last, logits
+            return logits if before is None else logits + before
+
+    keeps = Keeps()
+    of = found("determinism", subject(linear(W, -1.0, after=lambda logits, rule: keeps(logits)), clear(20)))
+    assert of.colour == "red"
+    assert "batch of another size" in of.says
+
+
+def test_unbounded_counts_what_any_of_its_runs_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty steps break all but the first image, two hundred break the first alone: nothing survives."""
+    runs: list[int] = []
+
+    def attacked(self: Subject, purpose: str, case: Any, threat: Any) -> list[dict[str, Any]]:
+        runs.append(case.attack.steps)
+        return [{"fooled": (i == 0) == (case.attack.steps > 20)} for i in range(5)]
+
+    monkeypatch.setattr(Subject, "attacked", attacked)
+    of = found("unbounded", subject(linear(W, -1.0), clear(5)))
+    assert runs == [20, 200]
+    assert (of.colour, of.value) == ("green", 0.0)
 
 
 def test_a_difference_on_perturbed_images_alone_is_found() -> None:

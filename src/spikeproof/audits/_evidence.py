@@ -18,7 +18,7 @@ from spikeproof.tensors import fold
 from spikeproof.types import Objective, Threat
 from spikeproof.victim import Victim
 
-__all__ = ["Audit", "Batch", "Colour", "Effort", "Finding", "Subject"]
+__all__ = ["Audit", "Batch", "Colour", "Effort", "Finding", "Subject", "difference", "worse"]
 
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Pixels (B,C,H,W), labels (B,), keys (B,)."""
@@ -76,12 +76,12 @@ class Subject:
     batch_size: int
     control: Victim | None = None
 
-    def batches(self, images: int | None = None) -> Iterator[Batch]:
+    def batches(self, images: int | None = None, *, at_least: int = 1) -> Iterator[Batch]:
         """Up to `images` of them (None: the effort's), a fair choice that does not depend on their order."""
         wanted = min(self.effort.images if images is None else images, len(self.x))
         # Sorted by the hash that an image owns, so that the choice is the same in every order and shard.
         index = torch.argsort(fold(self.keys, "audit"), stable=True)[:wanted]
-        for some in torch.split(index, self.batch_size) if wanted else ():
+        for some in torch.split(index, max(self.batch_size, at_least)) if wanted else ():
             yield self.x[some], self.y[some], self.keys[some]
 
     def attacked(self, purpose: str, case: Case, threat: Threat, images: int | None = None) -> list[Row]:
@@ -115,6 +115,16 @@ class Subject:
             return 0, 0
         fresh = {row["image"] for row in ran if row["fooled"] and not row.get("skipped")}
         return len(fresh), len(self.x)
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    """The largest difference of two tensors, of the size of the second."""
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
+
+
+def worse(worst: float, new: float) -> float:
+    """The larger, and NaN where one is: every comparison with NaN is false."""
+    return worst if new <= worst else new
 
 
 class Audit(ABC):

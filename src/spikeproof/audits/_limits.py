@@ -32,6 +32,7 @@ class Limits:
     plateau: float = 0.5  # identical logits after a random step of a grey level
     fidelity: float = 3.0  # at least so many standard errors above 0: correlation of gradient and finite steps
     logits_differ: float = 1e-4  # relative difference of two forwards of one input
+    same_logits: float = 1e-6  # relative difference of the attacked and the deployed forward: kernels may round
     company: float = 0.02  # images whose answer depends on the batch they are in
     silent: float = 0.0  # adversarial on the way, not in the verdict
     unfinished: float = 0.5  # surviving images whose best loss still rose in the last quarter of the steps

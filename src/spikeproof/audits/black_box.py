@@ -22,4 +22,4 @@ class BlackBox(Audit):
         count, total = subject.broken("black box")
         if not total:
             return self.absent("no black-box attack for this threat in this tier")
-        return self.share(count, total, subject.limits.black_box, "broken by Square alone")
+        return self.share(count, total, subject.limits.black_box, "broken by an attack without gradients alone")

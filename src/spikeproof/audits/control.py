@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from spikeproof.audits._evidence import Audit, Finding, Subject
-from spikeproof.judge import outcomes
-from spikeproof.scene import verdict
-from spikeproof.tensors import exact
+from spikeproof.judge import clean_verdict, outcomes
 
 __all__ = ["Control"]
 
@@ -32,7 +30,7 @@ class Control(Audit):
         case = replace(subject.case, encoder=None)  # a control may have another code
         fell = n = 0
         for x, y, keys in subject.batches():
-            right = verdict(lambda k, x=x: control(x, exact, k), y, keys, 1).predicted == y  # type: ignore[misc]
+            right = clean_verdict(control, x, y, keys).predicted == y
             if right.any():
                 rows = outcomes(control, x[right], y[right], keys[right], "control", case, subject.threat)
                 fell, n = fell + sum(row["fooled"] for row in rows), n + len(rows)

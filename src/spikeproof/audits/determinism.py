@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from spikeproof.audits._evidence import Audit, Finding, Subject
+from spikeproof.audits._evidence import Audit, Finding, Subject, difference, worse
 from spikeproof.tensors import exact
 
 __all__ = ["Determinism"]
@@ -31,18 +30,17 @@ class Determinism(Audit):
 
     @torch.no_grad()
     def __call__(self, subject: Subject) -> Finding:
-        worst, n = 0.0, 0
+        worst, n, limit = 0.0, 0, subject.limits.logits_differ
         for x, _, keys in subject.batches():
-            first = subject.victim(x, exact, keys)
-            for repeat in range(1, _REPEATS):
-                if repeat % 2:  # what a state would remember
-                    subject.victim((1 - x)[: max(len(x) // 2, 1)], exact, keys[: max(len(x) // 2, 1)])
-                worst = max(worst, _difference(subject.victim(x, exact, keys), first))
             n += len(x)
-        limit = subject.limits.logits_differ
+            try:
+                first = subject.victim(x, exact, keys)
+                for repeat in range(1, _REPEATS):
+                    if repeat % 2:  # what a state would remember
+                        subject.victim((1 - x)[: max(len(x) // 2, 1)], exact, keys[: max(len(x) // 2, 1)])
+                    worst = worse(worst, difference(subject.victim(x, exact, keys), first))
+            except RuntimeError as error:  # a state of each image does not fit a batch of another size
+                says = f"a forward fails after a batch of another size: {error}"
+                return self.found(True, says, value=None, limit=limit, n=n)
         says = f"repeated forwards differ by up to {worst:.2g} of the logits' size"
         return self.found(not worst <= limit, says, value=worst, limit=limit, n=n)
-
-
-def _difference(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))

@@ -1,4 +1,4 @@
-"""D17: an adversarial image must still be one when it is saved as a picture and encoded again."""
+"""D17: what the network saw under attack must be the code of an image that exists."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ _GREY_LEVEL = 1 / 255
 class Fidelity(Audit):
     """Per image the correlation, over random directions r, of loss(x + h r) - loss(x - h r) with g r.
 
-    h is eps/2, the scale at which attacks work, and at least one grey level: below it a coded image does not change.
+    h is half of the budget, the scale at which attacks work, and moves every pixel by one grey level at least: below
+    it a coded image does not change.
 
     value: the median over n images. For an estimator that knows nothing each correlation has a standard deviation of
     1 / sqrt(directions), and their median one of 1.25 / sqrt(directions n).
@@ -47,12 +48,12 @@ class Fidelity(Audit):
     def _batch(subject: Subject, batch: Batch, directions: int) -> Tensor:
         """Correlation of each image (B,); 0 where one side does not vary."""
         scene, f = subject.scene(batch, "fidelity")
-        x0, h = scene.start, max(subject.threat.eps / 2, _GREY_LEVEL)
+        x0, h = scene.start, subject.threat.eps / 2
         gradient = subject.gradient(batch, "fidelity").flatten(1).double()
         measured, foreseen = [], []
         for draw in range(directions):
             r = signs(fold(scene.keys, f"direction {draw}"), x0.shape[1:]).to(x0)
-            step = h * subject.threat.ascend(r)
+            step = (h * subject.threat.ascend(r)).abs().clamp(min=_GREY_LEVEL) * r
             up, down = ((x0 + s * step).clamp(0.0, 1.0) for s in (1, -1))
             measured.append((f(up, exact, 0).loss - f(down, exact, 0).loss).double())
             foreseen.append((gradient * (up - down).flatten(1).double()).sum(1))

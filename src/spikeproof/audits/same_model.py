@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from spikeproof.audits._evidence import Audit, Finding, Subject
+from spikeproof.audits._evidence import Audit, Finding, Subject, difference, worse
 from spikeproof.tensors import exact
 
 __all__ = ["SameModel"]
@@ -14,7 +14,7 @@ __all__ = ["SameModel"]
 
 @dataclass(frozen=True)
 class SameModel(Audit):
-    """Logits under the attack's rule against those of the exact forward, clean and perturbed: not one bit apart.
+    """Logits under the attack's rule against those of the exact forward, clean and perturbed: the same, to rounding.
 
     And the answer to an image alone against that in company, which differs where batch statistics or a state leak from
     one image to another (float rounding flips a few spikes: a small share is allowed). value: that share, or 1 where
@@ -31,20 +31,20 @@ class SameModel(Audit):
         apart, company, n = 0.0, 0, 0
         attacked = subject.case.attacked(subject.victim)
         rule = getattr(subject.case.estimator, "rule", exact)
-        for x, _, keys in subject.batches():
+        for x, _, keys in subject.batches(at_least=2):  # alone, an image has no company to compare with
             for point in (x, subject.threat.sample(x, keys) if subject.threat.surface == "pixels" else x):
                 with torch.no_grad():
                     deployed = subject.victim(point, exact, keys)
                 with torch.enable_grad():
                     seen = attacked(point.detach().requires_grad_(), rule, keys).detach()
-                apart = max(apart, float((seen - deployed).abs().max()))
+                apart = worse(apart, difference(seen, deployed))
             with torch.no_grad():
                 together = subject.victim(x, exact, keys).argmax(1)
                 alone = [subject.victim(x[i : i + 1], exact, keys[i : i + 1]).argmax(1) for i in range(len(x))]
             company += int((torch.cat(alone) != together).sum())
             n += len(x)
         limit = subject.limits.company
-        if apart != 0:
-            says = f"logits under attack differ from the deployed ones by {apart:.3g}"
+        if not apart <= subject.limits.same_logits:
+            says = f"logits under attack differ from the deployed ones by {apart:.3g} of their size"
             return self.found(True, says, value=1.0, limit=limit, n=n)
         return self.share(company, n, limit, "answers that depend on the other images of the batch")

@@ -12,7 +12,7 @@ __all__ = ["Unbounded"]
 
 @dataclass(frozen=True)
 class Unbounded(Audit):
-    """The plain PGD with the whole box as its ball; what survives gets ten times the steps."""
+    """The plain PGD with the whole box as its ball and, where anything survives, again with ten times the steps."""
 
     code = "D3"
     title = "unbounded attack"
@@ -22,11 +22,11 @@ class Unbounded(Audit):
 
     def __call__(self, subject: Subject) -> Finding:
         threat, steps = subject.unlimited(), max(subject.effort.steps, 20)
-        left = n = 0
+        fooled: list[bool] = []
         for length in (steps, 10 * steps):
-            case = replace(subject.case, attack=PGD(steps=length))
-            rows = subject.attacked("unbounded", case, threat)
-            n, left = len(rows), sum(not row["fooled"] for row in rows)
-            if not left:
+            rows = subject.attacked("unbounded", replace(subject.case, attack=PGD(steps=length)), threat)
+            fooled = [row["fooled"] or (i < len(fooled) and fooled[i]) for i, row in enumerate(rows)]
+            if all(fooled):
                 break
-        return self.share(left, n, subject.limits.unbounded, "survive an attack without a limit")
+        left = sum(not fell for fell in fooled)
+        return self.share(left, len(fooled), subject.limits.unbounded, "survive an attack without a limit")
