@@ -88,7 +88,7 @@ def test_any_plane_gives_a_finite_way_inside_the_box(norm: str, data: st.DataObj
     assert d.dtype == x.dtype
     assert torch.isfinite(d).all()
     assert (((x + d) >= -1e-6) & ((x + d) <= 1 + 1e-6)).all()
-    assert ((w * d).sum().abs() <= gain.abs() * (1 + 1e-5)).all()
+    assert ((w * d).sum().abs() <= gain.abs() * (1 + 1e-5) + 1e-37).all()  # below that float32 has no such digits
     assert not onto(x, torch.zeros_like(w), gain, norm).any()
 
 
