@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from spikeproof.audits._evidence import Audit, Finding, Subject, difference, worse
 from spikeproof.tensors import exact
@@ -28,23 +29,38 @@ class SameModel(Audit):
     breaks = "not evaluated"
 
     def __call__(self, subject: Subject) -> Finding:
-        apart, company, n = 0.0, 0, 0
-        attacked = subject.case.attacked(subject.victim)
-        rule = getattr(subject.case.estimator, "rule", exact)
+        apart, company, n, limit = 0.0, 0, 0, subject.limits.company
         for x, _, keys in subject.batches(at_least=2):  # alone, an image has no company to compare with
-            for point in (x, subject.threat.sample(x, keys) if subject.threat.surface == "pixels" else x):
-                with torch.no_grad():
-                    deployed = subject.victim(point, exact, keys)
-                with torch.enable_grad():
-                    seen = attacked(point.detach().requires_grad_(), rule, keys).detach()
-                apart = worse(apart, difference(seen, deployed))
-            with torch.no_grad():
-                together = subject.victim(x, exact, keys).argmax(1)
-                alone = [subject.victim(x[i : i + 1], exact, keys[i : i + 1]).argmax(1) for i in range(len(x))]
-            company += int((torch.cat(alone) != together).sum())
             n += len(x)
-        limit = subject.limits.company
+            try:
+                apart = worse(apart, self._apart(subject, x, keys))
+                company += self._other_answers(subject, x, keys)
+            except RuntimeError as error:  # a state of each image does not fit a batch of another size
+                says = f"a forward fails after a batch of another size: {error}"
+                return self.found(True, says, value=None, limit=limit, n=n)
         if not apart <= subject.limits.same_logits:
             says = f"logits under attack differ from the deployed ones by {apart:.3g} of their size"
             return self.found(True, says, value=1.0, limit=limit, n=n)
         return self.share(company, n, limit, "answers that depend on the other images of the batch")
+
+    @staticmethod
+    def _apart(subject: Subject, x: Tensor, keys: Tensor) -> float:
+        """How far attacked and deployed logits are apart, clean and at a random point of the ball."""
+        attacked = subject.case.attacked(subject.victim)
+        rule = getattr(subject.case.estimator, "rule", exact)
+        apart = 0.0
+        for point in (x, subject.threat.sample(x, keys) if subject.threat.surface == "pixels" else x):
+            with torch.no_grad():
+                deployed = subject.victim(point, exact, keys)
+            with torch.enable_grad():
+                seen = attacked(point.detach().requires_grad_(), rule, keys).detach()
+            apart = worse(apart, difference(seen, deployed))
+        return apart
+
+    @staticmethod
+    @torch.no_grad()
+    def _other_answers(subject: Subject, x: Tensor, keys: Tensor) -> int:
+        """How many images get another answer alone than together."""
+        together = subject.victim(x, exact, keys).argmax(1)
+        alone = [subject.victim(x[i : i + 1], exact, keys[i : i + 1]).argmax(1) for i in range(len(x))]
+        return int((torch.cat(alone) != together).sum())
