@@ -71,8 +71,13 @@ class Phase:
 
     def __call__(self, x: Tensor, steps: int, keys: Tensor) -> Tensor:
         """Pixels (B,*) in [0,1] -> bits (T,B,*) in {0,1}. Pixels between two levels count as the nearest level."""
+        bits, order = self.frames(x, steps, keys)
+        return bits[order]
+
+    def frames(self, x: Tensor, steps: int, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """The frames that differ (K,B,*), and which comes at each step (T,)."""
         levels = torch.round(x.detach() * self._top).to(torch.int64)
         bits = self._bits(levels).to(x.dtype)
         if x.requires_grad:
             bits = graft(bits, self._slopes(levels, keys, x) * (x * (self._top / (1 << self.planes))))
-        return bits[torch.arange(steps, device=x.device) % self.planes]
+        return bits, torch.arange(steps, device=x.device) % self.planes

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, cast
 
 from torch import Tensor, nn
 
+from spikeproof.models._folded import fold
 from spikeproof.types import Neuron, Rule, UsageError, refusal
 
 __all__ = ["Block", "BlockFactory", "NeuronFactory", "ResNet", "over_time", "stages_of"]
@@ -117,9 +119,28 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def frozen(self) -> ResNet:
+        """A copy for attacks, in eval mode: batch-norm folded, no gradients of weights, other kernels. Copies weights."""
+        found = copy.deepcopy(self).eval().requires_grad_(False)
+        fold(found, "conv1", "bn1")
+        for block in [m for m in found.modules() if isinstance(m, Block)]:
+            for i in range(1, block.length + 1):
+                fold(block, f"conv{i}", f"bn{i}")
+            if block.downsample is not None:
+                fold(block.downsample, "0", "1")
+        return found
+
     def classify(self, z: Tensor, rule: Rule) -> Tensor:
         """Encoded input (T,B,C,H,W) -> logits (B,K), not normalised, averaged over time."""
-        z = rule(cast(Neuron, self.sn1), over_time(z, self.conv1, self.bn1), "sn1")
+        return self.beyond(self.stem(z), rule)
+
+    def stem(self, z: Tensor) -> Tensor:
+        """Encoded input (T,B,C,H,W) -> the first neuron's currents (T,B,C',H',W'); each step on its own."""
+        return over_time(z, self.conv1, self.bn1)
+
+    def beyond(self, currents: Tensor, rule: Rule) -> Tensor:
+        """The first neuron's currents -> logits (B,K)."""
+        z = rule(cast(Neuron, self.sn1), currents, "sn1")
         z = over_time(z, self.maxpool)
         for name in self.stages:
             for block in cast(nn.ModuleList, self.get_submodule(name)):

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from spikeproof import native
+from spikeproof.tensors import heaviside
 from spikeproof.types import Fire, SpikeproofError, UsageError, refusal
 
 __all__ = ["Stepwise"]
@@ -49,6 +51,14 @@ class Stepwise(nn.Module, ABC):
     def gains(self) -> tuple[float, float]:
         """(du/dv, du/dx) of `charge`, which is linear in both: the leak kept per step, and the weight of the input."""
 
+    def membrane(self) -> native.Membrane | None:
+        """The same physics as a description that the scan in C knows; None where it does not know them."""
+        return None
+
+    def known(self) -> native.Membrane | None:
+        """`membrane`, unless it is inherited: a subclass may have changed the physics without describing them."""
+        return self.membrane() if "membrane" in vars(type(self)) else None
+
     def learns(self) -> bool:
         """Whether one of the neuron's own constants wants a gradient."""
         return any(p.requires_grad for p in self.parameters())
@@ -75,7 +85,22 @@ class Stepwise(nn.Module, ABC):
             s = fire(v - self.v_threshold, t)
             spikes.append(s)
             v = self.reset(v, s if through_reset else s.detach())
-        if not bool(torch.isfinite(v).all()):
+        self._check(bool(torch.isfinite(v).all()))
+        return torch.stack(spikes)
+
+    def spikes(self, x: Tensor) -> Tensor:
+        """`run` without a graph: currents (T,B,*) -> spikes (T,B,*), bit by bit the same; in C where that is there.
+
+        Raises as `run` does.
+        """
+        if native.usable(x) and (known := self.known()) is not None:
+            spikes, finite = native.scan(known, x)
+            self._check(finite)
+            return spikes
+        return self.run(x.detach(), lambda height, step: heaviside(height))
+
+    def _check(self, finite: bool) -> None:
+        if not finite:
             raise SpikeproofError(
                 refusal(
                     "finite input currents in a spiking layer",
@@ -83,7 +108,6 @@ class Stepwise(nn.Module, ABC):
                     mend="look for NaN in the images or the weights, or for a learning rate that diverged",
                 )
             )
-        return torch.stack(spikes)
 
     def extra_repr(self) -> str:
         return f"v_threshold={self.v_threshold}, v_reset={self.v_reset}"

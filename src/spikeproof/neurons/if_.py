@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from spikeproof.native import Membrane
 from spikeproof.neurons._stepwise import Stepwise
 
 __all__ = ["IF"]
@@ -14,6 +15,9 @@ class IF(Stepwise):
 
     def gains(self) -> tuple[float, float]:
         return 1.0, 1.0
+
+    def membrane(self) -> Membrane:
+        return Membrane("add", 1.0, self.v_threshold, self.v_reset)
 
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
         return v + x

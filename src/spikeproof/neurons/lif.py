@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from spikeproof.native import Charge, Membrane
 from spikeproof.neurons._stepwise import Stepwise
 from spikeproof.types import UsageError, refusal
 
@@ -30,6 +31,10 @@ class LIF(Stepwise):
 
     def gains(self) -> tuple[float, float]:
         return 1.0 - 1.0 / self.tau, 1.0 / self.tau if self.decay_input else 1.0
+
+    def membrane(self) -> Membrane:
+        form: Charge = "leak_div" if self.decay_input else "leak_div_input"
+        return Membrane(form, self.tau, self.v_threshold, self.v_reset)
 
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
         if self.decay_input:

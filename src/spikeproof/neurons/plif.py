@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from spikeproof.native import Charge, Membrane
 from spikeproof.neurons._stepwise import Stepwise
 from spikeproof.types import UsageError, refusal
 
@@ -34,6 +35,10 @@ class PLIF(Stepwise):
     def gains(self) -> tuple[float, float]:
         share = float(self.w.detach().sigmoid())
         return 1.0 - share, share if self.decay_input else 1.0
+
+    def membrane(self) -> Membrane:
+        form: Charge = "leak_mul" if self.decay_input else "leak_mul_input"
+        return Membrane(form, float(self.w.detach().sigmoid()), self.v_threshold, self.v_reset)
 
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
         if self.decay_input:

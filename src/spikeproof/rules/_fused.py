@@ -7,8 +7,8 @@ membrane after the reset:
     dv/du = (1 - s) - r (u - v_reset) h     hard reset          r = 1 if gradients pass through the reset, else 0
     dv/du = 1 - r v_threshold h             soft reset
 
-Everything but the recursion is computed for all steps at once; the recursion is one multiply-add a step. The forward is
-the neuron's own `run`, so that spikes cannot differ.
+In C (`spikeproof.native`) where that is there and knows neuron and surrogate. Else everything but the recursion is
+computed for all steps at once, and the recursion is one multiply-add a step.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from spikeproof import native
 from spikeproof.neurons import Stepwise
 from spikeproof.tensors import heaviside
 from spikeproof.types import SpikeproofError, refusal
@@ -29,6 +30,9 @@ class _Shape(Protocol):
     """What of a surrogate the scan reads."""
 
     @property
+    def alpha(self) -> float: ...
+
+    @property
     def through_time(self) -> bool: ...
 
     @property
@@ -38,8 +42,17 @@ class _Shape(Protocol):
 
 
 class _Scan(torch.autograd.Function):
+    """In C it saves the currents and computes the membranes again; in torch it saves their heights."""
+
     @staticmethod
     def forward(ctx: Any, currents: Tensor, neuron: Stepwise, gains: tuple[float, float], shape: _Shape) -> Tensor:
+        ctx.neuron, ctx.gains, ctx.shape = neuron, gains, shape
+        kind = vars(type(shape)).get("kind")  # not an inherited one: a subclass may have another derivative
+        ctx.known = neuron.known() if kind is not None and native.usable(currents) else None
+        if ctx.known is not None:
+            ctx.slope = native.Slope(kind, shape.alpha, shape.through_time, shape.through_reset, gains)
+            ctx.save_for_backward(currents)
+            return neuron.spikes(currents)
         heights: list[Tensor] = []
 
         def fire(height: Tensor, step: int) -> Tensor:
@@ -48,7 +61,6 @@ class _Scan(torch.autograd.Function):
 
         spikes = neuron.run(currents, fire)
         ctx.save_for_backward(torch.stack(heights))
-        ctx.neuron, ctx.gains, ctx.shape = neuron, gains, shape
         return spikes
 
     @staticmethod
@@ -61,15 +73,24 @@ class _Scan(torch.autograd.Function):
                     mend="use the plain form, fused=False",
                 )
             )
-        (heights,) = ctx.saved_tensors
-        (a, b), shape = ctx.gains, ctx.shape
-        slope = shape.derivative(heights)
-        gradient = upstream * slope
-        if shape.through_time:
-            keep = _kept(ctx.neuron, heights, slope, shape.through_reset).mul_(a)
-            for t in range(len(heights) - 2, -1, -1):
-                gradient[t].addcmul_(keep[t], gradient[t + 1])
-        return gradient.mul_(b) if b != 1.0 else gradient, None, None, None
+        (saved,) = ctx.saved_tensors
+        if ctx.known is not None:
+            return native.scan_backward(ctx.known, ctx.slope, saved, upstream), None, None, None
+        return _in_torch(ctx.neuron, ctx.gains, ctx.shape, saved, upstream), None, None, None
+
+
+def _in_torch(
+    neuron: Stepwise, gains: tuple[float, float], shape: _Shape, heights: Tensor, upstream: Tensor
+) -> Tensor:
+    """Heights and the gradient of the spikes, both (T,B,*) -> the gradient of the currents."""
+    a, b = gains
+    slope = shape.derivative(heights)
+    gradient = upstream * slope
+    if shape.through_time:
+        keep = _kept(neuron, heights, slope, shape.through_reset).mul_(a)
+        for t in range(len(heights) - 2, -1, -1):
+            gradient[t].addcmul_(keep[t], gradient[t + 1])
+    return gradient.mul_(b) if b != 1.0 else gradient
 
 
 def _kept(neuron: Stepwise, heights: Tensor, slope: Tensor, through_reset: bool) -> Tensor:

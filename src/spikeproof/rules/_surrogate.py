@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class Surrogate(ABC):
     neuron learns nothing itself; the same numbers to rounding, several times fewer operations, but no second
     derivative (create_graph=True is refused). False is the plain form, which has everything.
     """
+
+    kind: ClassVar[str | None] = None  # the name by which the scan in C knows the shape; a user's own has none
 
     alpha: float
     through_time: bool = True

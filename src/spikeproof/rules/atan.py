@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ __all__ = ["ATan"]
 @dataclass(frozen=True, kw_only=True)
 class ATan(Surrogate):
     """The surrogate of the paper and of SpikingJelly's examples, alpha 2 (Fang et al., ICCV 2021)."""
+
+    kind: ClassVar[str | None] = "atan"
 
     alpha: float = 2.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 from statistics import NormalDist
 
 import torch
@@ -17,6 +18,8 @@ __all__ = ["Gaussian"]
 @dataclass(frozen=True, kw_only=True)
 class Gaussian(Surrogate):
     """A bell of width 1/alpha, area 1; underflows to exact zeros in float32 near alpha |x| = 14."""
+
+    kind: ClassVar[str | None] = "gaussian"
 
     alpha: float = 2.0
 

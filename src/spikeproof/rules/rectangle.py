@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,6 +16,8 @@ __all__ = ["Rectangle"]
 @dataclass(frozen=True, kw_only=True)
 class Rectangle(Surrogate):
     """The straight-through window (Wu et al., STBP 2018). Its compact support makes exact zeros."""
+
+    kind: ClassVar[str | None] = "rectangle"
 
     alpha: float = 2.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ class Sigmoid(Surrogate):
     torch differentiates sigma as sigma (1 - sigma), which in float32 is exactly 0 once alpha x >= 16.7: a dead zone
     for strongly active neurons that the formula does not have. So the upper half is written as 1 - sigma(-alpha x).
     """
+
+    kind: ClassVar[str | None] = "sigmoid"
 
     alpha: float = 4.0
 

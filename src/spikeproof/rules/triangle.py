@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -15,6 +16,8 @@ __all__ = ["Triangle"]
 @dataclass(frozen=True, kw_only=True)
 class Triangle(Surrogate):
     """The shape of SNN-RAT, RGA, HART and SR (gamma = 1/alpha = 1). Its compact support makes exact zeros."""
+
+    kind: ClassVar[str | None] = "triangle"
 
     alpha: float = 1.0
 

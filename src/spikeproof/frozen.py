@@ -1,0 +1,45 @@
+"""The victim as an attack may craft on: the same network, executed for speed.
+
+Batch-norm is folded into its convolution, maps are channels-last, convolutions whose kernel is as large as their map are
+one matrix product, and time steps that the encoder repeats pass the first convolution once. Other kernels round otherwise,
+and a membrane that sits on its threshold then flips a spike: so the *verdict* is always the deployed network's, and how
+often the two disagree is counted (`judge.py`). Weights are copied: freeze again after training on.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from spikeproof.native import fast, keep_memory
+from spikeproof.types import Rule
+from spikeproof.victim import Victim, borrowed
+
+__all__ = ["FrozenVictim", "freeze"]
+
+
+class FrozenVictim(Victim):
+    """A victim on a frozen body; frames that come more than once pass the body's stem once."""
+
+    def forward(self, x: Tensor, rule: Rule, keys: Tensor) -> Tensor:
+        frames = getattr(self.encoder, "frames", None)
+        if frames is None or not hasattr(self.body, "beyond"):
+            return super().forward(x, rule, keys)
+        self._check(x)
+        values, order = frames(x, self.steps, keys)
+        currents = self.body.stem(values)  # type: ignore[operator]
+        # Channels last while indexed, because what index_select gives is contiguous.
+        repeated = currents.movedim(2, -1).index_select(0, order).movedim(-1, 2)
+        return self.body.beyond(repeated, rule)  # type: ignore[operator, no-any-return]
+
+
+def freeze(victim: Victim) -> Victim:
+    """A frozen copy of a victim in eval mode, where its body has one (`frozen()`); else a borrowed copy.
+
+    Raises SpikeproofError for a victim in train mode, as `borrowed` does.
+    """
+    found = borrowed(victim)
+    frozen = getattr(found.body, "frozen", None)
+    if frozen is None or type(victim) is not Victim or not fast():
+        return found
+    keep_memory()
+    return FrozenVictim(frozen(), found.encoder, found.steps).eval()

@@ -1,0 +1,201 @@
+"""The scan of a spiking layer over time in C, built at first use where a C compiler is found; torch's own otherwise.
+
+`scan` and `scan_backward` do what `neurons/_stepwise.py` and `rules/_fused.py` do in torch, in one pass over memory:
+spikes are equal bit by bit, gradients to float tolerance. The library is built once for a machine (under a second), from
+`scan.c` beside this file, into the user's cache folder; everything here is float32 on the CPU. SPIKEPROOF_FAST=0 turns
+this and every other fast path off.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Charge", "Membrane", "Slope", "available", "fast", "keep_memory", "scan", "scan_backward", "usable"]
+
+_LOG = logging.getLogger(__name__)
+_SOURCE = Path(__file__).with_name("scan.c")
+# No contraction: a fused multiply-add rounds otherwise than torch, and a membrane on its threshold would flip.
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
+
+Charge = Literal["add", "leak_div", "leak_div_input", "leak_mul", "leak_mul_input"]
+"""u = v + x; v + (x - (v - rest)) / k; v - (v - rest) / k + x; and the last two with * k."""
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+"""Of mallopt, from glibc's malloc.h."""
+
+_CHARGES: tuple[Charge, ...] = ("add", "leak_div", "leak_div_input", "leak_mul", "leak_mul_input")
+_KINDS = ("atan", "sigmoid", "triangle", "rectangle", "gaussian")
+
+
+class Membrane(NamedTuple):
+    """A neuron's forward physics: how it charges (with the leak k), fires and resets; v_reset None is the soft reset."""
+
+    charge: Charge
+    leak: float
+    v_threshold: float
+    v_reset: float | None
+
+
+class Slope(NamedTuple):
+    """A surrogate's derivative by name and sharpness, which paths it takes, and (du/dv, du/dx) of the charge."""
+
+    kind: str
+    alpha: float
+    through_time: bool
+    through_reset: bool
+    gains: tuple[float, float]
+
+
+class _Membrane(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int32) for name in ("charge", "hard")] + [  # noqa: RUF012
+        (name, ctypes.c_float) for name in ("leak", "v_threshold", "v_reset", "v_rest")
+    ]
+
+
+class _Slope(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int32) for name in ("kind", "through_time", "through_reset")] + [  # noqa: RUF012
+        (name, ctypes.c_float) for name in ("alpha", "a", "b")
+    ]
+
+
+def fast() -> bool:
+    """Whether fast paths may be taken: the environment's SPIKEPROOF_FAST is not 0."""
+    return os.environ.get("SPIKEPROOF_FAST", "1") != "0"
+
+
+def available() -> bool:
+    """Whether the scan in C is there (building it, the first time) and not switched off."""
+    return fast() and _library() is not None
+
+
+@functools.cache
+def keep_memory() -> None:
+    """Have glibc keep freed memory for the next pass, up to 2 GiB, instead of giving it back to the system each time.
+
+    Every pass asks for the same maps again; a page given back is zeroed and mapped anew at its first touch, which costs a
+    quarter of a pass on large maps. For the whole process; does nothing under another C library, or switched off.
+    """
+    if fast() and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for option, value in ((_MMAP_THRESHOLD, 2**31 - 1), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26)):
+            libc.mallopt(option, value)
+
+
+@functools.cache
+def _library() -> Any:
+    """The library, or None where it cannot be built or loaded; the reason is logged once."""
+    compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
+    if compiler is None or os.name != "posix":
+        _LOG.info("no C compiler: spiking layers run in torch")
+        return None
+    reasons = []
+    for threads in (("-fopenmp",), ()):  # a compiler without OpenMP still gives the scan, on one thread
+        try:
+            library = ctypes.CDLL(str(_built(compiler, threads)))
+        except (OSError, subprocess.SubprocessError) as error:
+            reasons.append(str(getattr(error, "stderr", None) or error).strip())
+            continue
+        library.spikeproof_forward.restype = ctypes.c_int32
+        library.spikeproof_backward.restype = ctypes.c_int32
+        return library
+    _LOG.warning("the scan in C cannot be built, spiking layers run in torch: %s", "; ".join(reasons))
+    return None
+
+
+def _built(compiler: str, threads: tuple[str, ...]) -> Path:
+    """The library's file for this source, compiler and processor; two processes may build it at the same time."""
+    about = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    key = hashlib.sha256(_SOURCE.read_bytes())
+    key.update(repr((about, _FLAGS, threads, _processor())).encode())
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikeproof"
+    found = folder / f"scan-{key.hexdigest()[:16]}.so"
+    if found.is_file():
+        return found
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        compiled, linked = f"{work}/scan.o", f"{work}/scan.so"
+        for command in (
+            [compiler, *_FLAGS, *threads, "-c", str(_SOURCE), "-o", compiled],
+            # Linked without -fopenmp: the threads are those of torch's own OpenMP, which is loaded already; a second pool
+            # beside it would spin on the same cores.
+            [compiler, "-shared", compiled, "-o", linked, "-lm"],
+        ):
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        os.replace(linked, found)
+    return found
+
+
+def _processor() -> str:
+    """What -march=native looks at, so that a cache on a shared disk never serves another machine's instructions."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
+
+
+def _ordered(x: Tensor) -> Tensor:
+    """x (T,B,*) itself where each step is one dense slab, whatever its inner order (channels-last, say), else a copy."""
+    dense = x.stride(0) * len(x) == x.numel() and torch.empty_like(x).stride() == x.stride()
+    return x if dense else x.contiguous()
+
+
+def _membrane(neuron: Membrane) -> _Membrane:
+    rest = 0.0 if neuron.v_reset is None else neuron.v_reset
+    return _Membrane(
+        _CHARGES.index(neuron.charge), neuron.v_reset is not None, neuron.leak, neuron.v_threshold, rest, rest
+    )
+
+
+def _pointer(x: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(x.data_ptr())
+
+
+def _sizes(x: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64, ctypes.c_int32]:
+    """Steps, floats in one step, threads; small layers are not worth waking a thread."""
+    threads = torch.get_num_threads() if x.numel() > 1 << 15 else 1
+    return ctypes.c_int64(len(x)), ctypes.c_int64(x.numel() // len(x)), ctypes.c_int32(threads)
+
+
+def usable(x: Tensor) -> bool:
+    """Whether the scan in C takes this tensor: float32 on the CPU, not empty."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0 and available()
+
+
+def scan(neuron: Membrane, x: Tensor) -> tuple[Tensor, bool]:
+    """Currents (T,B,*) of a `usable` tensor -> spikes (T,B,*), and whether every membrane ends at a finite number."""
+    x = _ordered(x.detach())
+    spikes = torch.empty_like(x)
+    finite = _library().spikeproof_forward(
+        ctypes.byref(_membrane(neuron)), *_sizes(x), _pointer(x), _pointer(spikes)
+    )
+    return spikes, bool(finite)
+
+
+def scan_backward(neuron: Membrane, slope: Slope, x: Tensor, upstream: Tensor) -> Tensor:
+    """Currents of `scan` and the gradient of its spikes, both (T,B,*) -> the gradient of the currents."""
+    x = _ordered(x.detach())
+    if upstream.stride() != x.stride():
+        upstream = torch.empty_like(x).copy_(upstream)
+    out = torch.empty_like(x)
+    a, b = slope.gains
+    described = _Slope(_KINDS.index(slope.kind), slope.through_time, slope.through_reset, slope.alpha, a, b)
+    if not _library().spikeproof_backward(
+        ctypes.byref(_membrane(neuron)), ctypes.byref(described), *_sizes(x),
+        _pointer(x), _pointer(upstream), _pointer(out),
+    ):  # fmt: skip
+        raise MemoryError("no memory for the membranes of one chunk of neurons")
+    return out
