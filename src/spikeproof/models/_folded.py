@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spikeproof.models._conv import Pair, as_matrix, by_matrix, fits
+
 __all__ = ["FoldedConv", "fold"]
 
 
@@ -21,18 +23,20 @@ class FoldedConv(nn.Module):
         weight = (conv.weight.double() * scale[:, None, None, None]).to(conv.weight.dtype)
         self.register_buffer("weight", weight.detach().contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", shift.detach().to(conv.weight.dtype))
-        self.stride, self.padding = conv.stride, cast(tuple[int, int], conv.padding)
-        self._products: dict[tuple[int, int], Tensor] = {}
+        self.stride, self.padding = cast(Pair, conv.stride), cast(Pair, conv.padding)
+        self._matrices: dict[Pair, Tensor] = {}
         self._deep: Tensor | None = None
 
     weight: Tensor
     bias: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        if height <= self.weight.shape[-2] and width <= self.weight.shape[-1]:
-            return self._product(x)
-        if self.stride == (2, 2) and x.shape[1] <= 4 and height % 2 == width % 2 == 0:
+        size = cast(Pair, tuple(x.shape[-2:]))
+        if fits(self.weight, self.stride, self.padding, size):
+            if size not in self._matrices:
+                self._matrices[size] = as_matrix(self.weight, self.stride, self.padding, size)
+            return by_matrix(x, self._matrices[size], self.bias, self.weight, self.stride, self.padding)
+        if self.stride == (2, 2) and x.shape[1] <= 4 and size[0] % 2 == size[1] % 2 == 0:
             return self._by_depth(x)
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
@@ -47,33 +51,13 @@ class FoldedConv(nn.Module):
             self._deep = F.pixel_unshuffle(whole, 2).contiguous(memory_format=torch.channels_last)
         before = [(pad + lead) // 2 for pad, lead in zip(padding, front, strict=True)]
         after = [
-            self._outputs(size, axis) + self._deep.shape[2 + axis] - 1 - size // 2 - before[axis]
-            for axis, size in enumerate(x.shape[-2:])
+            (size + 2 * pad - taps) // 2 + deep - size // 2 - first
+            for size, pad, taps, deep, first in zip(
+                x.shape[-2:], padding, kernel, self._deep.shape[-2:], before, strict=True
+            )
         ]
         blocks = F.pad(F.pixel_unshuffle(x, 2), (before[1], after[1], before[0], after[0]))
         return F.conv2d(blocks.contiguous(memory_format=torch.channels_last), self._deep, self.bias)
-
-    def _product(self, x: Tensor) -> Tensor:
-        """The whole map at once: every output is a product of all inputs with a matrix of the taps that meet them."""
-        height, width = x.shape[-2:]
-        if (height, width) not in self._products:
-            self._products[height, width] = self._matrix(height, width)
-        matrix = self._products[height, width]
-        down, across = self._outputs(height, 0), self._outputs(width, 1)
-        flat = x.permute(0, 2, 3, 1).reshape(len(x), -1)  # a view of channels-last maps
-        out = F.linear(flat, matrix, self.bias.repeat(down * across))
-        return out.view(len(x), down, across, -1).permute(0, 3, 1, 2)
-
-    def _outputs(self, size: int, axis: int) -> int:
-        return (size + 2 * self.padding[axis] - self.weight.shape[2 + axis]) // self.stride[axis] + 1
-
-    def _matrix(self, height: int, width: int) -> Tensor:
-        """(H' W' C', H W C): the layer as a matrix, from its answers to the unit maps."""
-        channels = self.weight.shape[1]
-        units = torch.eye(height * width * channels, dtype=self.weight.dtype, device=self.weight.device)
-        maps = units.view(-1, height, width, channels).permute(0, 3, 1, 2)
-        answers = F.conv2d(maps, self.weight, None, self.stride, self.padding)
-        return answers.permute(0, 2, 3, 1).reshape(len(units), -1).T.contiguous()
 
 
 def fold(owner: nn.Module, conv: str, norm: str) -> None:
