@@ -8,6 +8,8 @@ often the two disagree is counted (`judge.py`). Weights are copied: freeze again
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 from torch import Tensor
 
 from spikeproof.native import fast, keep_memory
@@ -35,11 +37,20 @@ class FrozenVictim(Victim):
 def freeze(victim: Victim) -> Victim:
     """A frozen copy of a victim in eval mode, where its body has one (`frozen()`); else a borrowed copy.
 
-    Raises SpikeproofError for a victim in train mode, as `borrowed` does.
+    Made once for each victim, and again when one of its tensors has been written to since. Raises SpikeproofError for a
+    victim in train mode, as `borrowed` does.
     """
+    state = [*victim.parameters(), *victim.buffers()]
+    version = tuple((t.data_ptr(), t._version) for t in state)
+    if (known := _FROZEN.get(victim)) is not None and known[0] == version and known[1] == fast():
+        return known[2]
     found = borrowed(victim)
     frozen = getattr(found.body, "frozen", None)
-    if frozen is None or type(victim) is not Victim or not fast():
-        return found
-    keep_memory()
-    return FrozenVictim(frozen(), found.encoder, found.steps).eval()
+    if frozen is not None and type(victim) is Victim and fast():
+        keep_memory()
+        found = FrozenVictim(frozen(), found.encoder, found.steps).eval()
+    _FROZEN[victim] = version, fast(), found
+    return found
+
+
+_FROZEN: WeakKeyDictionary[Victim, tuple[object, bool, Victim]] = WeakKeyDictionary()
