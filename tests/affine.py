@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
-from spikeproof.scene import Cost, Scene
+from spikeproof.scene import Scene
 from spikeproof.tensors import image_keys, normal, uniform
 from spikeproof.types import Loss, Objective, Rule
 from spikeproof.victim import Victim
@@ -46,4 +46,4 @@ def scene(body: Affine, x: Tensor, keys: Tensor | None = None) -> Scene:
 
 
 def objective(where: Scene, loss: Loss) -> Objective:
-    return where.objective(loss, Cost())
+    return where.objective(loss)

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from spikeproof.types import Objective, Rule, Score
 
-__all__ = ["Plain"]
+__all__ = ["Plain", "unending"]
+
+
+def unending(f: Any) -> Any:
+    """A function (points, rule, salt) -> Score as an objective of which no success is final."""
+    f.final = False
+    return f
 
 
 class Plain:
@@ -20,6 +26,7 @@ class Plain:
     the objective behind it, of loss(code, salt), is `behind`.
     """
 
+    final = False
     classes = 4
 
     def __init__(
@@ -47,6 +54,9 @@ class Plain:
         self.gradients += int(x.requires_grad)
         more = (rule,) if self.by_rule else ()
         return Score(self.loss(x, salt, *more), self.fooled(x.detach()))
+
+    def of(self, index: Tensor) -> Objective:
+        raise NotImplementedError
 
     def aimed(self, rank: int) -> Objective:
         raise NotImplementedError

@@ -42,7 +42,7 @@ def test_only_pixels_before_a_random_encoder_are_stochastic() -> None:
 @pytest.mark.parametrize("surface", ["pixels", "encoded"])
 def test_the_score_is_that_of_the_logits(surface: str) -> None:
     one = scene("phase", surface)
-    score = one.objective(cross_entropy, Cost())(one.start, exact, 0)
+    score = one.objective(cross_entropy)(one.start, exact, 0)
     logits = one.victim(X, exact, KEYS)
     assert torch.equal(score.loss, cross_entropy(logits, Y))
     assert torch.equal(score.fooled, logits.argmax(1) != Y)
@@ -52,29 +52,29 @@ def test_the_score_is_that_of_the_logits(surface: str) -> None:
 
 def test_a_lucky_draw_of_a_stochastic_encoder_is_no_success() -> None:
     one = scene("poisson")
-    score = one.objective(cross_entropy, Cost())(one.start, exact, 0)
+    score = one.objective(cross_entropy)(one.start, exact, 0)
     assert (one.logits(one.start, exact, fold(KEYS, 0)).argmax(1) != Y).any()
     assert not score.fooled.any()
     behind = scene("poisson", "encoded")
-    assert behind.objective(cross_entropy, Cost())(behind.start, exact, 0).fooled.any()
+    assert behind.objective(cross_entropy)(behind.start, exact, 0).fooled.any()
 
 
 def test_the_salt_freshens_the_noise_and_nothing_else() -> None:
-    f = scene("poisson").objective(cross_entropy, Cost())
+    f = scene("poisson").objective(cross_entropy)
     assert torch.equal(f(X, exact, 3).loss, f(X, exact, 3).loss)
     assert not torch.equal(f(X, exact, 3).loss, f(X, exact, 4).loss)
-    f = scene("direct").objective(cross_entropy, Cost())
+    f = scene("direct").objective(cross_entropy)
     assert torch.equal(f(X, exact, 3).loss, f(X, exact, 4).loss)
 
 
 def test_every_call_is_counted_and_with_a_graph_as_a_backward_too() -> None:
-    cost = Cost()
+    cost = Cost(6)
     f = scene().objective(cross_entropy, cost)
     f(X, exact, 0)
     f(X, ATan(), 0)
-    assert vars(cost) == {"forwards": 2, "backwards": 0}
+    assert cost.rows() == 6 * [{"forwards": 2, "backwards": 0}]
     f(X.clone().requires_grad_(), ATan(), 0)
-    assert vars(cost) == {"forwards": 3, "backwards": 1}
+    assert cost.rows() == 6 * [{"forwards": 3, "backwards": 1}]
 
 
 @pytest.mark.parametrize("surface", ["pixels", "encoded"])
@@ -102,7 +102,7 @@ def test_a_stochastic_victim_is_judged_by_a_vote_on_fresh_draws() -> None:
             return encode(x, steps, keys)
 
     one.victim.encoder = Spy()
-    f = one.objective(cross_entropy, Cost())
+    f = one.objective(cross_entropy)
     for salt in range(30):
         f(one.start, exact, salt)
     during = torch.stack(seen)
@@ -143,7 +143,7 @@ def test_logits_that_are_not_finite_are_refused_and_never_count_as_broken(value:
         one.victim.body.fc.bias[3] = value  # type: ignore[union-attr, index]
     for call in (
         lambda: one.judge(one.start, "attack"),
-        lambda: one.objective(cross_entropy, Cost())(one.start, exact, 0),
+        lambda: one.objective(cross_entropy)(one.start, exact, 0),
     ):
         with pytest.raises(SpikeproofError, match="finite logits"):
             call()

@@ -69,7 +69,8 @@ class Case:
 
     encoder: the attacker's, of the same forward and another gradient; None for the victim's own. pooling: the
     attacker's backward of every max pool, 'tie_spread' or 'avg'; None for torch's own. source: another network to craft
-    on, whose images are then tried on the victim (transfer); None for the victim itself.
+    on, whose images are then tried on the victim (transfer); None for the victim itself. survivors: the attack drops
+    each image as soon as it is fooled; False for one that shall go on, as an attack on a source always does.
     """
 
     attack: Attack
@@ -78,6 +79,7 @@ class Case:
     encoder: Encoder | None = None
     pooling: str | None = None
     source: Victim | None = None
+    survivors: bool = True
 
     def probe(self) -> str:
         """Equal for cases whose gradient at the clean point is the same."""
@@ -136,7 +138,7 @@ def attack_rows(
 
 def spared(answer: int, margin: float) -> Row:
     """The outcome of an image that is not attacked, because it is fooled already; it gives this answer."""
-    return {"attacked": answer, "fooled": True, "skipped": True, "distance": 0.0, "margin": margin, **vars(Cost())}
+    return {"attacked": answer, "fooled": True, "skipped": True, "distance": 0.0, "margin": margin, **Cost(1).rows()[0]}
 
 
 def gradient_fields(
@@ -145,7 +147,7 @@ def gradient_fields(
     """Of the attacked loss at the clean point, per image: is it all zero, its share of zeros, its l1 norm."""
     scene = Scene(one.attacked(victim), x, y, fold(keys, name), threat.surface)
     with _naming_the_cut(scene, x, one):
-        _, g, _ = one.estimator(scene.objective(one.loss, Cost()), scene.start, one.estimator.init(scene.start), 0)
+        _, g, _ = one.estimator(scene.objective(one.loss), scene.start, one.estimator.init(scene.start), 0)
     return [
         {"zero_gradient": share == 1.0, "zero_share": share, "gradient_l1": scale}
         for share, scale in zip(short(sparsity.zero_share(g)), short(sparsity.l1(g)), strict=True)
@@ -163,12 +165,13 @@ def _naming_the_cut(scene: Scene, x: Tensor, one: Case) -> Iterator[None]:
 
 
 def proposal(
-    victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat, cost: Cost
+    victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat, cost: Cost | None = None
 ) -> tuple[Scene, Tensor]:
     """What one case makes of a batch that is right when clean: the scene of the victim, and points on its surface."""
     keys = fold(keys, name)
     looked_at = one.attacked(victim)
-    scene = Scene(looked_at, x, y, keys, threat.surface)
+    # Fooled on another network is not fooled yet.
+    scene = Scene(looked_at, x, y, keys, threat.surface, survivors=one.survivors and one.source is None)
     with _naming_the_cut(scene, x, one):
         point = one.attack(scene.objective(one.loss, cost), scene.start, threat, one.estimator, keys).detach()
     return (scene if one.source is None else Scene(victim, x, y, keys, threat.surface)), point
@@ -176,12 +179,13 @@ def proposal(
 
 def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat) -> list[Row]:
     """One case on a batch that is right when clean: the part of each image's row that the attack decides."""
-    cost = Cost()
+    cost = Cost(len(x))
     scene, point = proposal(victim, x, y, keys, name, one, threat, cost)
     distance = scene.check_budget(name, point, threat)
     found = scene.judge(point, name)
-    columns = zip(found.predicted.tolist(), y.tolist(), short(distance), short(found.margin), strict=True)
-    rows = [{"attacked": a, "fooled": a != t, "distance": d, "margin": m, **vars(cost)} for a, t, d, m in columns]
+    told = (found.predicted.tolist(), y.tolist(), short(distance), short(found.margin))
+    columns = zip(*told, cost.rows(), strict=True)
+    rows = [{"attacked": a, "fooled": a != t, "distance": d, "margin": m, **spent} for a, t, d, m, spent in columns]
     if scene.stochastic:  # the answer above is the majority's; this gives the mean over draws, and 'in every draw'
         rows = [{**row, "draws_right": share} for row, share in zip(rows, short(found.right), strict=True)]
     return rows
@@ -195,7 +199,7 @@ def crafter(victim: Victim, attack: Attack, threat: Threat, estimator: Estimator
         victim.eval()
         try:
             scene = Scene(victim, x, y, fold(keys, "craft"), threat.surface)
-            return attack(scene.objective(loss, Cost()), scene.start, threat, estimator, scene.keys).detach()
+            return attack(scene.objective(loss), scene.start, threat, estimator, scene.keys).detach()
         finally:
             victim.train(training)
 

@@ -64,7 +64,7 @@ def paper_rows(
             clean = verdict(lambda k, x=x: deployed(x, exact, k), y, fold(keys, "clean"), draws)  # type: ignore[misc]
             moving.train()
             scene = Scene(moving, x, y, fold(keys, evaluation), threat.surface)
-            costs = {name: Cost() for name in cases}
+            costs = {name: Cost(len(x)) for name in cases}
             points = {
                 name: one.attack(
                     scene.objective(one.loss, costs[name]), scene.start, threat, one.estimator, scene.keys
@@ -76,6 +76,7 @@ def paper_rows(
                 distance = scene.check_budget(name, point, threat)
                 moved = scene.judge(point, name)
                 fixed = Scene(deployed, x, y, scene.keys, threat.surface).judge(point, name)
+                spent = costs[name].rows()
                 head = head_of("paper", evaluation, threat, eps_text, name)
                 for k, image in enumerate(ids.tolist()):
                     label, attacked = int(y[k]), int(moved.predicted[k])
@@ -90,7 +91,7 @@ def paper_rows(
                             "attacked_deployed": int(fixed.predicted[k]),
                             "distance": short(distance)[k],
                             "margin": short(moved.margin)[k],
-                            **vars(costs[name]),
+                            **spent[k],
                         }
                     )
             tick(len(ids))

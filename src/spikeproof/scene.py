@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,21 +72,41 @@ def verdict(classify: Callable[[Tensor], Tensor], y: Tensor, keys: Tensor, draws
     return Verdict(counts.argmax(1), torch.stack(margins).mean(0), counts.gather(1, y[:, None])[:, 0] / draws)
 
 
-@dataclass
 class Cost:
-    """Forward and backward passes of an attack, per image of its batch."""
+    """How many forward and backward passes each image of a batch took part in: (B,) int64 each, on the CPU."""
 
-    forwards: int = 0
-    backwards: int = 0
+    def __init__(self, images: int) -> None:
+        self.forwards = torch.zeros(images, dtype=torch.int64)
+        self.backwards = torch.zeros(images, dtype=torch.int64)
+
+    def rows(self) -> list[dict[str, int]]:
+        """For each image what its row says of it."""
+        columns = zip(self.forwards.tolist(), self.backwards.tolist(), strict=True)
+        return [{"forwards": forwards, "backwards": backwards} for forwards, backwards in columns]
 
 
 class Scene:
-    """A victim, a batch and a surface. x (B,C,H,W), y (B,), keys (B,); `start` is the clean point on the surface."""
+    """A victim, a batch and a surface. x (B,C,H,W), y (B,), keys (B,); `start` is the clean point on the surface.
 
-    def __init__(self, victim: Victim, x: Tensor, y: Tensor, keys: Tensor, surface: str) -> None:
-        self.victim, self.y, self.keys, self.surface = victim, y, keys, surface
+    survivors: an attack goes on with those images alone that it has not fooled yet. That changes no verdict, only which
+    point of a fooled image is returned, its first, and what is spent on it.
+    """
+
+    def __init__(
+        self, victim: Victim, x: Tensor, y: Tensor, keys: Tensor, surface: str, *, survivors: bool = False
+    ) -> None:
+        self.victim, self.y, self.keys, self.surface, self.survivors = victim, y, keys, surface, survivors
         # The encoded surface is (B,T,C,H,W): attacks and threats take images first.
         self.start = (x if surface == "pixels" else victim.encode(x, keys).transpose(0, 1)).detach()
+
+    def of(self, index: Tensor) -> Scene:
+        """The scene of some of its images: index (n,) int64."""
+        part = copy.copy(self)  # not made anew: a clean point behind the encoder is not encoded again
+        part.y, part.keys, part.start = self.y[index], self.keys[index], self.start[index]
+        part.__dict__.pop("ranked", None)
+        if "ranked" in vars(self):
+            part.ranked = self.ranked[index]
+        return part
 
     @property
     def stochastic(self) -> bool:
@@ -98,9 +119,10 @@ class Scene:
             return _finite(self.victim(point, rule, keys))
         return _finite(self.victim.classify(point.transpose(0, 1), rule))
 
-    def objective(self, loss: Loss, cost: Cost) -> Objective:
-        """What an attack raises; every call is counted in `cost`."""
-        return _Objective(self, loss, cost)
+    def objective(self, loss: Loss, cost: Cost | None = None) -> Objective:
+        """What an attack raises; every call is counted in `cost`, where one is given."""
+        count = len(self.y)
+        return _Objective(self, loss, cost or Cost(count), torch.arange(count))
 
     @cached_property
     def ranked(self) -> Tensor:
@@ -134,27 +156,37 @@ class Scene:
 
 
 class _Objective:
-    """`Objective` over a scene; the protocol says what each method is."""
+    """`Objective` over a scene; the protocol says what each method is.
 
-    def __init__(self, scene: Scene, loss: Loss, cost: Cost) -> None:
-        self._scene, self._loss, self._cost = scene, loss, cost
-        self.keys, self.classes = scene.keys, scene.victim.classes
+    at: where its images stand in `cost`; targets (B,): given to the loss where it is a targeted one.
+    """
+
+    def __init__(
+        self, scene: Scene, loss: Callable[..., Tensor], cost: Cost, at: Tensor, targets: Tensor | None = None
+    ) -> None:
+        self._scene, self._loss, self._cost, self._at, self._targets = scene, loss, cost, at, targets
+        self.keys, self.classes, self.final = scene.keys, scene.victim.classes, scene.survivors
 
     def __call__(self, point: Tensor, rule: Rule, salt: int) -> Score:
         scene = self._scene
-        self._cost.forwards += 1
-        self._cost.backwards += int(point.requires_grad)
+        self._cost.forwards[self._at] += 1
+        self._cost.backwards[self._at] += int(point.requires_grad)
         logits = scene.logits(point, rule, fold(scene.keys, salt))
         fooled = logits.detach().argmax(1) != scene.y
+        aims = () if self._targets is None else (self._targets,)
         # One lucky draw of a stochastic encoder is no success: there the loss alone chooses the point.
-        return Score(self._loss(logits, scene.y), fooled & (not scene.stochastic))
+        return Score(self._loss(logits, scene.y, *aims), fooled & (not scene.stochastic))
 
-    def _towards(self, rank: int, form: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Objective:
+    def of(self, index: Tensor) -> Objective:
+        targets = None if self._targets is None else self._targets[index]
+        return _Objective(self._scene.of(index), self._loss, self._cost, self._at[index.cpu()], targets)
+
+    def _towards(self, rank: int, form: Callable[..., Tensor]) -> Objective:
         if not 1 <= rank < self.classes:
             raise UsageError(refusal(f"the rank of a target in 1..{self.classes - 1}", rank))
-        self._cost.forwards += int("ranked" not in vars(self._scene))  # the first who asks pays for the ranking
-        targets = self._scene.ranked[:, rank - 1]
-        return _Objective(self._scene, lambda logits, y: form(logits, y, targets), self._cost)
+        # The first who asks pays for the ranking.
+        self._cost.forwards[self._at] += int("ranked" not in vars(self._scene))
+        return _Objective(self._scene, form, self._cost, self._at, self._scene.ranked[:, rank - 1])
 
     def aimed(self, rank: int) -> Objective:
         return self._towards(rank, targeted(self._loss))
@@ -170,7 +202,8 @@ class _Objective:
         return victim.encoder(point, victim.steps, keys).transpose(0, 1)
 
     def encoded(self) -> Objective:
-        scene = self._scene
-        if scene.surface == "encoded":
+        here = self._scene
+        if here.surface == "encoded":
             return self
-        return _Objective(Scene(scene.victim, scene.start, scene.y, scene.keys, "encoded"), self._loss, self._cost)
+        scene = Scene(here.victim, here.start, here.y, here.keys, "encoded", survivors=here.survivors)
+        return _Objective(scene, self._loss, self._cost, self._at, self._targets)

@@ -133,8 +133,17 @@ class Objective(Protocol):
         """K."""
         ...
 
+    @property
+    def final(self) -> bool:
+        """Whether the attack is done with an image once it is fooled, so that no later point of it counts."""
+        ...
+
     def __call__(self, point: Tensor, rule: Rule, salt: int) -> Score:
         """Point (B,*) on the attacked surface -> Score. The salt freshens the noise of one call."""
+        ...
+
+    def of(self, index: Tensor) -> Objective:
+        """The same for some of the images alone: index (n,) int64 into them; its points are (n,*)."""
         ...
 
     def aimed(self, rank: int) -> Objective:
@@ -184,6 +193,10 @@ class Estimator(Protocol):
 
     def __call__(self, f: Objective, x: Tensor, carry: Carry, salt: int) -> tuple[Score, Tensor, Carry]:
         """Score at x, gradient of the loss (B,*), the memory for the next step."""
+        ...
+
+    def of(self, carry: Carry, index: Tensor) -> Carry:
+        """The memory of some of the images alone: index (n,) int64 into them."""
         ...
 
 

@@ -222,11 +222,11 @@ def test_on_a_trained_network(encoder: str) -> None:
     """Stronger than one step through the encoder, at the cost that it says, and judged as proposed."""
     x, y, ids = digits(40)
     x = (255 * x).round() / 255
-    cost, threat = Cost(), Linf(8 / 255)
+    cost, threat = Cost(40), Linf(8 / 255)
     scene = Scene(trained(encoder, steps=10 if encoder != "direct" else 3), x, y, image_keys(0, ids), "pixels")
     f = scene.objective(margin, cost)
     found = CodeSearch(steps=20, restarts=3)(f, x, threat, ESTIMATOR, scene.keys)
-    assert vars(cost) == {"forwards": 63, "backwards": 63}
+    assert cost.rows() == 40 * [{"forwards": 63, "backwards": 63}]
     scene.check_budget("code_search", found, threat)
     step = FGSM()(f, x, threat, ESTIMATOR, scene.keys)
     clean, one, many = (scene.judge(point, "test").margin.mean() for point in (x, step, found))
@@ -242,7 +242,7 @@ def test_what_it_cannot_search_is_refused() -> None:
     for threat in (L2(0.5), Linf(0.1, "encoded")):
         with pytest.raises(UsageError, match="the Linf threat on pixels for code search"):
             CodeSearch()(f, GRID, threat, ESTIMATOR, KEYS)
-    poisson = Scene(trained("poisson"), x, y, image_keys(0, ids), "pixels").objective(margin, Cost())
+    poisson = Scene(trained("poisson"), x, y, image_keys(0, ids), "pixels").objective(margin)
     with pytest.raises(UsageError, match="a deterministic encoder"):
         CodeSearch()(poisson, x, Linf(0.1), ESTIMATOR, ids)
     mixing = coded("phase", linear)

@@ -96,6 +96,7 @@ def test_an_image_that_is_wrong_before_stays_as_it_is() -> None:
 class Bent:
     """Two classes, a bent boundary; the first image sees no gradient. Keeps every point it was asked at."""
 
+    final = False
     classes = 2
 
     def __init__(self, count: int, scale: float = 1.0) -> None:
@@ -173,6 +174,7 @@ def test_calls_are_what_the_docstring_says(targets: int, calls: int) -> None:
     seen: list[int] = []
 
     class Counted:
+        final = False
         classes = 4
 
         def __init__(self, f: Any) -> None:

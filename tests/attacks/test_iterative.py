@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from objectives import unending
 from oracles import ascent
 from torch import Tensor
 
@@ -32,6 +33,8 @@ BOWL = normal(image_keys(5, torch.arange(1)), (D, D))[0].double()
 
 class Recorder:
     """A bent, wavy objective in float64 that keeps every point it was asked at, and how."""
+
+    final = False
 
     def __init__(self, waves: float = 40.0, height: float = 1 / 30) -> None:
         self.waves, self.height = waves, height
@@ -67,6 +70,8 @@ class Script:
 
     Losses are whole numbers: each image rises by 1 with a chance of its own, and else stays or falls far.
     """
+
+    final = False
 
     images = 40
 
@@ -123,6 +128,7 @@ def test_an_attack_goes_as_far_on_a_small_loss(make: Any, threat: Any, scale: fl
     x0 = X0.float()
 
     def end(size: float) -> Tensor:
+        @unending
         def f(x: Tensor, rule: Any, salt: int) -> Score:
             return Score(size * (x @ PULL.float()), torch.zeros(B, dtype=torch.bool))
 
@@ -174,6 +180,8 @@ def test_apgd_starts_on_the_surface_of_the_ball(threat: Any) -> None:
     inside = 0.4 + 0.2 * uniform(KEYS, (3, 4)).double()
     first = []
 
+    @unending
+
     def f(x: Tensor, rule: Any, salt: int) -> Score:
         first.append(x.detach().clone())
         return Score(x.flatten(1).sum(1), torch.zeros(B, dtype=torch.bool))
@@ -204,6 +212,8 @@ def test_a_success_is_never_given_up_for_a_higher_loss(attack: Any) -> None:
     seen = torch.zeros(B, dtype=torch.bool)
     inside = 0.4 + 0.2 * uniform(KEYS, (D,)).double()
 
+    @unending
+
     def f(x: Tensor, rule: Any, salt: int) -> Score:
         fooled = x.detach()[:, 0] <= inside[:, 0]
         seen.logical_or_(fooled)
@@ -223,6 +233,8 @@ def logits(classes: int) -> Tensor:
 
 def linear(w: Tensor, loss: Any) -> Any:
     y = torch.zeros(B, dtype=torch.int64)
+
+    @unending
 
     def f(x: Tensor, rule: Any, salt: int) -> Score:
         z = x @ w.t()
@@ -269,6 +281,9 @@ def test_apgd_ends_at_the_l2_optimum() -> None:
     torch.testing.assert_close(x, inside + threat.eps * direction / direction.norm(), rtol=0, atol=1e-9)
 
 
+@unending
+
+
 def flat(x: Tensor, rule: Any, salt: int) -> Score:
     """No gradient in the first image, a slope in the others."""
     live = torch.arange(len(x)) > 0
@@ -287,6 +302,8 @@ def test_mi_fgsm_does_not_move_without_a_gradient(threat: Any, dtype: torch.dtyp
 
 def test_sa_pgd_stays_at_its_start_without_a_gradient() -> None:
     seen: list[Tensor] = []
+
+    @unending
 
     def f(x: Tensor, rule: Any, salt: int) -> Score:
         seen.append(x.detach().clone())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from objectives import unending
 from torch import Tensor
 
 from spikeproof.attacks.fgsm import FGSM
@@ -28,6 +29,8 @@ LIVE = W != 0
 
 class Linear:
     """Margin of the wrong class, w x + b, linear in x; what was asked is counted. `blind`: entries a hook hides."""
+
+    final = False
 
     def __init__(self, bias: float = -100.0, blind: Tensor | None = None) -> None:
         self.bias = bias
@@ -153,8 +156,12 @@ def test_the_clean_image_is_not_written_to(attack: Any) -> None:
 @pytest.mark.parametrize("attack", [FGSM(), PGD(random_start=False)], ids=repr)
 def test_a_zero_gradient_moves_nothing_and_is_no_error(attack: Any) -> None:
     x0 = clean(inside=True)
+    flat = unending(lambda x, rule, salt: Linear()(0 * x, rule, salt))
     for threat in (Linf(EPS), L2(EPS)):
-        assert torch.equal(attack(lambda x, rule, salt: Linear()(0 * x, rule, salt), x0, threat, ESTIMATOR, KEYS), x0)
+        assert torch.equal(attack(flat, x0, threat, ESTIMATOR, KEYS), x0)
+
+
+@unending
 
 
 def ridge(x: Tensor, rule: Any, salt: int) -> Score:
@@ -183,6 +190,8 @@ def test_pgd_offers_its_last_iterate_too() -> None:
 
 def test_pgd_keeps_a_success_before_a_higher_loss() -> None:
     """Broken only near the start, while the loss goes on rising: the broken point is the one to return."""
+
+    @unending
 
     def f(x: Tensor, rule: Any, salt: int) -> Score:
         loss = x.mean(1)

@@ -16,7 +16,7 @@ from spikeproof import parts, tensors
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Cost, Scene
+from spikeproof.scene import Scene
 from spikeproof.tensors import image_keys, normal, uniform
 from spikeproof.threats import L1, L2, Linf
 from spikeproof.types import Objective, Rule, Score, UsageError
@@ -48,16 +48,19 @@ class Curved:
 
     classes = 4
 
-    def __init__(self, keys: Tensor = KEYS, above: float = 1.0) -> None:
-        self.keys, self.above = keys, above
+    def __init__(self, keys: Tensor = KEYS, above: float = 1.0, *, final: bool = False) -> None:
+        self.keys, self.above, self.final = keys, above, final
 
     def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
         loss = ((x * SLOPE).flatten(1).sum(1)).tanh() + (SLOPE * (x - 0.3).square()).flatten(1).sum(1)
         return Score(loss - self.above, loss.detach() > self.above)
 
+    def of(self, index: Tensor) -> Objective:
+        return Curved(self.keys[index], self.above, final=self.final)
+
     def aimed(self, rank: int) -> Objective:
         """Every class is met on the same way, the likelier the sooner."""
-        return Curved(self.keys, self.above + 0.1 * (rank - 1))
+        return Curved(self.keys, self.above + 0.1 * (rank - 1), final=self.final)
 
     difference = aimed
 
@@ -72,7 +75,7 @@ class Behind(Curved):
     """The same behind the code; counts for its front."""
 
     def __init__(self, front: Curved, keys: Tensor, above: float) -> None:
-        super().__init__(keys, above)
+        super().__init__(keys, above, final=front.final)
         self.front = front
 
     def __call__(self, z: Tensor, rule: Rule, salt: int) -> Score:
@@ -162,6 +165,68 @@ def test_the_same_keys_give_the_same_result(spec: dict[str, Any], threat: Any) -
     assert torch.equal(run(spec, threat), run(spec, threat))
 
 
+class Level(Curved):
+    """Fooled from a height on that some images reach early, some late and some never; every call is noted."""
+
+    def __init__(self, keys: Tensor = KEYS, above: float = 0.7, *, final: bool = False, at: Any = None) -> None:
+        super().__init__(keys, above, final=final)
+        self.at = torch.arange(B) if at is None else at
+        self.calls = torch.zeros(B, dtype=torch.int64)
+
+    def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
+        assert len(x) == len(self.at) > 0
+        self.calls[self.at] += 1
+        return super().__call__(x, rule, salt)
+
+    def of(self, index: Tensor) -> Objective:
+        return self._like(self.keys[index], self.above, self.at[index])
+
+    def aimed(self, rank: int) -> Objective:
+        return self._like(self.keys, self.above + 0.1 * (rank - 1), self.at)
+
+    difference = aimed
+
+    def encoded(self) -> Objective:
+        return Behind(self, self.keys, self.above)
+
+    def _like(self, keys: Tensor, above: float, at: Tensor) -> Level:
+        other = Level(keys, above, final=self.final, at=at)
+        other.calls = self.calls
+        return other
+
+
+@each_attack
+@pytest.mark.parametrize("above", [-0.3, 0.1, 0.7, 1.5])
+def test_dropping_what_is_fooled_changes_no_verdict(spec: dict[str, Any], threat: Any, above: float) -> None:
+    """And no point of an image that is never fooled; nothing costs more, and what fell early less."""
+    every, few = Level(above=above), Level(above=above, final=True)
+    whole, narrowed = (attack(spec)(f, X0, threat, ESTIMATOR, KEYS) for f in (every, few))
+    fooled, same = (Curved(above=above)(x, ATan(), 0).fooled for x in (whole, narrowed))
+    assert torch.equal(fooled, same)
+    keeps = spec.get("keep") != "last"
+    stands = ~fooled if keeps else torch.ones(B, dtype=torch.bool)
+    torch.testing.assert_close(narrowed[stands], whole[stands], rtol=0, atol=1e-14)
+    assert (few.calls <= every.calls).all()
+    assert torch.equal(few.calls[~fooled], every.calls[~fooled])
+    assert threat.distance(narrowed, X0).max() <= threat.eps + 1e-12
+
+
+def test_every_attack_of_many_points_spares_what_it_has_fooled() -> None:
+    """Where all are fooled at the first point, a run, or a step, is enough."""
+    for name, options in (
+        ("pgd", {"restarts": 3}), ("sa_pgd", {"restarts": 3}), ("mi_fgsm", {}), ("apgd", {"restarts": 3}),
+        ("apgd", {"targets": 3}), ("random_corners", {}), ("square", {}),
+    ):  # fmt: skip
+        f = Level(above=-1e9, final=True)
+        attack({"name": name, **options})(f, X0, Linf(0.1), ESTIMATOR, KEYS)
+        assert f.calls.tolist() == [1] * B, name
+    for name, once in (("fab", {"targets": 1}), ("code_search", {"restarts": 1})):
+        least, f = Level(above=-1e9, final=True), Level(above=-1e9, final=True)
+        attack({"name": name, **once})(least, X0, Linf(0.1), ESTIMATOR, KEYS)
+        attack({"name": name, **{option: 3 for option in once}})(f, X0, Linf(0.1), ESTIMATOR, KEYS)
+        assert torch.equal(f.calls, least.calls)
+
+
 @pytest.fixture
 def draws(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with every draw of keyed noise."""
@@ -201,13 +266,16 @@ class Interrupted:
 
     def __init__(self, f: Objective, stop_at: int | None, calls: list[int]) -> None:
         self._f, self._stop_at, self._calls = f, stop_at, calls
-        self.keys, self.classes, self.encode = f.keys, f.classes, f.encode
+        self.keys, self.classes, self.encode, self.final = f.keys, f.classes, f.encode, f.final
 
     def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
         self._calls.append(salt)
         if len(self._calls) == self._stop_at:
             raise Stop
         return self._f(x, rule, salt)
+
+    def of(self, index: Tensor) -> Objective:
+        return Interrupted(self._f.of(index), self._stop_at, self._calls)
 
     def aimed(self, rank: int) -> Objective:
         return Interrupted(self._f.aimed(rank), self._stop_at, self._calls)
@@ -229,7 +297,7 @@ def test_nothing_is_left_behind(spec: dict[str, Any], threat: Any, grad_mode: bo
     keys = image_keys(0, ids)
     scene = Scene(victim, x, y, keys, "pixels")
     pixels, image, calls = x.clone(), keys.clone(), []  # type: ignore[var-annotated]
-    f = Interrupted(scene.objective(cross_entropy, Cost()), stop_at, calls)
+    f = Interrupted(scene.objective(cross_entropy), stop_at, calls)
     with torch.set_grad_enabled(grad_mode), untouched(victim), suppress(Stop):
         attack(spec)(f, scene.start, threat, ESTIMATOR, keys)
     assert calls

@@ -22,7 +22,7 @@ from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
-from spikeproof.scene import Cost, Scene
+from spikeproof.scene import Scene
 from spikeproof.tensors import exact, image_keys, normal, uniform
 from spikeproof.types import Rule, Score, SpikeproofError, UsageError
 
@@ -176,7 +176,7 @@ def test_no_more_than_the_mass_vanishes_on_average(mass: float) -> None:
 def scene(count: int = 4, *, steps: int = 3) -> tuple[Scene, Any]:
     x, y, ids = digits(count)
     found = Scene(trained(steps=steps), x, y, image_keys(0, ids), "pixels")
-    return found, found.objective(cross_entropy, Cost())
+    return found, found.objective(cross_entropy)
 
 
 def after(estimator: ASSG, f: Any, x: Tensor, calls: int) -> Any:

@@ -81,10 +81,10 @@ def test_no_two_steps_share_a_salt() -> None:
 def test_it_is_the_mean_of_white_boxes_on_fresh_noise(encoder: str) -> None:
     x, y, ids = digits(4)
     victim = trained(encoder)
-    cost = Cost()
+    cost = Cost(4)
     f = Scene(victim, x, y, image_keys(0, ids), "pixels").objective(cross_entropy, cost)
     score, gradient, _ = EOT(ATan(), draws=3)(f, x, None, 2)
-    assert vars(cost) == {"forwards": 3, "backwards": 3}
+    assert cost.rows() == 4 * [{"forwards": 3, "backwards": 3}]
     each = [WhiteBox(ATan())(f, x, None, salt) for salt in (6, 7, 8)]
     torch.testing.assert_close(gradient, torch.stack([g for _, g, _ in each]).mean(0), rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(score.loss, torch.stack([s.loss for s, _, _ in each]).mean(0))

@@ -129,11 +129,11 @@ def test_a_configuration_names_its_members() -> None:
 
 def test_the_first_mix_is_the_sum_of_scaled_white_boxes() -> None:
     x, y, ids = digits(4)
-    cost = Cost()
+    cost = Cost(4)
     f = Scene(trained("phase"), x, y, image_keys(0, ids), "pixels").objective(cross_entropy, cost)
     part = MDSE(ATan())
     _, gradient, _ = part(f, x, part.init(x), 1)
-    assert vars(cost) == {"forwards": 4, "backwards": 4}
+    assert cost.rows() == 4 * [{"forwards": 4, "backwards": 4}]
     each = [WhiteBox(rule)(f, x, None, 1)[1] for rule in part.members()]
     expected = sum(g / g.abs().mean((1, 2, 3), keepdim=True) for g in each)
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)

@@ -75,10 +75,10 @@ def test_pairs_are_opposite_in_the_box_and_on_the_same_noise() -> None:
 @pytest.mark.parametrize("encoder", ["phase", "poisson"])
 def test_forwards_alone_and_no_rule(encoder: str) -> None:
     x, y, ids = digits(3)
-    cost = Cost()
+    cost = Cost(3)
     f = Scene(trained(encoder), x, y, image_keys(0, ids), "pixels").objective(margin, cost)
     one = SPSA(draws=5)(f, x, None, 1)
-    assert vars(cost) == {"forwards": 11, "backwards": 0}
+    assert cost.rows() == 3 * [{"forwards": 11, "backwards": 0}]
     other = SPSA(ATan(), draws=5)(f, x, None, 1)
     assert torch.equal(one[1], other[1])
     assert torch.equal(one[0].loss, f(x, exact, 5).loss)

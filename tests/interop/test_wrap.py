@@ -20,7 +20,7 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.judge import Case, outcomes
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Cost, Scene
+from spikeproof.scene import Scene
 from spikeproof.tensors import exact, graft, image_keys
 from spikeproof.threats import Linf
 from spikeproof.tiers import tier_of
@@ -131,7 +131,7 @@ def test_a_callable_is_attacked_as_a_black_box() -> None:
     assert len(rows) == len(right)
     scene = Scene(copy, X, Y, KEYS, "pixels")
     with pytest.raises(CutGraph):
-        WhiteBox(ATan())(scene.objective(margin, Cost()), X, None, 0)
+        WhiteBox(ATan())(scene.objective(margin), X, None, 0)
     with pytest.raises(UsageError, match="attack_rows"):
         spikeproof.evaluate(victim, X, Y, tier="smoke", eps=0.3)
 

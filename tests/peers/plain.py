@@ -18,7 +18,7 @@ from spikeproof.data.digits import Digits
 from spikeproof.encoders.direct import Direct
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Cost, Scene
+from spikeproof.scene import Scene
 from spikeproof.tensors import image_keys
 from spikeproof.types import Loss, Rule
 from spikeproof.victim import Victim
@@ -78,7 +78,7 @@ def ours(attack: Any, loss: Loss, threat: Any, seeds: tuple[int, ...] = SEEDS) -
     victim, found = Victim(Body(network()), Direct(), steps=1).eval(), []
     for seed in seeds:
         scene = Scene(victim, x, y, image_keys(seed, ids), "pixels")
-        adversarial = attack(scene.objective(loss, Cost()), scene.start, threat, WhiteBox(ATan()), scene.keys)
+        adversarial = attack(scene.objective(loss), scene.start, threat, WhiteBox(ATan()), scene.keys)
         scene.check_budget(repr(attack), adversarial, threat)
         found.append(survives(adversarial))
     return torch.stack(found)

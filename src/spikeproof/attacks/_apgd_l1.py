@@ -13,16 +13,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from spikeproof.attacks._best import Best
+from spikeproof.attacks._best import Best, Part
 from spikeproof.tensors import per_image, sparse_sign
-from spikeproof.types import Carry, Estimator, Objective, Threat
+from spikeproof.types import Carry, Estimator, Threat
 
 __all__ = ["climb"]
 
 
 def climb(
-    f: Objective,
-    x0: Tensor,
+    part: Part,
     x: Tensor,
     threat: Threat,
     estimator: Estimator,
@@ -32,15 +31,15 @@ def climb(
 ) -> None:
     """3/10 of the steps in the ball of 3 eps, 3/10 in 2 eps, the rest in eps, each from the best point so far.
 
-    Starts from the projection of x (B,*). What is met in the last ball is offered to `best`. Costs `steps` gradients
-    and one for each ball.
+    Starts from the projection of x (n,*). What is met in the last ball is offered to `best`. Costs `steps` gradients
+    and one for each ball; an image that is fooled goes on to the end of the run.
     """
     carry, early = estimator.init(x), 3 * steps // 10
     for factor, length in ((3, early), (2, early), (1, steps - 2 * early)):
         if length:
             ball = replace(threat, eps=factor * threat.eps)  # type: ignore[type-var]
-            offered = best if factor == 1 else Best(x0)
-            x, carry = _within(ball, f, x0, x, estimator, carry, offered, salts, length)
+            offered = best if factor == 1 else None
+            x, carry = _within(ball, part, x, estimator, carry, offered, salts, length)
 
 
 def _support(x: Tensor, x0: Tensor) -> Tensor:
@@ -56,12 +55,11 @@ def _movable(gradient: Tensor, x: Tensor) -> Tensor:
 
 def _within(
     ball: Threat,
-    f: Objective,
-    x0: Tensor,
+    part: Part,
     x: Tensor,
     estimator: Estimator,
     carry: Carry,
-    best: Best,
+    best: Best | None,
     salts: Iterator[int],
     steps: int,
 ) -> tuple[Tensor, Carry]:
@@ -71,9 +69,11 @@ def _within(
     every 4 % of the steps, an image whose best point has become sparser by 5 % goes back to it with the full step, eps;
     any other's step shrinks by 1.5, down to eps / 10.
     """
+    f, x0 = part.f, part.x0
     x = ball.project(x, x0)
     score, gradient, carry = estimator(f, x, carry, next(salts))
-    best.offer(x, score)
+    if best is not None:
+        best.offer(x, score, part.at)
     top, top_x, top_gradient = score.loss, x, gradient
     support = _support(x, x0)
     eta = torch.full_like(score.loss, ball.eps)
@@ -82,7 +82,8 @@ def _within(
         ahead = sparse_sign(_movable(gradient, x), 2 * support // 3)
         x = ball.project(x + per_image(x, eta) * ahead, x0)
         score, gradient, carry = estimator(f, x, carry, next(salts))
-        best.offer(x, score)
+        if best is not None:
+            best.offer(x, score, part.at)
         better = score.loss > top
         top = torch.where(better, score.loss, top)
         top_x = torch.where(per_image(x, better), x, top_x)

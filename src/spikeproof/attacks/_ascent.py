@@ -24,6 +24,10 @@ class Direction(Protocol):
 
     def __call__(self, gradient: Tensor) -> Tensor: ...
 
+    def keep(self, index: Tensor) -> None:
+        """Forget all images but those of the index (n,)."""
+        ...
+
 
 class Steepest:
     """The threat's own steepest ascent: sign for L-inf, g/||g|| for L2."""
@@ -33,6 +37,9 @@ class Steepest:
 
     def __call__(self, gradient: Tensor) -> Tensor:
         return self._threat.ascend(gradient)
+
+    def keep(self, index: Tensor) -> None:
+        pass
 
 
 def _per_mean(g: Tensor) -> Tensor:
@@ -44,11 +51,16 @@ class Momentum:
     """m <- decay m + g / mean|g|, then the threat's steepest ascent along m. An all-zero gradient adds nothing."""
 
     def __init__(self, threat: Threat, decay: float) -> None:
-        self._threat, self._decay, self._m = threat, decay, torch.zeros(())
+        self._threat, self._decay = threat, decay
+        self._m: Tensor | None = None
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        self._m = self._decay * self._m.to(gradient) + _per_mean(gradient)
+        m = _per_mean(gradient)
+        self._m = m if self._m is None else self._decay * self._m + m
         return self._threat.ascend(self._m)
+
+    def keep(self, index: Tensor) -> None:
+        self._m = None if self._m is None else self._m[index]
 
 
 class StableAdaptive:
@@ -66,6 +78,10 @@ class StableAdaptive:
         self._m = m if self._m is None else 0.5 * self._m + m
         self._v = v if self._v is None else 0.8 * self._v + v
         return (self._m / (self._v.sqrt() + 1e-12)).clamp(-1.0, 1.0)
+
+    def keep(self, index: Tensor) -> None:
+        self._m = None if self._m is None else self._m[index]
+        self._v = None if self._v is None else self._v[index]
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -89,27 +105,35 @@ def ascend(
     steps: int,
     length: Callable[[int], float],
     direction: Callable[[], Direction],
-    start: Callable[[Tensor], Tensor],
+    start: Callable[[Tensor, Tensor], Tensor],
     restarts: int = 1,
     keep_best: bool = True,
 ) -> Tensor:
-    """x <- project(x + length(k) * direction(gradient)), k = 0..steps-1, once for each restart from start(keys) (B,*).
+    """x <- project(x + length(k) * direction(gradient)), k = 0..steps-1, once for each restart from start(x0, keys).
 
-    Returns the best point met (fooled before not fooled, then the highest loss), or the last iterate of the last
-    restart. Costs `steps` gradients a restart, and one forward more where the best is kept.
+    Returns the best point met (fooled before not fooled, then the highest loss; the first fooled one where that is
+    final), or the last iterate of the last restart. Costs `steps` gradients a restart, and one forward more where the
+    best is kept; of an image whose success is final, those until then.
     """
-    best = Best(x0)
+    best = Best(x0, final=keep_best and f.final)
     x = x0
     for restart in range(restarts):
-        x = start(fold(keys, f"start {restart}"))
+        part = best.standing(f, x0)
+        x = start(part.x0, fold(keys, f"start {restart}")[part.at])
         carry, towards = estimator.init(x), direction()
         for k in range(steps):
+            if not len(x):
+                break
             # The salt differs in every call: fresh noise for stochastic encoders, fresh secants for codes.
             salt = restart * (steps + 1) + k
-            score, gradient, carry = estimator(f, x, carry, salt)
-            best.offer(x, score)
-            x = threat.project(x + length(k) * towards(gradient), x0)
-        if keep_best:
+            score, gradient, carry = estimator(part.f, x, carry, salt)
+            if keep_best:
+                best.offer(x, score, part.at)
+            if (on := best.going_on(part.at)) is not None:
+                part, x, gradient, carry = part.of(on), x[on], gradient[on], estimator.of(carry, on)
+                towards.keep(on)
+            x = threat.project(x + length(k) * towards(gradient), part.x0)
+        if keep_best and len(x):
             with torch.no_grad():
-                best.offer(x, f(x, exact, restart * (steps + 1) + steps))
+                best.offer(x, part.f(x, exact, restart * (steps + 1) + steps), part.at)
     return best.x if keep_best else x

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spikeproof.attacks import _apgd_l1
 from spikeproof.attacks._ascent import checkpoints
-from spikeproof.attacks._best import Best
+from spikeproof.attacks._best import Best, Part
 from spikeproof.attacks._options import at_least_one, check_targets, ranks
 from spikeproof.tensors import fold, normal, per_image, uniform
 from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
@@ -46,10 +46,12 @@ class APGD:
         climb = _apgd_l1.climb if threat.norm == "L1" else _climb
         aims = [f.aimed(rank) for rank in ranks(f, self.targets)] if self.targets else [f]
         # Losses towards two classes do not compare; what is fooled is kept, whatever the others reach.
-        best, salts = Best(x0), count()
+        best = Best(x0, final=f.final)
         for run, (aim, _) in enumerate(product(aims, range(self.restarts))):
-            start = self._start(x0, threat, fold(keys, f"apgd {run}"))
-            climb(aim, x0, start, threat, estimator, best, salts, self.steps)
+            part = best.standing(aim, x0)
+            if len(part.at):
+                start = self._start(part.x0, threat, fold(keys, f"apgd {run}")[part.at])
+                climb(part, start, threat, estimator, best, count(run * (self.steps + 3)), self.steps)
         return best.x
 
     @staticmethod
@@ -68,8 +70,7 @@ class APGD:
 
 
 def _climb(
-    f: Objective,
-    x0: Tensor,
+    part: Part,
     x: Tensor,
     threat: Threat,
     estimator: Estimator,
@@ -77,9 +78,9 @@ def _climb(
     salts: Iterator[int],
     steps: int,
 ) -> None:
-    """One restart from x; every point met is offered to `best`. What follows is per image, shape (B,) or (B,*)."""
-    score, gradient, carry = estimator(f, x, estimator.init(x), next(salts))
-    best.offer(x, score)
+    """One restart from x; every point met is offered to `best`. What follows is per image, shape (n,) or (n,*)."""
+    score, gradient, carry = estimator(part.f, x, estimator.init(x), next(salts))
+    best.offer(x, score, part.at)
     top, top_x, top_gradient = score.loss, x, gradient  # of this restart
     eta = torch.full_like(score.loss, 2.0 * threat.eps)
     halved = torch.ones_like(score.fooled)
@@ -87,12 +88,20 @@ def _climb(
     top_at_mark, loss, older, window_start = top, score.loss, x, 0
     marks = set(checkpoints(steps))
     for k in range(steps):
+        if (on := best.going_on(part.at)) is not None:
+            if not len(on):
+                return
+            part, carry = part.of(on), estimator.of(carry, on)
+            x, older, gradient, loss, risen, eta, halved = (
+                each[on] for each in (x, older, gradient, loss, risen, eta, halved)
+            )
+            top, top_x, top_gradient, top_at_mark = (each[on] for each in (top, top_x, top_gradient, top_at_mark))
         a = 1.0 if k == 0 else 0.75
-        ahead = threat.project(x + per_image(x, eta) * threat.ascend(gradient), x0)
-        new = threat.project(x + a * (ahead - x) + (1.0 - a) * (x - older), x0)
+        ahead = threat.project(x + per_image(x, eta) * threat.ascend(gradient), part.x0)
+        new = threat.project(x + a * (ahead - x) + (1.0 - a) * (x - older), part.x0)
         older, x = x, new
-        score, gradient, carry = estimator(f, x, carry, next(salts))
-        best.offer(x, score)
+        score, gradient, carry = estimator(part.f, x, carry, next(salts))
+        best.offer(x, score, part.at)
         risen = risen + (score.loss > loss)
         loss = score.loss
         better = loss > top

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikeproof.attacks._best import Best
+from spikeproof.attacks._best import Best, Part
 from spikeproof.tensors import fold, per_image, uniform
 from spikeproof.types import Estimator, Objective, Score, Threat, UsageError, refusal
 
@@ -31,6 +31,7 @@ class CodeSearch:
 
     Restarts after the first begin at random levels; a climb stalls early, so that several short ones beat a long one.
     Returns the best point met; costs steps + 1 gradients a restart, the estimator's on the surface behind the encoder.
+    Where a success is final, an image that a restart has fooled takes no part in the next.
     """
 
     steps: int = 25
@@ -45,21 +46,25 @@ class CodeSearch:
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         if threat.norm != "Linf" or threat.surface != "pixels":
             raise UsageError(refusal("the Linf threat on pixels for code search", f"{threat.norm} on {threat.surface}"))
-        behind, book, best = f.encoded(), _Codebook(f, x0, threat.eps, self.levels), Best(x0)
+        best = Best(x0)
         for restart in range(self.restarts):
-            here = fold(keys, f"code search {restart}")
-            x = x0 if restart == 0 else book.nearest(threat.sample(x0, here))
-            self._climb(f, behind, book, x, estimator, here, best, restart * (self.steps + 1))
+            part = best.standing(f, x0)
+            if not len(part.at):
+                break
+            here = fold(keys, f"code search {restart}")[part.at]
+            book = _Codebook(part.f, part.x0, threat.eps, self.levels)
+            x = part.x0 if restart == 0 else book.nearest(threat.sample(part.x0, here))
+            self._climb(part, book, x, estimator, here, best, restart * (self.steps + 1))
         return best.x
 
     def _climb(
-        self, f: Objective, behind: Objective, book: _Codebook, x: Tensor, estimator: Estimator, keys: Tensor,
-        best: Best, salt: int,
-    ) -> None:  # fmt: skip
-        """One run from x (B,*); offers every point that it scores."""
+        self, part: Part, book: _Codebook, x: Tensor, estimator: Estimator, keys: Tensor, best: Best, salt: int
+    ) -> None:
+        """One run from x (n,*); offers every point that it scores."""
+        f, behind = part.f, part.f.encoded()
         z = f.encode(x)
         held, gradient, carry = estimator(behind, z, estimator.init(z), salt)
-        best.offer(x, held)
+        best.offer(x, held, part.at)
         p, least = torch.full((len(x),), self.p, device=x.device), 1 / x[0].numel()
         for step in range(1, self.steps + 1):
             level, promise = book.best(gradient, z)
@@ -67,7 +72,7 @@ class CodeSearch:
             tried = torch.where(_largest(promise, p), level.to(x) / self.levels, x)
             code = f.encode(tried)
             score, slope, carry = estimator(behind, code, carry, salt + step)
-            best.offer(tried, score)
+            best.offer(tried, score, part.at)
             better = (score.fooled & ~held.fooled) | ((score.fooled == held.fooled) & (score.loss > held.loss))
             x = torch.where(per_image(x, better), tried, x)
             z = torch.where(per_image(z, better), code, z)

@@ -9,7 +9,7 @@ from itertools import count, product
 import torch
 from torch import Tensor
 
-from spikeproof.attacks._best import Best
+from spikeproof.attacks._best import Best, Part
 from spikeproof.attacks._hyperplane import dual_norm, onto
 from spikeproof.attacks._options import at_least_one, check_targets, ranks
 from spikeproof.tensors import exact, fold, per_image
@@ -30,7 +30,8 @@ class FAB:
     targets: 0 takes the nearest of all class boundaries in each step, n runs towards each of the n likeliest wrong
     classes by the clean logits (FAB-T; AutoAttack: 9). restarts after the first start half-way to a random point of
     the ball. Returns the nearest misclassified point within eps; where there is none, of the points met within eps the
-    one closest to misclassification. Costs a gradient for each boundary looked at, and a forward, a step.
+    one closest to misclassification. Costs a gradient for each boundary looked at, and a forward, a step. Where a
+    success is final, an image that one run has misclassified within eps takes no part in the next.
     """
 
     steps: int = 100
@@ -53,23 +54,30 @@ class FAB:
             raise UsageError(refusal("a threat of FAB", threat.norm, valid=["Linf", "L2", "L1"]))
         boundaries = [f.difference(rank) for rank in ranks(f, self.targets or f.classes)]
         aims = [[boundary] for boundary in boundaries] if self.targets else [boundaries]
-        found, salts = _Nearest(x0, threat), count()
+        best = Best(x0)
         for run, (aim, restart) in enumerate(product(aims, range(self.restarts))):
-            away = threat.sample(x0, fold(keys, f"fab {run}")) - x0 if restart else torch.zeros_like(x0)
-            self._run(aim, x0, x0 + away / 2.0, threat, estimator, found, salts)
-        return found.x
+            part = best.standing(f, x0)
+            if not len(part.at):
+                break
+            here = [boundary.of(part.at) for boundary in aim] if len(part.at) < len(x0) else aim
+            away = torch.zeros_like(part.x0)
+            if restart:
+                away = threat.sample(part.x0, fold(keys, f"fab {run}")[part.at]) - part.x0
+            salts = count(run * (2 * self.steps + 1))
+            self._run(here, part.x0 + away / 2.0, threat, estimator, _Nearest(best, part, threat), salts)
+        return best.x
 
     def _run(
         self,
         boundaries: list[Objective],
-        x0: Tensor,
         x: Tensor,
         threat: Threat,
         estimator: Estimator,
         found: _Nearest,
         salts: Iterator[int],
     ) -> None:
-        """One run from x; every point met is offered to `found`."""
+        """One run from x (n,*); every point met is offered to `found`."""
+        x0 = found.x0
         carries = [estimator.init(x) for _ in boundaries]  # one each: a memory belongs to one objective
         for _ in range(self.steps):
             gap, w, carries = _nearest_boundary(boundaries, x, threat.norm, estimator, carries, found, next(salts))
@@ -121,17 +129,13 @@ def _nearest_boundary(
 class _Nearest:
     """Of the points within eps: fooled before not fooled; of the fooled the nearest, of the others the highest loss."""
 
-    def __init__(self, x0: Tensor, threat: Threat) -> None:
-        self._threat, self._x0, self._best = threat, x0, Best(x0)
-
-    @property
-    def x(self) -> Tensor:
-        return self._best.x
+    def __init__(self, best: Best, part: Part, threat: Threat) -> None:
+        self.x0, self._best, self._at, self._threat = part.x0, best, part.at, threat
 
     def offer(self, x: Tensor, score: Score, *, inside: bool = False) -> None:
         """Take x (B,*) where it is better than what is held; `inside`: it is a projection, whatever rounding says."""
-        distance = self._threat.distance(x, self._x0)
+        distance = self._threat.distance(x, self.x0)
         within = (distance <= self._threat.eps) | inside
         fooled = score.fooled & within
         worth = torch.where(fooled, -distance, score.loss)
-        self._best.offer(x, Score(torch.where(within, worth, float("-inf")), fooled))
+        self._best.offer(x, Score(torch.where(within, worth, float("-inf")), fooled), self._at)

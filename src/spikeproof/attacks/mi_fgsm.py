@@ -37,5 +37,5 @@ class MIFGSM:
             steps=self.steps,
             length=lambda k: threat.eps / self.steps,
             direction=lambda: Momentum(threat, self.decay),
-            start=lambda k: x0,
+            start=lambda x, k: x,
         )

@@ -47,7 +47,7 @@ class PGD:
             steps=self.steps,
             length=lambda k: step,
             direction=lambda: Steepest(threat),
-            start=lambda k: threat.sample(x0, k) if self.random_start else x0,
+            start=lambda x, k: threat.sample(x, k) if self.random_start else x,
             restarts=self.restarts,
             keep_best=self.keep == "best",
         )

@@ -26,9 +26,14 @@ class RandomCorners:
 
     @torch.no_grad()
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
-        best = Best(x0)
+        best = Best(x0, final=f.final)
+        part = best.standing(f, x0)
         for draw in range(self.draws):
-            corner = signs(fold(keys, f"corner {draw}"), x0.shape[1:]).to(x0)
-            x = threat.project(x0 + threat.eps * threat.ascend(corner), x0)
-            best.offer(x, f(x, exact, draw))
+            corner = signs(fold(keys, f"corner {draw}")[part.at], x0.shape[1:]).to(x0)
+            x = threat.project(part.x0 + threat.eps * threat.ascend(corner), part.x0)
+            best.offer(x, part.f(x, exact, draw), part.at)
+            if (on := best.going_on(part.at)) is not None:
+                part = part.of(on)
+            if not len(part.at):
+                break
         return best.x

@@ -40,6 +40,6 @@ class SAPGD:
             steps=self.steps,
             length=lambda k: threat.eps * 0.5 ** sum(mark <= k for mark in marks),
             direction=StableAdaptive,
-            start=lambda k: threat.sample(x0, k),
+            start=threat.sample,
             restarts=self.restarts,
         )

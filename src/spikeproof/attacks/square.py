@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikeproof.attacks._best import Best
 from spikeproof.tensors import exact, fold, integers, per_image, signs
 from spikeproof.types import Estimator, Objective, Score, Threat, UsageError, refusal
 
@@ -50,19 +51,27 @@ class Square:
         stripes = signs(fold(keys, "square stripes"), (channels, 1, width)).to(x0)
         x = threat.project(x0 + threat.eps * stripes, x0)
         held = f(x, exact, 0)
+        best = Best(x0, final=f.final)
+        part = best.standing(f, x0)
+        best.offer(x, held)
         for query in range(1, self.queries):
-            here = fold(keys, f"square {query}")
+            if (on := best.going_on(part.at)) is not None:
+                part, x, held = part.of(on), x[on], Score(held.loss[on], held.fooled[on])
+            if not len(x):
+                break
+            here = fold(keys, f"square {query}")[part.at]
             side = self.side(query, height, width)
             patch = self._patch(here, side, height, width)
             sign = signs(fold(here, "sign"), (channels, 1, 1)).to(x0)
-            tried = threat.project(x + 2.0 * threat.eps * sign * patch.to(x0), x0)
-            score = f(tried, exact, query)
+            tried = threat.project(x + 2.0 * threat.eps * sign * patch.to(x0), part.x0)
+            score = part.f(tried, exact, query)
+            best.offer(tried, score, part.at)
             coin = signs(fold(here, "tie"), ()) > 0
             better = (score.loss > held.loss) | ((score.loss == held.loss) & coin)
             better = (better & (score.fooled == held.fooled)) | (score.fooled & ~held.fooled)
             x = torch.where(per_image(x, better), tried, x)
             held = Score(torch.where(better, score.loss, held.loss), held.fooled | (better & score.fooled))
-        return x
+        return best.x
 
     @staticmethod
     def _patch(keys: Tensor, side: int, height: int, width: int) -> Tensor:

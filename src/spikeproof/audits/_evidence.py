@@ -13,7 +13,7 @@ from torch import Tensor
 from spikeproof.audits._limits import Limits
 from spikeproof.judge import Case, Row, outcomes
 from spikeproof.metrics.robustness import clopper_pearson
-from spikeproof.scene import Cost, Scene
+from spikeproof.scene import Scene
 from spikeproof.tensors import fold
 from spikeproof.types import Objective, Threat
 from spikeproof.victim import Victim
@@ -98,7 +98,7 @@ class Subject:
         """The scene of the plain case on one batch, and its objective."""
         x, y, keys = batch
         scene = Scene(self.case.attacked(self.victim), x, y, fold(keys, purpose), self.threat.surface)
-        return scene, scene.objective(self.case.loss, Cost())
+        return scene, scene.objective(self.case.loss)
 
     def gradient(self, batch: Batch, purpose: str) -> Tensor:
         """Of the plain case's loss at the clean point (B,*)."""

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from spikeproof.audits._evidence import Audit, Batch, Finding, Subject
 from spikeproof.judge import proposal
-from spikeproof.scene import Cost
 from spikeproof.tensors import exact
 
 __all__ = ["Domain"]
@@ -43,7 +42,7 @@ class Domain(Audit):
     @torch.no_grad()
     def _batch(subject: Subject, batch: Batch) -> tuple[int, int, int]:
         x, y, keys = batch
-        scene, point = proposal(subject.victim, x, y, keys, "domain", subject.case, subject.threat, Cost())
+        scene, point = proposal(subject.victim, x, y, keys, "domain", subject.case, subject.threat)
         seen = scene.victim.encode(point, scene.keys)
         saved = subject.victim.encode(point.clamp(0.0, 1.0), scene.keys)
         other = (seen != saved).transpose(0, 1).flatten(1).any(1)

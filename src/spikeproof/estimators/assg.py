@@ -25,7 +25,7 @@ class ASSG:
 
     M <- decay M + (1 - decay) a and D <- decay D + (1 - decay) |a - M|, a = |u[t] - v_threshold|, once per call, from
     M = 1 and D = 0. omega is where the surrogate holds the share `mass` of its area: on average no more than that
-    vanishes. The memory is the carry of one attack run, bound to its images' slots; nothing is on the network, and only
+    vanishes. The memory is the carry of one attack run, image by image; nothing is on the network, and only
     gradient calls move it. It needs some 50 steps to settle: with 10 it is hardly adaptive yet.
     `rule` is the surrogate whose shape is scaled (its alpha is not used) and whose reset and time options are kept.
     """
@@ -43,6 +43,9 @@ class ASSG:
 
     def init(self, x: Tensor) -> Carry:
         return {}
+
+    def of(self, carry: Carry, index: Tensor) -> Carry:
+        return {site: (mean[:, index], deviation[:, index]) for site, (mean, deviation) in carry.items()}
 
     def __call__(self, f: Objective, x: Tensor, carry: Carry, salt: int) -> tuple[Score, Tensor, Carry]:
         """Score, gradient (B,*), and the memory after this step."""

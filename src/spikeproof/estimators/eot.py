@@ -35,6 +35,9 @@ class EOT:
     def init(self, x: Tensor) -> Carry:
         return None
 
+    def of(self, carry: Carry, index: Tensor) -> Carry:
+        return None
+
     def __call__(self, f: Objective, x: Tensor, carry: Carry, salt: int) -> tuple[Score, Tensor, Carry]:
         """Score, mean gradient (B,*), carry. Raises SpikeproofError as the white box does, in any draw."""
         first = salt * self.draws  # no two steps share a salt

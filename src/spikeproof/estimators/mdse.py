@@ -52,6 +52,10 @@ class MDSE:
         shape = (len(self.members()), *x.shape)
         return torch.ones(shape).to(x), torch.zeros(shape).to(x)
 
+    def of(self, carry: Carry, index: Tensor) -> Carry:
+        a, before = carry
+        return a[:, index], before[:, index]
+
     def __call__(self, f: Objective, x: Tensor, carry: Carry, salt: int) -> tuple[Score, Tensor, Carry]:
         """Score, the mixed gradient (B,*), and this step's coefficients and gradients (M,B,*) each."""
         a, before = carry

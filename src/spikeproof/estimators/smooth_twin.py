@@ -38,6 +38,9 @@ class SmoothTwin:
     def init(self, x: Tensor) -> Carry:
         return None
 
+    def of(self, carry: Carry, index: Tensor) -> Carry:
+        return None
+
     def __call__(self, f: Objective, x: Tensor, carry: Carry, salt: int) -> tuple[Score, Tensor, Carry]:
         """Score of the deployed network, gradient (B,*) of the twin, carry. Refuses as the white box does."""
         with torch.no_grad():

@@ -33,6 +33,9 @@ class SPSA:
     def init(self, x: Tensor) -> Carry:
         return None
 
+    def of(self, carry: Carry, index: Tensor) -> Carry:
+        return None
+
     @torch.no_grad()
     def __call__(self, f: Objective, x: Tensor, carry: Carry, salt: int) -> tuple[Score, Tensor, Carry]:
         """Score, estimated gradient (B,*), carry. Raises SpikeproofError where it is not finite."""

@@ -29,6 +29,9 @@ class WhiteBox:
     def init(self, x: Tensor) -> Carry:
         return None
 
+    def of(self, carry: Carry, index: Tensor) -> Carry:
+        return None
+
     def __call__(self, f: Objective, x: Tensor, carry: Carry, salt: int) -> tuple[Score, Tensor, Carry]:
         """Score, gradient (B,*) of each image's own loss, carry.
 
