@@ -35,22 +35,22 @@ class FrozenVictim(Victim):
 
 
 def freeze(victim: Victim) -> Victim:
-    """A frozen copy of a victim in eval mode, where its body has one (`frozen()`); else a borrowed copy.
+    """The frozen twin of a victim in eval mode; the victim itself where its body has none (`frozen()`), or fast paths are
+    switched off.
 
     Made once for each victim, and again when one of its tensors has been written to since. Raises SpikeproofError for a
-    victim in train mode, as `borrowed` does.
+    victim in train mode.
     """
-    state = [*victim.parameters(), *victim.buffers()]
-    version = tuple((t.data_ptr(), t._version) for t in state)
-    if (known := _FROZEN.get(victim)) is not None and known[0] == version and known[1] == fast():
-        return known[2]
-    found = borrowed(victim)
-    frozen = getattr(found.body, "frozen", None)
-    if frozen is not None and type(victim) is Victim and fast():
-        keep_memory()
-        found = FrozenVictim(frozen(), found.encoder, found.steps).eval()
-    _FROZEN[victim] = version, fast(), found
-    return found
+    if type(victim) is not Victim or not hasattr(victim.body, "frozen") or not fast():
+        return victim
+    version = tuple((t.data_ptr(), t._version) for t in (*victim.parameters(), *victim.buffers()))
+    if (known := _TWINS.get(victim)) is not None and known[0] == version:
+        return known[1]
+    keep_memory()
+    deployed = borrowed(victim)
+    twin = FrozenVictim(deployed.body.frozen(), deployed.encoder, deployed.steps).eval()  # type: ignore[operator]
+    _TWINS[victim] = version, twin
+    return twin
 
 
-_FROZEN: WeakKeyDictionary[Victim, tuple[object, bool, Victim]] = WeakKeyDictionary()
+_TWINS: WeakKeyDictionary[Victim, tuple[object, FrozenVictim]] = WeakKeyDictionary()

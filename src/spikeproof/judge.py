@@ -6,13 +6,15 @@ budget. Rows are plain dicts, one per image and attack; nothing here knows of fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from spikeproof.frozen import freeze
 from spikeproof.measure import cut_at
 from spikeproof.metrics import sparsity
 from spikeproof.scene import STOCHASTIC_DRAWS, Cost, Scene, Verdict, check_labels, verdict
@@ -86,7 +88,7 @@ class Case:
         return f"{self.estimator!r} {self.loss!r} {self.encoder!r} {self.pooling!r}"
 
     def attacked(self, victim: Victim) -> Victim:
-        """The network that the attack looks at."""
+        """The network that the attack looks at, when `victim` is the one under attack (or its frozen twin)."""
         if self.source is not None:
             return self.source
         if self.encoder is None and self.pooling is None:
@@ -145,7 +147,7 @@ def gradient_fields(
     victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat
 ) -> list[Row]:
     """Of the attacked loss at the clean point, per image: is it all zero, its share of zeros, its l1 norm."""
-    scene = Scene(one.attacked(victim), x, y, fold(keys, name), threat.surface)
+    scene = Scene(one.attacked(freeze(victim)), x, y, fold(keys, name), threat.surface)
     with _naming_the_cut(scene, x, one):
         _, g, _ = one.estimator(scene.objective(one.loss), scene.start, one.estimator.init(scene.start), 0)
     return [
@@ -167,20 +169,46 @@ def _naming_the_cut(scene: Scene, x: Tensor, one: Case) -> Iterator[None]:
 def proposal(
     victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat, cost: Cost | None = None
 ) -> tuple[Scene, Tensor]:
-    """What one case makes of a batch that is right when clean: the scene of the victim, and points on its surface."""
+    """What one case makes of a batch that is right when clean, on the network that it is given: the scene in which it
+    looked for points, and these points (B,*) on its surface."""
     keys = fold(keys, name)
-    looked_at = one.attacked(victim)
     # Fooled on another network is not fooled yet.
-    scene = Scene(looked_at, x, y, keys, threat.surface, survivors=one.survivors and one.source is None)
+    survivors = one.survivors and one.source is None
+    scene = Scene(one.attacked(victim), x, y, keys, threat.surface, survivors=survivors)
     with _naming_the_cut(scene, x, one):
         point = one.attack(scene.objective(one.loss, cost), scene.start, threat, one.estimator, keys).detach()
-    return (scene if one.source is None else Scene(victim, x, y, keys, threat.surface)), point
+    return scene, point
 
 
 def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat) -> list[Row]:
-    """One case on a batch that is right when clean: the part of each image's row that the attack decides."""
+    """One case on a batch that is right when clean: the part of each image's row that the attack decides.
+
+    Crafted on the frozen twin, judged by the victim. A success on the twin that the victim does not confirm is no
+    success, and the attack is run again on the victim itself; so the twin makes no attack weaker. 'twin_differs' says
+    that the two give different answers to the point.
+    """
+    twin, batch = freeze(victim), (x, y, keys)
+    found, apart, unconfirmed = _judged(victim, twin, batch, name, one, threat)
+    if len(unconfirmed):
+        part = [each[unconfirmed.to(each.device)] for each in batch]
+        again, _, _ = _judged(victim, victim, part, name, one, threat)
+        for slot, row in zip(unconfirmed.tolist(), again, strict=True):
+            spent = {what: found[slot][what] + row[what] for what in ("forwards", "backwards")}
+            found[slot] = {**row, **spent}
+    if twin is victim or one.source is not None:
+        return found
+    return [{**row, "twin_differs": bool(differs)} for row, differs in zip(found, apart.tolist(), strict=True)]
+
+
+def _judged(
+    victim: Victim, looked_at: Victim, batch: Sequence[Tensor], name: str, one: Case, threat: Threat
+) -> tuple[list[Row], Tensor, Tensor]:
+    """Crafted on one network, judged by the other: rows, where their answers differ (B,), and the slots (n,) of the
+    images that the first took for fooled and the second did not."""
+    x, y, keys = batch
     cost = Cost(len(x))
-    scene, point = proposal(victim, x, y, keys, name, one, threat, cost)
+    crafted, point = proposal(looked_at, x, y, keys, name, one, threat, cost)
+    scene = Scene(victim, x, y, crafted.keys, threat.surface)
     distance = scene.check_budget(name, point, threat)
     found = scene.judge(point, name)
     told = (found.predicted.tolist(), y.tolist(), short(distance), short(found.margin))
@@ -188,17 +216,23 @@ def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one:
     rows = [{"attacked": a, "fooled": a != t, "distance": d, "margin": m, **spent} for a, t, d, m, spent in columns]
     if scene.stochastic:  # the answer above is the majority's; this gives the mean over draws, and 'in every draw'
         rows = [{**row, "draws_right": share} for row, share in zip(rows, short(found.right), strict=True)]
-    return rows
+    nowhere = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    if looked_at is victim or one.source is not None:
+        return rows, nowhere, nowhere.nonzero()[:, 0]
+    with torch.no_grad():  # on one draw of the noise, the same for both
+        ours, theirs = (each.logits(point, exact, scene.keys).argmax(1) for each in (scene, crafted))
+    lost = (theirs != y) & (found.predicted == y) & (not scene.stochastic)
+    return rows, ours != theirs, lost.nonzero()[:, 0]
 
 
 def crafter(victim: Victim, attack: Attack, threat: Threat, estimator: Estimator, loss: Loss) -> Craft:
-    """A training attack, (x, y, keys) -> x_adv: made in eval mode; the victim's mode is put back afterwards."""
+    """A training attack, (x, y, keys) -> x_adv: made in eval mode, on the frozen twin; the victim's mode is put back."""
 
     def craft(x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         training = victim.training
         victim.eval()
         try:
-            scene = Scene(victim, x, y, fold(keys, "craft"), threat.surface)
+            scene = Scene(freeze(victim), x, y, fold(keys, "craft"), threat.surface)
             return attack(scene.objective(loss), scene.start, threat, estimator, scene.keys).detach()
         finally:
             victim.train(training)

@@ -72,8 +72,8 @@ class Victim(nn.Module):
         that shows a difference. pooling: the backward of every nn.MaxPool2d, 'tie_spread' or 'avg' (see pooling.py).
         """
         body = self.body if pooling is None else with_pooling(self.body, pooling)
-        attacker = self.encoder if encoder is None else _Checked(self.encoder, encoder)
-        return Victim(body, attacker, self.steps).train(self.training)
+        attacker = self.encoder if encoder is None else _checked(self.encoder, encoder)
+        return type(self)(body, attacker, self.steps).train(self.training)
 
     def _check(self, x: Tensor) -> None:
         if x.dim() != 4 or x.shape[1] != self.in_channels:
@@ -109,8 +109,10 @@ class _Checked:
         return self.deployed.stochastic
 
     def __call__(self, x: Tensor, steps: int, keys: Tensor) -> Tensor:
-        z = self.attacker(x, steps, keys)
-        if not torch.equal(z.detach(), self.deployed(x.detach(), steps, keys)):
+        return self._held(self.attacker(x, steps, keys), self.deployed(x.detach(), steps, keys))
+
+    def _held(self, z: Tensor, deployed: Tensor) -> Tensor:
+        if not torch.equal(z.detach(), deployed):
             raise SpikeproofError(
                 refusal(
                     f"an attacker's encoder with the forward of {self.deployed}",
@@ -119,6 +121,21 @@ class _Checked:
                 )
             )
         return z
+
+
+class _CheckedFrames(_Checked):
+    """The same for two encoders that say which of their frames differ."""
+
+    def frames(self, x: Tensor, steps: int, keys: Tensor) -> tuple[Tensor, Tensor]:
+        (z, order), (deployed, _) = (
+            encoder.frames(x, steps, keys) for encoder in (self.attacker, self.deployed)  # type: ignore[attr-defined]
+        )
+        return self._held(z, deployed), order
+
+
+def _checked(deployed: Encoder, attacker: Encoder) -> _Checked:
+    framed = hasattr(deployed, "frames") and hasattr(attacker, "frames") and type(deployed) is type(attacker)
+    return (_CheckedFrames if framed else _Checked)(deployed, attacker)
 
 
 def borrowed(victim: Victim, *, train: bool = False) -> Victim:
