@@ -1,4 +1,4 @@
-"""Examinations of a cell: their rows, their summary, the same bytes after a stop, and what is refused before any work."""
+"""Examinations of a cell: rows, summary, the same bytes after a stop, and what is refused before any work."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def _meetings(layer: nn.Conv2d | nn.Linear, entered: Tensor, delta: Tensor) -> T
     """sum over N and places of delta times the input that each weight met: the shape of the weight."""
     if isinstance(layer, nn.Linear):
         return delta.flatten(0, -2).T @ entered.flatten(0, -2)
-    return conv2d_weight(  # type: ignore[no-any-return]
+    return conv2d_weight(  # type: ignore[no-any-return, no-untyped-call]
         entered, list(layer.weight.shape), delta, layer.stride, layer.padding, layer.dilation, layer.groups
     )
 

@@ -113,8 +113,9 @@ def ratios(cells: Sequence[Summary]) -> Figure | None:
     figure = Figure(figsize=(8.4, max(4.4, 0.5 + 0.2 * len(shown))), layout="constrained")
     axes = figure.add_subplot()
     for index, cell, pairs in shown:
-        look = {"color": _COLOURS[index % len(_COLOURS)], "alpha": 0.6, "edgecolors": "none"}
-        axes.scatter(*zip(*pairs, strict=True), s=16, label=cell.label, **look)
+        across, up = zip(*pairs, strict=True)
+        colour = _COLOURS[index % len(_COLOURS)]
+        axes.scatter(across, up, s=16, label=cell.label, color=colour, alpha=0.6, edgecolors="none")
     every = [value for _, _, pairs in shown for pair in pairs for value in pair]
     ends = [min(every), max(every)]
     axes.plot(ends, ends, color="#8a8f98", linewidth=1, label="as predicted")
