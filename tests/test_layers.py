@@ -19,11 +19,12 @@ LAYERS = {
     **dict.fromkeys(("types", "tensors", "native"), 1),
     **dict.fromkeys(
         ("neurons", "encoders", "losses", "threats", "metrics", "data", "defences", "attacks", "models", "pooling",
-         "victim", "frozen", "checkpoint"),
+         "victim", "frozen", "checkpoint", "corruptions"),
         2,
     ),
-    **dict.fromkeys(("rules", "estimators", "scene", "judge", "paper", "measure", "train"), 3),
-    **dict.fromkeys(("parts", "config", "store", "identity", "card", "study", "findings", "report",
+    **dict.fromkeys(("rules", "estimators", "scene", "judge", "paper", "measure", "train", "generalisation", "energy",
+                    "theory"), 3),
+    **dict.fromkeys(("parts", "config", "store", "identity", "card", "examine", "study", "findings", "report",
                     "audits", "tiers", "panel", "controls", "transfer", "interop"), 4),
     "cli": 5,
 }  # fmt: skip

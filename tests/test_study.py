@@ -96,6 +96,11 @@ EXAMINATION = [
         {"images": 5}, {"weight_images": 1}, {"scalars": ["margin"]}, {"layers": False}, {"train_mode": True},
         {"batch_size": 3},
     )),
+    *({"generalisation": change} for change in (
+        {"corruption_images": 3}, {"robust_images": 3}, {"eps": 0.2}, {"steps": 3}, {"corruptions": ["jpeg"]},
+    )),
+    {"energy": {"images": 3}},
+    *({"theory": change} for change in ({"images": 3}, {"weight_images": 3}, {"eps": 0.2}, {"draws": 9}, {"steps": 3})),
     {"headline": {"evaluation": "paper"}},
 ]  # fmt: skip
 

@@ -27,8 +27,8 @@ from spikeproof.train import Recipe
 from spikeproof.types import Threat, UsageError, refusal
 
 __all__ = [
-    "CellConfig", "Evaluation", "Gradients", "Headline", "Study", "cases_of", "cell_from", "load_study", "overlaid",
-    "threats_of",
+    "CellConfig", "Energy", "Evaluation", "Generalisation", "Gradients", "Headline", "Study", "Theory", "cases_of",
+    "cell_from", "load_study", "overlaid", "threats_of",
 ]  # fmt: skip
 
 Part = dict[str, Any]
@@ -90,6 +90,48 @@ class Gradients:
 
 
 @dataclass(frozen=True)
+class Generalisation:
+    """How far the network reaches beyond its training images; 0 images leave a part out.
+
+    corruption_images: test images that are corrupted, each in every way at five severities; corruptions: the ways.
+    robust_images: training images, and as many test images, that one plain PGD of `steps` steps attacks within eps in
+    L-inf on pixels.
+    """
+
+    corruption_images: int = 0
+    corruptions: list[str] = field(default_factory=lambda: parts.names("corruptions"))
+    robust_images: int = 0
+    eps: float | str = "8/255"
+    steps: int = 20
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Spikes and synaptic operations are counted on `images` test images; 0 for none."""
+
+    images: int = 0
+    batch_size: int = 16
+
+
+@dataclass(frozen=True)
+class Theory:
+    """First-order theory is held against the network on `images` test images, and the bounds on its weight gradients on
+    `weight_images`; 0 for none.
+
+    eps: the L-inf ball on pixels; draws: points of noise in it; steps: those of the PGD that looks for the largest
+    change.
+    """
+
+    images: int = 0
+    weight_images: int = 0
+    eps: float | str = "2/255"
+    draws: int = 100
+    steps: int = 20
+    batch_size: int = 16
+
+
+@dataclass(frozen=True)
 class Headline:
     """Which evaluation and budget the report puts first; None for the first of each."""
 
@@ -136,6 +178,9 @@ class CellConfig:
     weights: str | None = None
     evaluations: list[Evaluation] = field(default_factory=lambda: [Evaluation()])
     gradients: Gradients = field(default_factory=Gradients)
+    generalisation: Generalisation = field(default_factory=Generalisation)
+    energy: Energy = field(default_factory=Energy)
+    theory: Theory = field(default_factory=Theory)
     headline: Headline = field(default_factory=Headline)
     seed: int = 0
 
@@ -149,6 +194,8 @@ class CellConfig:
         for name, folder in _FOLDERS.items():
             tree[name] = parts.resolve(folder, tree[name])
         tree["training_threat"] = {"name": self.training_threat["name"], "eps": str(self.training_threat["eps"])}
+        for examination in ("generalisation", "theory"):
+            tree[examination]["eps"] = str(tree[examination]["eps"])
         for evaluation in tree["evaluations"]:
             evaluation["eps"] = [str(e) for e in evaluation["eps"]]
             evaluation["rule"] = parts.resolve("rules", evaluation["rule"] or self.rule)
@@ -182,6 +229,7 @@ class CellConfig:
         for scalar in self.gradients.scalars:
             if scalar not in SCALARS:
                 raise UsageError(refusal("a scalar in gradients.scalars", repr(scalar), valid=SCALARS))
+        _check_examinations(self.generalisation, self.energy, self.theory)
         if not self.evaluations:
             raise UsageError(refusal("one evaluation or more", "none"))
         if len({e.name for e in self.evaluations}) != len(self.evaluations):
@@ -198,6 +246,27 @@ class CellConfig:
         budgets = [str(e) for e in by_name[name].eps or []]
         if self.headline.eps is not None and str(self.headline.eps) not in budgets:
             raise UsageError(refusal(f"headline.eps among those of {name!r}", repr(self.headline.eps), valid=budgets))
+
+
+def _check_examinations(generalisation: Generalisation, energy: Energy, theory: Theory) -> None:
+    least = {
+        "generalisation": ({"corruption_images": 0, "robust_images": 0, "steps": 1, "batch_size": 1}, generalisation),
+        "energy": ({"images": 0, "batch_size": 1}, energy),
+        "theory": ({"images": 0, "weight_images": 0, "draws": 1, "steps": 1, "batch_size": 1}, theory),
+    }
+    for name, (limits, wanted) in least.items():
+        for option, limit in limits.items():
+            if getattr(wanted, option) < limit:
+                raise UsageError(refusal(f"{name}.{option} >= {limit}", getattr(wanted, option)))
+    for name, eps in {"generalisation": generalisation.eps, "theory": theory.eps}.items():
+        (threat,) = threats_of({"name": "linf"}, [eps], "pixels").values()
+        if not 0 < threat.eps < 0.5:
+            raise UsageError(refusal(f"{name}.eps between 0 and 1/2", eps, mend="for example 2/255"))
+    for corruption in generalisation.corruptions:
+        parts.build("corruptions", {"name": corruption}, severity=1)
+    if not generalisation.corruptions or len(set(generalisation.corruptions)) < len(generalisation.corruptions):
+        got = generalisation.corruptions
+        raise UsageError(refusal("different generalisation.corruptions, one or more", got))
 
 
 def threats_of(spec: Mapping[str, Any], eps: list[float | str], surface: str) -> dict[str, Threat]:

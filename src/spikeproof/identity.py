@@ -31,7 +31,10 @@ _NO_NUMBERS = (
 )  # fmt: skip
 """Sources that decide no number of a cell."""
 
-_AFTER_TRAINING = ("measure.py", "paper.py", "metrics/", "audits/", "panel.py", "tiers.py")
+_AFTER_TRAINING = (
+    "measure.py", "paper.py", "metrics/", "audits/", "panel.py", "tiers.py", "examine.py", "generalisation.py",
+    "energy.py", "theory.py", "corruptions/",
+)  # fmt: skip
 """Sources that decide no weight of a trained network."""
 
 

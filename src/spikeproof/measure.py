@@ -20,7 +20,7 @@ from spikeproof.tensors import fold, image_keys
 from spikeproof.types import Neuron, Rule, SpikeproofError, UsageError, refusal
 from spikeproof.victim import Victim, borrowed
 
-__all__ = ["SCALARS", "cut_at", "gradient_rows", "live_taps", "weight_rows"]
+__all__ = ["SCALARS", "Tap", "cut_at", "gradient_rows", "live_taps", "scalar_of", "tapped", "weight_rows"]
 
 Row = dict[str, Any]
 BatchNorm = Literal["eval", "train"]
@@ -29,7 +29,8 @@ SCALARS = ("ce", "probability", "margin")
 """What is differentiated: cross-entropy, the true class's probability, z_y - max other."""
 
 
-def _scalar(name: str, logits: Tensor, y: Tensor) -> Tensor:
+def scalar_of(name: str, logits: Tensor, y: Tensor) -> Tensor:
+    """One of SCALARS: logits (B,K), labels (B,) -> (B,). Raises UsageError for another name."""
     own = logits.gather(1, y[:, None])[:, 0]
     if name == "ce":
         return logits.logsumexp(1) - own
@@ -41,7 +42,7 @@ def _scalar(name: str, logits: Tensor, y: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Tap:
+class Tap:
     """A tensor met on the way, folded to (T B,*) or (T,B,*)."""
 
     site: str
@@ -50,24 +51,24 @@ class _Tap:
 
 
 @contextmanager
-def _tapped(victim: Victim, rule: Rule) -> Iterator[tuple[Rule, list[_Tap]]]:
+def tapped(victim: Victim, rule: Rule) -> Iterator[tuple[Rule, list[Tap]]]:
     """Every stateless layer's and every neuron's input and output, in the order of the forward pass.
 
     Layers are seen by forward hooks on `victim`, which must be a borrowed copy and whose hooks are removed at the end;
     neurons by a rule around the rule.
     """
-    taps: list[_Tap] = []
+    taps: list[Tap] = []
 
     def watched(neuron: Neuron, currents: Tensor, site: str) -> Tensor:
         spikes = rule(neuron, currents, site)
-        taps.extend([_Tap(site, "input", currents), _Tap(site, "output", spikes)])
+        taps.extend([Tap(site, "input", currents), Tap(site, "output", spikes)])
         return spikes
 
     def hook(site: str) -> Any:
         def seen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if not isinstance(output, Tensor):  # a foreign layer that returns its state beside its output
                 return
-            taps.extend([_Tap(site, "input", inputs[0]), _Tap(site, "output", output)])
+            taps.extend([Tap(site, "input", inputs[0]), Tap(site, "output", output)])
 
         return seen
 
@@ -83,7 +84,7 @@ def _tapped(victim: Victim, rule: Rule) -> Iterator[tuple[Rule, list[_Tap]]]:
 def cut_at(victim: Victim, x: Tensor, rule: Rule, keys: Tensor) -> str | None:
     """The encoder, or the first layer or neuron whose input has a gradient and whose output has none; None: no cut."""
     copy = borrowed(victim)
-    with torch.enable_grad(), _tapped(copy, rule) as (watched, taps):
+    with torch.enable_grad(), tapped(copy, rule) as (watched, taps):
         z = copy.encode(x.detach().requires_grad_(), keys)
         if not z.requires_grad:
             return f"the encoder {victim.encoder}"
@@ -138,14 +139,14 @@ def gradient_rows(
     check_labels(victim, x, y)
     copy = borrowed(victim, train=batchnorm == "train")
     x = x.detach().requires_grad_()
-    with torch.enable_grad(), _tapped(copy, rule) as (watched, taps):
+    with torch.enable_grad(), tapped(copy, rule) as (watched, taps):
         z = copy.encode(x, fold(image_keys(seed, ids).to(x.device), "measure"))
         logits = copy.classify(z, watched)
-    places = [_Tap("image", "input", x), _Tap("encoded", "input", z), *(taps if layers else [])]
+    places = [Tap("image", "input", x), Tap("encoded", "input", z), *(taps if layers else [])]
     for number, scalar in enumerate(scalars):
         wanted = places if number == 0 else places[:2]
         with torch.enable_grad():  # the caller may be under no_grad
-            total = _scalar(scalar, logits, y).sum()
+            total = scalar_of(scalar, logits, y).sum()
         found = torch.autograd.grad(
             total, [tap.tensor for tap in wanted], retain_graph=number + 1 < len(scalars), allow_unused=True
         )
@@ -208,8 +209,8 @@ def weight_rows(
     copy = borrowed(victim, train=batchnorm == "train")
     modules = {n: m for n, m in copy.body.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     weights = [m.weight.requires_grad_() for m in modules.values()]
-    with torch.enable_grad(), _tapped(copy, rule) as (_, taps):
-        losses = _scalar("ce", copy(x, rule, fold(image_keys(seed, ids).to(x.device), "measure")), y).unbind()
+    with torch.enable_grad(), tapped(copy, rule) as (_, taps):
+        losses = scalar_of("ce", copy(x, rule, fold(image_keys(seed, ids).to(x.device), "measure")), y).unbind()
     sizes = {tap.site: tap.tensor.shape[-2:] for tap in taps if tap.side == "input"}
     alive = [
         live_taps(m, *sizes[n]).to(x.device).expand_as(m.weight)

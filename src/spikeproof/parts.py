@@ -23,10 +23,13 @@ __all__ = ["FOLDERS", "build", "describe", "find", "names", "resolve"]
 
 FOLDERS = (
     "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "audits",
-    "data",
+    "data", "corruptions",
 )  # fmt: skip
 
-_GIVEN = {"models": ("in_channels", "classes", "neuron"), "threats": ("eps", "surface"), "estimators": ("rule",)}
+_GIVEN = {
+    "models": ("in_channels", "classes", "neuron"), "threats": ("eps", "surface"), "estimators": ("rule",),
+    "corruptions": ("severity",),
+}  # fmt: skip
 """What spikeproof itself hands to a part, so that it is no option of a configuration."""
 
 

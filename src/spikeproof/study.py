@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ from spikeproof.checkpoint import load_into, read_tensors, write_tensors
 from spikeproof.config import CellConfig, Evaluation, cases_of, threats_of
 from spikeproof.data import Images, balanced, split
 from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.examine import Batches, Work, examinations, results
 from spikeproof.identity import cell_key, code_digest, model_key
 from spikeproof.judge import attack_rows, clean_rows, crafter
 from spikeproof.losses import cross_entropy
 from spikeproof.measure import gradient_rows, weight_rows
-from spikeproof.metrics.robustness import summarise
 from spikeproof.panel import Panel
 from spikeproof.paper import paper_rows
 from spikeproof.store import Cell, Draft, Store
@@ -42,7 +43,6 @@ __all__ = [
 ]  # fmt: skip
 
 Batch = tuple[Tensor, Tensor, Tensor]
-Work = Callable[[], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -261,6 +261,15 @@ def _measure(victim: Victim, draft: Draft, config: CellConfig, images: Images, m
         _grow(draft, "gradients", work, lambda: tick(1))
 
 
+def _examine(victim: Victim, draft: Draft, config: CellConfig, batches: Batches, machine: Machine) -> list[str]:
+    """The examinations that the configuration asks for; returns the names of their stages."""
+    stages = examinations(victim, config, batches)
+    for stage, work in stages.items():
+        with _bar(machine, len(work), stage) as tick:
+            _grow(draft, stage, work, partial(tick, 1))
+    return list(stages)
+
+
 def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machine: Machine) -> dict[str, Any]:
     return {
         "spikeproof": spikeproof.__version__,
@@ -294,7 +303,14 @@ def run_cell(config: CellConfig, store: Store, machine: Machine) -> Cell:
         for evaluation in evaluations:
             _attack(victim, draft, config, evaluation, test, machine)
         _measure(victim, draft, config, test, machine)
-        stages = ["clean", *(f"attack-{e.name}" for e in evaluations)]
+
+
+        def batches(which: str, count: int, size: int) -> list[Callable[[], Batch]]:
+            images = some_images({"train": fitted, "test": test}[which], count)
+            return [partial(_batch, images, index, machine) for index in _indices(images, size)]
+
+        examined = _examine(victim, draft, config, batches, machine)
+        stages = ["clean", *(f"attack-{e.name}" for e in evaluations), *examined]
         rows = [row for stage in stages for row in draft.stage(stage)]
         draft.write_stage("rows", rows)
         _, facts = read_tensors(weights)
@@ -304,7 +320,7 @@ def run_cell(config: CellConfig, store: Store, machine: Machine) -> Cell:
             "data": data,
             "evaluate_seconds": round(time.perf_counter() - started, 1),
         }
-        summary = {"provenance": provenance, "results": summarise(rows)}
+        summary = {"provenance": provenance, "results": results(rows, draft.stage("gradients"))}
         return store.finish(draft, resolved, summary, card(resolved, summary), weights)
 
 

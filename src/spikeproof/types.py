@@ -13,6 +13,7 @@ from torch import Tensor
 __all__ = [
     "Attack",
     "Carry",
+    "Corruption",
     "Craft",
     "CutGraph",
     "Defence",
@@ -208,6 +209,14 @@ class Attack(Protocol):
 
 Craft: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(pixels (B,C,H,W), labels (B,), keys (B,)) -> attacked pixels: the training attack, given to a defence."""
+
+
+class Corruption(Protocol):
+    """A change of an image that nobody aims, at one severity."""
+
+    def __call__(self, x: Tensor, keys: Tensor) -> Tensor:
+        """Pixels (B,C,H,W) in [0,1], one key per image (B,) -> the same shape and range."""
+        ...
 
 
 class Defence(Protocol):

@@ -24,6 +24,7 @@ GIVEN = {
     "models": {"in_channels": 1, "classes": 10, "neuron": lambda: parts.build("neurons", {"name": "if"})},
     "threats": {"eps": 0.1, "surface": "pixels"},
     "estimators": {"rule": None},
+    "corruptions": {"severity": 1},
 }
 
 

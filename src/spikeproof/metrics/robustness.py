@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from scipy.stats import beta
 
+from spikeproof.metrics._intervals import Interval, clopper_pearson
 from spikeproof.metrics._verdict import NOT_EVALUATED, verdict_of
 from spikeproof.types import SpikeproofError, refusal
 
@@ -39,16 +39,6 @@ _ByAttack: TypeAlias = dict[str, _ByImage]
 _SPLITS = ("train", "validation", "test")
 
 
-class Interval(NamedTuple):
-    """A share `correct / total` in [0,1] with the two ends of its confidence interval."""
-
-    share: float
-    low: float
-    high: float
-    correct: int
-    total: int
-
-
 class Evaluation(NamedTuple):
     """One threat at one budget, and the attacks that were run under it, in order of appearance."""
 
@@ -59,27 +49,6 @@ class Evaluation(NamedTuple):
     eps: float
     eps_text: str
     attacks: tuple[str, ...]
-
-
-def clopper_pearson(correct: int, total: int, level: float = 0.95) -> Interval:
-    """The exact binomial interval: the shares that a two-sided test at 1 - `level` does not reject.
-
-    It covers the true share with at least `level`, for any share and any total. Raises SpikeproofError where total is
-    0, correct is not in 0..total, or level is not in (0,1). Source: Clopper and Pearson, Biometrika 26 (1934).
-
-    >>> clopper_pearson(0, 100).high < 0.037
-    True
-    """
-    if total < 1:
-        raise SpikeproofError(refusal("at least one image", total, mend="evaluate some images"))
-    if not 0 <= correct <= total:
-        raise SpikeproofError(refusal(f"a count of correct images in 0..{total}", correct))
-    if not 0 < level < 1:
-        raise SpikeproofError(refusal("a confidence level between 0 and 1", level, mend="0.95 is usual"))
-    tail = (1 - level) / 2
-    low = 0.0 if correct == 0 else float(beta.ppf(tail, correct, total - correct + 1))
-    high = 1.0 if correct == total else float(beta.ppf(1 - tail, correct + 1, total - correct))
-    return Interval(correct / total, low, high, correct, total)
 
 
 def area(eps: Sequence[float], accuracy: Sequence[float]) -> float:

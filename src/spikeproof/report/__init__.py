@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from spikeproof.report import _figures, _reading
+from spikeproof.report import _examined, _figures, _reading
 from spikeproof.report._page import render
 from spikeproof.report._summary import CellLike, Headline, Summary, headline_of, summarise
 from spikeproof.report._svg import drawing, pdf, svg
@@ -52,6 +52,7 @@ def _draw(cells: Sequence[Summary], headline: Headline | None, folder: Path) -> 
         "curves": "Worst-case robust accuracy against eps, one line for each cell",
         "layers": "Sparsity of the gradient by layer, one line for each cell",
         "training": "Training loss and validation accuracy by epoch, one line for each cell",
+        "theory": "Measured against predicted ratio of attack to noise, one dot for each image",
     }
     drawn: dict[str, str] = {}
     with drawing():
@@ -60,6 +61,7 @@ def _draw(cells: Sequence[Summary], headline: Headline | None, folder: Path) -> 
             "curves": _figures.curves(cells, headline),
             "layers": _figures.layers(cells),
             "training": _figures.training(cells),
+            "theory": _examined.ratios(cells),
         }
         for name, figure in figures.items():
             if figure is None:

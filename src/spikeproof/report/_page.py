@@ -10,7 +10,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from spikeproof.report import _tables, _trust
+from spikeproof.report import _examined, _tables, _trust
 from spikeproof.report._figures import FEW
 from spikeproof.report._summary import Headline, Summary
 from spikeproof.report._text import BOUND, listed, threat
@@ -49,6 +49,10 @@ def render(
         sparsity=_tables.sparsity_table(cells, "eval"),
         sparsity_train=_tables.sparsity_table(cells, "train"),
         weights=_tables.weights_table(cells),
+        generalisation=_examined.generalisation_table(cells),
+        energy=_examined.energy_table(cells),
+        theory=_examined.theory_table(cells),
+        ratios=Markup(drawings["theory"]) if "theory" in drawings else None,
         details=[_details(cell) for cell in cells],
         versions=_versions(cells),
     )

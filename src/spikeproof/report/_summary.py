@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from spikeproof.metrics import robustness
+from spikeproof.metrics import energy, generalisation, robustness, theory
 from spikeproof.metrics.robustness import Interval, same_eps
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
 from spikeproof.types import SpikeproofError, refusal
@@ -110,7 +110,8 @@ class Curve(NamedTuple):
 class Summary:
     """The numbers of one cell. `label` tells it from the other cells of the page; shares are in [0,1].
 
-    `headline` is what its attacks found at the headline, `panel` what the audits of these attacks found.
+    `headline` is what its attacks found at the headline, `panel` what the audits of these attacks found; `ratios` are
+    the rows of kind 'theory'.
     """
 
     key: str
@@ -125,6 +126,10 @@ class Summary:
     curve: Curve | None
     gradients: dict[Probe, dict[str, Mean]]
     sites: tuple[Site, ...]
+    generalisation: dict[str, Any]
+    energy: dict[str, Any] | None
+    theory: dict[str, Any] | None
+    ratios: list[dict[str, Any]]
 
     def setting(self, *path: str) -> str | None:
         """A value of the configuration as text; None where it is not set."""
@@ -227,7 +232,8 @@ def _name(cell: CellLike) -> str:
 
 
 def _summary(cell: CellLike, label: str, headline: Headline | None) -> Summary:
-    numbers = robustness.summarise(cell.rows())
+    found = cell.rows()
+    numbers = robustness.summarise(found)
     rows = cell.gradients()
     return Summary(
         key=cell.key,
@@ -242,6 +248,10 @@ def _summary(cell: CellLike, label: str, headline: Headline | None) -> Summary:
         curve=_curve(numbers, headline),
         gradients=_means(rows),
         sites=_sites(rows),
+        generalisation=generalisation.summarise(found),
+        energy=energy.summarise(found),
+        theory=theory.summarise(found),
+        ratios=[row for row in found if row["kind"] == "theory"],
     )
 
 

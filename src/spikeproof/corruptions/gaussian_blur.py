@@ -1,0 +1,25 @@
+"""Gaussian blur."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from spikeproof.corruptions._severity import AtSeverity, array, tensor_like, width
+
+__all__ = ["GaussianBlur"]
+
+
+@dataclass(frozen=True)
+class GaussianBlur(AtSeverity):
+    """A Gaussian window of sigma 0.4, 0.6, 0.7, 0.8, 1 pixels, cut at 4 sigma; the border is continued.
+
+    Images of more than 32 pixels a side are blurred in proportion, smaller ones as if they had 32.
+    """
+
+    def __call__(self, x: Tensor, keys: Tensor) -> Tensor:
+        """Pixels (B,C,H,W) in [0,1], keys (B,) -> the same shape and range."""
+        sigma = width(x) * self.pick((0.4, 0.6, 0.7, 0.8, 1.0))
+        return tensor_like(gaussian_filter(array(x), sigma, mode="nearest", truncate=4.0, axes=(2, 3)), x)
