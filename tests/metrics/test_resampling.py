@@ -85,8 +85,8 @@ def test_a_seed_without_the_number_is_left_out_and_not_counted() -> None:
 def covered(family: int, unit: bool) -> float:
     """How often the interval holds the true rho, where configurations of one family are alike.
 
-    Pairs are Gaussian with Pearson 0.5, so Spearman's rho is 6/pi asin(0.25); each family of `family` configurations has
-    one such pair, give or take a little. With `unit`, whole families are resampled, else single configurations.
+    Pairs are Gaussian with Pearson 0.5, so Spearman's rho is 6/pi asin(0.25); each family of `family` configurations
+    has one such pair, give or take a little. With `unit`, whole families are resampled, else single configurations.
     """
     truth = 6 / math.pi * math.asin(0.25)
     generator = np.random.default_rng(family + unit)

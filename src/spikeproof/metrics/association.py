@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeproof.metrics.ranks import Floats, centred, correlation, partial
-from spikeproof.metrics.resampling import ENOUGH, NOTHING, Draws, Estimate, estimate
+from spikeproof.metrics.resampling import ENOUGH, NOTHING, Bounds, Draws, Estimate, estimate
 
 __all__ = ["Association", "associate"]
 
@@ -48,12 +48,16 @@ def associate(x: Floats, y: Floats, z: Floats, strata: NDArray[Any], drawn: Draw
         # Row 0 is the sample itself, the rest are its resamples.
         columns = [np.full(_rows(drawn), np.nan) if of is None else of[place] for of in found]
         table = np.stack(columns, axis=1)
-        estimates.append(
-            estimate(table[0], None if drawn is None else table[1:], None if drawn is None else drawn.seeds, points)
-        )
+        own = estimate(table[0], None if drawn is None else table[1:], None if drawn is None else drawn.seeds, points)
+        estimates.append(own._replace(over_seeds=_clipped(own.over_seeds)))
     varying = {"y": y, "x": x, "z": z}
     still = tuple(name for name, v in varying.items() if not _varies(np.where(whole, v, np.nan)[used], strata))
     return Association(*estimates, constant=still)
+
+
+def _clipped(bounds: Bounds | None) -> Bounds | None:
+    """Student's interval knows nothing of the range [-1,1] that all five statistics have."""
+    return None if bounds is None else Bounds(max(-1.0, bounds.low), min(1.0, bounds.high))
 
 
 def _rows(drawn: Draws | None) -> int:

@@ -21,7 +21,9 @@ from scipy.stats import t
 from spikeproof.metrics.ranks import Floats
 from spikeproof.types import SpikeproofError, refusal
 
-__all__ = ["ENOUGH", "SEEDS", "Bounds", "Draws", "Estimate", "draws", "estimate", "percentile", "student"]
+__all__ = [
+    "ENOUGH", "NOTHING", "SEEDS", "Bounds", "Draws", "Estimate", "draws", "estimate", "percentile", "student",
+]  # fmt: skip
 
 ENOUGH = 6
 """Units without which nothing is resampled: the fewest whose range can hold their mean in 95 % of cases."""
@@ -107,8 +109,8 @@ def draws(units: Sequence[Hashable], strata: NDArray[Any], seeds: int, *, replic
 
 
 def estimate(by_seed: Floats, replicates: Floats | None, seeds: Floats | None, points: int) -> Estimate:
-    """From a statistic of each seed (S,), NaN where undefined, and of each replicate and seed (B,S) with the seeds drawn
-    (B,S): the mean over seeds with its intervals. Without replicates there is no interval over units.
+    """The mean over seeds with its intervals, from a statistic of each seed (S,), NaN where undefined, and of each
+    replicate and seed (B,S) with the seeds drawn (B,S). Without replicates there is no interval over units.
     """
     defined = np.isfinite(by_seed)
     if not defined.any():

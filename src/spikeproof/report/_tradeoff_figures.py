@@ -67,7 +67,7 @@ def shape(answers: Answers) -> Figure | None:
             axes.set_ylabel("robust accuracy (%)" if row == 0 else "clean test accuracy (%)")
         pair[0].set_title(grid.architectures[architecture])
         pair[1].set_xlabel("Gini of the image gradient (right: sparser)")
-    figure.colorbar(scale, ax=[axes for pair in rows for axes in pair], pad=0.02, aspect=40, label="l1 of the image gradient")
+    _log_bar(figure, scale, [axes for pair in rows for axes in pair])
     pools = dict.fromkeys(c.pool for c in grid.configurations)
     _marks_legend(figure, {f"pool: {pool}": _SHAPES.get(pool, "^") for pool in pools})
     return figure
@@ -101,7 +101,8 @@ def forest(answers: Answers) -> Figure | None:
         axes.set_title(f"with {OUTCOMES[name][0]}")
         axes.set_xlabel("rank correlation")
     panels[0].set_yticks(
-        [*heights, last], [*(f"{MEASURES[metric].name} {SITES[site]}" for site, metric in shown), "l1 at the image (larger)"]
+        [*heights, last],
+        [*(f"{MEASURES[metric].name} {SITES[site]}" for site, metric in shown), "l1 at the image (larger)"],
     )
     panels[0].set_ylim(last - 0.7, 0.7)
     _forest_legend(figure)
@@ -164,11 +165,20 @@ def _panels(architectures: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
     blocks = -(-architectures // across)
     figure = Figure(figsize=(8.4, 5.6 * blocks), layout="constrained")
     axes = figure.subplots(2 * blocks, across, squeeze=False, sharex="col")
-    pairs = [(axes[2 * (n // across), n % across], axes[2 * (n // across) + 1, n % across]) for n in range(architectures)]
+    places = [(2 * (n // across), n % across) for n in range(architectures)]
+    pairs = [(axes[row, column], axes[row + 1, column]) for row, column in places]
     for n in range(architectures, blocks * across):
         for row in (0, 1):
             axes[2 * (n // across) + row, n % across].set_visible(False)
     return figure, pairs
+
+
+def _log_bar(figure: Figure, scale: ScalarMappable, panels: list[Axes]) -> None:
+    """A colour bar with plain numbers at even steps of the logarithm: formulas are switched off in these figures."""
+    ticks = np.geomspace(scale.norm.vmin or 1.0, scale.norm.vmax or 1.0, 6)
+    bar = figure.colorbar(scale, ax=panels, pad=0.02, aspect=40, label="l1 of the image gradient", ticks=ticks)
+    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.ax.minorticks_off()
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
