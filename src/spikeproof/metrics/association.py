@@ -16,9 +16,9 @@ __all__ = ["Association", "associate"]
 class Association(NamedTuple):
     """Of an outcome y, a shape x and a scale z, all by rank within strata.
 
-    `plain`: y with x. `shape`: y with x, z held fixed. `scale_plain`: y with z. `scale`: y with z, x held fixed. `lead`:
-    |scale| - |shape|, above 0 where the scale says more. `constant` names what does not vary, where that is why there is
-    no correlation.
+    `plain`: y with x. `shape`: y with x, z held fixed. `scale_plain`: y with z. `scale`: y with z, x held fixed.
+    `lead`: |scale| - |shape|, above 0 where the scale says more. `constant` names what does not vary, where that is why
+    there is no correlation.
     """
 
     plain: Estimate
@@ -32,9 +32,9 @@ class Association(NamedTuple):
 def associate(x: Floats, y: Floats, z: Floats, strata: NDArray[Any], drawn: Draws | None) -> Association:
     """x, y, z (S,C): a row for each seed, a column for each configuration, NaN where not measured; strata (C,).
 
-    Correlations are taken inside each seed, over the configurations that have all three, and averaged over seeds: a seed
-    that makes every network a little better shifts no rank, and seeds are never counted as further configurations. A
-    seed with fewer than `ENOUGH` such configurations is left out.
+    Correlations are taken inside each seed, over the configurations that have all three, and averaged over seeds: a
+    seed that makes every network a little better shifts no rank, and seeds are never counted as further configurations.
+    A seed with fewer than `ENOUGH` such configurations is left out.
     """
     whole = np.isfinite(x) & np.isfinite(y) & np.isfinite(z)
     used = whole.sum(1) >= ENOUGH

@@ -1,7 +1,7 @@
 """Rank correlation within strata, plain and partial, for many weightings at once.
 
 Everything is ranked inside its own stratum, and only then put together. A correlation over two groups that lie apart
-can have the opposite sign of the correlation inside each of them (Simpson's paradox); one of ranks within groups cannot.
+can have the opposite sign of the one inside each of them (Simpson's paradox); one of ranks within groups cannot.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ALIKE = 1e-9
 
 
 def centred(x: Floats, strata: NDArray[Any], weights: Floats) -> Floats:
-    """Ranks of `x` (C,) inside each stratum (C,), as shares less one half, for each weighting (B,C): (B,C) in (-0.5,0.5).
+    """Ranks of `x` (C,) inside each stratum (C,), as shares less 1/2, for each weighting (B,C): (B,C) in (-0.5,0.5).
 
     A weight is how often a point occurs; ties have their mean rank. So a row of whole weights gives the ranks of the
     sample in which each point is repeated that often, and its weighted mean in every stratum is 0.
@@ -38,7 +38,7 @@ def centred(x: Floats, strata: NDArray[Any], weights: Floats) -> Floats:
 
 
 def correlation(a: Floats, b: Floats, weights: Floats) -> Floats:
-    """Correlation of two sets of centred ranks (B,C) under the weights (B,C): (B,) in [-1,1], NaN where one is constant.
+    """Correlation of centred ranks (B,C) under the weights (B,C): (B,) in [-1,1], NaN where one side is constant.
 
     With one stratum this is Spearman's rho of each resample (ties at their mean rank); with more, covariance and
     variances are summed over strata before they are divided.

@@ -72,7 +72,9 @@ def _draw(cells: Sequence[Summary], headline: Headline | None, answers: Answers 
             "forest": None if answers is None else _tradeoff_figures.forest(answers),
             "pareto": None if answers is None else _tradeoff_figures.pareto(answers),
         }
-        titles = {"tradeoff": _figures.marks(cells), "shape": {} if answers is None else _tradeoff_figures.titles(answers)}
+        titles = {"tradeoff": _figures.marks(cells)}
+        if answers is not None:
+            titles["shape"] = _tradeoff_figures.titles(answers)
         for name, figure in figures.items():
             if figure is None:
                 for suffix in ("svg", "pdf"):
