@@ -58,8 +58,8 @@ def make_study(make_panel_cell: Make, panel_of: Make) -> Make:
                                                images=100, gradients=False)  # fmt: skip
                         cell.config["defence"]["weight"] = knob
                         cell.config["model"]["width"] = width
-                        key = f"{width}-{cell.key}"
-                        cells.append(replace(cell, key=key, gradient_rows=gradient(gini, float(np.exp(log))), epochs=[]))
+                        rows = gradient(gini, float(np.exp(log)))
+                        cells.append(replace(cell, key=f"{width}-{cell.key}", gradient_rows=rows, epochs=[]))
         return cells
 
     return make

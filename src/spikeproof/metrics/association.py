@@ -41,10 +41,9 @@ def associate(x: Floats, y: Floats, z: Floats, strata: NDArray[Any], drawn: Draw
     if not used.any():
         return Association(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
     found = [_of_seed(x[s], y[s], z[s], strata, whole[s], drawn) if used[s] else None for s in range(len(x))]
-    names = ("plain", "shape", "scale_plain", "scale", "lead")
     points = int(whole.sum(1)[used].min())
     estimates = []
-    for place in range(len(names)):
+    for place in range(len(Association._fields) - 1):
         # Row 0 is the sample itself, the rest are its resamples.
         columns = [np.full(_rows(drawn), np.nan) if of is None else of[place] for of in found]
         table = np.stack(columns, axis=1)
@@ -52,7 +51,8 @@ def associate(x: Floats, y: Floats, z: Floats, strata: NDArray[Any], drawn: Draw
         estimates.append(own._replace(over_seeds=_clipped(own.over_seeds)))
     varying = {"y": y, "x": x, "z": z}
     still = tuple(name for name, v in varying.items() if not _varies(np.where(whole, v, np.nan)[used], strata))
-    return Association(*estimates, constant=still)
+    plain, shape, scale_plain, scale, lead = estimates
+    return Association(plain, shape, scale_plain, scale, lead, still)
 
 
 def _clipped(bounds: Bounds | None) -> Bounds | None:

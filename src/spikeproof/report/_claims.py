@@ -18,8 +18,8 @@ from typing import NamedTuple
 from spikeproof.metrics.resampling import ENOUGH, SEEDS, Estimate
 
 __all__ = [
-    "CONTRADICTED", "MANY", "REPLICATES", "SCALE", "SEED", "SHAPE", "SUPPORTED", "UNDECIDED", "Claim", "decide", "leads",
-    "unless_apart",
+    "CONTRADICTED", "MANY", "REPLICATES", "SCALE", "SEED", "SHAPE", "SUPPORTED", "UNDECIDED", "Claim", "decide",
+    "leads", "unless_apart",
 ]  # fmt: skip
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"

@@ -49,7 +49,7 @@ SITES = {
 
 
 class Configuration(NamedTuple):
-    """One point of the grid. `rest` is everything but its pooling: two configurations with one `rest` differ in no more."""
+    """One point of the grid. `rest` is all but its pooling: two configurations with one `rest` differ in no more."""
 
     label: str
     architecture: int

@@ -85,8 +85,8 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Answers:
-    """Everything that the section of the page shows. `unit` is what the intervals over configurations resample; `bounds`
-    counts networks with an overstated robust accuracy among the `robust` that have one."""
+    """Everything that the section of the page shows. `unit` is what the intervals over configurations resample;
+    `bounds` counts networks with an overstated robust accuracy among the `robust` that have one."""
 
     design: Design
     unit: str
@@ -163,9 +163,9 @@ def _correlations(grid: Design, drawn: Draws | None) -> list[Found]:
                 if not (np.isfinite(shape) & np.isfinite(values)).any():
                     continue
                 for group, inside in groups.items():
-                    of = (table[:, inside] for table in (shape, values, scale))
+                    x, y, z = (table[:, inside] for table in (shape, values, scale))
                     some = None if drawn is None else Draws(drawn.units[:, inside], drawn.seeds)
-                    found.append(Found(group, outcome, site, metric, associate(*of, strata[inside], some)))
+                    found.append(Found(group, outcome, site, metric, associate(x, y, z, strata[inside], some)))
     return found
 
 
@@ -266,8 +266,8 @@ def _pairs(grid: Design) -> list[Pair]:
 
 
 def _difference(table: Floats, pairs: Sequence[tuple[int, int]]) -> Estimate:
-    """The mean over pairs of the first less the second, seed by seed; a seed that lacks one of them is left out, because
-    the mean over other pairs would be another number."""
+    """The mean over pairs of the first less the second, seed by seed; a seed that lacks one of them is left out,
+    because the mean over other pairs would be another number."""
     first, second = ([pair[side] for pair in pairs] for side in (0, 1))
     return estimate((table[:, first] - table[:, second]).mean(1), None, None, len(pairs))
 
@@ -280,12 +280,12 @@ def _pooling(pairs: Sequence[Pair]) -> list[Claim]:
         ("more robust", "robust accuracy", "robust accuracy"),
     ):
         found = of.get(name, NOTHING)
-        missing = "no pair of networks that differ in nothing but the pool" if name not in of else "not measured in pairs"
+        missing = "not measured in pairs" if name in of else "no two networks differ in nothing but the pool"
         verdict = decide(found, 1, None, missing)
         claims.append(
             Claim(
                 f"Max pooling is {word} than average pooling",
-                f"{what} with max pool less that with average pool, same seed and all else, mean over {found.points} pairs",
+                f"{what} with max pool less that with average pool, all else the same; mean over {found.points} pairs",
                 found, *verdict,
             )
         )  # fmt: skip
@@ -304,11 +304,13 @@ def _front(grid: Design, architecture: int) -> Front | None:
     marks = []
     for index, place in enumerate(whole):
         clean, robust = (points[:, index, k] for k in (0, 1))
-        over = [bounds for v in (clean, robust) if (bounds := student(v)) is not None]
+        over_clean, over_robust = student(clean), student(robust)
+        if over_clean is None or over_robust is None:
+            return None
         bound = any(cell.bound for (_, c), cell in grid.cells.items() if c == place)
         marks.append(
             Mark(
-                grid.configurations[place], float(clean.mean()), float(robust.mean()), *over,
+                grid.configurations[place], float(clean.mean()), float(robust.mean()), over_clean, over_robust,
                 bool(on[index]), float(sure[index]), bound,
             )
         )  # fmt: skip

@@ -32,7 +32,7 @@ _ACROSS = 3
 def titles(answers: Answers) -> dict[str, str]:
     """gid -> the words on hover of each mark of `shape`."""
     grid, gini, l1 = answers.design, measured(*SHAPE), measured(*SCALE)
-    found = {}
+    found: dict[str, str] = {}
     for (seed, place_), cell in grid.cells.items():
         values = [value(cell) for value in (gini, l1, OUTCOMES["robust"][1], OUTCOMES["clean"][1])]
         told = ["not measured" if v is None else number(v) for v in values[:2]]
@@ -43,7 +43,7 @@ def titles(answers: Answers) -> dict[str, str]:
 
 
 def shape(answers: Answers) -> Figure | None:
-    """Robust and clean accuracy (y, %) against the image gradient's Gini (x), coloured by its l1; architectures apart."""
+    """Robust and clean accuracy (y, %) against the image gradient's Gini (x), coloured by its l1, by architecture."""
     grid = answers.design
     x, colour = grid.table(measured(*SHAPE)), grid.table(measured(*SCALE))
     outcomes = [grid.table(OUTCOMES[name][1]) for name in ("robust", "clean")]
@@ -61,7 +61,7 @@ def shape(answers: Answers) -> Figure | None:
                 known = colour[seed, n] > 0
                 axes.scatter(
                     [x[seed, n]], [100 * y[seed, n]], s=30, marker=_SHAPES.get(grid.configurations[n].pool, "^"),
-                    facecolors=to_hex(scale.to_rgba(colour[seed, n])) if known else "white",
+                    facecolors=_colour(scale, float(colour[seed, n])) if known else "white",
                     edgecolors=_INK, linewidths=0.5, gid=f"{MARK}{row}-{seed}-{n}",
                 )  # fmt: skip
             axes.set_ylabel("robust accuracy (%)" if row == 0 else "clean test accuracy (%)")
@@ -145,7 +145,7 @@ def _one_front(axes: Axes, found: Front, scale: ScalarMappable) -> None:
         axes.plot([x, x], _percent(mark.over_robust), color=_GREY, linewidth=0.7, alpha=0.6)
         axes.scatter(
             [x], [y], s=46, marker=_SHAPES.get(mark.configuration.pool, "^"), edgecolors=_INK, linewidths=0.7, zorder=3,
-            facecolors=to_hex(scale.to_rgba(100 * mark.chance)),
+            facecolors=_colour(scale, 100 * mark.chance),
         )  # fmt: skip
     best = sorted((100 * mark.clean, 100 * mark.robust) for mark in found.marks if mark.on_front)
     axes.plot(*zip(*best, strict=True), color=_ORANGE, linewidth=1.2, zorder=2)
@@ -177,8 +177,13 @@ def _log_bar(figure: Figure, scale: ScalarMappable, panels: list[Axes]) -> None:
     """A colour bar with plain numbers at even steps of the logarithm: formulas are switched off in these figures."""
     ticks = np.geomspace(scale.norm.vmin or 1.0, scale.norm.vmax or 1.0, 6)
     bar = figure.colorbar(scale, ax=panels, pad=0.02, aspect=40, label="l1 of the image gradient", ticks=ticks)
-    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.set_ticks(ticks.tolist(), labels=[f"{tick:.2g}" for tick in ticks])
     bar.ax.minorticks_off()
+
+
+def _colour(scale: ScalarMappable, value: float) -> str:
+    red, green, blue, _ = scale.to_rgba(np.array([value]))[0]
+    return to_hex((red, green, blue))
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:

@@ -43,24 +43,27 @@ def captions(answers: Answers) -> dict[str, tuple[str, str]]:
         "shape": (
             "Sparsity, scale and what goes with them",
             f"One mark for each network ({len(grid.cells)}). Across: Gini index of its image gradient, sparser to the "
-            "right. Up: worst-case robust accuracy at the headline (above) and clean test accuracy (below). Colour: l1 "
-            "norm of the same gradient, on a logarithmic scale, the larger the lighter. If shape decided, marks of one "
-            "colour would climb to the right; if scale decides, it is the dark marks that stand high, wherever they are.",
+            "right. Up: worst-case robust accuracy at the headline (above) and clean test accuracy (below). Colour: "
+            "l1 norm of the same gradient, on a logarithmic scale, the larger the lighter. If shape decided, marks of "
+            "one colour would climb to the right; if scale decides, it is the dark marks that stand high, wherever "
+            "they are.",
         ),
         "forest": (
             "What goes with robustness, and what with accuracy",
-            "Rank correlations of each measure of sparsity (all turned so that the right is sparser) with robust accuracy "
-            "(left) and clean test accuracy (right), by rank within each architecture. Hollow: as it is. Filled blue: with "
-            "the gradient's l1 held fixed. Filled orange, below: the l1 itself, with the Gini of the image gradient held "
-            f"fixed. Thick bars: 95 % intervals over {seeds} seeds (no bar: fewer than {SEEDS}). Thin bars: 95 % intervals "
-            f"over {unit} and seeds. Only the filled Gini at the image on the left, and the hollow one on the right, "
-            "enter a verdict; the rest is shown for what else there is to see.",
+            "Rank correlations of each measure of sparsity (all turned so that the right is sparser) with robust "
+            "accuracy (left) and clean test accuracy (right), by rank within each architecture. Hollow: as it is. "
+            "Filled blue: with the gradient's l1 held fixed. Filled orange, below: the l1 itself, with the Gini of the "
+            f"image gradient held fixed. Thick bars: 95 % intervals over {seeds} seeds (no bar: fewer than {SEEDS}). "
+            f"Thin bars: 95 % intervals over {unit} and seeds. Only the filled Gini and the filled l1 at the image on "
+            "the left, and the hollow Gini at the image on the right, enter a verdict; the rest is shown for what "
+            "else there is to see.",
         ),
         "pareto": (
             "Who is on the front",
-            f"One mark for each configuration: means over {seeds} seeds of clean and worst-case robust accuracy, bars: 95 "
-            "% intervals over seeds. The line joins those that no other beats in one without losing in the other. "
-            "Colour: share of resamples of the seeds in which a configuration is on that line. Numbers: see the table.",
+            f"One mark for each configuration: means over {seeds} seeds of clean and worst-case robust accuracy, "
+            "bars: 95 % intervals over seeds. The line joins those that no other beats in one without losing in the "
+            "other. Colour: share of resamples of the seeds in which a configuration is on that line. Numbers: see "
+            "the table.",
         ),
     }
 
@@ -92,8 +95,8 @@ def _notes(answers: Answers) -> list[str]:
         notes.append(
             f"With {seeds} seeds, an interval over seeds reaches {reach:.1f} standard deviations of a single seed to "
             "either side of the mean. An effect that is smaller than that is not shown, and not shown to be absent. "
-            f"Resampling {seeds} seeds could not do better: it never leaves the range of what was seen, which holds the "
-            f"true mean {percent(1 - 2.0 ** (1 - seeds))} of the time at most."
+            f"Resampling {seeds} seeds could not do better: it never leaves the range of what was seen, which holds "
+            f"the true mean {percent(1 - 2.0 ** (1 - seeds))} of the time at most."
         )
     else:
         notes.append(
@@ -102,7 +105,8 @@ def _notes(answers: Answers) -> list[str]:
     if answers.cautious:
         notes.append(
             f"The robust accuracy of {answers.bounds} of {answers.robust} networks is {BOUND} ({percent(MANY)} or more "
-            "deserve this caution). If attacks fail more often on sparse gradients, these numbers lean towards the claim."
+            "deserve this caution). If attacks fail more often on sparse gradients, these numbers lean towards the "
+            "claim."
         )
     elif answers.bounds:
         notes.append(f"The robust accuracy of {answers.bounds} of {answers.robust} networks is {BOUND}.")
@@ -113,8 +117,8 @@ def _notes(answers: Answers) -> list[str]:
         )
     if grid.failed:
         notes.append(
-            f"Left out, because they have less than {percent(LEARNT)} of the best clean accuracy of their architecture: "
-            f"{listed([cell.label for cell in grid.failed])}."
+            f"Left out, because they have less than {percent(LEARNT)} of the best clean accuracy of their "
+            f"architecture: {listed([cell.label for cell in grid.failed])}."
         )
     empty = len(grid.seeds) * len(grid.configurations) - len(grid.cells) - len(grid.failed)
     if empty:
