@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from spikeproof.metrics.ranks import centred, correlation, partial
+from spikeproof.metrics._ranks import centred, correlation, partial
 
 few = st.integers(-4, 4).map(float)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeproof.metrics.ranks import Floats
-from spikeproof.metrics.resampling import SEEDS
+from spikeproof.metrics._ranks import Floats
+from spikeproof.metrics._resampling import SEEDS
 from spikeproof.types import SpikeproofError, refusal
 
 __all__ = ["chances", "front"]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeproof.metrics.ranks import Floats
+from spikeproof.metrics.resampling import Floats
 from spikeproof.report._summary import ENCODED, IMAGE, Summary
 
 __all__ = ["LEARNT", "MEASURES", "OUTCOMES", "SITES", "Configuration", "Design", "Measure", "design", "measured"]

@@ -13,8 +13,18 @@ import numpy as np
 
 from spikeproof.metrics.association import Association, associate
 from spikeproof.metrics.pareto import chances, front
-from spikeproof.metrics.ranks import Floats
-from spikeproof.metrics.resampling import ENOUGH, NOTHING, SEEDS, Bounds, Draws, Estimate, draws, estimate, student
+from spikeproof.metrics.resampling import (
+    ENOUGH,
+    NOTHING,
+    SEEDS,
+    Bounds,
+    Draws,
+    Estimate,
+    Floats,
+    draws,
+    estimate,
+    student,
+)
 from spikeproof.report._claims import (
     MANY,
     REPLICATES,

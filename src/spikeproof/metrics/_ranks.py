@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["centred", "correlation", "partial"]
+__all__ = ["Floats", "centred", "correlation", "partial"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
