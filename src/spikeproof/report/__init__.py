@@ -9,10 +9,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from spikeproof.report import _examined, _figures, _reading
+from matplotlib.figure import Figure
+
+from spikeproof.report import _examined, _figures, _reading, _tradeoff_figures
 from spikeproof.report._page import render
 from spikeproof.report._summary import CellLike, Headline, Summary, headline_of, summarise
 from spikeproof.report._svg import drawing, pdf, svg
+from spikeproof.report._tradeoff import Answers, answer
 from spikeproof.types import SpikeproofError, refusal
 
 __all__ = ["write"]
@@ -31,11 +34,13 @@ def write(cells: Sequence[CellLike], folder: Path, *, title: str) -> Path:
     headline = headline_of(cells)
     summaries = summarise(cells, headline)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    drawn = _draw(summaries, headline, folder / "figures")
+    answers = answer(summaries)
+    drawn = _draw(summaries, headline, answers, folder / "figures")
     page = folder / "report.html"
     text = render(
         summaries,
         headline,
+        answers,
         title=title,
         drawings=drawn,
         reading=_reading.read(summaries, headline),
@@ -45,7 +50,7 @@ def write(cells: Sequence[CellLike], folder: Path, *, title: str) -> Path:
     return page
 
 
-def _draw(cells: Sequence[Summary], headline: Headline | None, folder: Path) -> dict[str, str]:
+def _draw(cells: Sequence[Summary], headline: Headline | None, answers: Answers | None, folder: Path) -> dict[str, str]:
     """Save every figure that has something to show; returns name -> <svg> element."""
     labels = {
         "tradeoff": "Clean accuracy against worst-case robust accuracy, one mark for each cell",
@@ -53,22 +58,31 @@ def _draw(cells: Sequence[Summary], headline: Headline | None, folder: Path) -> 
         "layers": "Sparsity of the gradient by layer, one line for each cell",
         "training": "Training loss and validation accuracy by epoch, one line for each cell",
         "theory": "Measured against predicted ratio of attack to noise, one dot for each image",
+        "shape": "Robust and clean accuracy against the sparsity of the image gradient, coloured by its scale",
+        "forest": "Rank correlations of robust and of clean accuracy with every measure of sparsity, with intervals",
+        "pareto": "The Pareto front of clean and worst-case robust accuracy, one mark for each configuration",
     }
     drawn: dict[str, str] = {}
     with drawing():
-        figures = {
+        figures: dict[str, Figure | None] = {
             "tradeoff": _figures.tradeoff(cells, headline),
             "curves": _figures.curves(cells, headline),
             "layers": _figures.layers(cells),
             "training": _figures.training(cells),
             "theory": _examined.ratios(cells),
+            "shape": None if answers is None else _tradeoff_figures.shape(answers),
+            "forest": None if answers is None else _tradeoff_figures.forest(answers),
+            "pareto": None if answers is None else _tradeoff_figures.pareto(answers),
         }
+        titles = {"tradeoff": _figures.marks(cells)}
+        if answers is not None:
+            titles["shape"] = _tradeoff_figures.titles(answers)
         for name, figure in figures.items():
             if figure is None:
                 for suffix in ("svg", "pdf"):
                     (folder / f"{name}.{suffix}").unlink(missing_ok=True)
                 continue
-            drawn[name] = svg(figure, name, labels[name], _figures.marks(cells) if name == "tradeoff" else {})
+            drawn[name] = svg(figure, name, labels[name], titles.get(name, {}))
             _replace(folder / f"{name}.svg", drawn[name].encode())
             _replace(folder / f"{name}.pdf", pdf(figure))
     return drawn

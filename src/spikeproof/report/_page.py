@@ -7,13 +7,14 @@ from importlib.resources import files
 from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from spikeproof.report import _examined, _tables, _trust
+from spikeproof.report import _examined, _tables, _tradeoff_text, _trust
 from spikeproof.report._figures import FEW
 from spikeproof.report._summary import Headline, Summary
 from spikeproof.report._text import BOUND, listed, threat
+from spikeproof.report._tradeoff import Answers, lacking
 
 __all__ = ["render"]
 
@@ -21,6 +22,7 @@ __all__ = ["render"]
 def render(
     cells: Sequence[Summary],
     headline: Headline | None,
+    answers: Answers | None,
     *,
     title: str,
     drawings: Mapping[str, str],
@@ -29,16 +31,20 @@ def render(
 ) -> str:
     """The page as HTML that is well-formed XML too. `drawings` are trusted <svg> elements; all else is escaped."""
     folder = files("spikeproof.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
+    environment = Environment(
+        loader=PackageLoader("spikeproof", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
     panels = _trust.overview(cells)
-    styles = ["page.css", *(["panel.css"] if panels else [])]
-    return template.render(
+    styles = ["page.css", *(["panel.css"] if panels else []), *(["tradeoff.css"] if answers else [])]
+    return environment.get_template("page.html").render(
         title=title,
         style=Markup("".join(folder.joinpath(name).read_text(encoding="utf-8") for name in styles)),
         alarms=_trust.alarms(cells),
         panels=panels,
         accounts=_trust.accounts(cells),
+        tradeoff=None if answers is None else _tested(answers, drawings),
+        lacking=lacking(cells),
         figures=_figures(cells, headline, drawings),
         reading=reading,
         warnings=warnings,
@@ -101,6 +107,16 @@ def _figures(
         {"name": name, "title": heading, "caption": caption, "svg": drawn.get(name)}
         for name, (heading, caption) in captions.items()
     ]
+
+
+def _tested(answers: Answers, drawings: Mapping[str, str]) -> dict[str, Any]:
+    """The section on the trade-off, with those of its figures that were drawn."""
+    figures = [
+        {"name": name, "title": heading, "caption": caption, "svg": Markup(drawings[name])}
+        for name, (heading, caption) in _tradeoff_text.captions(answers).items()
+        if name in drawings
+    ]
+    return {**_tradeoff_text.section(answers), "figures": figures}
 
 
 def _of_marks(cells: Sequence[Summary]) -> str:

@@ -1,0 +1,226 @@
+"""How the cells of a study belong together: architectures, configurations in them, and the seeds that repeat these.
+
+A configuration is everything in a cell's configuration but its seed and its name: cells of one configuration are
+replicates. An architecture is the data set and the network without its pooling, which is one of the knobs that are
+turned; networks of different architectures are ranked apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeproof.metrics.resampling import Floats
+from spikeproof.report._summary import ENCODED, IMAGE, Summary
+
+__all__ = ["LEARNT", "MEASURES", "OUTCOMES", "SITES", "Configuration", "Design", "Measure", "design", "measured"]
+
+LEARNT = 0.5
+"""A network with less than this share of the best clean accuracy of its architecture has learnt too little: it trades
+nothing, and its gradients are what is left of a failed training."""
+
+
+class Measure(NamedTuple):
+    """A measure of sparsity; `sign` turns it so that larger is sparser."""
+
+    name: str
+    sign: int
+
+
+MEASURES = {
+    "gini": Measure("Gini", 1),
+    "hoyer": Measure("Hoyer", 1),
+    "zero_share": Measure("zero share", 1),
+    "l1_ratio": Measure("l1 / (√d l2), turned round", -1),
+    "participation": Measure("participation, turned round", -1),
+}
+
+SITES = {
+    "image": "at the image",
+    "encoded": "at the encoded input",
+    "stem": "behind the first layer",
+    "pool": "at the first pool",
+}
+
+
+class Configuration(NamedTuple):
+    """One point of the grid. `rest` is all but its pooling: two configurations with one `rest` differ in no more."""
+
+    label: str
+    architecture: int
+    defence: str
+    pool: str
+    rest: str
+
+
+@dataclass(frozen=True)
+class Design:
+    """The grid: `cells` by place of the seed and of the configuration. `failed` are cells that learnt too little."""
+
+    architectures: tuple[str, ...]
+    configurations: tuple[Configuration, ...]
+    seeds: tuple[str, ...]
+    cells: dict[tuple[int, int], Summary]
+    failed: tuple[Summary, ...]
+
+    def table(self, value: Callable[[Summary], float | None]) -> Floats:
+        """A number of every cell, (S,C), NaN where there is none."""
+        table = np.full((len(self.seeds), len(self.configurations)), np.nan)
+        for place, cell in self.cells.items():
+            found = value(cell)
+            table[place] = np.nan if found is None else found
+        return table
+
+    def strata(self, *fields: str) -> NDArray[np.int64]:
+        """A number for each configuration (C,), the same for those that agree in all fields."""
+        keys = [tuple(getattr(c, field) for field in fields) for c in self.configurations]
+        place = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+        return np.array([place[key] for key in keys], dtype=np.int64)
+
+    def kept(self, keep: Callable[[Summary], bool]) -> Design:
+        """The same grid with the cells that `keep` says."""
+        cells = {place: cell for place, cell in self.cells.items() if keep(cell)}
+        return Design(self.architectures, self.configurations, self.seeds, cells, self.failed)
+
+    def units(self, enough: int) -> tuple[str, list[Hashable]]:
+        """What is resampled: defences where every architecture has `enough` of them, else single configurations."""
+        of = [
+            {c.defence for c in self.configurations if c.architecture == place}
+            for place in range(len(self.architectures))
+        ]
+        if all(len(defences) >= enough for defences in of):
+            return "defences", [c.defence for c in self.configurations]
+        return "configurations", list(range(len(self.configurations)))
+
+
+def design(cells: Sequence[Summary]) -> Design:
+    """The grid of the cells, in the order in which they come; cells that learnt too little stand apart."""
+    architectures: dict[str, list[Summary]] = {}
+    for cell in cells:
+        architectures.setdefault(_architecture(cell), []).append(cell)
+    failed = [cell for group in architectures.values() for cell in _failed(group)]
+    keys = list(architectures)
+    labels = _labels([json.loads(key) for key in keys])
+    configurations: dict[str, Configuration] = {}
+    seeds = list(dict.fromkeys(cell.setting("seed") or "none" for cell in cells))
+    placed: dict[tuple[int, int], Summary] = {}
+    for cell in cells:
+        key = _text({name: value for name, value in cell.config.items() if name not in ("name", "seed")})
+        own = Configuration(
+            _stem(cell), keys.index(_architecture(cell)), cell.defence or "none",
+            cell.setting("model", "pool") or "none", _without_pool(cell),
+        )  # fmt: skip
+        configurations.setdefault(key, own)
+        place = seeds.index(cell.setting("seed") or "none"), list(configurations).index(key)
+        if not any(cell is one for one in failed):
+            placed.setdefault(place, cell)
+    return Design(tuple(labels), tuple(configurations.values()), tuple(seeds), placed, tuple(failed))
+
+
+def measured(site: str, metric: str) -> Callable[[Summary], float | None]:
+    """A measure of the cross-entropy gradient at one of `SITES`, larger for sparser; l1 as it is."""
+
+    def value(cell: Summary) -> float | None:
+        name = _site(cell, site)
+        found = None if name is None else cell.measure(name, metric)
+        if found is None or found.value is None:
+            return None
+        return found.value * (MEASURES[metric].sign if metric in MEASURES else 1)
+
+    return value
+
+
+def _robust(cell: Summary) -> float | None:
+    """Worst-case robust accuracy at the headline, if an audited panel stands behind it."""
+    worst = cell.worst() if cell.panel is not None and not cell.withheld else None
+    return None if worst is None else worst.share
+
+
+def _area(cell: Summary) -> float | None:
+    return cell.curve.area if cell.curve is not None and cell.panel is not None else None
+
+
+def _clean(cell: Summary) -> float | None:
+    found = cell.clean("test")
+    return None if found is None else found.share
+
+
+def _small_gap(cell: Summary) -> float | None:
+    return None if cell.gap is None else -cell.gap
+
+
+def _corrupted(cell: Summary) -> float | None:
+    """Mean accuracy over common corruptions, where they were measured."""
+    value: Any = cell.numbers
+    for name in ("generalisation", "corruptions", "accuracy", "mean"):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return None if value is None else float(value)
+
+
+OUTCOMES: dict[str, tuple[str, Callable[[Summary], float | None]]] = {
+    "robust": ("robust accuracy", _robust),
+    "area": ("area under robust accuracy", _area),
+    "clean": ("clean test accuracy", _clean),
+    "gap": ("smallness of the train-test gap", _small_gap),
+    "corrupted": ("accuracy under corruptions", _corrupted),
+}
+
+
+def _site(cell: Summary, site: str) -> str | None:
+    """The name that this network has for one of `SITES`."""
+    if site in (IMAGE, ENCODED):
+        return site
+    layers = [found.name for found in cell.sites if found.name not in (IMAGE, ENCODED)]
+    if site == "stem":
+        return layers[1] if len(layers) > 1 else None
+    return next((name for name in layers if "pool" in name.lower()), None)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _model(cell: Summary) -> dict[str, Any]:
+    model = cell.config.get("model")
+    return {name: value for name, value in (model or {}).items() if name != "pool"}
+
+
+def _architecture(cell: Summary) -> str:
+    return _text([cell.setting("data", "name") or "data", _model(cell)])
+
+
+def _without_pool(cell: Summary) -> str:
+    rest = {name: value for name, value in cell.config.items() if name not in ("name", "seed", "model")}
+    return _text([rest, _model(cell)])
+
+
+def _stem(cell: Summary) -> str:
+    """The cell's name without its seed."""
+    return cell.name.removesuffix(f"-s{cell.setting('seed')}")
+
+
+def _labels(architectures: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """The model's name, with the data set where there are several, and with the options in which models differ."""
+    datasets = {data for data, _ in architectures}
+    options = dict.fromkeys(name for _, model in architectures for name in model if name != "name")
+    telling = [name for name in options if len({_text(model.get(name)) for _, model in architectures}) > 1]
+    return [
+        " ".join([
+            *([f"{data}:"] if len(datasets) > 1 else []),
+            str(model.get("name", "network")).replace("_", " "),
+            *(f"{name} {model[name]}" for name in telling if name in model),
+        ])
+        for data, model in architectures
+    ]  # fmt: skip
+
+
+def _failed(cells: Sequence[Summary]) -> list[Summary]:
+    """Cells of one architecture whose clean accuracy is too far below the best of it."""
+    known = [(cell, clean.share) for cell in cells if (clean := cell.clean("test")) is not None]
+    best = max((share for _, share in known), default=0.0)
+    return [cell for cell, share in known if share < LEARNT * best]

@@ -1,0 +1,242 @@
+"""The section on the trade-off in words and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import t
+
+from spikeproof.metrics.association import Association
+from spikeproof.metrics.resampling import ENOUGH, SEEDS, Bounds, Estimate
+from spikeproof.report._claims import CONTRADICTED, MANY, SUPPORTED, UNDECIDED
+from spikeproof.report._design import LEARNT, MEASURES, OUTCOMES, SITES
+from spikeproof.report._tables import Entry, Table, numbers, word, words
+from spikeproof.report._text import BOUND, listed, percent
+from spikeproof.report._tradeoff import POOLED, Answers, Front, Mark
+
+__all__ = ["captions", "section"]
+
+_TONES = {SUPPORTED: "good", CONTRADICTED: "bad", UNDECIDED: ""}
+
+
+def section(answers: Answers) -> dict[str, Any]:
+    """What the template of the section needs, but its figures."""
+    return {
+        "claims": _claims(answers),
+        "notes": _notes(answers),
+        "unit": answers.unit,
+        "enough": ENOUGH,
+        "pairs": _pairs(answers),
+        "variants": _variants(answers),
+        "fronts": [(front.architecture, _front(front), _absent(front)) for front in answers.fronts],
+        "correlations": [(name, table) for name in _groups(answers) if (table := _correlations(answers, name)).rows],
+    }
+
+
+def captions(answers: Answers) -> dict[str, tuple[str, str]]:
+    """Title and caption of each figure, by its name."""
+    grid, unit = answers.design, answers.unit
+    seeds = len(grid.seeds)
+    return {
+        "shape": (
+            "Sparsity, scale and what goes with them",
+            f"One mark for each network ({len(grid.cells)}). Across: Gini index of its image gradient, sparser to the "
+            "right. Up: worst-case robust accuracy at the headline (above) and clean test accuracy (below). Colour: "
+            "l1 norm of the same gradient, on a logarithmic scale, the larger the lighter. If shape decided, marks of "
+            "one colour would climb to the right; if scale decides, it is the dark marks that stand high, wherever "
+            "they are.",
+        ),
+        "forest": (
+            "What goes with robustness, and what with accuracy",
+            "Rank correlations of each measure of sparsity (all turned so that the right is sparser) with robust "
+            "accuracy (left) and clean test accuracy (right), by rank within each architecture. Hollow: as it is. "
+            "Filled blue: with the gradient's l1 held fixed. Filled orange, below: the l1 itself, with the Gini of the "
+            f"image gradient held fixed. Thick bars: 95 % intervals over {seeds} seeds (no bar: fewer than {SEEDS}). "
+            f"Thin bars: 95 % intervals over {unit} and seeds. Only the filled Gini and the filled l1 at the image on "
+            "the left, and the hollow Gini at the image on the right, enter a verdict; the rest is shown for what "
+            "else there is to see.",
+        ),
+        "pareto": (
+            "Who is on the front",
+            f"One mark for each configuration: means over {seeds} seeds of clean and worst-case robust accuracy, "
+            "bars: 95 % intervals over seeds. The line joins those that no other beats in one without losing in the "
+            "other. Colour: share of resamples of the seeds in which a configuration is on that line. Numbers: see "
+            "the table.",
+        ),
+    }
+
+
+def _claims(answers: Answers) -> Table:
+    columns = [*words("claim", "verdict"), *numbers("number", "over seeds", f"over {answers.unit}"), *words("because")]
+    rows = [
+        [
+            word(claim.says),
+            Entry(claim.verdict, numeric=False, tone=_TONES[claim.verdict]),
+            _value(claim.estimate),
+            _bounds(claim.estimate.over_seeds),
+            _bounds(claim.estimate.over_units) if "pool" not in claim.says else Entry("not asked"),
+            Entry(f"{claim.why}.", f"The number: {claim.number}.", numeric=False),
+        ]
+        for claim in answers.claims
+    ]
+    return Table(columns, rows)
+
+
+def _notes(answers: Answers) -> list[str]:
+    """What the numbers of this study can and cannot show."""
+    grid = answers.design
+    seeds, notes = len(grid.seeds), []
+    counted = f"{len(grid.cells)} networks: {len(grid.configurations)} configurations, {_count(seeds, 'seed')}"
+    notes.append(f"{counted}, {_count(len(grid.architectures), 'architecture')} ({listed(grid.architectures)}).")
+    if seeds >= SEEDS:
+        reach = float(t.ppf(0.975, seeds - 1)) / seeds**0.5
+        notes.append(
+            f"With {seeds} seeds, an interval over seeds reaches {reach:.1f} standard deviations of a single seed to "
+            "either side of the mean. An effect that is smaller than that is not shown, and not shown to be absent. "
+            f"Resampling {seeds} seeds could not do better: it never leaves the range of what was seen, which holds "
+            f"the true mean {percent(1 - 2.0 ** (1 - seeds))} of the time at most."
+        )
+    else:
+        notes.append(
+            f"An interval over seeds needs {SEEDS} of them: with {_count(seeds, 'seed')} no claim can be decided."
+        )
+    if answers.cautious:
+        notes.append(
+            f"The robust accuracy of {answers.bounds} of {answers.robust} networks is {BOUND} ({percent(MANY)} or more "
+            "deserve this caution). If attacks fail more often on sparse gradients, these numbers lean towards the "
+            "claim."
+        )
+    elif answers.bounds:
+        notes.append(f"The robust accuracy of {answers.bounds} of {answers.robust} networks is {BOUND}.")
+    if answers.robust < len(grid.cells):
+        notes.append(
+            f"{len(grid.cells) - answers.robust} of {len(grid.cells)} networks have no robust accuracy from an audited "
+            "panel that holds, and count for clean accuracy alone."
+        )
+    if grid.failed:
+        notes.append(
+            f"Left out, because they have less than {percent(LEARNT)} of the best clean accuracy of their "
+            f"architecture: {listed([cell.label for cell in grid.failed])}."
+        )
+    empty = len(grid.seeds) * len(grid.configurations) - len(grid.cells) - len(grid.failed)
+    if empty:
+        notes.append(f"{_count(empty, 'cell')} of the grid {'is' if empty == 1 else 'are'} missing.")
+    return notes
+
+
+def _pairs(answers: Answers) -> Table | None:
+    if not answers.pairs:
+        return None
+    columns = [*words("max less average pool in"), *numbers("pairs", "seeds", "difference", "over seeds")]
+    rows = [
+        [
+            word(pair.says),
+            Entry(str(pair.estimate.points)),
+            Entry(str(pair.estimate.seeds)),
+            _value(pair.estimate),
+            _bounds(pair.estimate.over_seeds),
+        ]
+        for pair in answers.pairs
+    ]
+    return Table(columns, rows)
+
+
+def _variants(answers: Answers) -> Table | None:
+    columns = [
+        *words("ranked"),
+        *numbers("networks of a seed", "robust with Gini, l1 fixed", "robust with l1, Gini fixed", "clean with Gini"),
+    ]
+    rows = [
+        [
+            word(way.says),
+            Entry(str(way.robust.plain.points or way.clean.plain.points)),
+            *map(_both, (way.robust.shape, way.robust.scale, way.clean.plain)),
+        ]
+        for way in answers.variants
+    ]
+    return Table(columns, rows) if rows else None
+
+
+def _front(front: Front) -> Table:
+    columns = [
+        *words("", "configuration"), *numbers("clean test", "robust"), *words("on the front"), *numbers("chance")
+    ]  # fmt: skip
+    rows = [
+        [
+            word(str(index + 1)),
+            word(mark.configuration.label),
+            _mean(mark.clean, mark.over_clean),
+            _robust(mark),
+            word("yes" if mark.on_front else "no"),
+            Entry(percent(mark.chance)),
+        ]
+        for index, mark in enumerate(front.marks)
+    ]
+    return Table(columns, rows)
+
+
+def _robust(mark: Mark) -> Entry:
+    plain = _mean(mark.robust, mark.over_robust)
+    return plain._replace(main=f"≤ {plain.main}", caution=BOUND) if mark.bound else plain
+
+
+def _absent(front: Front) -> str:
+    return f"{_count(front.absent, 'configuration')} not measured with every seed." if front.absent else ""
+
+
+def _groups(answers: Answers) -> list[str]:
+    return list(dict.fromkeys([POOLED, *(one.group for one in answers.found)]))
+
+
+def _correlations(answers: Answers, group: str) -> Table:
+    """Every outcome with every measure: three correlations, each with its two intervals."""
+    columns = [
+        *words("outcome", "measure"),
+        *numbers("networks of a seed", "with the measure", "l1 held fixed", "with l1, the measure held fixed"),
+    ]
+    rows = [
+        [
+            word(OUTCOMES[one.outcome][0]),
+            Entry(f"{MEASURES[one.metric].name} {SITES[one.site]}", numeric=False),
+            Entry(str(one.association.plain.points)),
+            *map(_both, _parts(one.association)),
+        ]
+        for outcome in OUTCOMES
+        for one in answers.found
+        if one.group == group and one.outcome == outcome and one.association.plain.value is not None
+    ]
+    return Table(columns, rows)
+
+
+def _parts(association: Association) -> Sequence[Estimate]:
+    return association.plain, association.shape, association.scale
+
+
+def _value(found: Estimate) -> Entry:
+    return Entry("undefined" if found.value is None else _signed(found.value))
+
+
+def _bounds(bounds: Bounds | None) -> Entry:
+    return Entry("none" if bounds is None else f"[{_signed(bounds.low)}, {_signed(bounds.high)}]")
+
+
+def _both(found: Estimate) -> Entry:
+    """A correlation with its interval over seeds, and the one over configurations under it."""
+    if found.value is None:
+        return Entry("undefined")
+    return Entry(f"{_signed(found.value)} {_bounds(found.over_seeds).main}", _bounds(found.over_units).main)
+
+
+def _mean(value: float, over: Bounds) -> Entry:
+    low, high = np.clip(over, 0.0, 1.0)
+    return Entry(percent(value), f"[{100 * low:.1f}, {100 * high:.1f}]")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}" if abs(value) >= 0.005 else "0.00"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

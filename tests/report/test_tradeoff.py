@@ -1,0 +1,216 @@
+"""Studies made so that the answer is known: the verdicts must follow, and must not where they may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from spikeproof.metrics.resampling import NOTHING, Bounds, Estimate
+from spikeproof.report import _claims, _tradeoff, _tradeoff_text, write
+from spikeproof.report._claims import CONTRADICTED, SUPPORTED, UNDECIDED, decide
+from spikeproof.report._design import OUTCOMES, design
+from spikeproof.report._summary import Summary, headline_of, summarise
+
+Make = Callable[..., Any]
+DEFENCES = ("vanilla", "adversarial", "trades", "mart", "sr", "rat", "tgo")
+IMAGES = 60
+
+
+def gradient(gini: float, l1: float) -> list[dict[str, Any]]:
+    """Image gradients with one Gini and one l1, as the store's rows have them."""
+    summed = {"gini": gini, "hoyer": gini, "zero_share": 0.0, "l1_ratio": 1 - gini, "participation": 9.0, "l1": l1}
+    head = {"side": "input", "scalar": "ce", "batchnorm": "eval", "size": 64, "label": 0}
+    return [{**head, "image": i, "site": "image", "order": 0, "summed": summed} for i in range(2)]
+
+
+@pytest.fixture(scope="session")
+def make_study(make_panel_cell: Make, panel_of: Make) -> Make:
+    """robust share from (log l1, Gini), and what differs -> the cells of 7 defences x 2 knobs x 2 pools x 3 seeds."""
+
+    def make(
+        robust: Callable[[float, float], float],
+        *,
+        defences: tuple[str, ...] = DEFENCES,
+        seeds: int = 3,
+        red: tuple[str, ...] = (),
+        width: int = 8,
+    ) -> list[Any]:
+        generator = np.random.default_rng(0)
+        cells = []
+        for defence in defences:
+            for knob in (1, 2):
+                scale, shape = generator.uniform(-1, 1, 2)
+                for pool in ("max", "avg"):
+                    for seed in range(seeds):
+                        noise = generator.normal(0, 0.04, 3)
+                        log, gini = scale + noise[0], 0.5 + 0.1 * shape + 0.1 * (pool == "max") + 0.1 * noise[1]
+                        kept = round(IMAGES * min(0.6, max(0.0, robust(log, gini) + 0.1 * noise[2])))
+                        accuracy = 0.9 - 0.2 * (gini - 0.55) + 0.01 * noise[2]
+                        panel = panel_of(red, kept=kept, images=IMAGES, accuracy=accuracy)
+                        name = f"{defence}-{knob}-{pool}-s{seed}"
+                        cell = make_panel_cell(name, panel, seed=seed, pool=pool, defence=defence, accuracy=accuracy,
+                                               images=100, gradients=False)  # fmt: skip
+                        cell.config["defence"]["weight"] = knob
+                        cell.config["model"]["width"] = width
+                        rows = gradient(gini, float(np.exp(log)))
+                        cells.append(replace(cell, key=f"{width}-{cell.key}", gradient_rows=rows, epochs=[]))
+        return cells
+
+    return make
+
+
+def by_scale(log: float, gini: float) -> float:
+    return 0.3 - 0.2 * log
+
+
+def by_shape(log: float, gini: float) -> float:
+    return 0.3 + 1.2 * (gini - 0.55)
+
+
+def summaries(cells: list[Any]) -> list[Summary]:
+    return summarise(cells, headline_of(cells))
+
+
+def answered(cells: list[Any]) -> _tradeoff.Answers:
+    answers = _tradeoff.answer(summaries(cells))
+    assert answers is not None
+    return answers
+
+
+def verdicts(answers: _tradeoff.Answers) -> list[str]:
+    return [claim.verdict for claim in answers.claims]
+
+
+def test_where_scale_decides_the_page_says_scale(make_study: Make) -> None:
+    answers = answered(make_study(by_scale))
+    assert verdicts(answers) == [UNDECIDED, SUPPORTED, SUPPORTED, SUPPORTED, UNDECIDED]
+    assert answers.unit == "defences"
+    assert (answers.bounds, answers.robust) == (0, 84)
+
+
+def test_where_shape_decides_the_page_says_shape(make_study: Make) -> None:
+    answers = answered(make_study(by_shape))
+    assert verdicts(answers) == [SUPPORTED, SUPPORTED, CONTRADICTED, SUPPORTED, SUPPORTED]
+
+
+def test_where_the_opposite_holds_the_claim_is_contradicted(make_study: Make) -> None:
+    answers = answered(make_study(lambda log, gini: by_shape(log, 1.1 - gini)))
+    assert verdicts(answers)[0] == CONTRADICTED
+    assert verdicts(answers)[4] == CONTRADICTED
+
+
+def test_nothing_is_decided_by_networks_that_all_fall(make_study: Make) -> None:
+    answers = answered(make_study(lambda *_: -1.0))
+    assert verdicts(answers) == [UNDECIDED, SUPPORTED, UNDECIDED, SUPPORTED, UNDECIDED]
+    assert answers.claims[0].why == "robust accuracy is the same in all networks"
+
+
+def test_a_panel_that_does_not_hold_gives_no_robust_accuracy(make_study: Make) -> None:
+    answers = answered(make_study(by_shape, red=("D13",)))
+    assert answers.robust == 0
+    assert answers.claims[0].why == "no robust accuracy at the headline comes from an audited panel that holds"
+    assert verdicts(answers)[1] == SUPPORTED
+
+
+def test_many_overstated_numbers_are_said(make_study: Make) -> None:
+    answers = answered(make_study(by_shape, red=("D2",)))
+    assert answers.cautious
+    assert any("84 of 84 networks is overstated" in note for note in _tradeoff_text.section(answers)["notes"])
+    assert answers.variants[-1].robust.plain.value is None
+
+
+def test_two_seeds_decide_nothing_and_few_defences_are_resampled_one_by_one(make_study: Make) -> None:
+    answers = answered(make_study(by_shape, defences=DEFENCES[:3], seeds=2))
+    assert set(verdicts(answers)) == {UNDECIDED}
+    assert answers.claims[0].why == "2 of the 3 seeds that an interval needs"
+    assert answers.unit == "configurations"
+
+
+def test_architectures_that_disagree_are_no_verdict(make_study: Make) -> None:
+    """One follows shape, the other its opposite; pooled by rank within each, neither wins by being large."""
+    opposite = make_study(lambda log, gini: by_shape(log, 1.1 - gini), width=16)
+    answers = answered(make_study(by_shape) + opposite)
+    assert answers.design.architectures == ("small sew resnet width 8", "small sew resnet width 16")
+    assert verdicts(answers)[0] == UNDECIDED
+
+
+def test_seeds_are_replicates_and_pools_are_one_architecture(make_study: Make) -> None:
+    grid = design(summaries(make_study(by_scale)))
+    assert (len(grid.architectures), len(grid.configurations), len(grid.seeds)) == (1, 28, 3)
+    assert grid.table(OUTCOMES["clean"][1]).shape == (3, 28)
+    assert grid.configurations[0].label == "vanilla-1-max"
+
+
+def test_a_network_that_learnt_nothing_is_left_out_and_named(make_study: Make) -> None:
+    cells = make_study(by_scale)
+    for row in cells[5].attack_rows:
+        if row["kind"] == "clean":
+            row["predicted"] = 1
+    answers = answered(cells)
+    assert len(answers.design.cells) == 83
+    assert any("vanilla-1-avg-s2" in note for note in _tradeoff_text.section(answers)["notes"])
+
+
+def test_corruptions_count_where_they_were_measured(make_study: Make) -> None:
+    cells = summaries(make_study(by_scale, defences=DEFENCES[:3]))
+    assert not np.isfinite(design(cells).table(OUTCOMES["corrupted"][1])).any()
+    for n, cell in enumerate(cells):
+        cell.numbers["generalisation"] = {"corruptions": {"accuracy": {"mean": n / 100}}}
+    assert design(cells).table(OUTCOMES["corrupted"][1])[:, 0].tolist() == [0.0, 0.01, 0.02]
+
+
+def test_the_front_has_its_chances(make_study: Make) -> None:
+    (front,) = answered(make_study(by_shape)).fronts
+    assert len(front.marks) == 28
+    assert any(mark.on_front for mark in front.marks)
+    best = max(front.marks, key=lambda mark: mark.robust)
+    assert best.on_front
+    assert best.chance > 0.2
+    assert min(mark.chance for mark in front.marks) == 0.0
+
+
+HIGH, LOW, AROUND = Bounds(0.1, 0.5), Bounds(-0.5, -0.1), Bounds(-0.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "units", "verdict", "why"),
+    [
+        (HIGH, HIGH, SUPPORTED, "both intervals lie above 0"),
+        (LOW, LOW, CONTRADICTED, "both intervals lie below 0"),
+        (HIGH, AROUND, UNDECIDED, "hangs on which defences"),
+        (HIGH, LOW, UNDECIDED, "hangs on which defences"),
+        (AROUND, HIGH, UNDECIDED, "other seeds could turn it round"),
+        (HIGH, None, UNDECIDED, "fewer than 6 defences"),
+        (None, HIGH, UNDECIDED, "of the 3 seeds"),
+    ],
+)
+def test_the_rule(seeds: Bounds | None, units: Bounds | None, verdict: str, why: str) -> None:
+    got = decide(Estimate(0.3, seeds, units, 3, 9), 1, "defences", "")
+    assert got[0] == verdict
+    assert why in got[1]
+    mirrored = decide(Estimate(0.3, seeds, units, 3, 9), -1, "defences", "")[0]
+    assert mirrored == {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED, UNDECIDED: UNDECIDED}[verdict]
+    assert decide(NOTHING, 1, "defences", "all alike") == (UNDECIDED, "all alike")
+    assert _claims.unless_apart(got, [SUPPORTED, CONTRADICTED])[0] == UNDECIDED
+
+
+def test_the_page_of_a_study_has_the_section_with_its_figures(make_study: Make, tmp_path: Path) -> None:
+    page = write(make_study(by_scale, defences=DEFENCES[:2]), tmp_path, title="t").read_text(encoding="utf-8")
+    text = " ".join(" ".join(ElementTree.fromstring(page).itertext()).split())
+    assert "Sparser gradients go with robustness, at fixed scale" in text
+    assert "24 networks: 8 configurations, 3 seeds, 1 architecture (small sew resnet)." in text
+    assert all((tmp_path / "figures" / f"{name}.svg").is_file() for name in ("shape", "forest", "pareto"))
+    assert "mathdefault" not in text
+
+
+def test_a_small_study_is_told_kindly_what_it_lacks(make_cell: Make, tmp_path: Path) -> None:
+    page = write([make_cell("a"), make_cell("b")], tmp_path, title="t").read_text(encoding="utf-8")
+    text = " ".join(" ".join(ElementTree.fromstring(page).itertext()).split())
+    assert "This study has 1 of 6 configurations, 1 of 3 seeds, so nothing is tested here." in text
+    assert not (tmp_path / "figures" / "forest.svg").exists()
