@@ -16,10 +16,10 @@ SOURCE = Path(spikeproof.__file__).parent
 
 LAYERS = {
     "": 0,  # the package itself: its version and nothing else
-    **dict.fromkeys(("types", "tensors"), 1),
+    **dict.fromkeys(("types", "tensors", "pooling"), 1),
     **dict.fromkeys(
-        ("neurons", "encoders", "losses", "threats", "metrics", "data", "defences", "attacks", "models", "pooling",
-         "victim", "checkpoint"),
+        ("neurons", "encoders", "losses", "threats", "metrics", "data", "defences", "attacks", "models", "victim",
+         "checkpoint"),
         2,
     ),
     **dict.fromkeys(("rules", "estimators", "scene", "judge", "paper", "measure", "train"), 3),

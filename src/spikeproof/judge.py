@@ -6,11 +6,12 @@ budget. Rows are plain dicts, one per image and attack; nothing here knows of fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from spikeproof.measure import cut_at
@@ -188,14 +189,25 @@ def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one:
 
 
 def crafter(victim: Victim, attack: Attack, threat: Threat, estimator: Estimator, loss: Loss) -> Craft:
-    """A training attack, (x, y, keys) -> x_adv: made in eval mode; the victim's mode is put back afterwards."""
+    """The training attack, on pixels: made in eval mode; the victim's mode is put back afterwards.
 
-    def craft(x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    A loss made by `against` may have no slope at the clean image, as a divergence from it has none. There the attack
+    starts a hundredth of the budget away, and has the other 99.
+    """
+
+    def craft(
+        x: Tensor, y: Tensor, keys: Tensor, *, share: float = 1.0, against: Callable[[Tensor], Loss] | None = None
+    ) -> Tensor:
         training = victim.training
         victim.eval()
+        ball, keys, raised = threat.scaled(share), fold(keys, "craft"), loss
         try:
-            scene = Scene(victim, x, y, fold(keys, "craft"), threat.surface)
-            return attack(scene.objective(loss, Cost()), scene.start, threat, estimator, scene.keys).detach()
+            if against is not None:
+                with torch.no_grad():
+                    raised = against(victim(x, exact, keys))
+                x, ball = ball.scaled(0.01).sample(x, fold(keys, "away")), ball.scaled(0.99)
+            scene = Scene(victim, x, y, keys, ball.surface)
+            return attack(scene.objective(raised, Cost()), scene.start, ball, estimator, keys).detach()
         finally:
             victim.train(training)
 
