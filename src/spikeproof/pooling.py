@@ -109,8 +109,8 @@ def stem_pool(pool: Pool) -> nn.Module:
     """A 3x3 pool of stride 2 and padding 1, without weights; UsageError for another name.
 
     'max' and 'avg' are torch's. 'max_tie_spread' and 'max_avg_backward' have the values of 'max', and the gradient
-    spread over all maxima, or over the whole window; 'avg_one_hot' has the values of 'avg', and a gradient at one random
-    entry of each window. An attacker's own pooling replaces the first three.
+    spread over all maxima, or over the whole window; 'avg_one_hot' has the values of 'avg', and a gradient at one
+    random entry of each window. An attacker's own pooling replaces the first three.
     """
     plain = nn.MaxPool2d(3, 2, 1)
     if pool == "max":

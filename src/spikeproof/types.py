@@ -229,8 +229,9 @@ class Knob(NamedTuple):
 class Defence(Protocol):
     """The loss of one training step.
 
-    It may also have `after_backward(victim)`, called when the gradients of the loss are there, and `after_step(victim)`,
-    called when the optimiser has moved the weights; both change them in place, and remember nothing.
+    It may also have `after_backward(victim)`, called when the gradients of the loss are there, and
+    `after_step(victim)`, called when the optimiser has moved the weights; both change them in place, and remember
+    nothing.
     """
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:

@@ -74,7 +74,8 @@ class ResNet(nn.Module):
     """(T,B,C,H,W) -> logits (B,K): stem convolution, neuron, pool, stages, global mean, linear layer, mean over time.
 
     stem: 'imagenet' is 7x7 stride 2, 'cifar' is 3x3 stride 1; both are followed by a 3x3 stride-2 pool, max or avg,
-    the paper's sparsity knob, or one of its controls (`spikeproof.pooling.stem_pool`). width: channels of the first stage, doubled at each next one.
+    the paper's sparsity knob, or one of its controls (`spikeproof.pooling.stem_pool`). width: channels of the first
+    stage, doubled at each next one.
     """
 
     def __init__(
