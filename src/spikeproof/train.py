@@ -181,9 +181,9 @@ def train(
     """Train `victim` in place and leave the kept epoch's weights in it, in eval mode.
 
     Returns the history, one dict per epoch (epoch, loss, validation_loss, validation_accuracy, and where the epoch is
-    chosen by it validation_robust_accuracy), and the kept epoch. A checkpoint is written after every epoch, whole or not
-    at all; one that lies there with the same fingerprint is continued, with another one refused. Raises SpikeproofError
-    when the loss stops being finite or explodes.
+    chosen by it validation_robust_accuracy), and the kept epoch. A checkpoint is written after every epoch, whole or
+    not at all; one that lies there with the same fingerprint is continued, with another one refused. Raises
+    SpikeproofError when the loss stops being finite or explodes.
     """
     check_labels(victim, training.pixels, training.labels)
     victim.to(device)

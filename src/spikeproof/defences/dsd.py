@@ -20,9 +20,9 @@ class DSD(Added):
     parameter of two axes or more, flattened to outputs x rest.
 
     "Dominant singular deflation" (ICLR 2026) has no option; it is share 1, and smaller shares are our own, so that
-    there is a way from the vanilla training (0) to it. The component comes from the eigenvectors of the smaller of G G^T
-    and G^T G, not from a full decomposition. With share 1 a gradient of rank one vanishes, as that of a layer with one
-    output.
+    there is a way from the vanilla training (0) to it. The component comes from the eigenvectors of the smaller of G
+    G^T and G^T G, not from a full decomposition. With share 1 a gradient of rank one vanishes, as that of a layer with
+    one output.
     """
 
     KNOB: ClassVar[Knob] = Knob("share", (0.2, 0.4, 0.6, 0.8, 1.0))

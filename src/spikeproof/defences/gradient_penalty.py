@@ -21,11 +21,11 @@ class GradientPenalty(Added):
     """loss + weight * mean over the batch of the norm of grad f at the image, or of its square.
 
     scalar f: 'ce' (Ross and Doshi-Velez, AAAI 2018, with l2_squared), 'probability' of the label, 'margin' z_y - z_j,
-    or 'pair', sigmoid(z_y - z_j) (SR); j the runner-up. norm: 'l1', 'l2', 'l1_squared', 'l2_squared'; l1 is the dual of an
-    L-inf budget (Simon-Gabriel et al., ICML 2019). form: 'finite_difference' over a step h a pixel (Finlay and Oberman,
-    2019), or 'double_backprop', for which the rule must have fused: false. The finite difference is a jump of the
-    deployed network, the other the slope of its surrogate: where they differ, the surrogate misjudges the landscape.
-    x is whatever the defence that it stands on trains on; the penalty of several forwards is their mean.
+    or 'pair', sigmoid(z_y - z_j) (SR); j the runner-up. norm: 'l1', 'l2', 'l1_squared', 'l2_squared'; l1 is the dual of
+    an L-inf budget (Simon-Gabriel et al., ICML 2019). form: 'finite_difference' over a step h a pixel (Finlay and
+    Oberman, 2019), or 'double_backprop', for which the rule must have fused: false. The finite difference is a jump of
+    the deployed network, the other the slope of its surrogate: where they differ, the surrogate misjudges the
+    landscape. x is whatever the defence that it stands on trains on; the penalty of several forwards is their mean.
     """
 
     KNOB: ClassVar[Knob] = Knob("weight", (0.001, 0.003, 0.01, 0.03, 0.1))

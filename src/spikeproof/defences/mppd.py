@@ -23,8 +23,8 @@ class MPPD:
     e is the difference of the input currents at x' and at x, through the last spiking layer's own charge without
     spikes and resets: e[t] = lambda e[t-1] + p[t] (I'[t] - I[t]) for DLIF. Ding et al., "Robust Stable Spiking Neural
     Networks" (ICML 2024), power 2, weight 1, with DLIF neurons and R-FGSM within 4/255; power 1 is MPPD-TV-l1 (ICLR
-    2026), weight 2.5 to 3. The clean currents are constants, as in the released code, whose trainer updates the membrane
-    twice a step; that defect is not taken over. Its second way to x', Gaussian noise, is not offered.
+    2026), weight 2.5 to 3. The clean currents are constants, as in the released code, whose trainer updates the
+    membrane twice a step; that defect is not taken over. Its second way to x', Gaussian noise, is not offered.
     """
 
     KNOB: ClassVar[Knob] = Knob("weight", (0.1, 0.3, 1.0, 3.0, 10.0))

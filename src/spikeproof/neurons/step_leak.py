@@ -13,8 +13,8 @@ class StepLeak(Paced):
     """u = pace[t] (v - v_rest) + v_rest + x, pace starting at 1, where it is the IF neuron; hard reset by default.
 
     "FEEL-SNN" (NeurIPS 2024) learns a leak per neuron and step, (T,C,H,W) a layer. Here it is one per layer and step:
-    a neuron is built before any image is seen, and does not know the shape of its maps; and so the weights fit images of
-    every size.
+    a neuron is built before any image is seen, and does not know the shape of its maps; and so the weights fit images
+    of every size.
     """
 
     def paced(self, v: Tensor, x: Tensor, pace: Tensor) -> Tensor:
