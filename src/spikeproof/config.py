@@ -173,6 +173,9 @@ class CellConfig:
             raise UsageError(refusal("weights as a safetensors file", f"no file at {self.weights!r}"))
         if self.steps < 1:
             raise UsageError(refusal("steps >= 1", self.steps))
+        if getattr(neuron, "steps", self.steps) < self.steps:  # a neuron with weights of its own for each step
+            mend = "set neuron.steps to the steps of the cell"
+            raise UsageError(refusal(f"a neuron of {self.steps} steps or more", neuron, mend=mend))
         if not 0 <= self.seed < 2**63:
             raise UsageError(refusal("a seed in 0..2^63 - 1", self.seed))
         wanted = self.gradients

@@ -1,4 +1,4 @@
-"""The loss of every defence against plain arithmetic, in float64: on a spiking network, on a linear one, on one layer."""
+"""The loss of every defence against plain arithmetic, in float64: on a spiking, a linear, and a one-layer network."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class GradientPenalty(Added):
     landscape. x is whatever the defence that it stands on trains on; the penalty of several forwards is their mean.
     """
 
-    KNOB: ClassVar[Knob] = Knob("weight", (0.001, 0.003, 0.01, 0.03, 0.1))
+    KNOB: ClassVar[Knob] = Knob("weight", (0.001, 0.003, 0.01, 0.02, 0.05))
 
     weight: float = 0.01
     scalar: Scalar = "ce"

@@ -28,7 +28,7 @@ class MPDSGR(Added):
     it, as in the paper. Several forwards count as their mean.
     """
 
-    KNOB: ClassVar[Knob] = Knob("weight", (0.1, 0.3, 1.0, 3.0, 10.0))
+    KNOB: ClassVar[Knob] = Knob("weight", (0.3, 1.0, 2.0, 3.0, 6.0))
 
     weight: float = 1.0
     gamma: float = 1.0

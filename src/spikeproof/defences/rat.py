@@ -24,9 +24,9 @@ class RAT(Added):
     2022); its adversarial training is {name: rat, on: {name: adversarial}}, with recipe.weight_decay 0. Singular values
     move as s -> s (1 + b - b s^2), towards 1 where s < sqrt((2 + b) / b), and away for ever beyond: such a weight is
     refused, with SpikeproofError. b is 5e-4 (the code's command line), 2e-3 (its function) or 4e-3 (a later paper),
-    over some 10^5 steps; it takes about 1/b steps, so that a short training needs a larger one. Departures: all rows of
-    wide linear layers (the released code draws 30 % of 200 rows and more), and no shortcut coefficients, which these
-    networks do not have. Batch-norm behind a convolution leaves the scale of each channel free.
+    over some 10^5 steps; a value of 0.1 takes some 4/b steps, so that a short training needs a larger b. Departures:
+    all rows of wide linear layers (the released code draws 30 % of 200 rows and more), and no shortcut coefficients,
+    which these networks do not have. Batch-norm behind a convolution leaves the scale of each channel free.
     """
 
     KNOB: ClassVar[Knob] = Knob("strength", (0.001, 0.004, 0.016, 0.06, 0.25))

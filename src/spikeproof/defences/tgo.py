@@ -27,7 +27,7 @@ class TGO(Added):
     is disputed whether it is there at test; delta is not published. Several forwards count as their mean.
     """
 
-    KNOB: ClassVar[Knob] = Knob("weight", (0.03, 0.1, 0.3, 1.0, 3.0))
+    KNOB: ClassVar[Knob] = Knob("weight", (0.1, 0.3, 0.6, 1.0, 2.0))
 
     weight: float = 0.4
     delta: float = 0.5
