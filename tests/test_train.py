@@ -161,7 +161,7 @@ def test_an_adversarial_training_goes_on_to_the_same_bits(tmp_path: Path) -> Non
 
 def test_a_training_with_hooks_and_random_budgets_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     """What defences do after backward and after a step is in the weights, and they remember nothing."""
-    spec = {"name": "rat", "strength": 0.05, "on": {"name": "dsd", "on": {"name": "tgo", "on": {
+    spec = {"name": "rat", "strength": 0.05, "base": {"name": "dsd", "base": {"name": "tgo", "base": {
         "name": "adversarial", "eps": "random"}}}}  # fmt: skip
     recipe = replace(RECIPE, epochs=2, select="robust")
 
@@ -182,7 +182,7 @@ def test_a_training_with_hooks_and_random_budgets_goes_on_to_the_same_bits(tmp_p
     with pytest.raises(RuntimeError, match="power cut"):
         go(tmp_path / "stopped", recipe=recipe, defence=Stopped(PER_EPOCH + 3))
     assert go(tmp_path / "stopped", recipe=recipe, defence=Stopped(-1)) == whole
-    without = go(tmp_path / "without", recipe=recipe, defence=parts.build("defences", spec["on"]))
+    without = go(tmp_path / "without", recipe=recipe, defence=parts.build("defences", spec["base"]))
     assert not all(torch.equal(without.weights[n], t) for n, t in whole.weights.items())  # the hook was called
 
 

@@ -30,7 +30,7 @@ _GIVEN = {"models": ("in_channels", "classes", "neuron"), "threats": ("eps", "su
 """What spikeproof itself hands to a part, so that it is no option of a configuration."""
 
 
-_NESTED = {"defences": ("on",)}
+_NESTED = {"defences": ("base",)}
 """Options that are a part of the same folder themselves, or None."""
 
 

@@ -105,15 +105,15 @@ def test_its_hooks_leave_a_network_that_still_works(name: str) -> None:
 
 
 def takes_another(name: str) -> bool:
-    return "on" in inspect.signature(parts.find("defences", name)).parameters
+    return "base" in inspect.signature(parts.find("defences", name)).parameters
 
 
 @pytest.mark.parametrize("name", [n for n in parts.names("defences") if takes_another(n)])
 @pytest.mark.parametrize("below", parts.names("defences"))
 def test_what_adds_to_a_training_adds_to_every_one(name: str, below: str) -> None:
     victim = victim_of()
-    defence = parts.build("defences", {"name": name, "on": {"name": below}})
-    assert defence.on == parts.build("defences", {"name": below})
+    defence = parts.build("defences", {"name": name, "base": {"name": below}})
+    assert defence.base == parts.build("defences", {"name": below})
     assert torch.isfinite(defence(victim, X, Y, RULE, KEYS, craft_of(victim)))
 
 

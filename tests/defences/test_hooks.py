@@ -143,7 +143,7 @@ class Noting:
 
 def test_hooks_reach_what_stands_below() -> None:
     net, noting = Two(torch.ones(4, 18), torch.ones(3, 5)), Noting()
-    for top in (SR(on=noting), RAT(on=SR(on=noting)), DSD(on=Noise(on=noting))):
+    for top in (SR(base=noting), RAT(base=SR(base=noting)), DSD(base=Noise(base=noting))):
         top.after_backward(net)
         top.after_step(net)
     assert noting.said == ["backward", "step"] * 3
@@ -152,7 +152,8 @@ def test_hooks_reach_what_stands_below() -> None:
 def test_both_hooks_of_a_chain_act() -> None:
     net = Two(matrix(4, 18, [1.9, 1.0, 0.7, 0.1]), matrix(3, 5, [1.2, 1.0, 0.3]))
     net.fc.weight.grad = matrix(3, 5, [2.0, 1.0, 0.1])
-    chain = parts.build("defences", {"name": "rat", "strength": 0.1, "on": {"name": "dsd", "on": {"name": "trades"}}})
+    below = {"name": "dsd", "base": {"name": "trades"}}
+    chain = parts.build("defences", {"name": "rat", "strength": 0.1, "base": below})
     chain.after_backward(net)
     chain.after_step(net)
     np.testing.assert_allclose(singular(net.fc.weight.grad), [1.0, 0.1, 0.0], atol=1e-10)

@@ -440,7 +440,7 @@ ADDED = ["sr", "gradient_penalty", "tgo", "mpd_sgr", "rat", "dsd"]
 @pytest.mark.parametrize("name", ADDED)
 def test_on_adversarial_training_a_defence_looks_at_the_attacked_images(name: str) -> None:
     victim = spiking()
-    on = parts.build("defences", {"name": name, "on": {"name": "adversarial"}})
+    on = parts.build("defences", {"name": name, "base": {"name": "adversarial"}})
     alone = parts.build("defences", {"name": name})
     assert torch.equal(loss_of(on, victim, fixed(victim)), loss_of(alone, victim, x=moved(victim)))
 
@@ -448,12 +448,12 @@ def test_on_adversarial_training_a_defence_looks_at_the_attacked_images(name: st
 def test_penalties_add_up() -> None:
     victim = spiking()
     plain = loss_of(Vanilla(), victim)
-    both = loss_of(TGO(on=SR(weight=0.2)), victim) - loss_of(SR(weight=0.2), victim)
+    both = loss_of(TGO(base=SR(weight=0.2)), victim) - loss_of(SR(weight=0.2), victim)
     alone = loss_of(TGO(), victim) - plain
     assert both > 0
     # SR's second forward has membranes of its own, so that the sum is of two forwards' mean.
     assert float(both.detach()) == pytest.approx(float(alone.detach()), rel=0.2)
-    nested = loss_of(SR(weight=0.2, on=GradientPenalty(weight=0.0)), victim)
+    nested = loss_of(SR(weight=0.2, base=GradientPenalty(weight=0.0)), victim)
     assert torch.isfinite(nested)
 
 
@@ -463,15 +463,15 @@ def test_penalties_add_up() -> None:
         {"name": "adversarial", "share": 0.0},
         {"name": "adversarial", "eps": "some"},
         {"name": "adversarial", "levels": 0},
-        {"name": "adversarial", "on": {"name": "vanilla"}},
+        {"name": "adversarial", "base": {"name": "vanilla"}},
         {"name": "trades", "beta": -1.0},
         {"name": "trades", "beta": float("nan")},
         {"name": "mart", "beta": float("inf")},
         {"name": "sr", "weight": -1.0},
         {"name": "sr", "h": 0.0},
-        {"name": "sr", "on": {"name": "nowhere"}},
-        {"name": "sr", "on": {"name": "trades", "beta": "much"}},
-        {"name": "sr", "on": "adversarial"},
+        {"name": "sr", "base": {"name": "nowhere"}},
+        {"name": "sr", "base": {"name": "trades", "beta": "much"}},
+        {"name": "sr", "base": "adversarial"},
         {"name": "gradient_penalty", "scalar": "loss"},
         {"name": "gradient_penalty", "norm": "l0"},
         {"name": "gradient_penalty", "form": "guess"},

@@ -1,4 +1,4 @@
-"""Neurons with a number for each step, against scalar recursions and against the neurons that they are when it stands."""
+"""Neurons with a number for each step, against scalar recursions, and against known neurons where the number stands."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def paced(kind: type[Any], pace: list[float], **options: Any) -> Any:
     return neuron
 
 
-def loop(kind: type[Any], currents: list[float], pace: list[float], rest: float, soft: bool) -> tuple[list[int], list[float]]:
+def loop(
+    kind: type[Any], currents: list[float], pace: list[float], rest: float, soft: bool
+) -> tuple[list[int], list[float]]:
     """Spikes and membranes before the reset, by hand; leak 0.99 of DLIF."""
     v, spikes, membranes = rest, [], []
     for current, p in zip(currents, pace, strict=True):

@@ -14,25 +14,25 @@ __all__ = ["Added"]
 
 @dataclass(frozen=True, kw_only=True)
 class Added:
-    """on: the defence whose loss this one adds to; None is cross-entropy on clean images. Its hooks are passed on, and
-    come before those of what is added."""
+    """base: the defence whose loss this one adds to; None is cross-entropy on clean images. Its hooks are passed on,
+    and come before those of what is added."""
 
-    on: Defence | None = None
+    base: Defence | None = None
 
-    def base(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
+    def base_loss(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         """The loss that is added to."""
-        if self.on is None:
+        if self.base is None:
             return F.cross_entropy(victim(x, rule, keys), y)
-        return self.on(victim, x, y, rule, keys, craft)
-
-    def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         return self.base(victim, x, y, rule, keys, craft)
 
+    def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
+        return self.base_loss(victim, x, y, rule, keys, craft)
+
     def after_backward(self, victim: nn.Module) -> None:
-        getattr(self.on, "after_backward", _nothing)(victim)
+        getattr(self.base, "after_backward", _nothing)(victim)
 
     def after_step(self, victim: nn.Module) -> None:
-        getattr(self.on, "after_step", _nothing)(victim)
+        getattr(self.base, "after_step", _nothing)(victim)
 
 
 def _nothing(victim: nn.Module) -> None:

@@ -49,7 +49,8 @@ def _slopes(victim: VictimLike, at: Forward, y: Tensor, rule: Rule, how: How) ->
     doubly = how.form == "double_backprop"
     (g,) = torch.autograd.grad(here.sum(), at.x, retain_graph=True, create_graph=doubly)
     if doubly:
-        return torch.linalg.vector_norm(g.flatten(1), 1 if how.norm.startswith("l1") else 2, dim=1)
+        length: Tensor = torch.linalg.vector_norm(g.flatten(1), 1 if how.norm.startswith("l1") else 2, dim=1)
+        return length
     v, unit = _direction(g, how.norm)
     moved = (at.x.detach() + how.h * v).clamp(0.0, 1.0)
     return (_scalar(how.scalar, victim(moved, rule, at.keys), y, rival) - here) / (how.h * unit)

@@ -49,7 +49,7 @@ class Adversarial:
         if self.eps == "fixed":
             return craft(x, y, keys)
         drawn, moved = integers(fold(keys, "eps"), 1, self.levels), x.clone()
-        for level in drawn.unique().tolist():
+        for level in sorted(set(drawn.tolist())):
             mine = drawn == level
             moved[mine] = craft(x[mine], y[mine], keys[mine], share=level / self.levels)
         return moved

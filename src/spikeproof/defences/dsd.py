@@ -46,5 +46,5 @@ def _dominant(g: Tensor) -> Tensor:
     """The part s u v^T of a matrix (m,n) that belongs to its largest singular value."""
     if g.shape[0] > g.shape[1]:
         return _dominant(g.T).T
-    u = torch.linalg.eigh((g @ g.T).double()).eigenvectors[:, -1:].to(g.dtype)
+    u: Tensor = torch.linalg.eigh((g @ g.T).double()).eigenvectors[:, -1:].to(g.dtype)
     return u @ (u.T @ g)

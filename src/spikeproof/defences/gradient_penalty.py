@@ -45,6 +45,6 @@ class GradientPenalty(Added):
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         seen = Seen(victim)
-        loss = self.base(seen, x, y, rule, keys, craft)
+        loss = self.base_loss(seen, x, y, rule, keys, craft)
         how = How(scalar=self.scalar, norm=self.norm, form=self.form, h=self.h)
         return loss + self.weight * penalty(victim, seen.forwards, y, rule, how)

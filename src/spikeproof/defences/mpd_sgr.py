@@ -39,7 +39,7 @@ class MPDSGR(Added):
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         heights = Heights(rule)
-        loss = self.base(victim, x, y, heights, keys, craft)
+        loss = self.base_loss(victim, x, y, heights, keys, craft)
         return loss + self.weight * torch.stack(heights.mean(lambda h: _overlap(h, self.gamma))).mean()
 
 
@@ -48,4 +48,6 @@ def _overlap(heights: Tensor, gamma: float) -> Tensor:
     over = (1, *range(3, heights.dim()))
     mean = heights.mean(over)
     spread = heights.var(over, correction=0).clamp(min=1e-6).sqrt()
-    return (torch.special.ndtr((mean + gamma) / spread) - torch.special.ndtr((mean - gamma) / spread)).mean()
+    above, below = (torch.special.ndtr((mean + edge) / spread) for edge in (gamma, -gamma))
+    omega: Tensor = above - below
+    return omega.mean()

@@ -29,4 +29,4 @@ class Noise(Added):
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         noisy = (x + self.sigma * normal(fold(keys, "noise"), x.shape[1:]).to(x)).clamp(0.0, 1.0)
-        return self.base(victim, noisy, y, rule, keys, craft)
+        return self.base_loss(victim, noisy, y, rule, keys, craft)

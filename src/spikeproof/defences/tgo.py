@@ -38,6 +38,6 @@ class TGO(Added):
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         heights = Heights(rule)
-        loss = self.base(victim, x, y, heights, keys, craft)
+        loss = self.base_loss(victim, x, y, heights, keys, craft)
         near = heights.mean(lambda h: (self.delta - h.abs()).clamp(min=0.0).mean())
         return loss + self.weight * torch.stack(near).sum()

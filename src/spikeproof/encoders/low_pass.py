@@ -47,7 +47,8 @@ class LowPass:
         """Which of the frequencies of `size` pixels pass, in the order of the transform: 0.0 or 1.0."""
         frequency = torch.fft.fftfreq(size, 1 / size, device=like.device).round()
         over = frequency <= radius if self.window == "symmetric" else frequency < radius
-        return ((frequency >= -radius) & over).to(like.dtype)
+        kept: Tensor = (frequency >= -radius) & over
+        return kept.to(like.dtype)
 
     def __call__(self, x: Tensor, steps: int, keys: Tensor) -> Tensor:
         """Pixels (B,*,H,W) in [0,1] -> (T,B,*,H,W); in [0,1] with the symmetric window. The keys are not used."""
