@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -291,13 +292,20 @@ def _check_keys(target: Any, tree: object, what: str) -> None:
 def _typed(target: type[T], tree: object, what: str) -> T:
     """A dataclass from nested mappings, every value checked against its type."""
     _check_keys(target, tree, what)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(target)
+    parser = _parser(target)
     try:
         # A copy, because the parser writes its own objects into the lists that it is given.
         return target(**vars(parser.instantiate(parser.parse_object(copy.deepcopy(tree)))))
     except (ArgumentError, TypeError, KeyError) as error:
         raise UsageError(refusal(what, str(error).strip())) from error
+
+
+@cache
+def _parser(target: type) -> ArgumentParser:
+    """Checks every value against the type of its field; kept, because a study asks once for each cell."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(target)
+    return parser
 
 
 def overlaid(tree: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

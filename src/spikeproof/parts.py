@@ -12,6 +12,7 @@ import inspect
 import keyword
 import pkgutil
 from collections.abc import Mapping
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -125,14 +126,19 @@ def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]
         valid = [f"{n}={p.default!r}" for n, p in known.items() if p.kind is not p.VAR_KEYWORD] or ["none"]
         raise UsageError(refusal(f"an option of {folder} {spec['name']!r}", repr(unknown[0]), valid=valid))
     nested = {k: options.pop(k, known[k].default) for k in _NESTED.get(folder, ()) if k in known}
-    plain = known.keys() - nested.keys()
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(target, skip={n for n in inspect.signature(target).parameters if n not in plain})
     try:
-        checked = {**vars(parser.parse_object(options)), **nested}
+        checked = {**vars(_parser(target, frozenset(known.keys() - nested.keys())).parse_object(options)), **nested}
     except (ArgumentError, TypeError, ValueError) as error:
         raise UsageError(refusal(f"options of {folder} {spec['name']!r}", str(error).strip())) from error
     return target, {k: checked[k] for k in known if k in checked}
+
+
+@cache
+def _parser(target: Any, options: frozenset[str]) -> ArgumentParser:
+    """Checks these options against the part's signature; kept, because a study asks for the same few every time."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(target, skip={n for n in inspect.signature(target).parameters if n not in options})
+    return parser
 
 
 def describe(folder: str) -> list[tuple[str, str, str]]:
