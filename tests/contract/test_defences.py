@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ import torch
 from small import digits, trained, untouched
 from torch import Tensor
 
+import spikeproof
 from spikeproof import parts
 from spikeproof.attacks.fgsm import FGSM
-from spikeproof.config import cell_from, overlaid
+from spikeproof.config import cell_from, load_study, overlaid
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.judge import crafter
 from spikeproof.losses import cross_entropy
@@ -139,6 +141,22 @@ def test_a_knob_is_an_option_with_five_values_or_more(folder: str, name: str) ->
     assert all(one != other for one, other in itertools.combinations(built, 2))
     (line,) = [text for part, _, text in parts.describe(folder) if part == name]
     assert f"Knob: {knob.option}, {knob.values[0]} " in line
+
+
+def test_the_study_of_the_defences_turns_every_knob() -> None:
+    """Each at five values or more, as the part declares them; adversarial training and FEEL by paths of their own."""
+    study = load_study(Path(spikeproof.__file__).parent / "studies" / "defences-digits.yaml")
+    cells = [{**study.base, **(cell or {})} for cell in study.axes["training"].values()]
+    assert len(study.seeds) >= 3
+    for folder, name in KNOBBED:
+        knob = parts.knob(folder, name)
+        assert knob is not None
+        field = {"defences": "defence", "encoders": "encoder"}[folder]
+        mine = [cell for cell in cells if cell.get(field, {}).get("name") == name]
+        if name == "adversarial":
+            assert len({str(cell["training_threat"]["eps"]) for cell in mine}) >= 5
+        else:
+            assert set(knob.values) <= {cell[field].get(knob.option) for cell in mine}, name
 
 
 def test_crafting_happens_in_eval_mode_and_leaves_no_trace() -> None:
