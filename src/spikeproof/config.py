@@ -292,7 +292,7 @@ def _check_keys(target: Any, tree: object, what: str) -> None:
 def _typed(target: type[T], tree: object, what: str) -> T:
     """A dataclass from nested mappings, every value checked against its type."""
     _check_keys(target, tree, what)
-    parser = _parser(target)
+    parser = _parser(target)  # type: ignore[arg-type]  # a class is hashable
     try:
         # A copy, because the parser writes its own objects into the lists that it is given.
         return target(**vars(parser.instantiate(parser.parse_object(copy.deepcopy(tree)))))
