@@ -16,10 +16,10 @@ SOURCE = Path(spikeproof.__file__).parent
 
 LAYERS = {
     "": 0,  # the package itself: its version and nothing else
-    **dict.fromkeys(("types", "tensors", "native"), 1),
+    **dict.fromkeys(("types", "tensors", "native", "pooling"), 1),
     **dict.fromkeys(
-        ("neurons", "encoders", "losses", "threats", "metrics", "data", "defences", "attacks", "models", "pooling",
-         "victim", "frozen", "checkpoint", "corruptions"),
+        ("neurons", "encoders", "losses", "threats", "metrics", "data", "defences", "attacks", "models", "victim",
+         "frozen", "checkpoint", "corruptions"),
         2,
     ),
     **dict.fromkeys(("rules", "estimators", "scene", "judge", "paper", "measure", "train", "generalisation", "energy",

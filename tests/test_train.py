@@ -159,6 +159,49 @@ def test_an_adversarial_training_goes_on_to_the_same_bits(tmp_path: Path) -> Non
     assert go(tmp_path / "stopped", recipe=recipe, defence=Stopped(-1)) == whole
 
 
+def test_a_training_with_hooks_and_random_budgets_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    """What defences do after backward and after a step is in the weights, and they remember nothing."""
+    spec = {"name": "rat", "strength": 0.05, "base": {"name": "dsd", "base": {"name": "tgo", "base": {
+        "name": "adversarial", "eps": "random"}}}}  # fmt: skip
+    recipe = replace(RECIPE, epochs=2, select="robust")
+
+    class Stopped:
+        calls = 0
+
+        def __init__(self, at: int) -> None:
+            self.at, self.part = at, parts.build("defences", spec)
+            self.after_backward, self.after_step = self.part.after_backward, self.part.after_step
+
+        def __call__(self, *given: Any) -> Tensor:
+            self.calls += 1
+            if self.calls == self.at:
+                raise RuntimeError("power cut")
+            return self.part(*given)  # type: ignore[no-any-return]
+
+    whole = go(tmp_path / "whole", recipe=recipe, defence=Stopped(-1))
+    with pytest.raises(RuntimeError, match="power cut"):
+        go(tmp_path / "stopped", recipe=recipe, defence=Stopped(PER_EPOCH + 3))
+    assert go(tmp_path / "stopped", recipe=recipe, defence=Stopped(-1)) == whole
+    without = go(tmp_path / "without", recipe=recipe, defence=parts.build("defences", spec["base"]))
+    assert not all(torch.equal(without.weights[n], t) for n, t in whole.weights.items())  # the hook was called
+
+
+def test_hooks_are_called_around_the_step(tmp_path: Path) -> None:
+    """After backward: gradients, and the old weights. After the step: the new ones."""
+    said: list[tuple[str, bool]] = []
+
+    class Noting(Stopping):
+        def after_backward(self, victim: Victim) -> None:
+            self.before = victim.body.fc.weight.detach().clone()  # type: ignore[union-attr,operator]
+            said.append(("backward", bool(victim.body.fc.weight.grad.any())))  # type: ignore[union-attr]
+
+        def after_step(self, victim: Victim) -> None:
+            said.append(("step", not torch.equal(victim.body.fc.weight, self.before)))  # type: ignore[union-attr,arg-type]
+
+    go(tmp_path, recipe=replace(RECIPE, epochs=1), defence=Noting())
+    assert said == [("backward", True), ("step", True)] * PER_EPOCH
+
+
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     whole = go(tmp_path)
     idle = Stopping()
@@ -359,6 +402,20 @@ def test_the_kept_epoch_is_the_best_on_validation(tmp_path: Path, select: Any) -
     # A training of that many epochs, that keeps its last, ends in the same weights.
     shorter = go(tmp_path / "shorter", recipe=replace(recipe, epochs=best, select="last"))
     assert all(torch.equal(run.weights[name], tensor) for name, tensor in shorter.weights.items())
+
+
+def test_the_kept_epoch_can_be_the_most_robust_one(tmp_path: Path) -> None:
+    """And its accuracy is that on the training attack's images of the validation images."""
+    run = go(tmp_path, recipe=replace(RECIPE, epochs=5, lr=0.05, select="robust"), encoder="direct")
+    values = [(-e["validation_robust_accuracy"], e["validation_loss"]) for e in run.history]
+    assert run.best == 1 + values.index(min(values))
+    assert len({v for v, _ in values}) > 1
+    _, validation = split(images(), 0.2, 0)
+    x, y, ids = validation.at(torch.arange(len(validation)))
+    keys = fold(image_keys(0, ids), "validation")
+    craft = crafter(run.victim, parts.build("attacks", {"name": "fgsm"}), Linf(0.1), WhiteBox(ATan()), cross_entropy)
+    right = run.victim(craft(x, y, keys), exact, keys).argmax(1) == y
+    assert run.history[run.best - 1]["validation_robust_accuracy"] == float(right.double().mean())
 
 
 def test_the_kept_network_scores_what_the_history_says(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -220,6 +221,9 @@ class CellConfig:
             raise UsageError(refusal("weights as a safetensors file", f"no file at {self.weights!r}"))
         if self.steps < 1:
             raise UsageError(refusal("steps >= 1", self.steps))
+        if getattr(neuron, "steps", self.steps) < self.steps:  # a neuron with weights of its own for each step
+            mend = "set neuron.steps to the steps of the cell"
+            raise UsageError(refusal(f"a neuron of {self.steps} steps or more", neuron, mend=mend))
         if not 0 <= self.seed < 2**63:
             raise UsageError(refusal("a seed in 0..2^63 - 1", self.seed))
         wanted = self.gradients
@@ -357,13 +361,20 @@ def _check_keys(target: Any, tree: object, what: str) -> None:
 def _typed(target: type[T], tree: object, what: str) -> T:
     """A dataclass from nested mappings, every value checked against its type."""
     _check_keys(target, tree, what)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(target)
+    parser = _parser(target)  # type: ignore[arg-type]  # a class is hashable
     try:
         # A copy, because the parser writes its own objects into the lists that it is given.
         return target(**vars(parser.instantiate(parser.parse_object(copy.deepcopy(tree)))))
     except (ArgumentError, TypeError, KeyError) as error:
         raise UsageError(refusal(what, str(error).strip())) from error
+
+
+@cache
+def _parser(target: type) -> ArgumentParser:
+    """Checks every value against the type of its field; kept, because a study asks once for each cell."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(target)
+    return parser
 
 
 def overlaid(tree: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ budget. Rows are plain dicts, one per image and attack; nothing here knows of fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -226,14 +226,25 @@ def _judged(
 
 
 def crafter(victim: Victim, attack: Attack, threat: Threat, estimator: Estimator, loss: Loss) -> Craft:
-    """A training attack, (x, y, keys) -> x_adv: made in eval mode, on the frozen twin; the victim's mode is put back."""
+    """The training attack, on pixels: made in eval mode, on the frozen twin; the victim's mode is put back afterwards.
 
-    def craft(x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    A loss made by `against` may have no slope at the clean image, as a divergence from it has none. There the attack
+    starts a hundredth of the budget away, and has the other 99.
+    """
+
+    def craft(
+        x: Tensor, y: Tensor, keys: Tensor, *, share: float = 1.0, against: Callable[[Tensor], Loss] | None = None
+    ) -> Tensor:
         training = victim.training
         victim.eval()
+        ball, keys, raised = threat.scaled(share), fold(keys, "craft"), loss
         try:
-            scene = Scene(freeze(victim), x, y, fold(keys, "craft"), threat.surface)
-            return attack(scene.objective(loss), scene.start, threat, estimator, scene.keys).detach()
+            if against is not None:
+                with torch.no_grad():
+                    raised = against(victim(x, exact, keys))
+                x, ball = ball.scaled(0.01).sample(x, fold(keys, "away")), ball.scaled(0.99)
+            scene = Scene(freeze(victim), x, y, keys, ball.surface)
+            return attack(scene.objective(raised), scene.start, ball, estimator, keys).detach()
         finally:
             victim.train(training)
 

@@ -12,14 +12,15 @@ import inspect
 import keyword
 import pkgutil
 from collections.abc import Mapping
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from spikeproof.types import UsageError, refusal
+from spikeproof.types import Knob, UsageError, refusal
 
-__all__ = ["FOLDERS", "build", "describe", "find", "names", "resolve"]
+__all__ = ["FOLDERS", "build", "describe", "find", "knob", "names", "resolve"]
 
 FOLDERS = (
     "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "audits",
@@ -31,6 +32,10 @@ _GIVEN = {
     "corruptions": ("severity",),
 }  # fmt: skip
 """What spikeproof itself hands to a part, so that it is no option of a configuration."""
+
+
+_NESTED = {"defences": ("base",)}
+"""Options that are a part of the same folder themselves, or None."""
 
 
 def _folder(folder: str) -> ModuleType:
@@ -91,12 +96,19 @@ def build(folder: str, spec: Mapping[str, Any], **given: Any) -> Any:
     function and is returned as it is.
     """
     target, options = _checked(folder, spec)
-    return target if folder == "losses" else target(**given, **options)
+    nested = {k: build(folder, options[k]) for k in _nested(folder, options)}
+    return target if folder == "losses" else target(**given, **{**options, **nested})
 
 
 def resolve(folder: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     """The same part with every default written out, as plain data."""
-    return {"name": spec["name"], **_checked(folder, spec)[1]}
+    options = _checked(folder, spec)[1]
+    return {"name": spec["name"], **options, **{k: resolve(folder, options[k]) for k in _nested(folder, options)}}
+
+
+def _nested(folder: str, options: Mapping[str, Any]) -> list[str]:
+    """The options that are parts."""
+    return [k for k in _NESTED.get(folder, ()) if options.get(k) is not None]
 
 
 def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -116,17 +128,24 @@ def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]
     if unknown:
         valid = [f"{n}={p.default!r}" for n, p in known.items() if p.kind is not p.VAR_KEYWORD] or ["none"]
         raise UsageError(refusal(f"an option of {folder} {spec['name']!r}", repr(unknown[0]), valid=valid))
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(target, skip={n for n in inspect.signature(target).parameters if n not in known})
+    nested = {k: options.pop(k, known[k].default) for k in _NESTED.get(folder, ()) if k in known}
     try:
-        checked = parser.parse_object(options)
+        checked = {**vars(_parser(target, frozenset(known.keys() - nested.keys())).parse_object(options)), **nested}
     except (ArgumentError, TypeError, ValueError) as error:
         raise UsageError(refusal(f"options of {folder} {spec['name']!r}", str(error).strip())) from error
     return target, {k: checked[k] for k in known if k in checked}
 
 
+@cache
+def _parser(target: Any, options: frozenset[str]) -> ArgumentParser:
+    """Checks these options against the part's signature; kept, because a study asks for the same few every time."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(target, skip={n for n in inspect.signature(target).parameters if n not in options})
+    return parser
+
+
 def describe(folder: str) -> list[tuple[str, str, str]]:
-    """For each part of a folder: its name, its options with defaults, and the first line of its file."""
+    """For each part of a folder: its name, its options with defaults, and the first line of its file with its knob."""
     lines = []
     for name in names(folder):
         target = find(folder, name)
@@ -134,5 +153,14 @@ def describe(folder: str) -> list[tuple[str, str, str]]:
         text = target if not hasattr(_folder(folder), "__path__") else module
         options = [] if folder == "losses" else [str(p).split(": ")[0] + (
             "" if p.default is p.empty else f"={p.default!r}") for p in _options(folder, target).values()]  # fmt: skip
-        lines.append((name, ", ".join(options), (inspect.getdoc(text) or "").splitlines()[0]))
+        line, turned = (inspect.getdoc(text) or "").splitlines()[0], knob(folder, name)
+        if turned is not None:
+            line += f" Knob: {turned.option}, {' '.join(map(str, turned.values))}."
+        lines.append((name, ", ".join(options), line))
     return lines
+
+
+def knob(folder: str, name: str) -> Knob | None:
+    """The option that traces a part's trade-off, with the values worth a sweep; None for a part without one."""
+    found = getattr(find(folder, name), "KNOB", None)
+    return found if isinstance(found, Knob) else None

@@ -8,9 +8,9 @@ has no meaning in pixels. `spikeproof.judge` puts the objective on the surface; 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -45,6 +45,10 @@ class _Ball:
         object.__setattr__(self, "eps", radius(self.eps))
         if self.surface not in ("pixels", "encoded"):
             raise UsageError(refusal("a surface", repr(self.surface), valid=["pixels", "encoded"]))
+
+    def scaled(self, share: float) -> Self:
+        """The same ball with `share` >= 0 of its radius."""
+        return replace(self, eps=share * self.eps)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ __all__ = [
     "Encoder",
     "Estimator",
     "Fire",
+    "Knob",
     "Loss",
     "Neuron",
     "Objective",
@@ -184,6 +185,8 @@ class Threat(Protocol):
 
     def sample(self, x0: Tensor, keys: Tensor) -> Tensor: ...
 
+    def scaled(self, share: float) -> Threat: ...
+
 
 class Estimator(Protocol):
     """Where an attack gets its gradient from."""
@@ -207,8 +210,34 @@ class Attack(Protocol):
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor: ...
 
 
-Craft: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(pixels (B,C,H,W), labels (B,), keys (B,)) -> attacked pixels: the training attack, given to a defence."""
+class Craft(Protocol):
+    """The training attack, given to a defence; `spikeproof.judge.crafter` makes it."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        keys: Tensor,
+        *,
+        share: float = 1.0,
+        against: Callable[[Tensor], Loss] | None = None,
+    ) -> Tensor:
+        """Pixels (B,C,H,W), labels (B,), keys (B,) -> attacked pixels without graph.
+
+        share: of the threat's eps. against: what to raise instead of the training attack's own loss, made from the
+        logits (B,K) of the clean images in eval mode.
+        """
+        ...
+
+
+class Knob(NamedTuple):
+    """The one number that traces a part's trade-off, and the values that are worth a sweep, weakest first.
+
+    option: of the part itself; one with a dot is a path in the configuration (training_threat.eps).
+    """
+
+    option: str
+    values: tuple[float | str, ...]
 
 
 class Corruption(Protocol):
@@ -220,7 +249,12 @@ class Corruption(Protocol):
 
 
 class Defence(Protocol):
-    """The loss of one training step."""
+    """The loss of one training step.
+
+    It may also have `after_backward(victim)`, called when the gradients of the loss are there, and
+    `after_step(victim)`, called when the optimiser has moved the weights; both change them in place, and remember
+    nothing.
+    """
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         """Pixels (B,C,H,W), labels (B,) -> a scalar loss with graph. `craft` is called only by those that attack."""

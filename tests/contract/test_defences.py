@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,14 +12,17 @@ import torch
 from small import digits, trained, untouched
 from torch import Tensor
 
+import spikeproof
 from spikeproof import parts
 from spikeproof.attacks.fgsm import FGSM
+from spikeproof.config import cell_from, load_study, overlaid
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.judge import crafter
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
 from spikeproof.threats import Linf
+from spikeproof.types import Knob
 from spikeproof.victim import Victim
 
 each_defence = pytest.mark.parametrize("name", parts.names("defences"))
@@ -85,6 +91,72 @@ def test_without_train_mode_nothing_is_left_behind(name: str) -> None:
 @each_defence
 def test_the_same_keys_give_the_same_loss(name: str) -> None:
     assert loss_of(name, victim_of("poisson")) == loss_of(name, victim_of("poisson"))
+
+
+@each_defence
+def test_its_hooks_leave_a_network_that_still_works(name: str) -> None:
+    """And are not called by the loss: the trainer calls them."""
+    victim = victim_of()
+    defence = parts.build("defences", {"name": name})
+    loss_of(name, victim).backward()
+    for hook in ("after_backward", "after_step"):
+        getattr(defence, hook, lambda victim: None)(victim)
+    assert all(torch.isfinite(p).all() for p in victim.parameters())
+    assert all(torch.isfinite(p.grad).all() for p in victim.parameters() if p.grad is not None)
+    assert torch.isfinite(loss_of(name, victim))
+
+
+def takes_another(name: str) -> bool:
+    return "base" in inspect.signature(parts.find("defences", name)).parameters
+
+
+@pytest.mark.parametrize("name", [n for n in parts.names("defences") if takes_another(n)])
+@pytest.mark.parametrize("below", parts.names("defences"))
+def test_what_adds_to_a_training_adds_to_every_one(name: str, below: str) -> None:
+    victim = victim_of()
+    defence = parts.build("defences", {"name": name, "base": {"name": below}})
+    assert defence.base == parts.build("defences", {"name": below})
+    assert torch.isfinite(defence(victim, X, Y, RULE, KEYS, craft_of(victim)))
+
+
+KNOBBED = [(f, n) for f in ("defences", "encoders") for n in parts.names(f) if parts.knob(f, n) is not None]
+
+
+def test_every_defence_has_a_knob() -> None:
+    assert {n for f, n in KNOBBED if f == "defences"} == set(parts.names("defences")) - {"vanilla"}
+
+
+@pytest.mark.parametrize(("folder", "name"), KNOBBED)
+def test_a_knob_is_an_option_with_five_values_or_more(folder: str, name: str) -> None:
+    """Each of them a different, valid setting; an option with a dot is one of the configuration."""
+    knob = parts.knob(folder, name)
+    assert isinstance(knob, Knob)
+    assert len(knob.values) >= 5
+    built = []
+    for value in knob.values:
+        field = {"defences": "defence", "encoders": "encoder"}[folder]
+        path = knob.option if "." in knob.option else f"{field}.{knob.option}"
+        tree = overlaid({"training_threat": {"name": "linf", "eps": 0.1}}, {f"{field}.name": name, path: value})
+        built.append(cell_from(tree).resolved())
+    assert all(one != other for one, other in itertools.combinations(built, 2))
+    (line,) = [text for part, _, text in parts.describe(folder) if part == name]
+    assert f"Knob: {knob.option}, {knob.values[0]} " in line
+
+
+def test_the_study_of_the_defences_turns_every_knob() -> None:
+    """Each at five values or more, as the part declares them; adversarial training and FEEL by paths of their own."""
+    study = load_study(Path(spikeproof.__file__).parent / "studies" / "defences-digits.yaml")
+    cells = [{**study.base, **(cell or {})} for cell in study.axes["training"].values()]
+    assert len(study.seeds) >= 3
+    for folder, name in KNOBBED:
+        knob = parts.knob(folder, name)
+        assert knob is not None
+        field = {"defences": "defence", "encoders": "encoder"}[folder]
+        mine = [cell for cell in cells if cell.get(field, {}).get("name") == name]
+        if name == "adversarial":
+            assert len({str(cell["training_threat"]["eps"]) for cell in mine}) >= 5
+        else:
+            assert set(knob.values) <= {cell[field].get(knob.option) for cell in mine}, name
 
 
 def test_crafting_happens_in_eval_mode_and_leaves_no_trace() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spikeproof.models._conv import Conv2d
 from spikeproof.models._folded import fold
+from spikeproof.pooling import Pool, stem_pool
 from spikeproof.types import Neuron, Rule, UsageError, refusal
 
 __all__ = ["Block", "BlockFactory", "NeuronFactory", "ResNet", "over_time", "stages_of"]
@@ -76,7 +77,8 @@ class ResNet(nn.Module):
     """(T,B,C,H,W) -> logits (B,K): stem convolution, neuron, pool, stages, global mean, linear layer, mean over time.
 
     stem: 'imagenet' is 7x7 stride 2, 'cifar' is 3x3 stride 1; both are followed by a 3x3 stride-2 pool, max or avg,
-    the paper's sparsity knob. width: channels of the first stage, doubled at each next one.
+    the paper's sparsity knob, or one of its controls (`spikeproof.pooling.stem_pool`). width: channels of the first
+    stage, doubled at each next one.
     """
 
     def __init__(
@@ -87,13 +89,11 @@ class ResNet(nn.Module):
         in_channels: int,
         classes: int,
         neuron: NeuronFactory,
-        pool: Literal["max", "avg"],
+        pool: Pool,
         stem: Literal["imagenet", "cifar"],
         width: int,
     ) -> None:
         super().__init__()
-        if pool not in ("max", "avg"):
-            raise UsageError(refusal("a stem pooling", repr(pool), valid=["max", "avg"], mend="set model.pool"))
         if stem not in ("imagenet", "cifar"):
             raise UsageError(refusal("a stem", repr(stem), valid=["imagenet", "cifar"], mend="set model.stem"))
         if width < 1:
@@ -103,8 +103,7 @@ class ResNet(nn.Module):
         self.conv1 = Conv2d(in_channels, width, kernel, stride, padding=kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.sn1 = neuron()
-        # SpikingJelly's name for either pooling; neither has weights.
-        self.maxpool = nn.MaxPool2d(3, 2, 1) if pool == "max" else nn.AvgPool2d(3, 2, 1)
+        self.maxpool = stem_pool(pool)  # SpikingJelly's name for either pooling
         channels, self.stages = width, []
         for i, count in enumerate(blocks, start=1):
             stage = nn.ModuleList()

@@ -7,6 +7,7 @@ from typing import Literal
 
 from spikeproof.models._resnet import NeuronFactory, ResNet, stages_of
 from spikeproof.models._sew_block import SEWBlock
+from spikeproof.pooling import Pool
 
 __all__ = ["SEWResNet"]
 
@@ -25,7 +26,7 @@ class SEWResNet(ResNet):
         neuron: NeuronFactory,
         depth: Literal[18, 34, 50] = 18,
         connect: Literal["ADD", "AND", "IAND"] = "ADD",
-        pool: Literal["max", "avg"] = "max",
+        pool: Pool = "max",
         stem: Literal["imagenet", "cifar"] = "imagenet",
         width: int = 64,
     ) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from spikeproof.models._resnet import NeuronFactory, ResNet
 from spikeproof.models._sew_block import SEWBlock
+from spikeproof.pooling import Pool
 
 __all__ = ["SmallSEWResNet"]
 
@@ -21,7 +22,7 @@ class SmallSEWResNet(ResNet):
         classes: int,
         neuron: NeuronFactory,
         connect: Literal["ADD", "AND", "IAND"] = "ADD",
-        pool: Literal["max", "avg"] = "max",
+        pool: Pool = "max",
         width: int = 16,
     ) -> None:
         super().__init__(

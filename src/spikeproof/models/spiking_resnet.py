@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from spikeproof.models._resnet import Block, NeuronFactory, ResNet, over_time, stages_of
+from spikeproof.pooling import Pool
 from spikeproof.types import Rule
 
 __all__ = ["SpikingResNet"]
@@ -32,7 +33,7 @@ class SpikingResNet(ResNet):
         classes: int,
         neuron: NeuronFactory,
         depth: Literal[18, 34, 50] = 18,
-        pool: Literal["max", "avg"] = "max",
+        pool: Pool = "max",
         stem: Literal["imagenet", "cifar"] = "imagenet",
         width: int = 64,
     ) -> None:
