@@ -202,11 +202,17 @@ class CellConfig:
         if not 0 <= self.seed < 2**63:
             with within("seed"):
                 raise UsageError(refusal("a seed in 0..2^63 - 1", self.seed))
-        wanted = {("gradients", name): getattr(self.gradients, name) for name in ("images", "weight_images", "batch_size")}
-        wanted.update({(name,): getattr(self, name) for name in ("train_images", "test_images")})  # type: ignore[dict-item]
-        for path, size in wanted.items():
+        wanted = self.gradients
+        sizes: dict[Keys, int | None] = {
+            ("train_images",): self.train_images,
+            ("test_images",): self.test_images,
+            ("gradients", "images"): wanted.images,
+            ("gradients", "weight_images"): wanted.weight_images,
+            ("gradients", "batch_size"): wanted.batch_size,
+        }
+        for keys, size in sizes.items():
             if size is not None and size < 1:
-                with within(*path):
+                with within(*keys):
                     raise UsageError(refusal("a number of images >= 1", size))
         for scalar in self.gradients.scalars:
             if scalar not in SCALARS:
