@@ -79,8 +79,9 @@ class Fgsm:
 
 def process_environment(trace: Path, kill_at: int = 0) -> dict[str, str]:
     """For a process that finds this file's parts, on one thread, and dies at event number `kill_at`."""
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {
-        **os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", TRACE: str(trace),
+        **os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", TRACE: str(trace),
         KILL: str(kill_at),
     }  # fmt: skip
 

@@ -32,7 +32,9 @@ from spikeproof.types import SpikeproofError, refusal
 
 __all__ = ["Outcome", "cores", "run_cells"]
 
-_PRELOADED = ["spikeproof.loaded", "spikeproof.report", "spikeproof.controls", "spikeproof.transfer", "sklearn.datasets"]
+_PRELOADED = [
+    "spikeproof.loaded", "spikeproof.report", "spikeproof.controls", "spikeproof.transfer", "sklearn.datasets",
+]  # fmt: skip
 """What the server of workers imports once: all parts, what a worker imports with the command's main module (which it
 runs under another name), and what the digits take a second to import."""
 

@@ -4,7 +4,7 @@ Every row of rows.jsonl and history.jsonl is there, and those of gradients.jsonl
 reads; the network is not. Rows lie as columns, because equal things side by side take no room. `xz -dc` shows the JSON:
 
     {"format": 1, "key": ..., "config": ..., "summary": ..., "rows": TABLE, "gradients": TABLE, "history": TABLE}
-    TABLE   {"order": [[KIND, HOW MANY IN A ROW], ...], "kinds": [{FIELD: COLUMN}, ...]}, a kind: rows of the same fields
+    TABLE   {"order": [[KIND, HOW MANY IN A ROW], ...], "kinds": [{FIELD: COLUMN}, ...]}; a kind: rows of equal fields
     COLUMN  [value, ...], or {"all": value} of equal ones, or {"each": {FIELD: COLUMN}} of objects with the same fields
 """
 
