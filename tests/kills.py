@@ -23,6 +23,7 @@ from spikeproof.config import Study
 from spikeproof.data.digits import Digits
 from spikeproof.store import Store
 from spikeproof.study import Machine
+from spikeproof.train import Recipe
 
 KILLS = 10
 
@@ -63,6 +64,7 @@ def ended(child: int) -> int:
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     Digits().load("test")
+    Recipe().build([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of torch
     trace = Path(os.environ[tinycell.TRACE])
     executors._context = lambda: multiprocessing.get_context("fork")
     assert ended(start(folder / "whole", 1)) == 0

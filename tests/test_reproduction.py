@@ -47,13 +47,13 @@ def test_rows_that_differ_are_shown_with_their_fields(root: Path, tmp_path: Path
     cell = copied(root, tmp_path)
     path = cell.folder / "rows.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()
-    lines[3] = lines[3].replace('"margin":', '"margin":1')
+    lines[3] = lines[3].replace('"predicted":', '"predicted":1')
     path.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
     whole = Cell(cell.key, root / "runs" / "cells" / cell.key)
     found = reproduction.differences(whole, cell)
     assert len(found) == 2
     assert found[0].startswith("rows.jsonl:4: {'image': ")
-    assert "margin" in found[0]
+    assert "predicted" in found[0]
     assert found[1] == f"rows.jsonl:{len(lines)}: no such row any more"
     assert reproduction.differences(whole, whole) == []
 

@@ -441,7 +441,8 @@ def test_a_study_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path, 
     chance = random.Random(7)
     environment = tinycell.process_environment(trace)
     for moment in sorted(chance.sample(range(1, 2 * (STEPS + ATTACKS)), 3)):
-        process = subprocess.Popen(tinycell.command("study", path, "--workers", 1, "--out", tmp_path / "killed"), env=environment)
+        start = tinycell.command("study", path, "--workers", 1, "--out", tmp_path / "killed")
+        process = subprocess.Popen(start, env=environment)
         end = time.monotonic() + 60
         while process.poll() is None and len(tinycell.events(trace)) < done + moment and time.monotonic() < end:
             time.sleep(0.005)

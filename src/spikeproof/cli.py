@@ -173,7 +173,7 @@ def _run(study: Study, options: Namespace, *, anyway: bool) -> int:
 def _cells(
     planned: Sequence[Planned], store: Store, machine: Machine, workers: int | None
 ) -> tuple[list[Cell], list[Outcome]]:
-    """Run what is not finished, with a line for every cell; the finished cells, in the study's order, and the others."""
+    """Run what is not finished, a line for every cell; the finished cells in the study's order, and what failed."""
     known = {cell.key: cell for cell in store.folders() if cell.damage() is None}
     left = [one.config for one in planned if one.key not in known]
     room = cores() // torch.get_num_threads() if machine.device == "cpu" else 1

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
@@ -82,7 +82,9 @@ class _Queue:
             yield Outcome(config, *answer)
 
 
-def run_cells(cells: Sequence[CellConfig], store: Store, machine: Machine, workers: int = 1) -> Iterator[Outcome]:
+def run_cells(
+    cells: Sequence[CellConfig], store: Store, machine: Machine, workers: int = 1
+) -> Generator[Outcome, None, None]:
     """Every cell once, each yielded as soon as it is done or has failed, whatever becomes of the others.
 
     workers: processes at a time, each with as many torch threads as this one has; with one, the cells are run here.
