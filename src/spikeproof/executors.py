@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 from filelock import Timeout
+from tqdm import tqdm
 
 from spikeproof.config import CellConfig
 from spikeproof.identity import code_digest
@@ -186,6 +187,7 @@ def _work(
 ) -> None:
     """The whole life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches the parent too, which ends this process
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed worker leaves behind
     _end_with_parent()
     torch.set_num_threads(threads)
     machine.settle()
