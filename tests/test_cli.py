@@ -24,7 +24,7 @@ from spikeproof.controls import Outcome
 from spikeproof.store import Store
 
 PACKAGE = Path(spikeproof.__file__).parent
-VERBS = ("demo", "train", "evaluate", "study", "report", "parts", "controls", "findings")
+VERBS = ("demo", "train", "evaluate", "study", "status", "reproduce", "pack", "report", "parts", "controls", "findings")
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -301,9 +301,11 @@ def test_a_study_with_a_user_s_own_parts(command: Command, tmp_path: Path, monke
     base = tiny(evaluations=[attacks], train_images=200, encoder={"name": "direct"}, defence={"name": "tinycell:Step"})
     study = {"title": "A study of mine", "base": base, "axes": {"pool": {"max": {}, "avg": {"model.pool": "avg"}}}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
-    code, out, err = command("study", tmp_path / "mine.yaml", "--out", tmp_path / "runs", "--quiet")
+    code, out, err = command(
+        "study", tmp_path / "mine.yaml", "--workers", 1, "--out", tmp_path / "runs", "--quiet"
+    )
     assert code == 0
-    assert err.splitlines() == ["[1/2] max", "[2/2] avg"]
+    assert [line.split(" in ")[0] for line in err.splitlines()] == ["[1/2] max: done", "[2/2] avg: done"]
     assert out.startswith("report: ")
     assert {"step", "attack"} == set(tinycell.events(tmp_path / "trace"))
     cells = {cell.config["name"]: cell for cell in Store(tmp_path / "runs").cells()}

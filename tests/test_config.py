@@ -314,3 +314,96 @@ def test_a_study_that_is_not_there_is_refused_by_its_name(tmp_path: Path) -> Non
         load_study(tmp_path / "nowhere.yaml")
     with pytest.raises(UsageError, match=tmp_path.name):
         load_study(tmp_path)
+
+
+# --- the line that is wrong ---
+
+WRITTEN = """\
+title: lines
+base:
+  data: {name: digits}
+  model: {name: small_sew_resnet, width: 4}
+  recipe:
+    epochs: 1
+    lr: 0.01
+  evaluations:
+    - name: pixels
+      eps: [0.1]
+      attacks:
+        plain: {name: fgsm}
+axes:
+  pool:
+    max: {model.pool: max}
+    avg:
+      model.pool: avg
+      recipe.batch_size: 8
+seeds: [0, 1]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("width: 4", "width: 0", 4, "width"),
+        ("width: 4", "wat: 4", 4, "'wat'"),
+        ("name: small_sew_resnet", "name: nowhere", 4, "'nowhere'"),
+        ("lr: 0.01", "lr: -1", 7, "lr > 0"),
+        ("lr: 0.01", "lr: fast", 7, "recipe.lr"),
+        ("    epochs: 1", "    epoch: 1", 6, "'epoch'"),
+        ("eps: [0.1]", "eps: [8/0]", 9, "8/0"),
+        ("plain: {name: fgsm}", "plain: {name: nowhere}", 12, "'nowhere'"),
+        ("eps: [0.1]", "norm: l2\n      eps: [1]", 13, None),
+        ("model.pool: avg", "model.pool: mean", 17, "cell 'avg-s0'.*mean"),
+        ("recipe.batch_size: 8", "recipe.batch_size: 1", 18, "batch_size >= 2"),
+        ("recipe.batch_size: 8", "wat.deep: 1", 18, "'wat'"),
+        ("seeds: [0, 1]", "seeds: [0, -1]", 19, "a seed in"),
+        ("seeds: [0, 1]", "seeds: [0, a]", 19, "seeds"),
+        ("seeds: [0, 1]", "seed: [0]", 19, "'seed'"),
+        ("    lr: 0.01", "    epochs: 2", 7, "'epochs' for the second time, after line 6"),
+        ("    avg:", "    max:", 16, "'max' for the second time, after line 15"),
+    ],
+)
+def test_what_is_wrong_in_a_study_is_named_by_its_line(
+    tmp_path: Path, old: str, new: str, line: int, said: str | None
+) -> None:
+    text = WRITTEN.replace(old, new, 1)
+    assert text != WRITTEN
+    if said is None:  # an attack that cannot be under this norm
+        text, said = text.replace("{name: fgsm}", "{name: square}"), "'plain' cannot be run: expected the Linf threat"
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"(?s)(mine\.yaml:{line}: |line {line}: ).*{said}"):
+        load_study(path).cells()
+
+
+def test_what_is_right_in_a_study_is_no_one_s_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(WRITTEN, encoding="utf-8")
+    assert [cell.name for cell in load_study(tmp_path / "mine.yaml").cells()] == ["max-s0", "max-s1", "avg-s0", "avg-s1"]
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "said"),
+    [
+        ({"norm": "l2", "attacks": {"a": {"name": "square"}}}, "Linf threat on images"),
+        ({"norm": "l2", "attacks": {"a": {"name": "sa_pgd"}}}, "use pgd or apgd"),
+        ({"surface": "encoded", "attacks": {"a": {"name": "code_search"}}}, "Linf on encoded"),
+        ({"loss": "dlr", "attacks": {"a": {"name": "fgsm"}}}, None),
+        ({"attacks": {"a": {"name": "apgd", "targets": 1, "using": {"loss": "dlr"}}}}, None),
+    ],
+    ids=str,
+)
+def test_an_impossible_pair_is_refused_before_any_work(evaluation: dict[str, Any], said: str | None) -> None:
+    if said is not None:
+        with pytest.raises(UsageError, match=f"attack 'a' cannot be run.*{said}"):
+            cell_from(tiny(evaluations=[evaluation]))
+        return
+    cell = cell_from(tiny(evaluations=[evaluation]))  # possible with ten classes
+    with pytest.raises(UsageError, match="'a' cannot be run: expected at least [34] classes") as refused:
+        cell.rehearse(in_channels=1, classes=2)
+    assert refused.value.path == ("evaluations", 0, "attacks", "a")
+
+
+def test_the_attack_of_training_is_rehearsed_too() -> None:
+    with pytest.raises(UsageError, match="the training attack cannot be run") as refused:
+        cell_from(tiny(training_attack={"name": "square"}, training_threat={"name": "l2", "eps": 1}))
+    assert refused.value.path == ("training_attack",)

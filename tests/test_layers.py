@@ -24,8 +24,9 @@ LAYERS = {
     ),
     **dict.fromkeys(("rules", "estimators", "scene", "judge", "paper", "measure", "train", "generalisation", "energy",
                     "theory"), 3),
-    **dict.fromkeys(("parts", "config", "store", "identity", "card", "examine", "study", "findings", "report",
-                    "audits", "tiers", "panel", "controls", "transfer", "interop"), 4),
+    **dict.fromkeys(("parts", "lines", "rehearsal", "config", "store", "identity", "card", "examine", "study", "plan",
+                     "executors", "loaded", "progress", "reproduction", "packed", "findings", "report", "audits",
+                     "tiers", "panel", "controls", "transfer", "interop"), 4),
     "cli": 5,
 }  # fmt: skip
 """Top-level module or folder -> layer; a file imports from its own layer or below."""

@@ -24,10 +24,11 @@ from tinypanel import panelled
 from spikeproof import panel, parts
 from spikeproof.config import CellConfig, Study, cell_from
 from spikeproof.data.digits import Digits
+from spikeproof.executors import run_cells
 from spikeproof.identity import cell_key, code_digest, model_key
 from spikeproof.metrics.verdict import verdict_of
 from spikeproof.store import Cell, Store
-from spikeproof.study import Machine, run_cell, run_study
+from spikeproof.study import Machine, run_cell
 from spikeproof.types import SpikeproofError
 
 QUIET = Machine(progress=False)
@@ -440,19 +441,20 @@ def study_file(folder: Path) -> tuple[Path, list[CellConfig]]:
 
 def test_a_study_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path, trace: Path) -> None:
     path, cells = study_file(tmp_path)
-    list(run_study(cells, Store(tmp_path / "whole"), QUIET))
+    list(run_cells(cells, Store(tmp_path / "whole"), QUIET))
     done = len(tinycell.events(trace))
     chance = random.Random(7)
     environment = tinycell.process_environment(trace)
     for moment in sorted(chance.sample(range(1, 2 * (STEPS + ATTACKS)), 3)):
-        process = subprocess.Popen(tinycell.command("study", path, "--out", tmp_path / "killed"), env=environment)
+        start = tinycell.command("study", path, "--workers", 1, "--out", tmp_path / "killed")
+        process = subprocess.Popen(start, env=environment)
         end = time.monotonic() + 60
         while process.poll() is None and len(tinycell.events(trace)) < done + moment and time.monotonic() < end:
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
         assert process.wait() == -signal.SIGKILL, "it was to be killed in the middle of its work"
-    last = tinycell.run(tinycell.command("study", path, "--out", tmp_path / "killed"), environment)
+    last = tinycell.run(tinycell.command("study", path, "--workers", 1, "--out", tmp_path / "killed"), environment)
     assert last.returncode == 0, last.stderr
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
     assert len(numbers(tmp_path / "killed")) == 6
@@ -471,13 +473,13 @@ def test_a_cell_killed_at_any_operation_on_the_disk_goes_on_to_the_same_bytes(tm
 
 def test_two_processes_on_the_same_study_do_each_cell_once(tmp_path: Path, trace: Path) -> None:
     path, cells = study_file(tmp_path)
-    start = tinycell.command("study", path, "--out", tmp_path / "shared")
+    start = tinycell.command("study", path, "--workers", 1, "--out", tmp_path / "shared")
     environment = tinycell.process_environment(trace)
     both = [subprocess.Popen(start, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     shared = tinycell.events(trace)
-    list(run_study(cells, Store(tmp_path / "alone"), QUIET))
+    list(run_cells(cells, Store(tmp_path / "alone"), QUIET))
     assert sorted(tinycell.events(trace)[len(shared) :]) == sorted(shared)
     assert shared.count("step") == 2 * STEPS
     assert numbers(tmp_path / "shared") == numbers(tmp_path / "alone")

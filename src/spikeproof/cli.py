@@ -1,4 +1,4 @@
-"""The command line: demo, train, evaluate, study, report, parts, transfer, controls,
+"""The command line: demo, train, evaluate, study, status, reproduce, pack, report, parts, transfer, controls,
 findings.
 
 YAML in, dotted overrides, unknown keys refused. Exit codes: 0 done, 1 failed, 2 usage, 3 a number that cannot be
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,14 @@ import spikeproof
 from spikeproof import parts, report
 from spikeproof.config import CellConfig, Evaluation, Headline, Study, cell_from, load_study
 from spikeproof.controls import run_controls
+from spikeproof.executors import Outcome, cores, run_cells
 from spikeproof.findings import findings
+from spikeproof.packed import pack, packed_cells
+from spikeproof.plan import Planned, plan, refuse_other_versions
+from spikeproof.progress import STATES, states
+from spikeproof.reproduction import differences, find, reproduce
 from spikeproof.store import Cell, Store
-from spikeproof.study import Machine, run_cell, run_study, trained_victim
+from spikeproof.study import Machine, run_cell, trained_victim
 from spikeproof.tiers import TIERS
 from spikeproof.transfer import of_cells
 from spikeproof.types import SpikeproofError, UsageError, refusal
@@ -34,11 +41,15 @@ __all__ = ["main"]
 STUDIES = Path(__file__).parent / "studies"
 
 
-def _machine_options(parser: ArgumentParser, *, out: bool = True) -> None:
+def _machine_options(parser: ArgumentParser, *, out: bool = True, workers: bool = False) -> None:
     if out:
         parser.add_argument("--out", type=Path, default=Path("runs"), help="where cells and the report are written")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda where torch has it")
-    parser.add_argument("--threads", type=int, default=None, help="torch threads (default: torch's own choice)")
+    if workers:
+        parser.add_argument("--workers", type=int, default=None, help="cells at a time (default: cores / threads)")
+        parser.add_argument("--threads", type=int, default=1, help="torch threads of a cell; rounding depends on them")
+    else:
+        parser.add_argument("--threads", type=int, default=None, help="torch threads (default: torch's own choice)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -51,7 +62,7 @@ def _parser() -> ArgumentParser:
 
     demo = ArgumentParser(description="the main job on digits: trains, attacks, measures, and writes the page")
     demo.add_argument("--smallest", action="store_true", help="two small cells, for a check that it works")
-    _machine_options(demo)
+    _machine_options(demo, workers=True)
     verbs.add_subcommand("demo", demo, help="the main job on digits, from nothing to a page")
 
     for verb, text in (("train", "train one network"), ("evaluate", "train where needed, attack, measure, one cell")):
@@ -69,10 +80,29 @@ def _parser() -> ArgumentParser:
 
     study = ArgumentParser(description="run a grid of cells; finished cells are skipped")
     study.add_argument("file", help=f"a study's YAML, or a shipped one: {', '.join(_shipped())}")
-    _machine_options(study)
+    study.add_argument("--anyway", action="store_true", help="also into a folder with cells of another version")
+    _machine_options(study, workers=True)
     verbs.add_subcommand("study", study, help="run a grid of cells, resumable, and write the page")
 
-    page = ArgumentParser(description="write report.html and the figures from the cells of a folder")
+    status = ArgumentParser(description="how far a study is: finished, running, partial, missing, damaged cells")
+    status.add_argument("file", help="the study's YAML, or a shipped one")
+    status.add_argument("--out", type=Path, default=Path("runs"), help="the folder of the study")
+    status.add_argument("--device", default="cpu", help="that of the study")
+    verbs.add_subcommand("status", status, help="how far a study is")
+
+    again = ArgumentParser(description="run a finished cell again and compare row for row")
+    again.add_argument("key", help="the name of its folder in cells/, or the beginning of it")
+    again.add_argument("--into", type=Path, default=None, help="a fresh folder (default: OUT/reproduced)")
+    again.add_argument("--anyway", action="store_true", help="also with other sources than those of the cell")
+    _machine_options(again)
+    verbs.add_subcommand("reproduce", again, help="run a finished cell again and compare row for row")
+
+    small = ArgumentParser(description="write the rows of finished cells, small enough for a repository")
+    small.add_argument("folder", type=Path, help="where cells were written")
+    small.add_argument("dest", type=Path, help="gets one .json.xz for each cell; `report DEST` makes the page")
+    verbs.add_subcommand("pack", small, help="write the rows of a study small enough for a repository")
+
+    page = ArgumentParser(description="write report.html and the figures from the cells of a folder, packed or not")
     page.add_argument("folder", type=Path)
     page.add_argument("--title", default=None)
     verbs.add_subcommand("report", page, help="write the page from finished cells")
@@ -117,21 +147,60 @@ def _machine(options: Namespace) -> Machine:
         torch.zeros(1, device=options.device).item()  # read back, because 'meta' holds no numbers
     except (RuntimeError, AssertionError) as error:
         raise UsageError(refusal("a device that torch has", f"{options.device!r}: {error}", valid=["cpu"])) from error
-    # Rounding of a few bits flips a membrane that sits on its threshold.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    return Machine(options.device, progress=not options.quiet)
+    machine = Machine(options.device, progress=not options.quiet)
+    machine.settle()
+    return machine
 
 
-def _run(study: Study, out: Path, machine: Machine) -> int:
-    cells = study.cells()
-    store = Store(out)
-    done = []
-    for number, config in enumerate(cells, start=1):
-        print(f"[{number}/{len(cells)}] {config.name}", file=sys.stderr)
-        done += [cell for _, cell in run_study([config], store, machine)]
-    print(f"report: {report.write(done, out, title=study.title).resolve()}")
+def _run(study: Study, options: Namespace, *, anyway: bool) -> int:
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(refusal("workers >= 1", options.workers))
+    machine, store = _machine(options), Store(options.out)
+    planned = plan(study.cells(), machine, study.refused)
+    if not anyway:
+        refuse_other_versions(planned, store)
+    done, failed = _cells(planned, store, machine, options.workers)
+    if done:
+        print(f"report: {report.write(done, store.root, title=study.title).resolve()}")
+    if failed:
+        print(f"{len(failed)} of {len(planned)} cells failed; the same command tries them again:", file=sys.stderr)
+        for outcome in failed:
+            print(f"  {outcome.config.name}: {outcome.error}", file=sys.stderr)
+        return 1
     return _trust(done)
+
+
+def _cells(
+    planned: Sequence[Planned], store: Store, machine: Machine, workers: int | None
+) -> tuple[list[Cell], list[Outcome]]:
+    """Run what is not finished, a line for every cell; the finished cells in the study's order, and what failed."""
+    known = {cell.key: cell for cell in store.folders() if cell.damage() is None}
+    left = [one.config for one in planned if one.key not in known]
+    room = cores() // torch.get_num_threads() if machine.device == "cpu" else 1
+    at_once = workers or max(1, min(len(left), room))
+    if len(left) < len(planned):
+        print(f"{len(planned) - len(left)} of {len(planned)} cells are finished already", file=sys.stderr)
+    # The bars of several cells would overwrite each other.
+    machine = replace(machine, progress=machine.progress and at_once == 1)
+    outcomes: list[Outcome] = []
+    with closing(run_cells(left, store, machine, at_once)) as running:
+        for outcome in running:
+            outcomes.append(outcome)
+            mean = sum(one.seconds for one in outcomes) / len(outcomes)
+            rest = _time(mean * (len(left) - len(outcomes)) / at_once)
+            number = len(planned) - len(left) + len(outcomes)
+            what = "done" if outcome.error is None else "FAILED"
+            line = f"[{number}/{len(planned)}] {outcome.config.name}: {what} in {_time(outcome.seconds)}"
+            print(line + (f", about {rest} left" if len(outcomes) < len(left) else ""), file=sys.stderr, flush=True)
+    known.update({outcome.cell.key: outcome.cell for outcome in outcomes if outcome.cell is not None})
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    return [known[one.key] for one in planned if one.key in known], failed
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _trust(cells: Sequence[Cell]) -> int:
@@ -149,14 +218,40 @@ def _trust(cells: Sequence[Cell]) -> int:
 def _demo(options: Namespace) -> int:
     name = "smallest" if options.smallest else "demo"
     # A red audit is what the demo shows, not a failure of it: `study` and `evaluate` return 3 for one.
-    return min(_run(load_study(STUDIES / f"{name}.yaml"), options.out, _machine(options)), 0)
+    code = _run(load_study(STUDIES / f"{name}.yaml"), options, anyway=True)
+    return 0 if code == 3 else code
+
+
+def _read_study(name: str) -> Study:
+    path = Path(name)
+    return load_study(STUDIES / f"{name}.yaml" if not path.exists() and name in _shipped() else path)
 
 
 def _study(options: Namespace) -> int:
-    path = Path(options.file)
-    if not path.exists() and options.file in _shipped():
-        path = STUDIES / f"{options.file}.yaml"
-    return _run(load_study(path), options.out, _machine(options))
+    return _run(_read_study(options.file), options, anyway=options.anyway)
+
+
+def _status(options: Namespace) -> int:
+    study = _read_study(options.file)
+    found = states(plan(study.cells(), Machine(options.device), study.refused), Store(options.out))
+    width = max(len(one.name) for one in found)
+    for one in found:
+        print(f"{one.name:{width}s}  {one.key}  {one.state:8s}  {one.detail}".rstrip())
+    count = Counter(one.state for one in found)
+    print(f"{len(found)} cells: " + ", ".join(f"{count[state]} {state}" for state in STATES))
+    return 0
+
+
+def _reproduce(options: Namespace) -> int:
+    cell = find(Store(options.out), options.key)
+    if options.threads is None:
+        options.threads = cell.provenance.get("threads")  # rounding depends on them
+    into = options.into or options.out / "reproduced"
+    again = reproduce(cell, into, _machine(options), anyway=options.anyway)
+    found = differences(cell, again)
+    print(f"{cell.config['name']} ({cell.key}), run again as {again.folder}:")
+    print("\n".join(found) if found else "equal, row for row")
+    return 1 if found else 0
 
 
 def _cell(options: Namespace) -> CellConfig:
@@ -186,10 +281,23 @@ def _evaluate(options: Namespace) -> int:
     return _trust([cell])
 
 
-def _report(options: Namespace) -> int:
-    cells = Store(options.folder).cells()
+def _finished(folder: Path) -> list[Cell]:
+    cells = Store(folder).cells()
     if not cells:
-        raise UsageError(refusal(f"finished cells under {options.folder}", "none", mend="run a study into it first"))
+        raise UsageError(refusal(f"finished cells under {folder}", "none", mend="run a study into it first"))
+    return cells
+
+
+def _pack(options: Namespace) -> int:
+    written = pack(_finished(options.folder), options.dest)
+    size = sum(path.stat().st_size for path in written)
+    print(f"{len(written)} cells in {options.dest}, {size / 1e6:.2f} MB")
+    return 0
+
+
+def _report(options: Namespace) -> int:
+    # A folder may hold packed cells, which are of another kind to read and of the same to show.
+    cells = packed_cells(options.folder) or _finished(options.folder)
     title = options.title or options.folder.resolve().name
     print(f"report: {report.write(cells, options.folder, title=title).resolve()}")
     return 0
@@ -227,10 +335,7 @@ def _controls(options: Namespace) -> int:
 def _transfer(options: Namespace) -> int:
     if options.images < 1:
         raise UsageError(refusal("images >= 1", options.images))
-    cells = Store(options.folder).cells()
-    if not cells:
-        raise UsageError(refusal(f"finished cells under {options.folder}", "none", mend="run a study into it first"))
-    matrix = of_cells(cells, options.eps, options.images, _machine(options))
+    matrix = of_cells(_finished(options.folder), options.eps, options.images, _machine(options))
     width = max(map(len, matrix))
     print("share of images broken, of those that every network gets right; rows: made for, columns: tried on")
     print(f"{'':{width}s}  " + "  ".join(f"{name:>10s}" for name in matrix))
@@ -245,6 +350,9 @@ _VERBS: dict[str, Any] = {
     "train": _train,
     "evaluate": _evaluate,
     "study": _study,
+    "status": _status,
+    "reproduce": _reproduce,
+    "pack": _pack,
     "report": _report,
     "parts": _parts,
     "findings": _findings,

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import torch
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from spikeproof import parts
+from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.judge import Case
+from spikeproof.lines import Keys, Lines, line_of, read_yaml
+from spikeproof.losses import cross_entropy
 from spikeproof.measure import SCALARS
 from spikeproof.metrics.robustness import same_eps
 from spikeproof.paper import PROTOCOL
+from spikeproof.rehearsal import rehearse, rehearse_training, toy
+from spikeproof.tiers import tier_of
 from spikeproof.train import Recipe
-from spikeproof.types import Threat, UsageError, refusal
+from spikeproof.types import Threat, UsageError, refusal, within
+from spikeproof.victim import Victim
 
 __all__ = [
     "CellConfig", "Energy", "Evaluation", "Generalisation", "Gradients", "Headline", "Study", "Theory", "cases_of",
@@ -208,48 +214,117 @@ class CellConfig:
         return tree
 
     def check(self) -> None:
-        """Build every part once. Raises UsageError with what is valid."""
+        """Build every part once, and rehearse every attack. Raises UsageError with what is valid, and its path."""
         for name in ("data", "rule", "encoder", "defence", "training_attack"):
-            parts.build(_FOLDERS[name], getattr(self, name))
-        neuron = parts.build(_FOLDERS["neuron"], self.neuron)
-        with torch.random.fork_rng(devices=[]):  # the weights that nobody will use are drawn from torch's global stream
+            with within(name):
+                parts.build(_FOLDERS[name], getattr(self, name))
+        with within("neuron"):
+            neuron = parts.build(_FOLDERS["neuron"], self.neuron)
+            if getattr(neuron, "steps", self.steps) < self.steps:  # a neuron with weights of its own for each step
+                mend = "set neuron.steps to the steps of the cell"
+                raise UsageError(refusal(f"a neuron of {self.steps} steps or more", neuron, mend=mend))
+        with within("model"), torch.random.fork_rng(devices=[]):  # the weights, which nobody will use, are drawn there
             parts.build("models", self.model, in_channels=1, classes=10, neuron=lambda: neuron)
-        if "eps" not in self.training_threat:
-            raise UsageError(refusal("training_threat with an eps", self.training_threat, mend="for example 2/255"))
-        threats_of(self.training_threat, [self.training_threat["eps"]], "pixels")
+        with within("training_threat"):
+            if "eps" not in self.training_threat:
+                raise UsageError(refusal("training_threat with an eps", self.training_threat, mend="for example 2/255"))
+            threats_of(self.training_threat, [self.training_threat["eps"]], "pixels")
+        self._check_numbers()
+        _check_examinations(self.generalisation, self.energy, self.theory)
+        with within("evaluations"):
+            if not self.evaluations:
+                raise UsageError(refusal("one evaluation or more", "none"))
+            if len({e.name for e in self.evaluations}) != len(self.evaluations):
+                raise UsageError(refusal("evaluations of different names", [e.name for e in self.evaluations]))
+            for number, evaluation in enumerate(self.evaluations):
+                with within(number):
+                    _check_evaluation(evaluation.resolved(), self.rule, self.encoder)
+        with within("headline"):
+            self._check_headline()
+        self.rehearse()
+
+    def _check_numbers(self) -> None:
         if self.weights is not None and not Path(self.weights).is_file():
-            raise UsageError(refusal("weights as a safetensors file", f"no file at {self.weights!r}"))
+            with within("weights"):
+                raise UsageError(refusal("weights as a safetensors file", f"no file at {self.weights!r}"))
         if self.steps < 1:
-            raise UsageError(refusal("steps >= 1", self.steps))
-        if getattr(neuron, "steps", self.steps) < self.steps:  # a neuron with weights of its own for each step
-            mend = "set neuron.steps to the steps of the cell"
-            raise UsageError(refusal(f"a neuron of {self.steps} steps or more", neuron, mend=mend))
+            with within("steps"):
+                raise UsageError(refusal("steps >= 1", self.steps))
         if not 0 <= self.seed < 2**63:
-            raise UsageError(refusal("a seed in 0..2^63 - 1", self.seed))
+            with within("seed"):
+                raise UsageError(refusal("a seed in 0..2^63 - 1", self.seed))
         wanted = self.gradients
-        for size in (self.train_images, self.test_images, wanted.images, wanted.weight_images, wanted.batch_size):
+        sizes: dict[Keys, int | None] = {
+            ("train_images",): self.train_images,
+            ("test_images",): self.test_images,
+            ("gradients", "images"): wanted.images,
+            ("gradients", "weight_images"): wanted.weight_images,
+            ("gradients", "batch_size"): wanted.batch_size,
+        }
+        for keys, size in sizes.items():
             if size is not None and size < 1:
-                raise UsageError(refusal("a number of images >= 1", size))
+                with within(*keys):
+                    raise UsageError(refusal("a number of images >= 1", size))
         for scalar in self.gradients.scalars:
             if scalar not in SCALARS:
-                raise UsageError(refusal("a scalar in gradients.scalars", repr(scalar), valid=SCALARS))
-        _check_examinations(self.generalisation, self.energy, self.theory)
-        if not self.evaluations:
-            raise UsageError(refusal("one evaluation or more", "none"))
-        if len({e.name for e in self.evaluations}) != len(self.evaluations):
-            raise UsageError(refusal("evaluations of different names", [e.name for e in self.evaluations]))
-        for evaluation in self.evaluations:
-            _check_evaluation(evaluation.resolved(), self.rule, self.encoder)
-        self._check_headline()
+                with within("gradients", "scalars"):
+                    raise UsageError(refusal("a scalar in gradients.scalars", repr(scalar), valid=SCALARS))
+
+    def rehearse(self, in_channels: int = 1, classes: int = 10) -> None:
+        """Every attack for a moment on a toy of so many channels and classes. Raises UsageError with its path."""
+        parts_of = (self.rule, self.encoder, self.neuron, self.steps, in_channels, classes)
+        with within("training_attack"):
+            _rehearse_training(_text(self.training_attack), _text(self.training_threat), _text(parts_of))
+        for number, evaluation in enumerate(self.evaluations):
+            with within("evaluations", number):
+                _rehearse(_text(asdict(evaluation.resolved())), _text(parts_of))
 
     def _check_headline(self) -> None:
         by_name = {e.name: e.resolved() for e in self.evaluations}
         name = self.headline.evaluation or self.evaluations[0].name
         if name not in by_name:
-            raise UsageError(refusal("headline.evaluation", repr(name), valid=by_name))
+            with within("evaluation"):
+                raise UsageError(refusal("headline.evaluation", repr(name), valid=by_name))
         budgets = [str(e) for e in by_name[name].eps or []]
         if self.headline.eps is not None and str(self.headline.eps) not in budgets:
-            raise UsageError(refusal(f"headline.eps among those of {name!r}", repr(self.headline.eps), valid=budgets))
+            with within("eps"):
+                raise UsageError(
+                    refusal(f"headline.eps among those of {name!r}", repr(self.headline.eps), valid=budgets)
+                )
+
+
+def _text(facts: Any) -> str:
+    return json.dumps(facts)
+
+
+# The cells of a study share most of what is rehearsed, so each play is remembered by its text.
+@lru_cache(maxsize=4096)
+def _rehearse_training(attack: str, threat: str, parts_of: str) -> None:
+    rule, encoder, neuron, steps, in_channels, classes = json.loads(parts_of)
+    victim = _toy(encoder, neuron, steps, in_channels, classes)
+    spec = json.loads(threat)
+    (ball,) = threats_of(spec, [spec["eps"]], "pixels").values()
+    own = Case(parts.build("attacks", json.loads(attack)), WhiteBox(parts.build("rules", rule)), cross_entropy)
+    rehearse_training(victim, own, ball)
+
+
+@lru_cache(maxsize=4096)
+def _rehearse(evaluation: str, parts_of: str) -> None:
+    e = Evaluation(**json.loads(evaluation))
+    rule, encoder, neuron, steps, in_channels, classes = json.loads(parts_of)
+    victim = _toy(encoder, neuron, steps, in_channels, classes)
+    threats = threats_of({"name": e.norm}, e.eps or [], e.surface or "pixels")
+    if e.protocol == "panel":
+        for threat in threats.values():
+            tier_of(str(e.tier), victim, parts.build("rules", e.rule or rule), threat)
+    else:
+        with within("attacks"):
+            rehearse(victim, cases_of(e, rule), threats)
+
+
+def _toy(encoder: Part, neuron: Part, steps: int, in_channels: int, classes: int) -> Victim:
+    built = parts.build("encoders", encoder), parts.build("neurons", neuron)
+    return toy(*built, steps, in_channels=in_channels, classes=classes)
 
 
 def _check_examinations(generalisation: Generalisation, energy: Energy, theory: Theory) -> None:
@@ -261,7 +336,8 @@ def _check_examinations(generalisation: Generalisation, energy: Energy, theory: 
     for name, (limits, wanted) in least.items():
         for option, limit in limits.items():
             if getattr(wanted, option) < limit:
-                raise UsageError(refusal(f"{name}.{option} >= {limit}", getattr(wanted, option)))
+                with within(name, option):
+                    raise UsageError(refusal(f"{name}.{option} >= {limit}", getattr(wanted, option)))
     for name, eps in {"generalisation": generalisation.eps, "theory": theory.eps}.items():
         (threat,) = threats_of({"name": "linf"}, [eps], "pixels").values()
         if not 0 < threat.eps < 0.5:
@@ -293,21 +369,23 @@ def _without_using(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def cases_of(e: Evaluation, rule: Part) -> dict[str, Case]:
     """The cases of a resolved evaluation by name; `rule` is the training rule. Raises UsageError for a wrong part."""
-    cases = {}
-    for name, spec in (e.attacks or {}).items():
+    return {name: _case(name, spec, e, rule) for name, spec in (e.attacks or {}).items()}
+
+
+def _case(name: str, spec: Part, e: Evaluation, rule: Part) -> Case:
+    with within("attacks", name):
         using: dict[str, Any] = {"loss": e.loss, "rule": e.rule or rule, "encoder": e.encoder, "estimator": e.estimator}
         own = spec.get("using", {})
         if not isinstance(own, Mapping) or not own.keys() <= using.keys():
             raise UsageError(refusal(f"what attack {name!r} is 'using'", own, valid=using))
         using.update(own)
         encoder = using["encoder"]
-        cases[name] = Case(
+        return Case(
             attack=parts.build("attacks", _without_using(spec)),
             estimator=parts.build("estimators", using["estimator"], rule=parts.build("rules", using["rule"])),
             loss=parts.build("losses", {"name": using["loss"]}),
             encoder=None if encoder is None else parts.build("encoders", encoder),
         )
-    return cases
 
 
 def _check_evaluation(e: Evaluation, rule: Part, encoder: Part) -> None:
@@ -347,15 +425,27 @@ def _check_keys(target: Any, tree: object, what: str) -> None:
     if not isinstance(tree, Mapping):
         raise UsageError(refusal(f"{what} as a mapping", repr(tree), valid=kinds))
     for key, value in tree.items():
-        if key not in kinds:
-            raise UsageError(refusal(f"a key of {what}", repr(key), valid=kinds))
-        if is_dataclass(kinds[key]):
-            _check_keys(kinds[key], value, f"{key!r} in {what}")
-        for item in get_args(kinds[key]):
-            if is_dataclass(item) and isinstance(value, list):
-                for entry in value:
+        with within(str(key)):
+            if key not in kinds:
+                raise UsageError(refusal(f"a key of {what}", repr(key), valid=kinds))
+            if is_dataclass(kinds[key]):
+                _check_keys(kinds[key], value, f"{key!r} in {what}")
+            for item in filter(is_dataclass, get_args(kinds[key])):
+                for number, entry in enumerate(value if isinstance(value, list) else []):
                     if not isinstance(entry, item):  # type: ignore[arg-type]  # the default of the command line is one
-                        _check_keys(item, entry, f"an entry of {key!r} in {what}")
+                        with within(number):
+                            _check_keys(item, entry, f"an entry of {key!r} in {what}")
+
+
+def _field_named(target: Any, text: str) -> Keys:
+    """The keys of the nested dataclass whose own refusal this is: a field whose name the text has, () if none."""
+    asked = text.partition(", got")[0]
+    for name, kind in get_type_hints(target).items():
+        if is_dataclass(kind):
+            inside = next((field for field in get_type_hints(kind) if re.search(rf"\b{field}\b", asked)), None)
+            if inside is not None:
+                return name, inside
+    return ()
 
 
 def _typed(target: type[T], tree: object, what: str) -> T:
@@ -366,7 +456,11 @@ def _typed(target: type[T], tree: object, what: str) -> T:
         # A copy, because the parser writes its own objects into the lists that it is given.
         return target(**vars(parser.instantiate(parser.parse_object(copy.deepcopy(tree)))))
     except (ArgumentError, TypeError, KeyError) as error:
-        raise UsageError(refusal(what, str(error).strip())) from error
+        with within(*parts.key_in(error)):
+            raise UsageError(refusal(what, str(error).strip())) from error
+    except UsageError as error:  # a value that the dataclass itself refuses
+        error.path = error.path or _field_named(target, str(error))
+        raise
 
 
 @cache
@@ -387,7 +481,8 @@ def overlaid(tree: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
         for step in above:
             node = node.setdefault(step, {})
             if not isinstance(node, dict):
-                raise UsageError(refusal(f"a mapping at {step!r} of {path!r}", repr(node)))
+                with within(*path.split(".")):
+                    raise UsageError(refusal(f"a mapping at {step!r} of {path!r}", repr(node)))
         if above and last == "name" and node.get("name") not in (None, value):
             node.clear()
         node[last] = value
@@ -414,21 +509,65 @@ class Study:
             for seed in seeds:
                 name = "-".join([*(str(value) for value, _ in values), *([f"s{seed}"] if len(self.seeds) > 1 else [])])
                 tree = self.base
-                for _, overrides in values:
-                    tree = overlaid(tree, overrides or {})
                 try:
+                    for _, overrides in values:
+                        tree = overlaid(tree, overrides or {})
                     seeded = {} if seed is None else {"seed": seed}
                     found.append(cell_from({**tree, "name": name or "cell", **seeded}))
                 except UsageError as error:
-                    raise UsageError(f"cell {name!r}: {error}") from error
+                    raise self.refused(name or "cell", error) from error
         return found
+
+    def refused(self, name: str, error: UsageError) -> UsageError:
+        """The same error with the name of its cell."""
+        said = UsageError(f"cell {name!r}: {error}")
+        said.path = error.path
+        return said
+
+
+@dataclass(frozen=True)
+class _Written(Study):
+    """A study that was read from a file, and knows the line of everything in it."""
+
+    file: str = ""
+    lines: Lines = field(default_factory=dict, repr=False)
+
+    def refused(self, name: str, error: UsageError) -> UsageError:
+        said = super().refused(name, error)
+        mended = UsageError(f"{self.file}:{self._line(name, error.path)}: {said}")
+        mended.path = error.path
+        return mended
+
+    def _line(self, name: str, path: Keys) -> int:
+        """Where the file says what the cell of that name has at `path`: an axis' value lies over the base."""
+        axes = self._values(name)
+        for depth in range(len(path), 0, -1):
+            wanted = path[:depth]
+            for axis, value in reversed(axes):
+                for dotted in reversed(list(self.axes[axis][value] or {})):
+                    keys = tuple(dotted.split("."))
+                    shared = min(len(keys), depth)
+                    written = ("axes", axis, value, dotted, *wanted[len(keys) :])
+                    if keys[:shared] == wanted[:shared] and written in self.lines:
+                        return self.lines[written]
+            if ("base", *wanted) in self.lines:
+                return self.lines["base", *wanted]
+        return line_of(self.lines, ("seeds",) if path == ("seed",) else ("base",))
+
+    def _values(self, name: str) -> list[tuple[str, str]]:
+        """The axes of a cell with its values, by its name."""
+        for values in itertools.product(*self.axes.values()):
+            joined = "-".join(str(value) for value in values)
+            if name in (joined or "cell", *("-".join(filter(None, [joined, f"s{seed}"])) for seed in self.seeds)):
+                return list(zip(self.axes, values, strict=True))
+        return []
 
 
 def load_study(path: Path) -> Study:
-    """A study from a YAML file; unknown keys and wrong types raise UsageError that names the file."""
+    """A study from a YAML file. What is wrong in it, or in a cell of it, raises UsageError with file and line."""
+    tree, lines = read_yaml(path, "a study")
     try:
-        with open(path, encoding="utf-8") as file:
-            tree = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(refusal(f"a study in YAML at {path}", error)) from error
-    return _typed(Study, tree, f"a study in {path.name}")
+        study = _typed(Study, tree, f"a study in {path.name}")
+    except UsageError as error:
+        raise UsageError(f"{path}:{line_of(lines, error.path)}: {error}") from error
+    return _Written(study.title, study.base, study.axes, study.seeds, str(path), lines)

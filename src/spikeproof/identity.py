@@ -18,7 +18,7 @@ import spikeproof
 from spikeproof.checkpoint import digest
 from spikeproof.store import key_of
 
-__all__ = ["cell_key", "code_digest", "model_key"]
+__all__ = ["AFTER_TRAINING", "cell_key", "code_digest", "model_key"]
 
 _TRAINING = (
     "train_images", "model", "neuron", "rule", "encoder", "steps", "defence", "training_threat", "training_attack",
@@ -27,11 +27,12 @@ _TRAINING = (
 """What a trained network depends on; the rest of a configuration only says how it is examined."""
 
 _NO_NUMBERS = (
-    "report/", "store.py", "cli.py", "card.py", "findings.py", "identity.py", "controls.py", "transfer.py",
+    "report/", "store.py", "cli.py", "card.py", "findings.py", "identity.py", "controls.py", "transfer.py", "lines.py",
+    "rehearsal.py", "plan.py", "executors.py", "loaded.py", "progress.py", "reproduction.py", "packed.py",
 )  # fmt: skip
 """Sources that decide no number of a cell."""
 
-_AFTER_TRAINING = (
+AFTER_TRAINING = (
     "measure.py", "paper.py", "metrics/", "audits/", "panel.py", "tiers.py", "examine.py", "generalisation.py",
     "energy.py", "theory.py", "corruptions/",
 )  # fmt: skip
@@ -74,7 +75,7 @@ def _own_sources(config: Mapping[str, Any]) -> dict[str, str]:
 def model_key(config: Mapping[str, Any], training_data: str, device: str) -> str:
     """Of a resolved configuration and the digest of its training images: the name of the network it trains."""
     facts = {name: config[name] for name in _TRAINING}
-    return key_of([code_digest(*_AFTER_TRAINING), _own_sources(facts), facts, training_data, device.partition(":")[0]])
+    return key_of([code_digest(*AFTER_TRAINING), _own_sources(facts), facts, training_data, device.partition(":")[0]])
 
 
 def cell_key(config: Mapping[str, Any], data: Mapping[str, str], device: str) -> str:

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import keyword
 import pkgutil
+import re
 from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
@@ -18,9 +19,9 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from spikeproof.types import Knob, UsageError, refusal
+from spikeproof.types import Knob, UsageError, refusal, within
 
-__all__ = ["FOLDERS", "build", "describe", "find", "knob", "names", "resolve"]
+__all__ = ["FOLDERS", "build", "describe", "find", "key_in", "knob", "names", "resolve"]
 
 FOLDERS = (
     "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "audits",
@@ -118,7 +119,8 @@ def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]
     options = {k: v for k, v in spec.items() if k != "name"}
     if "name" not in spec:
         raise UsageError(refusal(f"a part of {folder} with a 'name'", dict(spec), valid=names(folder)))
-    target = find(folder, str(spec["name"]))
+    with within("name"):
+        target = find(folder, str(spec["name"]))
     if folder == "losses":
         if options:
             raise UsageError(refusal(f"no options for the loss {spec['name']!r}", sorted(options)))
@@ -127,12 +129,14 @@ def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]
     unknown = [k for k in options if k not in known]
     if unknown:
         valid = [f"{n}={p.default!r}" for n, p in known.items() if p.kind is not p.VAR_KEYWORD] or ["none"]
-        raise UsageError(refusal(f"an option of {folder} {spec['name']!r}", repr(unknown[0]), valid=valid))
+        with within(unknown[0]):
+            raise UsageError(refusal(f"an option of {folder} {spec['name']!r}", repr(unknown[0]), valid=valid))
     nested = {k: options.pop(k, known[k].default) for k in _NESTED.get(folder, ()) if k in known}
     try:
         checked = {**vars(_parser(target, frozenset(known.keys() - nested.keys())).parse_object(options)), **nested}
     except (ArgumentError, TypeError, ValueError) as error:
-        raise UsageError(refusal(f"options of {folder} {spec['name']!r}", str(error).strip())) from error
+        with within(*key_in(error)):
+            raise UsageError(refusal(f"options of {folder} {spec['name']!r}", str(error).strip())) from error
     return target, {k: checked[k] for k in known if k in checked}
 
 
@@ -142,6 +146,16 @@ def _parser(target: Any, options: frozenset[str]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(target, skip={n for n in inspect.signature(target).parameters if n not in options})
     return parser
+
+
+def key_in(error: Exception) -> tuple[str | int, ...]:
+    """The keys that jsonargparse's message names, () where it names none.
+
+    >>> key_in(ValueError('Parser key "recipe.lr": not a float'))
+    ('recipe', 'lr')
+    """
+    found = re.search(r'key "([^"]+)"', str(error), re.IGNORECASE)
+    return tuple(int(word) if word.isdigit() else word for word in re.findall(r"[^.\[\]]+", found[1])) if found else ()
 
 
 def describe(folder: str) -> list[tuple[str, str, str]]:

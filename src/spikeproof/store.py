@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from spikeproof.checkpoint import digest, disk_errors, write_bytes
 from spikeproof.types import SpikeproofError, refusal
@@ -204,11 +204,22 @@ class Store:
         with disk_errors(folder):
             os.rename(folder, aside)
 
-    def lock(self, key: str) -> FileLock:
+    def lock(self, key: str, *, wait: bool = True) -> FileLock:
+        """To be entered; where another process has it: waited for, or with wait=False filelock.Timeout."""
         folder = self.root / "locks"
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{key}.lock")
+        return FileLock(folder / f"{key}.lock", timeout=-1 if wait else 0)
+
+    def locked(self, key: str) -> bool:
+        """Whether some process is at it."""
+        if not (self.root / "locks" / f"{key}.lock").is_file():
+            return False
+        try:
+            with self.lock(key, wait=False):
+                return False
+        except Timeout:
+            return True
 
     def draft(self, key: str) -> Draft:
         folder = self.root / "cells" / f"{key}.partial"
@@ -243,10 +254,14 @@ class Store:
             os.rename(draft.folder, final)
         return Cell(draft.key, final)
 
+    def folders(self) -> list[Cell]:
+        """Every cell that was finished, by its key, whole or damaged."""
+        folders = sorted((self.root / "cells").glob("*")) if (self.root / "cells").is_dir() else []
+        return [Cell(f.name, f) for f in folders if f.is_dir() and "." not in f.name]
+
     def cells(self) -> list[Cell]:
         """Every finished cell, by the name in its configuration; damaged ones raise SpikeproofError that names them."""
-        folders = sorted((self.root / "cells").glob("*")) if (self.root / "cells").is_dir() else []
-        cells = [Cell(f.name, f) for f in folders if f.is_dir() and "." not in f.name]
+        cells = self.folders()
         for cell in cells:
             if damage := cell.damage():
                 raise SpikeproofError(

@@ -39,7 +39,7 @@ from spikeproof.types import Threat
 from spikeproof.victim import Victim
 
 __all__ = [
-    "Machine", "build_victim", "load_images", "run_cell", "run_study", "some_images", "trained_victim",
+    "Machine", "build_victim", "load_images", "run_cell", "some_images", "trained_victim",
 ]  # fmt: skip
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -55,6 +55,12 @@ class Machine:
     @property
     def torch(self) -> torch.device:
         return torch.device(self.device)
+
+    def settle(self) -> None:
+        """Make torch as repeatable as it can be, in this process."""
+        # Rounding of a few bits flips a membrane that sits on its threshold.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.torch) if self.torch.type == "cuda" else platform.machine()
@@ -276,6 +282,7 @@ def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machi
         **{name: version(name) for name in ("torch", "numpy")},
         "python": platform.python_version(),
         "machine": str(machine),
+        "threads": torch.get_num_threads(),
         "code": code_digest(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "parameters": sum(p.numel() for p in victim.parameters()),
@@ -285,13 +292,17 @@ def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machi
     }
 
 
-def run_cell(config: CellConfig, store: Store, machine: Machine) -> Cell:
-    """One cell, from its configuration to its folder; returned at once where it is finished already."""
+def run_cell(config: CellConfig, store: Store, machine: Machine, *, wait: bool = True) -> Cell:
+    """One cell, from its configuration to its folder; returned at once where it is finished already.
+
+    wait: for another process that is at the same cell; where False, filelock.Timeout is raised instead.
+    """
     resolved = config.resolved()
     training, test = load_images(config, "train"), load_images(config, "test")
+    config.rehearse(training.pixels.shape[1], len(training.classes))
     data = {"train": training.digest(), "test": test.digest()}
     key = cell_key(resolved, data, machine.device)
-    with store.lock(key):
+    with store.lock(key, wait=wait):
         if (done := store.finished(key)) is not None:
             return done
         victim, weights = trained_victim(config, store, machine, training)
@@ -322,9 +333,3 @@ def run_cell(config: CellConfig, store: Store, machine: Machine) -> Cell:
         }
         summary = {"provenance": provenance, "results": results(rows, draft.stage("gradients"))}
         return store.finish(draft, resolved, summary, card(resolved, summary), weights)
-
-
-def run_study(cells: list[CellConfig], store: Store, machine: Machine) -> Iterator[tuple[CellConfig, Cell]]:
-    """Every cell of a study, one after the other."""
-    for config in cells:
-        yield config, run_cell(config, store, machine)

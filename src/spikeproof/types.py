@@ -5,7 +5,8 @@ Axes, everywhere in the package: T time, B batch, C H W image, K classes, * any 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor
@@ -31,6 +32,7 @@ __all__ = [
     "UsageError",
     "VictimLike",
     "refusal",
+    "within",
 ]
 
 
@@ -43,7 +45,22 @@ class CutGraph(SpikeproofError):
 
 
 class UsageError(SpikeproofError):
-    """A wrong name, option or value in a configuration, found before any work starts (exit code 2)."""
+    """A wrong name, option or value in a configuration, found before any work starts (exit code 2).
+
+    path: the keys that lead to it in the configuration, outermost first, as far as they are known.
+    """
+
+    path: tuple[str | int, ...] = ()
+
+
+@contextmanager
+def within(*keys: str | int) -> Iterator[None]:
+    """A UsageError raised inside lies under these keys of the configuration."""
+    try:
+        yield
+    except UsageError as error:
+        error.path = (*keys, *error.path)
+        raise
 
 
 def refusal(expected: str, got: object, *, valid: Iterable[object] | None = None, mend: str = "") -> str:

@@ -1,0 +1,122 @@
+"""Workers: the same bytes as one process, and no cell is lost to what happens to another."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tinycell
+import yaml
+from tinycell import numbers, tiny
+
+from spikeproof.config import load_study
+from spikeproof.executors import run_cells
+from spikeproof.store import Store
+from spikeproof.study import Machine
+
+QUIET = Machine(progress=False)
+
+
+def study_file(folder: Path, axes: dict[str, Any], **changes: Any) -> Path:
+    base = tiny(evaluations=[{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}}], **changes)
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({"title": "mine", "base": base, "axes": axes}, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def test_workers_keep_what_goes_right_and_say_what_went_wrong(tmp_path: Path) -> None:
+    training = {
+        "fine": {}, "raises": {"defence.name": "trouble:Raises"}, "dies": {"defence.name": "trouble:Dies"},
+        "fine too": {"seed": 5},
+    }  # fmt: skip
+    path = study_file(tmp_path, {"training": training})
+    environment = tinycell.process_environment(tmp_path / "trace")
+    done = tinycell.run(tinycell.command("study", path, "--workers", 2, "--out", tmp_path / "runs"), environment)
+    assert done.returncode == 1
+    assert "report: " in done.stdout
+    assert "2 of 4 cells failed" in done.stderr
+    assert "  raises: RuntimeError: nothing of spikeproof's own" in done.stderr
+    assert re.search("^  dies: its process died: killed by SIGKILL", done.stderr, re.MULTILINE)
+    assert len(re.findall(r"^\[\d/4\] [\w ]+: (?:done|FAILED) in \d+ s", done.stderr, re.MULTILINE)) == 4
+    cells = [cell for cell in load_study(path).cells() if cell.name.startswith("fine")]
+    assert [outcome.error for outcome in run_cells(cells, Store(tmp_path / "here"), QUIET)] == [None, None]
+    assert numbers(tmp_path / "runs") == numbers(tmp_path / "here")
+    assert len(numbers(tmp_path / "here")) == 2 * len(tinycell.NUMBERS)
+
+
+def test_one_process_too_goes_on_after_a_cell_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = study_file(tmp_path, {"training": {"raises": {"defence.name": "trouble:Raises"}, "fine": {}}})
+    first, second = run_cells(load_study(path).cells(), Store(tmp_path), QUIET)
+    assert (first.cell, first.error) == (None, "RuntimeError: nothing of spikeproof's own")
+    assert second.error is None
+    assert second.cell is not None
+    assert second.cell.damage() is None
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_cell_that_another_process_is_at_comes_last(tmp_path: Path) -> None:
+    """And is not done twice: here the other process ends without having done it."""
+    path = study_file(tmp_path, {"pool": {"max": {}, "avg": {"model.pool": "avg"}}})
+    cells = load_study(path).cells()
+    keys = [outcome.cell.key for outcome in run_cells(cells, Store(tmp_path / "other"), QUIET) if outcome.cell]
+    store = Store(tmp_path / "runs")
+    lock = store.lock(keys[0])
+    lock.acquire()
+    running = run_cells(cells, store, QUIET)
+    assert next(running).config.name == "avg"
+    assert store.locked(keys[0])
+    lock.release()
+    assert not store.locked(keys[0])
+    assert [outcome.config.name for outcome in running] == ["max"]
+
+
+def alive(number: int) -> bool:
+    """Whether a process is there and not merely waiting for its parent to hear of its end."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def within(seconds: float, true: Any) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(true())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_command(tmp_path: Path, blow: signal.Signals) -> None:
+    path = study_file(tmp_path, {"pool": {"max": {}, "avg": {"model.pool": "avg"}}}, defence={"name": "trouble:Waits"})
+    process = subprocess.Popen(
+        tinycell.command("study", path, "--workers", 2, "--out", tmp_path / "runs"),
+        env=tinycell.process_environment(tmp_path / "trace"), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert within(90, lambda: len(list(tmp_path.glob("pid-*"))) == 2), "two workers are at work"
+        workers = [int(found.name.removeprefix("pid-")) for found in tmp_path.glob("pid-*")]
+        assert all(map(alive, workers))
+        process.send_signal(blow)
+        said = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+    assert within(10, lambda: not any(map(alive, workers)))
+    if blow == signal.SIGINT:
+        assert process.returncode == 1
+        assert said.strip() == "spikeproof: stopped; the same command goes on from here"
+    else:
+        assert process.returncode == -signal.SIGKILL
+
+
+def test_a_study_killed_ten_times_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    script = [sys.executable, str(Path(__file__).parent / "kills.py"), str(tmp_path)]
+    done = tinycell.run(script, tinycell.process_environment(tmp_path / "trace"))
+    assert done.returncode == 0, done.stderr
+    assert "killed 10 times" in done.stdout

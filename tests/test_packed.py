@@ -1,0 +1,104 @@
+"""Packed cells: small, plain, and the same page."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tinycell import tiny
+from tinypanel import panelled
+
+from spikeproof import cli, packed, report
+from spikeproof.config import cell_from
+from spikeproof.packed import PackedCell, pack, packed_cells
+from spikeproof.store import Store
+from spikeproof.study import Machine, run_cell
+from spikeproof.types import SpikeproofError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cells, one with a panel; not to be changed."""
+    folder = tmp_path_factory.mktemp("packed")
+    for config in (tiny(name="plain"), panelled(name="panel")):
+        run_cell(cell_from(config), Store(folder), Machine(progress=False))
+    return folder
+
+
+def test_every_row_comes_back_in_its_order(root: Path, tmp_path: Path) -> None:
+    cells = Store(root).cells()
+    written = pack(cells, tmp_path)
+    assert [path.name for path in written] == [f"{cell.key}.json.xz" for cell in cells]
+    for cell, back in zip(cells, packed_cells(tmp_path), strict=True):
+        assert (back.key, back.config, back.summary) == (cell.key, cell.config, cell.summary)
+        assert json.dumps(back.rows()) == json.dumps(cell.rows())
+        assert json.dumps(back.history()) == json.dumps(cell.history())
+        slim = [{k: v for k, v in row.items() if k != "steps"} for row in cell.gradients()]
+        assert json.dumps(back.gradients()) == json.dumps(slim)
+        whole = sum(path.stat().st_size for path in cell.folder.iterdir())
+        assert (tmp_path / f"{cell.key}.json.xz").stat().st_size < whole / 10
+
+
+def test_the_page_is_the_same(root: Path, tmp_path: Path) -> None:
+    pack(Store(root).cells(), tmp_path / "small")
+    own = report.write(Store(root).cells(), tmp_path / "own", title="A title")
+    assert cli.main(["report", str(tmp_path / "small"), "--title", "A title"]) == 0
+    assert (tmp_path / "small" / "report.html").read_bytes() == own.read_bytes()
+    for figure in (tmp_path / "own" / "figures").glob("*.svg"):
+        assert (tmp_path / "small" / "figures" / figure.name).read_bytes() == figure.read_bytes()
+
+
+def test_the_same_cells_give_the_same_bytes(root: Path, tmp_path: Path) -> None:
+    one, other = (pack(Store(root).cells(), tmp_path / name) for name in ("a", "b"))
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
+
+
+def test_the_verb_says_what_it_wrote(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["pack", str(root), str(tmp_path / "small")]) == 0
+    assert capsys.readouterr().out.startswith(f"2 cells in {tmp_path / 'small'}, 0.0")
+    assert cli.main(["pack", str(tmp_path / "nowhere"), str(tmp_path / "small")]) == 2
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "another format", "renamed", "not JSON"])
+def test_a_damaged_file_is_named(root: Path, tmp_path: Path, damage: str) -> None:
+    path = pack(Store(root).cells(), tmp_path)[0]
+    data = path.read_bytes()
+    if damage == "torn":
+        path.write_bytes(data[:-20])
+    elif damage == "flipped":
+        path.write_bytes(data[:500] + bytes([data[500] ^ 1]) + data[501:])
+    elif damage == "renamed":
+        path = path.rename(path.with_name(f"{'0' * 16}.json.xz"))
+    else:
+        tree = {**json.loads(lzma.decompress(data)), "format": 2}
+        path.write_bytes(lzma.compress(b"[" if damage == "not JSON" else json.dumps(tree).encode()))
+    with pytest.raises(SpikeproofError, match=path.name):
+        PackedCell(path).rows()
+    assert cli.main(["report", str(tmp_path)]) == 1
+
+
+def test_a_damaged_cell_is_not_packed(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "runs")
+    rows = next(iter((tmp_path / "runs").glob("cells/*/rows.jsonl")))
+    rows.write_bytes(rows.read_bytes()[:-20])
+    assert cli.main(["pack", str(tmp_path / "runs"), str(tmp_path / "small")]) == 1
+    assert not (tmp_path / "small").exists()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False, allow_infinity=False) | st.text("ab"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["x", "y", "all", "each"]), inner),
+    max_leaves=4,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "c"]), VALUES), max_size=8))
+def test_any_rows_survive(rows: list[dict[str, Any]]) -> None:
+    table = json.loads(json.dumps(packed._table(rows)))
+    assert json.dumps(packed._rows(table)) == json.dumps(rows)
