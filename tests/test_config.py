@@ -378,7 +378,8 @@ def test_what_is_wrong_in_a_study_is_named_by_its_line(
 
 def test_what_is_right_in_a_study_is_no_one_s_line(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(WRITTEN, encoding="utf-8")
-    assert [cell.name for cell in load_study(tmp_path / "mine.yaml").cells()] == ["max-s0", "max-s1", "avg-s0", "avg-s1"]
+    names = [cell.name for cell in load_study(tmp_path / "mine.yaml").cells()]
+    assert names == ["max-s0", "max-s1", "avg-s0", "avg-s1"]
 
 
 @pytest.mark.parametrize(
@@ -398,7 +399,7 @@ def test_an_impossible_pair_is_refused_before_any_work(evaluation: dict[str, Any
             cell_from(tiny(evaluations=[evaluation]))
         return
     cell = cell_from(tiny(evaluations=[evaluation]))  # possible with ten classes
-    with pytest.raises(UsageError, match="'a' cannot be run: expected at least [34] classes") as refused:
+    with pytest.raises(UsageError, match=r"'a' cannot be run: expected at least [34] classes") as refused:
         cell.rehearse(in_channels=1, classes=2)
     assert refused.value.path == ("evaluations", 0, "attacks", "a")
 

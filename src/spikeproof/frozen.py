@@ -1,9 +1,9 @@
 """The victim as an attack may craft on: the same network, executed for speed.
 
-Batch-norm is folded into its convolution, maps are channels-last, convolutions whose kernel is as large as their map are
-one matrix product, and time steps that the encoder repeats pass the first convolution once. Other kernels round otherwise,
+Batch-norm is folded into its convolution, maps are channels-last, convolutions that see their whole map at once are one
+matrix product, and time steps that the encoder repeats pass the first convolution once. Other kernels round otherwise,
 and a membrane that sits on its threshold then flips a spike: so the *verdict* is always the deployed network's, and how
-often the two disagree is counted (`judge.py`). Weights are copied: freeze again after training on.
+often the two disagree is counted (`judge.py`).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class FrozenVictim(Victim):
 
 
 def freeze(victim: Victim) -> Victim:
-    """The frozen twin of a victim in eval mode; the victim itself where its body has none (`frozen()`), or fast paths are
-    switched off.
+    """The frozen twin of a victim in eval mode; the victim itself where its body has none (`frozen()`), or where fast
+    paths are switched off.
 
     Made once for each victim, and again when one of its tensors has been written to since. Raises SpikeproofError for a
     victim in train mode.

@@ -16,6 +16,7 @@ from typing import Any
 
 import spikeproof
 from spikeproof.checkpoint import digest
+from spikeproof.native import fast
 from spikeproof.store import key_of
 
 __all__ = ["AFTER_TRAINING", "cell_key", "code_digest", "model_key"]
@@ -47,7 +48,7 @@ def code_digest(*without: str) -> str:
     """
     root = Path(spikeproof.__file__).parent
     total = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted((*root.rglob("*.py"), *root.rglob("*.c"))):
         name = path.relative_to(root).as_posix()
         if not name.startswith((*_NO_NUMBERS, *without)):
             total.update(f"{name}\n".encode() + path.read_bytes())
@@ -72,10 +73,15 @@ def _own_sources(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: digest(Path(file)) for name, file in files.items() if file is not None}
 
 
+def _kind(device: str) -> str:
+    """cpu or cuda, and whether fast paths are switched off: they round otherwise."""
+    return device.partition(":")[0] + ("" if fast() else ", plain")
+
+
 def model_key(config: Mapping[str, Any], training_data: str, device: str) -> str:
     """Of a resolved configuration and the digest of its training images: the name of the network it trains."""
     facts = {name: config[name] for name in _TRAINING}
-    return key_of([code_digest(*AFTER_TRAINING), _own_sources(facts), facts, training_data, device.partition(":")[0]])
+    return key_of([code_digest(*AFTER_TRAINING), _own_sources(facts), facts, training_data, _kind(device)])
 
 
 def cell_key(config: Mapping[str, Any], data: Mapping[str, str], device: str) -> str:
@@ -84,4 +90,4 @@ def cell_key(config: Mapping[str, Any], data: Mapping[str, str], device: str) ->
     # A hash sorts the keys of a mapping, and in the paper's protocol one attack moves the statistics of the next.
     order = [list(evaluation["attacks"]) for evaluation in config["evaluations"]]
     facts = {**config, "data": dict(data), "weights": weights}
-    return key_of([code_digest(), _own_sources(config), facts, order, device.partition(":")[0]])
+    return key_of([code_digest(), _own_sources(config), facts, order, _kind(device)])

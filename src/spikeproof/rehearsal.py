@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.judge import Case, crafter, proposal
-from spikeproof.scene import Cost
 from spikeproof.tensors import exact, image_keys
 from spikeproof.types import Encoder, Neuron, Rule, SpikeproofError, Threat, UsageError
 from spikeproof.victim import Victim
@@ -67,7 +66,7 @@ def rehearse(victim: Victim, cases: Mapping[str, Case], threats: Mapping[str, Th
     for name, case in cases.items():
         victim.body.calls = 0  # type: ignore[assignment]
         try:
-            proposal(victim, *_scene(victim), name, case, threat, Cost())
+            proposal(victim, *_scene(victim), name, case, threat)
         except _Enough:
             pass
         except SpikeproofError as error:

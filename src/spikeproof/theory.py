@@ -17,7 +17,7 @@ from spikeproof.judge import short
 from spikeproof.losses import cross_entropy
 from spikeproof.measure import live_taps, scalar_of, tapped
 from spikeproof.metrics.sparsity import l1, l2
-from spikeproof.scene import Cost, Scene, check_labels
+from spikeproof.scene import Scene, check_labels
 from spikeproof.tensors import exact, fold, image_keys, uniform
 from spikeproof.types import Attack, Estimator, Rule, Threat
 from spikeproof.victim import Victim, borrowed
@@ -71,7 +71,7 @@ def theory_rows(
     g, slope = (_gradient(value(name, rule), x) for name in ("probability", "ce"))
     scene = Scene(lent, x, y, keys, "pixels")
     losses = (cross_entropy, lambda logits, labels: -cross_entropy(logits, labels))
-    up, down = (attack(scene.objective(loss, Cost()), x, threat, estimator, keys).detach() for loss in losses)
+    up, down = (attack(scene.objective(loss), x, threat, estimator, keys).detach() for loss in losses)
     candidates = [threat.project(x + eps * g.sign(), x), threat.project(x - eps * g.sign(), x), up, down]
     rho_adv, rho_rand = rho(value("probability"), x, eps, candidates, keys, draws)
     with torch.no_grad():

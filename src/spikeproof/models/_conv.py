@@ -1,7 +1,7 @@
 """Convolutions for maps of a few pixels, many at a time: channels-last, and as one matrix product on the smallest maps.
 
-A network of 32x32 images works on 4x4, 2x2 and 1x1 maps for most of its depth, where a general kernel multiplies padding.
-Other kernels round otherwise: so evaluation keeps torch's own, bit by bit that of other frameworks, and these serve
+A network of 32x32 images works on 4x4, 2x2 and 1x1 maps for most of its depth, where a general kernel multiplies
+padding. Other kernels round otherwise: so evaluation keeps torch's own, bit by bit that of other frameworks, and these serve
 training and the copies that attacks craft on (`_folded.py`).
 """
 
@@ -46,7 +46,7 @@ def fits(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> bool:
     """Whether every output sees the whole (H,W) map: then a matrix holds no zeros, and no product is wasted."""
     last = [count - 1 for count in _outputs(weight, stride, padding, size)]
     return all(
-        0 <= padding[i] - last[i] * stride[i] and padding[i] + size[i] <= weight.shape[2 + i] for i in (0, 1)
+        padding[i] - last[i] * stride[i] >= 0 and padding[i] + size[i] <= weight.shape[2 + i] for i in (0, 1)
     )
 
 

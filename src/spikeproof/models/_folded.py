@@ -14,12 +14,13 @@ __all__ = ["FoldedConv", "fold"]
 
 
 class FoldedConv(nn.Module):
-    """A convolution with the batch-norm behind it: (N,C,H,W) -> (N,C',H',W'), channels-last; no weight has a gradient."""
+    """A convolution and the batch-norm behind it: (N,C,H,W) -> (N,C',H',W'), channels-last; no weight has a gradient."""
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         super().__init__()
-        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        shift = norm.bias.double() - norm.running_mean.double() * scale
+        mean, variance = cast(Tensor, norm.running_mean).double(), cast(Tensor, norm.running_var).double()
+        scale = norm.weight.double() / (variance + norm.eps).sqrt()
+        shift = norm.bias.double() - mean * scale
         weight = (conv.weight.double() * scale[:, None, None, None]).to(conv.weight.dtype)
         self.register_buffer("weight", weight.detach().contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", shift.detach().to(conv.weight.dtype))
@@ -41,8 +42,8 @@ class FoldedConv(nn.Module):
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
     def _by_depth(self, x: Tensor) -> Tensor:
-        """Stride 2 on few channels as stride 1 on four times as many, each 2x2 block of pixels folded into its channels:
-        the same products, in vectors that are full."""
+        """Stride 2 on few channels as stride 1 on four times as many, each 2x2 block of pixels laid into channels: the
+        same products, in vectors that are full."""
         kernel, padding = self.weight.shape[-2:], self.padding
         front = [pad % 2 for pad in padding]  # taps of weight 0, so that the first tap begins a block
         back = [(size + lead) % 2 for size, lead in zip(kernel, front, strict=True)]

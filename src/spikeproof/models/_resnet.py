@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 from torch import Tensor, nn
@@ -120,7 +120,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def frozen(self) -> ResNet:
-        """A copy for attacks, in eval mode: batch-norm folded, no gradients of weights, other kernels. Copies weights."""
+        """A copy for attacks, in eval mode and with weights of its own: batch-norm folded, other kernels."""
         found = copy.deepcopy(self).eval().requires_grad_(False)
         fold(found, "conv1", "bn1")
         for block in [m for m in found.modules() if isinstance(m, Block)]:

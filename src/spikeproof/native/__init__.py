@@ -1,9 +1,9 @@
 """The scan of a spiking layer over time in C, built at first use where a C compiler is found; torch's own otherwise.
 
 `scan` and `scan_backward` do what `neurons/_stepwise.py` and `rules/_fused.py` do in torch, in one pass over memory:
-spikes are equal bit by bit, gradients to float tolerance. The library is built once for a machine (under a second), from
-`scan.c` beside this file, into the user's cache folder; everything here is float32 on the CPU. SPIKEPROOF_FAST=0 turns
-this and every other fast path off.
+spikes are equal bit by bit, gradients to float tolerance. The library is built once for a machine (about a second),
+from `scan.c` beside this file, into the user's cache folder; everything here is float32 on the CPU. SPIKEPROOF_FAST=0
+turns this and every other fast path off.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _KINDS = ("atan", "sigmoid", "triangle", "rectangle", "gaussian")
 
 
 class Membrane(NamedTuple):
-    """A neuron's forward physics: how it charges (with the leak k), fires and resets; v_reset None is the soft reset."""
+    """A neuron's forward physics: how it charges (leak k), fires and resets; v_reset None is the soft reset."""
 
     charge: Charge
     leak: float
@@ -60,13 +60,13 @@ class Slope(NamedTuple):
 
 
 class _Membrane(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int32) for name in ("charge", "hard")] + [  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_int32) for name in ("charge", "hard")] + [
         (name, ctypes.c_float) for name in ("leak", "v_threshold", "v_reset", "v_rest")
     ]
 
 
 class _Slope(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int32) for name in ("kind", "through_time", "through_reset")] + [  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_int32) for name in ("kind", "through_time", "through_reset")] + [
         (name, ctypes.c_float) for name in ("alpha", "a", "b")
     ]
 
@@ -85,8 +85,8 @@ def available() -> bool:
 def keep_memory() -> None:
     """Have glibc keep freed memory for the next pass, up to 2 GiB, instead of giving it back to the system each time.
 
-    Every pass asks for the same maps again; a page given back is zeroed and mapped anew at its first touch, which costs a
-    quarter of a pass on large maps. For the whole process; does nothing under another C library, or switched off.
+    Every pass asks for the same maps again; a page given back is zeroed and mapped anew at its first touch, a good part
+    of the time of a pass on large maps. For the whole process; does nothing under another C library, or switched off.
     """
     if fast() and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -129,8 +129,8 @@ def _built(compiler: str, threads: tuple[str, ...]) -> Path:
         compiled, linked = f"{work}/scan.o", f"{work}/scan.so"
         for command in (
             [compiler, *_FLAGS, *threads, "-c", str(_SOURCE), "-o", compiled],
-            # Linked without -fopenmp: the threads are those of torch's own OpenMP, which is loaded already; a second pool
-            # beside it would spin on the same cores.
+            # Linked without -fopenmp: the threads are those of torch's own OpenMP, which is loaded already; a second
+            # pool beside it would spin on the same cores.
             [compiler, "-shared", compiled, "-o", linked, "-lm"],
         ):
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
@@ -148,7 +148,7 @@ def _processor() -> str:
 
 
 def _ordered(x: Tensor) -> Tensor:
-    """x (T,B,*) itself where each step is one dense slab, whatever its inner order (channels-last, say), else a copy."""
+    """x (T,B,*) itself where each step is one dense slab in whatever order (channels-last, say), else a copy."""
     dense = x.stride(0) * len(x) == x.numel() and torch.empty_like(x).stride() == x.stride()
     return x if dense else x.contiguous()
 

@@ -49,7 +49,7 @@ class _Scan(torch.autograd.Function):
         ctx.neuron, ctx.gains, ctx.shape = neuron, gains, shape
         kind = vars(type(shape)).get("kind")  # not an inherited one: a subclass may have another derivative
         ctx.known = neuron.known() if kind is not None and native.usable(currents) else None
-        if ctx.known is not None:
+        if kind is not None and ctx.known is not None:
             ctx.slope = native.Slope(kind, shape.alpha, shape.through_time, shape.through_reset, gains)
             ctx.save_for_backward(currents)
             return neuron.spikes(currents)

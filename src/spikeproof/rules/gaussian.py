@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 from statistics import NormalDist
+from typing import ClassVar
 
 import torch
 from torch import Tensor
