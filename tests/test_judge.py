@@ -215,7 +215,8 @@ def test_a_stochastic_victim_is_judged_by_twenty_fresh_draws() -> None:
     # 20 clean draws, one probe of the gradient, 3 steps and the last point, 20 draws of the verdict, and one on which
     # the deployed network and its frozen twin are compared.
     assert [len(keys) for keys in spy.keys] == [12] * 20 + [attacked] * (1 + 4 + 20 + 2)
-    probe, steps, judged = spy.keys[20], spy.keys[21:25], spy.keys[25:]
+    probe, steps, judged, compared = spy.keys[20], spy.keys[21:25], spy.keys[25:45], spy.keys[45:]
+    assert torch.equal(*compared)  # the same draw for both
     assert torch.equal(probe, steps[0])  # the probe is the gradient at the clean point, no further draw of the attack
     every = torch.cat([*spy.keys[:20], *steps, *judged])
     assert len(every.unique()) == len(every)

@@ -1,8 +1,8 @@
 """Convolutions for maps of a few pixels, many at a time: channels-last, and as one matrix product on the smallest maps.
 
 A network of 32x32 images works on 4x4, 2x2 and 1x1 maps for most of its depth, where a general kernel multiplies
-padding. Other kernels round otherwise: so evaluation keeps torch's own, bit by bit that of other frameworks, and these serve
-training and the copies that attacks craft on (`_folded.py`).
+padding. Other kernels round otherwise: so evaluation keeps torch's own, bit by bit that of other frameworks, and these
+serve training and the copies that attacks craft on (`_folded.py`).
 """
 
 from __future__ import annotations
