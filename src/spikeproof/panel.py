@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spikeproof import parts
-from spikeproof.audits import Limits, Subject
+from spikeproof.audits import Finding, Limits, Subject
 from spikeproof.judge import Row, clean_verdict, gradient_fields, head_of, outcomes, short, spared
 from spikeproof.metrics.robustness import Interval, asr_all, asr_conditional, clopper_pearson, robust
 from spikeproof.metrics.verdict import Verdict, verdict_of
@@ -101,6 +101,20 @@ def _text(share: Interval) -> str:
 
 def _chunks(index: Tensor, size: int) -> list[Tensor]:
     return [index[i : i + size] for i in range(0, len(index), size)]
+
+
+def _unattempted(stages: Sequence[str]) -> list[Finding]:
+    """One finding that names the attacks of a tier that this network could not be given; none where there are none."""
+    if not stages:
+        return []
+    says = f"the network cannot have the estimators of {', '.join(stages)}"
+    means, mend = "Attacks of this tier were left out.", "Wrap a network whose neurons are known."
+    return [
+        Finding(
+            "attacks", "attacks left out", "not run", None, None, 0, says, means, mend, "overstated",
+            {"stages": list(stages)},
+        )
+    ]  # fmt: skip
 
 
 class Panel:
@@ -206,7 +220,7 @@ class Panel:
         attacks = [row for row in rows if row["kind"] == "attack"]
         for name in self.tier.audits[len(PREFLIGHT) :]:
             yield from piece(partial(self._audited, name, attacks))
-        if len(self.tier.audits) < len(parts.names("audits")):
+        if len(self.tier.audits) < len(parts.names("audits")) or self.tier.left_out:
             yield from piece(self._left_out)
 
     def _right(self) -> Tensor:
@@ -251,10 +265,11 @@ class Panel:
         return [self._row(stage, position, one) for position, one in zip(index.tolist(), found, strict=True)]
 
     def _left_out(self) -> list[Row]:
-        """The audits that are not in this tier, said to be so: a verdict rests on those that were run."""
+        """What was not run, said to be so: a verdict rests on what was. First the attacks, all in one row."""
         why = f"not in the tier '{self.tier.name}'"
         rest = [name for name in parts.names("audits") if name not in self.tier.audits]
-        return [{**parts.build("audits", {"name": name}).absent(why).row(), **self.mark} for name in rest]
+        found = [parts.build("audits", {"name": name}).absent(why) for name in rest]
+        return [{**finding.row(), **self.mark} for finding in [*_unattempted(self.tier.left_out), *found]]
 
     def _audited(self, name: str, attacks: Sequence[Row]) -> list[Row]:
         right = self._right()
