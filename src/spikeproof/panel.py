@@ -141,6 +141,7 @@ class Panel:
         sources: Mapping[str, Victim] | None = None,
         control: Victim | None = None,
         limits: Limits | None = None,
+        survivors: bool = True,
     ) -> None:
         check_labels(victim, x, y)
         if batch_size < 1 or not len(x):
@@ -159,8 +160,10 @@ class Panel:
         self.x, self.y, self.ids = x, y, ids
         self.keys: Tensor = fold(image_keys(seed, ids).to(x.device), evaluation)
         sources = {name: borrowed(source) for name, source in (sources or {}).items()}
-        self.tier: Tier = tier_of(tier, self.victim, rule, threat, sources)
-        self.plain = plain_case(self.victim, rule, threat)
+        of = tier_of(tier, self.victim, rule, threat, sources)
+        stages = tuple(replace(stage, case=replace(stage.case, survivors=survivors)) for stage in of.stages)
+        self.tier: Tier = replace(of, stages=stages)
+        self.plain = replace(plain_case(self.victim, rule, threat), survivors=survivors)
         self.threat, self.batch_size, self.limits = threat, batch_size, limits or Limits()
         self.control = None if control is None else borrowed(control)
         if control is not None and "control" not in self.tier.audits:
@@ -315,6 +318,7 @@ def evaluate(
     sources: Mapping[str, Victim] | None = None,
     control: Victim | None = None,
     limits: Limits | None = None,
+    survivors: bool = True,
     progress: bool = False,
 ) -> Examination:
     """How robust a victim really is: the attacks of a tier, the audits of the attacks, and a verdict.
@@ -322,7 +326,8 @@ def evaluate(
     images (N,C,H,W) in [0,1], labels (N,); tier: smoke, quick, standard or audit; eps in units of [0,1]; norm: Linf, L2
     or L1; rule: that of training (where none is given, a wrapped victim's own, else ATan 2); ids (N,): the images'
     names, which key all randomness (0 .. N-1 where none are given), so that a shard of a set gets the numbers it has in
-    the whole. sources: other networks to transfer from; control: an undefended network of the same kind. Raises
+    the whole. sources: other networks to transfer from; control: an undefended network of the same kind. survivors:
+    each attack drops an image once it is fooled; False, for comparison alone, costs more and changes no verdict. Raises
     SpikeproofError for bad images, labels, victims in train mode, probabilities instead of logits, a cut graph, NaN.
     """
     threat = parts.build("threats", {"name": norm.lower()}, eps=eps, surface="pixels")
@@ -340,6 +345,7 @@ def evaluate(
         sources=sources,
         control=control,
         limits=limits,
+        survivors=survivors,
     )
     rows = [row for piece in panel.watched(progress=progress) for row in piece]
     right = int((panel.clean_answers == labels).sum())
