@@ -238,6 +238,9 @@ class Asked:
     def init(self, x: Tensor) -> Carry:
         return self.inner.init(x)
 
+    def of(self, carry: Carry, index: Tensor) -> Carry:
+        return self.inner.of(carry, index)
+
     def __call__(self, f: Objective, x: Tensor, carry: Carry, salt: int) -> tuple[Score, Tensor, Carry]:
         self.calls.append(salt)
         return self.inner(f, x, carry, salt)
@@ -247,30 +250,34 @@ BRIEF = {"steps": 6, "queries": 9, "draws": 5, "restarts": 2}
 """Short runs, for attacks that have such options."""
 
 
+@pytest.mark.parametrize("survivors", [False, True])
 @pytest.mark.parametrize("name", parts.names("attacks"))
-def test_forwards_and_backwards_are_counted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against the passes through the network and the calls of the estimator.
+def test_forwards_and_backwards_are_counted(name: str, survivors: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image by image against what went through the network, and where none is dropped the calls of the estimator.
 
     One of each is the probe at the clean point; one pass more is the verdict.
     """
     signature = inspect.signature(parts.find("attacks", name)).parameters
     attack = parts.build("attacks", {"name": name, **{k: v for k, v in BRIEF.items() if k in signature}})
     gradients: list[int] = []
-    passes: list[bool] = []
+    passes: list[tuple[int, bool]] = []
     logits = Scene.logits
 
     def counted(scene: Scene, point: Tensor, rule: Any, keys: Tensor) -> Tensor:
-        passes.append(point.requires_grad)
+        passes.append((len(point), point.requires_grad))
         return logits(scene, point, rule, keys)
 
     monkeypatch.setattr(Scene, "logits", counted)
-    case = Case(attack, Asked(ESTIMATOR, gradients), cross_entropy)
+    case = Case(attack, Asked(ESTIMATOR, gradients), cross_entropy, survivors=survivors)
     rows = [
         r for r in rows_of(trained(), threats={"0.1": Linf(0.1)}, cases={name: case}) if r["predicted"] == r["label"]
     ]
     assert rows
-    assert {r["forwards"] for r in rows} == {len(passes) - 2}
-    assert {r["backwards"] for r in rows} == {len(gradients) - 1} == {sum(passes) - 1}
+    assert sum(r["forwards"] + 2 for r in rows) == sum(images for images, _ in passes)
+    assert sum(r["backwards"] + 1 for r in rows) == sum(images for images, backward in passes if backward)
+    if not survivors:
+        assert {r["forwards"] for r in rows} == {len(passes) - 2}
+        assert {r["backwards"] for r in rows} == {len(gradients) - 1}
 
 
 @pytest.mark.parametrize(
@@ -285,7 +292,7 @@ def test_forwards_and_backwards_are_counted(name: str, monkeypatch: pytest.Monke
     ids=repr,
 )
 def test_what_the_classics_cost(attack: Any, forwards: int, backwards: int) -> None:
-    cases = {"it": Case(attack, ESTIMATOR, cross_entropy)}
+    cases = {"it": Case(attack, ESTIMATOR, cross_entropy, survivors=False)}
     rows = rows_of(trained(), threats={"0.1": Linf(0.1), "0.2": Linf(0.2)}, cases=cases)
     costs = {(r["forwards"], r["backwards"]) for r in rows if r["predicted"] == r["label"]}
     assert costs == {(forwards, backwards)}

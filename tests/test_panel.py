@@ -502,3 +502,15 @@ def test_the_arguments_of_others_are_not_changed() -> None:
     assert torch.equal(x, X.float())
     assert torch.equal(y, Y)
     assert torch.equal(ids, IDS)
+
+
+def test_dropping_what_is_fooled_changes_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stage for stage the same images fall, at a lower price."""
+    shorten(monkeypatch, audits=(), steps=8, queries=20, draws=10)
+    every, few = (rows_of(panel(trained().double(), tier="quick", survivors=s)) for s in (False, True))
+    assert [(r["attack"], r["image"], r["fooled"]) for r in attacks(every)] == [
+        (r["attack"], r["image"], r["fooled"]) for r in attacks(few)
+    ]
+    assert any(r["fooled"] for r in attacks(few))
+    costs = [sum(r["forwards"] for r in attacks(rows)) for rows in (every, few)]
+    assert costs[1] < 0.9 * costs[0]

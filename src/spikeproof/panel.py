@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spikeproof import parts
-from spikeproof.audits import Limits, Subject
+from spikeproof.audits import Finding, Limits, Subject
 from spikeproof.judge import Row, clean_verdict, gradient_fields, head_of, outcomes, short, spared
 from spikeproof.metrics.robustness import Interval, asr_all, asr_conditional, clopper_pearson, robust
 from spikeproof.metrics.verdict import Verdict, verdict_of
@@ -103,6 +103,20 @@ def _chunks(index: Tensor, size: int) -> list[Tensor]:
     return [index[i : i + size] for i in range(0, len(index), size)]
 
 
+def _unattempted(stages: Sequence[str]) -> list[Finding]:
+    """One finding that names the attacks of a tier that this network could not be given; none where there are none."""
+    if not stages:
+        return []
+    says = f"the network cannot have the estimators of {', '.join(stages)}"
+    means, mend = "Attacks of this tier were left out.", "Wrap a network whose neurons are known."
+    return [
+        Finding(
+            "attacks", "attacks left out", "not run", None, None, 0, says, means, mend, "overstated",
+            {"stages": list(stages)},
+        )
+    ]  # fmt: skip
+
+
 class Panel:
     """One victim, its images, one threat and one tier. `run` yields the rows piece by piece, so that a long panel can
     be written down as it grows, and goes on from the pieces that an earlier run wrote.
@@ -127,6 +141,7 @@ class Panel:
         sources: Mapping[str, Victim] | None = None,
         control: Victim | None = None,
         limits: Limits | None = None,
+        survivors: bool = True,
     ) -> None:
         check_labels(victim, x, y)
         if batch_size < 1 or not len(x):
@@ -145,8 +160,10 @@ class Panel:
         self.x, self.y, self.ids = x, y, ids
         self.keys: Tensor = fold(image_keys(seed, ids).to(x.device), evaluation)
         sources = {name: borrowed(source) for name, source in (sources or {}).items()}
-        self.tier: Tier = tier_of(tier, self.victim, rule, threat, sources)
-        self.plain = plain_case(self.victim, rule, threat)
+        of = tier_of(tier, self.victim, rule, threat, sources)
+        stages = tuple(replace(stage, case=replace(stage.case, survivors=survivors)) for stage in of.stages)
+        self.tier: Tier = replace(of, stages=stages)
+        self.plain = replace(plain_case(self.victim, rule, threat), survivors=survivors)
         self.threat, self.batch_size, self.limits = threat, batch_size, limits or Limits()
         self.control = None if control is None else borrowed(control)
         if control is not None and "control" not in self.tier.audits:
@@ -206,7 +223,7 @@ class Panel:
         attacks = [row for row in rows if row["kind"] == "attack"]
         for name in self.tier.audits[len(PREFLIGHT) :]:
             yield from piece(partial(self._audited, name, attacks))
-        if len(self.tier.audits) < len(parts.names("audits")):
+        if len(self.tier.audits) < len(parts.names("audits")) or self.tier.left_out:
             yield from piece(self._left_out)
 
     def _right(self) -> Tensor:
@@ -251,10 +268,11 @@ class Panel:
         return [self._row(stage, position, one) for position, one in zip(index.tolist(), found, strict=True)]
 
     def _left_out(self) -> list[Row]:
-        """The audits that are not in this tier, said to be so: a verdict rests on those that were run."""
+        """What was not run, said to be so: a verdict rests on what was. First the attacks, all in one row."""
         why = f"not in the tier '{self.tier.name}'"
         rest = [name for name in parts.names("audits") if name not in self.tier.audits]
-        return [{**parts.build("audits", {"name": name}).absent(why).row(), **self.mark} for name in rest]
+        found = [parts.build("audits", {"name": name}).absent(why) for name in rest]
+        return [{**finding.row(), **self.mark} for finding in [*_unattempted(self.tier.left_out), *found]]
 
     def _audited(self, name: str, attacks: Sequence[Row]) -> list[Row]:
         right = self._right()
@@ -300,6 +318,7 @@ def evaluate(
     sources: Mapping[str, Victim] | None = None,
     control: Victim | None = None,
     limits: Limits | None = None,
+    survivors: bool = True,
     progress: bool = False,
 ) -> Examination:
     """How robust a victim really is: the attacks of a tier, the audits of the attacks, and a verdict.
@@ -307,7 +326,8 @@ def evaluate(
     images (N,C,H,W) in [0,1], labels (N,); tier: smoke, quick, standard or audit; eps in units of [0,1]; norm: Linf, L2
     or L1; rule: that of training (where none is given, a wrapped victim's own, else ATan 2); ids (N,): the images'
     names, which key all randomness (0 .. N-1 where none are given), so that a shard of a set gets the numbers it has in
-    the whole. sources: other networks to transfer from; control: an undefended network of the same kind. Raises
+    the whole. sources: other networks to transfer from; control: an undefended network of the same kind. survivors:
+    each attack drops an image once it is fooled; False, for comparison alone, costs more and changes no verdict. Raises
     SpikeproofError for bad images, labels, victims in train mode, probabilities instead of logits, a cut graph, NaN.
     """
     threat = parts.build("threats", {"name": norm.lower()}, eps=eps, surface="pixels")
@@ -325,6 +345,7 @@ def evaluate(
         sources=sources,
         control=control,
         limits=limits,
+        survivors=survivors,
     )
     rows = [row for piece in panel.watched(progress=progress) for row in piece]
     right = int((panel.clean_answers == labels).sum())

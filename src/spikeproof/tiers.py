@@ -58,12 +58,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Tier:
-    """What a name stands for: stages in order, audits before and after them, and what audits may spend."""
+    """What a name stands for: stages in order, audits before and after them, and what audits may spend.
+
+    left_out: the names of stages whose estimator this network cannot have.
+    """
 
     name: str
     stages: tuple[Stage, ...]
     audits: tuple[str, ...]
     effort: Effort
+    left_out: tuple[str, ...] = ()
 
 
 PREFLIGHT = ("determinism", "same_model")
@@ -100,7 +104,9 @@ def tier_of(
     order: tuple[Group, ...] = (
         "first", "dense twin", "white box", "more effort", "random", "transfer", "black box",
     )  # fmt: skip
-    stages = _within_reach(victim, [stage for group in order for stage in stages if stage.group == group])
+    stages = [stage for group in order for stage in stages if stage.group == group]
+    kept = _within_reach(victim, stages)
+    left_out = tuple(stage.name for stage in stages if stage not in kept)
     audits = {"smoke": _SMOKE, "quick": _QUICK, "standard": _STANDARD, "audit": _STANDARD}[name]
     effort = {
         "smoke": Effort(16, 20, 10),
@@ -109,7 +115,7 @@ def tier_of(
         "audit": Effort(128, 100, 50),
     }[name]
     audits = tuple(dict.fromkeys((*PREFLIGHT, *audits, *(("transfer",) if sources else ()))))
-    return Tier(name, tuple(stages), audits, effort)
+    return Tier(name, tuple(kept), audits, effort, left_out)
 
 
 def _within_reach(victim: Victim, stages: list[Stage]) -> list[Stage]:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from small import built, digits, untouched
+from subjects import brief
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spikeproof
+from spikeproof import panel as panel_file
 from spikeproof.attacks.square import Square
 from spikeproof.encoders.latency import Latency
 from spikeproof.estimators.assg import ASSG
@@ -19,6 +21,7 @@ from spikeproof.estimators.spsa import SPSA
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.judge import Case, outcomes
 from spikeproof.losses import margin
+from spikeproof.metrics.robustness import summarise
 from spikeproof.rules.atan import ATan
 from spikeproof.scene import Scene
 from spikeproof.tensors import exact, graft, image_keys
@@ -147,6 +150,27 @@ def test_a_stage_that_a_network_cannot_have_is_left_out(caplog: pytest.LogCaptur
     some = tier_of("quick", Picky(own.body, own.encoder, own.steps), ATan(), threat).stages
     assert [stage for stage in every if stage not in some] == [s for s in every if isinstance(s.case.estimator, ASSG)]
     assert [record.getMessage().split(" is left out")[0] for record in caplog.records] == ["sa-pgd-50 assg"]
+
+
+def test_what_is_left_out_is_said_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the verdict, in the text, and among the rows, where the page finds it."""
+
+    class Picky(Victim):
+        def supports(self, estimator: object) -> bool:
+            return not isinstance(estimator, ASSG)
+
+    monkeypatch.setattr(panel_file, "tier_of", lambda *given: brief(tier_of(*given), audits=["one_step"]))
+    own = built().eval()
+    picky = Picky(own.body, own.encoder, own.steps).eval()
+    told, silent = (spikeproof.evaluate(v, X, Y, tier="quick", eps=0.1) for v in (picky, own))
+    (row,) = [row for row in told.findings if row["code"] == "attacks"]
+    assert row["colour"] == "not run"
+    assert row["detail"] == {"stages": ["sa-pgd-50 assg"]}
+    assert "attacks" in told.verdict.absent
+    assert "sa-pgd-50 assg" in str(told)
+    assert not [row for row in silent.findings if row["code"] == "attacks"]
+    panels = summarise(told.rows)["panels"]
+    assert row["says"] in [audit["says"] for audit in panels[0]["audits"]]
 
 
 class Remembers(nn.Module):

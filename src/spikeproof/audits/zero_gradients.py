@@ -26,6 +26,9 @@ class _Watched:
     def init(self, x: Tensor) -> Carry:
         return self._inner.init(x)
 
+    def of(self, carry: Carry, index: Tensor) -> Carry:
+        return self._inner.of(carry, index)
+
     def __call__(self, f: Objective, x: Tensor, carry: Carry, salt: int) -> tuple[Score, Tensor, Carry]:
         score, gradient, carry = self._inner(f, x, carry, salt)
         self.seen = self.seen.to(x) + (gradient != 0)

@@ -1,0 +1,122 @@
+"""The memory of an attack does not grow with its number of steps: the process's own, read at every call."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small import digits, trained
+from torch import Tensor
+
+from spikeproof import parts
+from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.losses import margin
+from spikeproof.rules.atan import ATan
+from spikeproof.scene import Scene
+from spikeproof.tensors import image_keys
+from spikeproof.threats import L1, Linf
+from spikeproof.types import Objective, Rule, Score
+
+STATM = Path("/proc/self/statm")
+IMAGE = (1, 256, 256)  # half a MiB of float64
+X0 = torch.full((2, *IMAGE), 0.5, dtype=torch.float64)
+MEGABYTE = 2**20
+pytestmark = pytest.mark.skipif(not STATM.exists(), reason="the size of the process is read from Linux")
+
+
+def resident() -> float:
+    """Of this process, in MiB."""
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / MEGABYTE
+
+
+class Weighed:
+    """A bent objective, pixels their own code, that notes the size of the process in every call."""
+
+    final, classes = False, 4
+
+    def __init__(self) -> None:
+        self.keys, self.sizes = image_keys(0, torch.arange(2)), list[float]()
+
+    def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
+        self.sizes.append(resident())
+        loss = (x - 0.3).square().flatten(1).mean(1) - 1
+        return Score(loss, torch.zeros(2, dtype=torch.bool))
+
+    def of(self, index: Tensor) -> Objective:
+        raise NotImplementedError
+
+    def aimed(self, rank: int) -> Objective:
+        return self
+
+    difference = aimed
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(1)
+
+    def encoded(self) -> Objective:
+        return Behind(self)  # type: ignore[return-value]
+
+
+class Behind:
+    """The same behind the code."""
+
+    def __init__(self, front: Weighed) -> None:
+        self.front = front
+        self.keys, self.final, self.classes = front.keys, front.final, front.classes
+
+    def __call__(self, z: Tensor, rule: Rule, salt: int) -> Score:
+        return self.front(z.squeeze(1), rule, salt)
+
+
+def growth(sizes: list[float]) -> float:
+    """From the highest of the calls in the second fifth to the highest of the last, in MiB."""
+    fifth = len(sizes) // 5
+    assert fifth >= 5
+    return max(sizes[-fifth:]) - max(sizes[fifth : 2 * fifth])
+
+
+def test_a_hoarder_would_be_seen() -> None:
+    f, kept = Weighed(), []
+    for k in range(30):
+        f(X0, None, k)  # type: ignore[arg-type]
+        kept.append(X0 + k)
+    assert growth(f.sizes) > 10
+
+
+MANY = [
+    (name, threat)
+    for name in parts.names("attacks")
+    for threat in (Linf(0.1), L1(50.0))
+    if {"steps", "queries", "draws"} & set(inspect.signature(parts.find("attacks", name)).parameters)
+    and (threat.norm == "Linf" or name in ("apgd", "fab", "pgd"))
+]
+
+
+@pytest.mark.parametrize(("name", "threat"), MANY, ids=str)
+def test_no_attack_hoards(name: str, threat: Any) -> None:
+    """Thirty calls or more; each would keep 1 MiB, if it kept the point alone."""
+    accepts = inspect.signature(parts.find("attacks", name)).parameters
+    wanted = {"steps": 30, "queries": 30, "draws": 30, "restarts": 1, "levels": 15}
+    attack = parts.build("attacks", {"name": name, **{k: v for k, v in wanted.items() if k in accepts}})
+    f = Weighed()
+    attack(f, X0, threat, WhiteBox(ATan()), f.keys)
+    assert len(f.sizes) >= 30
+    assert growth(f.sizes) < 8
+
+
+@pytest.mark.parametrize("name", ["white_box", "assg", "mdse", "smooth_twin", "eot"])
+def test_no_estimator_hoards_through_a_network(name: str) -> None:
+    """Thirty gradients through time, whose graphs are several MiB each."""
+    x, y, ids = digits(100)
+    scene = Scene(trained("phase"), x, y, image_keys(0, ids), "pixels")
+    f: Any = scene.objective(margin)
+    estimator = parts.build("estimators", {"name": name}, rule=ATan())
+    sizes, carry = [], estimator.init(x)
+    for salt in range(30):
+        _, _, carry = estimator(f, x, carry, salt)
+        sizes.append(resident())
+    assert growth(sizes) < 16
