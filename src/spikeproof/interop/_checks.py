@@ -20,7 +20,9 @@ from spikeproof.tensors import exact, image_keys
 from spikeproof.types import Rule, SpikeproofError, refusal
 from spikeproof.victim import Victim
 
-__all__ = ["BEHAVIOUR", "DEPLOYED", "Trial", "accept", "called", "examine", "fallen", "hooked", "seeded", "twin"]
+__all__ = [
+    "BEHAVIOUR", "DEPLOYED", "Trial", "accept", "answering", "called", "examine", "forked", "hooked", "seeded", "twin",
+]  # fmt: skip
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -112,10 +114,15 @@ def twin(model: nn.Module) -> nn.Module:
         ) from error  # fmt: skip
 
 
+def forked(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """A model that draws from torch's global stream leaves it as it was."""
+    return torch.random.fork_rng([] if device.type == "cpu" else [device])
+
+
 @contextlib.contextmanager
 def seeded(device: torch.device) -> Iterator[None]:
-    """Noise from torch's global stream is the same each time, and the stream is put back."""
-    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+    """Noise from torch's global stream is the same each time."""
+    with forked(device):
         torch.manual_seed(0)
         yield
 
@@ -195,19 +202,21 @@ def _refuse_changed_input(trial: Trial) -> None:
 def _refuse_memory(trial: Trial) -> None:
     """The same input again, with another one in between and a smaller batch."""
     network, z = trial.network, trial.code
-    first = trial.logits(z)
-    before = _copied(network)
-    trial.logits(1.0 - z)
-    between = _copied(network)
-    trial.logits((1.0 - z)[:, : max(z.shape[1] // 2, 1)])
-    again = trial.logits(z)
+    with forked(z.device):
+        first = trial.logits(z)
+        before = _copied(network)
+        trial.logits(1.0 - z)
+        between = _copied(network)
+        trial.logits((1.0 - z)[:, : max(z.shape[1] // 2, 1)])
+        again = trial.logits(z)
     if torch.equal(first, again):
         return
     changed = [name for name, tensors in before.items() if not _equal(tensors, between[name])]
     if changed:
         where, mend = f"{called(changed[-1], network.get_submodule(changed[-1]))} remembers", _REST
     elif torch.equal(trial.drawn(z), trial.drawn(z)):
-        where, mend = f"noise is drawn in {_first_change(trial.logits, network, z, z, slice(None))}", _NOISE
+        with forked(z.device):
+            where, mend = f"noise is drawn in {_first_change(trial.logits, network, z, z, slice(None))}", _NOISE
     else:
         where, mend = "something in it remembers, or draws noise", f"{_REST}; {_NOISE}"
     raise SpikeproofError(
@@ -281,8 +290,8 @@ def hooked(network: nn.Module, seen: Callable[[str, nn.Module, Any, Any], None])
 
 
 @contextlib.contextmanager
-def fallen(network: nn.Module) -> Iterator[Callable[[], str]]:
-    """Tells, when a call has raised, in which module it was."""
+def answering(network: nn.Module, expected: str, mend: str) -> Iterator[None]:
+    """Whatever somebody else's forward raises becomes a SpikeproofError that names the module it was in."""
     inside: list[str] = []
 
     def enter(name: str) -> Any:
@@ -294,7 +303,15 @@ def fallen(network: nn.Module) -> Iterator[Callable[[], str]]:
     handles = [module.register_forward_pre_hook(enter(name)) for name, module in network.named_modules()]
     try:
         with hooked(network, leave):
-            yield lambda: inside[-1] if inside else "the model"
+            yield
+    except SpikeproofError:
+        raise
+    except Exception as error:
+        text = str(error).strip()
+        got = f"{type(error).__name__} in {inside[-1] if inside else 'the model'}: {text.splitlines()[0] if text else ''}"
+        if any(word in text.lower() for word in ("cuda", "cupy", "triton", "nvidia")):
+            mend = "a module without a CPU path: take the framework's own in torch, or move model and images to the GPU"
+        raise SpikeproofError(refusal(expected, got, mend=mend)) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -330,7 +347,8 @@ def _refuse_probabilities(trial: Trial) -> None:
 
 
 def _refuse_graphs(trial: Trial) -> None:
-    with torch.enable_grad(), contextlib.redirect_stdout(io.StringIO()):
+    able = answering(trial.network, "a forward that can be differentiated", "call it by hand on x.requires_grad_()")
+    with able, torch.enable_grad(), contextlib.redirect_stdout(io.StringIO()):
         trial.victim(trial.images.detach().clone().requires_grad_(), trial.rule, trial.keys)
     for name, tensors in _kept(trial.network).items():
         if any(t.grad_fn is not None for t in tensors):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from spikeproof.interop._checks import fallen, hooked, seeded, twin
+from spikeproof.interop._checks import answering, hooked, seeded, twin
 from spikeproof.interop._foreign import FRAMEWORKS, Feed, Foreign, Readout
 from spikeproof.interop._spikingjelly import mode_of_steps
 from spikeproof.types import SpikeproofError, refusal
@@ -37,20 +37,23 @@ def layout_of(
     Raises SpikeproofError for batch-first networks, for those that take neither images nor steps (with the module that
     failed), and where steps or a step_mode are given that the network has no use for.
     """
-    probe = _Probe(model, images, readout)
-    if step_mode == "s" or (step_mode is None and mode_of_steps(model) == "s"):
-        ways = ["images", "steps"] if steps is None else ["steps", "images"]
-    else:
-        ways = ["images", "train", "steps"] if steps is None else ["train", "steps", "images"]
+    probe = _Probe(model, images, readout, told=step_mode == "s")
+    mode = step_mode or mode_of_steps(model)
+    timed = ["steps"] if mode == "s" else ["train", "steps"]
+    ways = ["images", *timed] if steps is None and step_mode is None else [*timed, "images"]
     refusals = []
     for way in ways:
         try:
             found = {"images": probe.images, "train": probe.train, "steps": probe.steps}[way](steps or 4)
+        except _BatchFirst:
+            raise
         except SpikeproofError as error:
             refusals.append(error)
             continue
         if found is not None:
             return _wanted(found, steps, step_mode)
+    if probe.mixing is not None:
+        return _wanted(probe.mixing, steps, step_mode)
     raise refusals[0] if refusals else SpikeproofError(refusal("a time axis or images", "neither is taken"))
 
 
@@ -64,12 +67,17 @@ def _wanted(found: Layout, steps: int | None, step_mode: str | None) -> Layout:
     return found
 
 
+class _BatchFirst(SpikeproofError):
+    """The one refusal that ends the search."""
+
+
 class _Probe:
     """Calls copies of a model with images of a number that no axis of time has."""
 
-    def __init__(self, model: nn.Module, images: Tensor, readout: Readout | None) -> None:
-        self.model, self.readout = model, readout
+    def __init__(self, model: nn.Module, images: Tensor, readout: Readout | None, *, told: bool) -> None:
+        self.model, self.readout, self.told = model, readout, told
         self.x = images[:7]
+        self.mixing: Layout | None = None
 
     def images(self, steps: int) -> Layout | None:
         """(N,C,H,W) -> logits; None where the images mix, or each call is but one step of a network with a memory."""
@@ -78,10 +86,14 @@ class _Probe:
             out = ask(self.x[None])
         if out.shape[0] != size and not (out.dim() == 3 and out.shape[1] == size):
             return None
-        if self._mixes("images", self.x[None], 1, 0 if out.dim() == 2 else 1) or (counts and not counts["whole"]):
+        if counts and not counts["whole"]:
             return None
         inside = "makes its own time" if counts or out.dim() == 3 else "keeps time, if it has any, inside"
-        return Layout(None, None, f"takes images (N,C,H,W), {inside}; returns {_axes(out)}")
+        found = Layout(None, None, f"takes images (N,C,H,W), {inside}; returns {_axes(out)}")
+        if not self._mixes("images", self.x[None], 1, 0 if out.dim() == 2 else 1):
+            return found
+        self.mixing = found  # images in the place of steps, or a mistake inside
+        return None
 
     def train(self, steps: int) -> Layout | None:
         """(T,N,C,H,W) -> logits, by which axes mix; a batch-first network is refused."""
@@ -96,7 +108,7 @@ class _Probe:
         else:
             batch_first = len(out) == steps  # the second axis is gone, so it was time
         if batch_first:
-            raise SpikeproofError(
+            raise _BatchFirst(
                 refusal(
                     "a network that takes (T,N,C,H,W), time first",
                     "one that takes (N,T,C,H,W): along the first axis nothing mixes",
@@ -107,10 +119,10 @@ class _Probe:
 
     def steps(self, steps: int) -> Layout | None:
         """(N,C,H,W) once a step -> logits (N,K) each."""
-        with self._asked("steps") as (ask, _):
+        with self._asked("steps") as (ask, counts):
             out = ask(self.x[None].repeat(steps, 1, 1, 1, 1))
-        if out.shape[:2] != (steps, len(self.x)):
-            return None
+        if out.shape[:2] != (steps, len(self.x)) or not (self.told or counts or not torch.equal(out[0], out[-1])):
+            return None  # without a memory there are no steps, unless its owner says so
         return Layout(steps, "s", f"takes one step a call, (N,C,H,W) each, and keeps its state in between; returns {_axes(out[0])}")
 
     @contextlib.contextmanager
@@ -127,18 +139,11 @@ class _Probe:
                 counts["a step" if one else "whole"] += 1
 
         def ask(z: Tensor) -> Tensor:
-            with fallen(body.network) as where:
-                try:
-                    with contextlib.redirect_stdout(io.StringIO()), torch.no_grad(), seeded(z.device):
-                        out = body.raw(z.clone())
-                except Exception as error:  # the model is somebody else's: it may raise anything
-                    raise SpikeproofError(
-                        refusal(
-                            f"a model that takes {tuple(z.shape[feed != 'train' :])}",
-                            f"{type(error).__name__} in {where()}: {str(error).splitlines()[0] if str(error) else ''}",
-                            mend="the shape of one image and the number of steps it was trained on; call it by hand",
-                        )
-                    ) from error
+            shape = tuple(z.shape[feed != "train" :])
+            mend = "the shape of one image, and the number of steps of training; call it by hand"
+            with answering(body.network, f"a model that takes {shape}", mend), torch.no_grad(), seeded(z.device):
+                with contextlib.redirect_stdout(io.StringIO()):
+                    out = body.raw(z.clone())
             if not isinstance(out, Tensor) or out.dim() not in (2, 3):
                 got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
                 raise SpikeproofError(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
-from spikeproof.interop._checks import BEHAVIOUR, DEPLOYED, Trial, called, hooked, twin
+from spikeproof.interop._checks import BEHAVIOUR, DEPLOYED, Trial, called, forked, hooked, twin
 from spikeproof.interop._foreign import Asked, Foreign, Readout
 from spikeproof.interop._gradient import gradient_of
 from spikeproof.interop._layout import Layout, layout_of
@@ -94,7 +94,8 @@ def check(
     if labels is not None and (images is None or labels.shape != (len(images),)):
         raise UsageError(refusal("one label for each image given", tuple(labels.shape)))
     asking = _Asking(model if isinstance(model, nn.Module) else Asked(model).eval(), readout, encoder)
-    asking.run(images, labels, shape, steps, step_mode)
+    with forked(torch.device("cpu") if images is None else images.device):
+        asking.run(images, labels, shape, steps, step_mode)
     return Checked(tuple(asking.findings), None if asking.refused else asking.victim)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
-from spikeproof.interop._checks import accept, examine, fallen, twin
+from spikeproof.interop._checks import accept, answering, examine, forked, twin
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
 from spikeproof.interop._spikingjelly import foldable, mode_of_steps
 from spikeproof.rules.atan import ATan
@@ -82,13 +82,14 @@ def wrap(
         return Wrapped(body, encoder or Direct(), steps or 1).eval()
 
     feeds = _feeds(model, steps, step_mode)
-    expected = _logits(victim(feeds[-1], rewired=False), images)
-    for feed in feeds:
-        found = victim(feed, rewired=True)
-        found.apart = _apart(found, images, expected, last=feed == feeds[-1])
-        if found.apart <= tolerance:
-            break
-    examine(borrowed(found), images, found.rule or (exact if isinstance(model, Asked) else ATan()))
+    with forked(images.device):
+        expected = _logits(victim(feeds[-1], rewired=False), images)
+        for feed in feeds:
+            found = victim(feed, rewired=True)
+            found.apart = _apart(found, images, expected, last=feed == feeds[-1])
+            if found.apart <= tolerance:
+                break
+        examine(borrowed(found), images, found.rule or (exact if isinstance(model, Asked) else ATan()))
     if not found.apart <= tolerance:
         raise SpikeproofError(
             refusal(
@@ -112,29 +113,13 @@ def _feeds(model: nn.Module, steps: int | None, step_mode: str | None) -> tuple[
 
 @torch.no_grad()
 def _logits(victim: Wrapped, images: Tensor) -> Tensor:
-    with fallen(victim.body.network) as where:
-        try:
-            keys = image_keys(0, torch.arange(len(images))).to(images.device)
-            logits: Tensor = victim(images.clone(), exact, keys)
-            return logits
-        except SpikeproofError:
-            raise
-        except Exception as error:  # the model is somebody else's: it may raise anything
-            raise SpikeproofError(
-                refusal(
-                    f"a model that can be called on images {tuple(images.shape)}, fed as {victim.body.feed!r}",
-                    f"{type(error).__name__} in {where()}: {error}",
-                    mend=_mend(victim, images, error),
-                )
-            ) from error
-
-
-def _mend(victim: Wrapped, images: Tensor, error: Exception) -> str:
-    if images.device.type == "cpu" and any(word in str(error).lower() for word in ("cuda", "cupy", "triton", "nvidia")):
-        return "a neuron without a CPU path: take the framework's own in torch, or move model and images to the GPU"
-    if victim.body.feed == "images":
-        return "a network that takes a time axis needs steps=T; call it by hand in eval mode"
-    return "look at steps and step_mode: time first, then the batch; call it by hand in eval mode"
+    feed = victim.body.feed
+    taken = f"a model that can be called on images {tuple(images.shape)}, fed as {feed!r}"
+    mend = "time first, then the batch" if feed != "images" else "a network that takes a time axis needs steps=T"
+    with answering(victim.body.network, taken, f"{mend}; call it by hand in eval mode"):
+        keys = image_keys(0, torch.arange(len(images))).to(images.device)
+        logits: Tensor = victim(images.clone(), exact, keys)
+    return logits
 
 
 def _apart(victim: Wrapped, images: Tensor, expected: Tensor, *, last: bool) -> float:
