@@ -86,7 +86,7 @@ class _Probe:
             out = ask(self.x[None])
         if out.shape[0] != size and not (out.dim() == 3 and out.shape[1] == size):
             return None
-        if counts and not counts["whole"]:
+        if counts["a step"] and not counts["all steps"] and not counts["again"]:
             return None
         inside = "makes its own time" if counts or out.dim() == 3 else "keeps time, if it has any, inside"
         found = Layout(None, None, f"takes images (N,C,H,W), {inside}; returns {_axes(out)}")
@@ -121,13 +121,14 @@ class _Probe:
         """(N,C,H,W) once a step -> logits (N,K) each."""
         with self._asked("steps") as (ask, counts):
             out = ask(self.x[None].repeat(steps, 1, 1, 1, 1))
-        if out.shape[:2] != (steps, len(self.x)) or not (self.told or counts or not torch.equal(out[0], out[-1])):
+        stepped = counts["a step"] and not counts["all steps"]
+        if out.shape[:2] != (steps, len(self.x)) or not (self.told or stepped or not torch.equal(out[0], out[-1])):
             return None  # without a memory there are no steps, unless its owner says so
         return Layout(steps, "s", f"takes one step a call, (N,C,H,W) each, and keeps its state in between; returns {_axes(out[0])}")
 
     @contextlib.contextmanager
     def _asked(self, feed: Feed) -> Iterator[tuple[Callable[[Tensor], Tensor], Counter[str]]]:
-        """A copy as its owner calls it, from rest; how often a neuron got its first step of (N,*), and how often not."""
+        """A copy as its owner calls it, from rest; how often neurons got one step (N,*), all steps, and not the first."""
         body = Foreign(twin(self.model), feed, self.readout, self.x.shape[1], rewired=False)
         names: Counter[str] = Counter()
         counts: Counter[str] = Counter()
@@ -135,8 +136,9 @@ class _Probe:
         def seen(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
             if any(FRAMEWORKS[word].is_neuron(module) for word in body.frameworks):
                 names[name] += 1
-                one = names[name] == 1 and getattr(module, "step_mode", "s") == "s" and len(inputs[0]) == len(self.x)
-                counts["a step" if one else "whole"] += 1
+                one = getattr(module, "step_mode", "s") == "s" and len(inputs[0]) == len(self.x)
+                counts["a step" if one else "all steps"] += 1
+                counts["again"] += names[name] > 1
 
         def ask(z: Tensor) -> Tensor:
             shape = tuple(z.shape[feed != "train" :])
@@ -155,13 +157,13 @@ class _Probe:
             yield ask, counts
 
     def _mixes(self, feed: Feed, z: Tensor, axis: int, out_axis: int) -> bool:
-        """Whether what stands last along an axis of the output changes when all else along that axis of z does."""
+        """Whether every second along an axis of the output changes when the others along that axis of z do."""
         other = 1.0 - z
-        last = z.shape[axis] - 1
-        other.select(axis, last).copy_(z.select(axis, last))
+        kept = torch.arange(1, z.shape[axis], 2, device=z.device)
+        other.index_copy_(axis, kept, z.index_select(axis, kept))
         with self._asked(feed) as (ask, _):
-            one, two = ask(z), ask(other)
-        return not torch.equal(one.select(out_axis, -1), two.select(out_axis, -1))
+            one, two = (ask(given).index_select(out_axis, kept) for given in (z, other))
+        return not torch.equal(one, two)
 
 
 def _axes(out: Tensor) -> str:
