@@ -24,7 +24,7 @@ LAYERS = {
     ),
     **dict.fromkeys(("rules", "estimators", "scene", "judge", "paper", "measure", "train"), 3),
     **dict.fromkeys(("parts", "config", "store", "identity", "card", "study", "findings", "report",
-                    "audits", "tiers", "panel", "controls", "transfer", "interop"), 4),
+                    "audits", "tiers", "panel", "controls", "transfer", "interop", "brief"), 4),
     "cli": 5,
 }  # fmt: skip
 """Top-level module or folder -> layer; a file imports from its own layer or below."""

@@ -28,6 +28,7 @@ _TRAINING = (
 
 _NO_NUMBERS = (
     "report/", "store.py", "cli.py", "card.py", "findings.py", "identity.py", "controls.py", "transfer.py",
+    "brief.py",
 )  # fmt: skip
 """Sources that decide no number of a cell."""
 
