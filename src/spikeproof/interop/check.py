@@ -18,7 +18,7 @@ from spikeproof.interop._foreign import Asked, Foreign, Readout
 from spikeproof.interop._gradient import gradient_of
 from spikeproof.interop._layout import Layout, layout_of
 from spikeproof.interop._load import factory, made, weighted
-from spikeproof.interop.wrap import Wrapped, wrap
+from spikeproof.interop._wrapped import Wrapped, wrap
 from spikeproof.metrics.robustness import clopper_pearson
 from spikeproof.rules.atan import ATan
 from spikeproof.scene import check_labels
