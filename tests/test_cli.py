@@ -24,7 +24,7 @@ from spikeproof.controls import Outcome
 from spikeproof.store import Store
 
 PACKAGE = Path(spikeproof.__file__).parent
-VERBS = ("demo", "train", "evaluate", "study", "report", "parts", "controls", "findings")
+VERBS = ("demo", "train", "evaluate", "study", "report", "parts", "controls", "findings", "check")
 
 Command = Callable[..., tuple[int, str, str]]
 

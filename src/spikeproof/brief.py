@@ -33,7 +33,13 @@ def load(model: Callable[..., Any], weights: str | Path) -> Any:
 
 
 def sparsity(
-    victim: Victim, images: Tensor, labels: Tensor, *, rule: Rule | None = None, ids: Tensor | None = None, seed: int = 0
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    rule: Rule | None = None,
+    ids: Tensor | None = None,
+    seed: int = 0,
 ) -> Sparsity:
     """How sparse the input gradient of the cross-entropy is, at the pixels and behind the encoder (summed over time).
 

@@ -160,18 +160,21 @@ MISTAKES: dict[str, tuple[Any, str, str, str]] = {
     "softmax": (lambda: layers(nn.Softmax(1)).eval(), "output", "probabilities", "take the softmax out"),
     "statistics of the batch": (lambda: nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), *layers()).eval(),
                                 "images apart", r"mixed in '0' \(BatchNorm2d\)", "running statistics"),
-    "axes swapped inside": (lambda: Swapped().eval(), "images apart", r"mixed in 'inner.neuron' \(Leaky\)", "time first"),
+    "axes swapped inside": (lambda: Swapped().eval(), "images apart",
+                            r"mixed in 'inner.neuron' \(Leaky\)", "time first"),
     "batch first": (lambda: Timed(1).eval(), "layout", r"got one that takes \(N,T,C,H,W\)", "transpose"),
     "batch first, averaged": (lambda: Timed(1, mean=True).eval(), "layout", r"takes \(N,T,C,H,W\)", "transpose"),
     "cuts the graph in a module": (lambda: nn.Sequential(Function(lambda x: (x > 0.5).float()), *layers()).eval(),
                                    "gradient", r"cut in '0' \(Function\)", "encoder=Direct"),
-    "cuts the graph in its forward": (lambda: Cuts().eval(), "gradient", r"cut in the forward of the model \(Cuts\), before 'inner.0' \(Conv2d\)",
+    "cuts the graph in its forward": (lambda: Cuts().eval(), "gradient",
+                                      r"cut in the forward of the model \(Cuts\), before 'inner.0' \(Conv2d\)",
                                       "no detach"),
-    "cuts the graph at its end": (lambda: layers(Function(torch.round), Function(lambda x: x.detach())).eval(), "gradient",
-                                  r"cut in '6' \(Function\)", "surrogate"),
+    "cuts the graph at its end": (lambda: layers(Function(torch.round), Function(torch.Tensor.detach)).eval(),
+                                  "gradient", r"cut in '6' \(Function\)", "surrogate"),
     "an encoder without a slope": (lambda: nn.Sequential(Function(torch.sign), *layers()).eval(), "gradient",
                                    r"exactly 0 for every image: it ends in '0' \(Function\)", "encoder=Direct"),
-    "rounds in its forward": (lambda: Cuts(torch.round).eval(), "gradient", r"it ends in the forward of the model \(Cuts\), before 'inner.0'", "round"),
+    "rounds in its forward": (lambda: Cuts(torch.round).eval(), "gradient",
+                              r"it ends in the forward of the model \(Cuts\), before 'inner.0'", "round"),
     "not finite": (lambda: layers(Function(lambda x: x / 0)).eval(), "call", "NaN or infinity", "weights"),
     "no logits": (lambda: nn.Conv2d(1, 3, 3).eval(), "layout", r"shape \(7, 3, 6, 6\)", "readout"),
     "fails": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(3, 3)).eval(), "layout", r"RuntimeError in '1' \(Linear\)",
@@ -258,8 +261,7 @@ class HasItsOwn(nn.Module):
         self.inner = Timed()
 
     def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        assert c == 1 and n > 0
+        assert x.dim() == 4
         out = self.inner(x[None].repeat(5, 1, 1, 1, 1))
         if self.training:
             return out  # type: ignore[no-any-return]

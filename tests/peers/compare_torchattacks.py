@@ -124,8 +124,8 @@ def table() -> str:
     net = network()
     victim = spikeproof.wrap(net, X, steps=T)
     lines = [
-        f"Digits, n = {COUNT} test images, L-inf {EPS}, PGD-{STEPS} with steps of eps/4, one random start, seed {SEED}, "
-        f"torch {torch.__version__}, {date.today()}.",
+        f"Digits, n = {COUNT} test images, L-inf {EPS}, PGD-{STEPS} with steps of eps/4, one random start, seed "
+        f"{SEED}, torch {torch.__version__}, {date.today()}.",
         "",
         "| how it was attacked | as reported | as deployed |",
         "| --- | --- | --- |",

@@ -23,7 +23,6 @@ try:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Norse is written for a torch whose jit was not deprecated
         import norse.torch as norse
-        from norse.torch.functional.encode import signed_poisson_encode
 except Exception as error:
     pytest.skip(f"SpikingJelly, snnTorch or Norse does not import here: {error!r}", allow_module_level=True)
 
@@ -133,8 +132,8 @@ def rate(x: Tensor) -> Tensor:
     return spikegen.rate(x, num_steps=T)  # type: ignore[no-any-return]
 
 
-def signed(x: Tensor) -> Tensor:
-    return signed_poisson_encode(x, T)  # type: ignore[no-any-return]
+def first_spikes(x: Tensor) -> Tensor:
+    return spikegen.latency(x, num_steps=T, normalize=True, linear=True)  # type: ignore[no-any-return]
 
 
 TRAPS: dict[str, tuple[Any, dict[str, Any], list[tuple[str, str]]]] = {
@@ -147,7 +146,7 @@ TRAPS: dict[str, tuple[Any, dict[str, Any], list[tuple[str, str]]]] = {
         ("gradient", r"(cut|exactly 0 .*) in the forward of the model \(InTime\), before 'inner.0'")]),
     "rate of snntorch": (lambda: InTime(rate), {}, [
         ("state and noise", r"noise is drawn in"), ("gradient", r"exactly 0 for every image: .* before 'inner.0'")]),
-    "latency of snntorch": (lambda: InTime(lambda x: spikegen.latency(x, num_steps=T, normalize=True, linear=True)), {}, [
+    "latency of snntorch": (lambda: InTime(first_spikes), {}, [
         ("gradient", r"cut in the forward of the model \(InTime\), before 'inner.0'")]),
     "poisson of norse": (lambda: InTime(norse.PoissonEncoder(T)), {}, [
         ("state and noise", r"noise is drawn"), ("gradient", r"cut in 'encode' \(PoissonEncoder\)")]),

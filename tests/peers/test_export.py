@@ -92,11 +92,13 @@ def of_art(module: Plain) -> Tensor:
         evasion = pytest.importorskip("art.attacks.evasion", reason="the peer ART is not installed here")
         estimators = pytest.importorskip("art.estimators.classification")
     model = estimators.PyTorchClassifier(
-        module, loss=nn.CrossEntropyLoss(), input_shape=X.shape[1:], nb_classes=10, clip_values=(0, 1), device_type="cpu"
-    )
+        module, loss=nn.CrossEntropyLoss(), input_shape=X.shape[1:], nb_classes=10, clip_values=(0, 1),
+        device_type="cpu",
+    )  # fmt: skip
     attack = evasion.ProjectedGradientDescent(
-        model, norm=np.inf, eps=EPS, eps_step=EPS / 4, max_iter=STEPS, num_random_init=0, batch_size=len(X), verbose=False
-    )
+        model, norm=np.inf, eps=EPS, eps_step=EPS / 4, max_iter=STEPS, num_random_init=0, batch_size=len(X),
+        verbose=False,
+    )  # fmt: skip
     return torch.from_numpy(attack.generate(X.numpy(), Y.numpy()))
 
 

@@ -1,4 +1,4 @@
-"""The tutorials do what they say: every block is run, in order; and the comparison with torchattacks is what its page says."""
+"""The tutorials do what they say: every block is run, in order; and so does the comparison with torchattacks."""
 
 from __future__ import annotations
 

@@ -312,7 +312,7 @@ def answering(network: nn.Module, expected: str, mend: str) -> Iterator[None]:
         raise
     except Exception as error:
         text = str(error).strip()
-        got = f"{type(error).__name__} in {inside[-1] if inside else 'the model'}: {text.splitlines()[0] if text else ''}"
+        got = f"{type(error).__name__} in {inside[-1] if inside else 'the model'}: {text.partition(chr(10))[0]}"
         if any(word in text.lower() for word in ("cuda", "cupy", "triton", "nvidia")):
             mend = "a module without a CPU path: take the framework's own in torch, or move model and images to the GPU"
         raise SpikeproofError(refusal(expected, got, mend=mend)) from error
@@ -321,22 +321,20 @@ def answering(network: nn.Module, expected: str, mend: str) -> Iterator[None]:
             handle.remove()
 
 
-def _first_change(
-    call: Callable[[Tensor], Tensor], network: nn.Module, z: Tensor, other: Tensor, rows: slice
-) -> str:
+def _first_change(call: Callable[[Tensor], Tensor], network: nn.Module, z: Tensor, other: Tensor, rows: slice) -> str:
     """The first module, inner before outer, whose output changes in `rows` from z to other while its input does not."""
-    Seen = tuple[str, list[Tensor], list[Tensor]]
-    calls: list[list[Seen]] = []
+    calls: list[list[tuple[str, list[Tensor], list[Tensor]]]] = []
     for given in (z, other):
-        calls.append(records := [])
+        calls.append([])
 
-        def seen(name: str, module: nn.Module, inputs: Any, output: Any, records: list[Seen] = records) -> None:
+        def seen(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
             took, gave = ([t.detach()[rows].clone() for t in _tensors(v) if t.dim()] for v in (inputs, output))
-            records.append((called(name, module), took, gave))
+            calls[-1].append((called(name, module), took, gave))
 
         with hooked(network, seen):
             call(given)
-    for (where, took, gave), (_, took_then, gave_then) in zip(*calls, strict=False):
+    before, after = calls
+    for (where, took, gave), (_, took_then, gave_then) in zip(before, after, strict=False):
         if _equal(took, took_then) and not _equal(gave, gave_then):
             return where
     return "the model's own forward"

@@ -30,7 +30,7 @@ class _Call(NamedTuple):
 
 
 def gradient_of(victim: Victim, images: Tensor) -> str:
-    """What there is to say of the gradient of a fixed sum of logits at images (B,C,H,W), under the network's own backward.
+    """What there is to say of the gradient of a fixed sum of logits at images (B,C,H,W), by the network's own backward.
 
     victim: borrowed, so that whatever has a graph has it from the pixels. Raises SpikeproofError, with the name of the
     module, where there is no gradient, or it is 0 for every image.
@@ -51,7 +51,8 @@ def gradient_of(victim: Victim, images: Tensor) -> str:
     found = torch.autograd.grad(loss, wanted, allow_unused=True) if loss.requires_grad else [None] * len(wanted)
     if found[0] is None:
         live = {id(t) for call in calls for t in (*call.given, *call.found)}
-        raise SpikeproofError(refusal("a gradient at the pixels", f"a graph that is cut in {_end(calls, live)}", mend=_MEND))
+        got = f"a graph that is cut in {_end(calls, live)}"
+        raise SpikeproofError(refusal("a gradient at the pixels", got, mend=_MEND))
     size = found[0].abs().flatten(1).amax(1)
     if not bool(torch.isfinite(size).all()):
         raise SpikeproofError(refusal("a finite gradient at the pixels", "NaN or infinity", mend="look at the weights"))

@@ -124,11 +124,12 @@ class _Probe:
         stepped = counts["a step"] and not counts["all steps"]
         if out.shape[:2] != (steps, len(self.x)) or not (self.told or stepped or not torch.equal(out[0], out[-1])):
             return None  # without a memory there are no steps, unless its owner says so
-        return Layout(steps, "s", f"takes one step a call, (N,C,H,W) each, and keeps its state in between; returns {_axes(out[0])}")
+        says = "takes one step a call, (N,C,H,W) each, and keeps its state in between"
+        return Layout(steps, "s", f"{says}; returns {_axes(out[0])}")
 
     @contextlib.contextmanager
     def _asked(self, feed: Feed) -> Iterator[tuple[Callable[[Tensor], Tensor], Counter[str]]]:
-        """A copy as its owner calls it, from rest; how often neurons got one step (N,*), all steps, and not the first."""
+        """A copy as its owner calls it, from rest; how often neurons got one step (N,*), all, or were met again."""
         body = Foreign(twin(self.model), feed, self.readout, self.x.shape[1], rewired=False)
         names: Counter[str] = Counter()
         counts: Counter[str] = Counter()
@@ -143,9 +144,9 @@ class _Probe:
         def ask(z: Tensor) -> Tensor:
             shape = tuple(z.shape[feed != "train" :])
             mend = "the shape of one image, and the number of steps of training; call it by hand"
-            with answering(body.network, f"a model that takes {shape}", mend), torch.no_grad(), seeded(z.device):
-                with contextlib.redirect_stdout(io.StringIO()):
-                    out = body.raw(z.clone())
+            able, quiet = answering(body.network, f"a model that takes {shape}", mend), io.StringIO()
+            with able, contextlib.redirect_stdout(quiet), torch.no_grad(), seeded(z.device):
+                out = body.raw(z.clone())
             if not isinstance(out, Tensor) or out.dim() not in (2, 3):
                 got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
                 raise SpikeproofError(

@@ -37,7 +37,7 @@ def factory(path: str) -> Callable[..., Any]:
 
 
 def made(make: Callable[..., Any], path: str) -> Callable[..., Any]:
-    """What a factory makes, or the factory itself where it is a network; SpikeproofError, with the line, if it raises."""
+    """What a factory makes, or itself where it is a network; SpikeproofError, with the line, where it raises."""
     if isinstance(make, nn.Module):
         return make
     try:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
 from spikeproof.interop._checks import BEHAVIOUR, DEPLOYED, Trial, called, forked, hooked, twin
-from spikeproof.interop._foreign import Asked, Foreign, Readout
+from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
 from spikeproof.interop._gradient import gradient_of
 from spikeproof.interop._layout import Layout, layout_of
 from spikeproof.interop._load import factory, made, weighted
@@ -84,10 +84,10 @@ def check(
 ) -> Checked:
     """Whether numbers of somebody's network can be trusted, by every question that `wrap` asks and some more.
 
-    Where `wrap` stops at the first mistake, this goes on with a mended copy, and lists them all; the model is left as it
-    is. images (N,C,H,W) in [0,1], two or more, best real ones, with labels (N,), which show a normalisation that stands
-    outside the network; where there are none, random images of `shape` (C,H,W), or of a usual shape that the network
-    takes. The other arguments are those of `wrap`. Raises UsageError for images and labels that do not fit.
+    Where `wrap` stops at the first mistake, this goes on with a mended copy, and lists them all; the model is left as
+    it is. images (N,C,H,W) in [0,1], two or more, best real ones, with labels (N,), which show a normalisation that
+    stands outside the network; where there are none, random images of `shape` (C,H,W), or of a usual shape that the
+    network takes. The other arguments are those of `wrap`. Raises UsageError for images and labels that do not fit.
     """
     if images is not None and (images.dim() != 4 or len(images) < 2):
         raise UsageError(refusal("two images (N,C,H,W) or more", tuple(images.shape)))
@@ -155,23 +155,31 @@ class _Asking:
         self.findings.append(Finding(name, "warn" if mend else "ok", says, mend))
         return True
 
+    def _sound(self, name: str, question: Callable[..., None], *about: Any) -> None:
+        """A question that returns nothing where all is well."""
+
+        def answer() -> str:
+            question(*about)
+            return _OK[name]
+
+        self.ask(name, answer)
+
     def run(
         self, images: Tensor | None, labels: Tensor | None, shape: Sequence[int] | None, steps: int | None,
         step_mode: Literal["m", "s"] | None,
     ) -> None:  # fmt: skip
         where = images if images is not None else torch.zeros(1)
         for name, question in DEPLOYED.items():
-            self.ask(name, lambda question=question: question(self.model, where) or _OK[name])  # type: ignore[misc]
+            self._sound(name, question, self.model, where)
         if not self.ask("copy", lambda: self._mended(where)) or not self._placed(images, shape, steps, step_mode):
             return
         self.ask("neurons", self._neurons)
-        feed: Any = "images" if self.layout.steps is None else {"m": "train", "s": "steps"}[self.layout.step_mode or "m"]
-        self.plain = self._victim(feed)
+        self.plain = self._victim()
         if not self.ask("call", self._called):
             return
         trial = Trial(borrowed(self.plain), self.images, exact if isinstance(self.model, Asked) else ATan())
-        for name, asked in BEHAVIOUR.items():
-            self.ask(name, lambda asked=asked: asked(trial) or _OK[name])  # type: ignore[misc]
+        for name, probe in BEHAVIOUR.items():
+            self._sound(name, probe, trial)
         if isinstance(self.model, Asked):
             self.findings.append(Finding("gradient", "warn", "a bare callable has none", "black-box attacks only"))
         else:
@@ -183,7 +191,7 @@ class _Asking:
 
     def _mended(self, where: Tensor) -> str:
         self.model = twin(self.model).eval()
-        if any(t.device != where.device or t.is_floating_point() and t.dtype != where.dtype
+        if any(t.device != where.device or (t.is_floating_point() and t.dtype != where.dtype)
                for t in [*self.model.parameters(), *self.model.buffers()]):  # fmt: skip
             try:
                 self.model = self.model.to(where)
@@ -211,8 +219,10 @@ class _Asking:
 
         return self.ask("layout", layout)
 
-    def _victim(self, feed: Any) -> Wrapped:
+    def _victim(self) -> Wrapped:
         """The network as its owner calls it, not rewired."""
+        feeds: dict[str | None, Feed] = {None: "images", "m": "train", "s": "steps"}
+        feed = feeds[self.layout.step_mode]
         body = Foreign(twin(self.model), feed, self.readout, self.images.shape[1], rewired=False)
         return Wrapped(body, self.encoder or Direct(), self.layout.steps or 1).eval()
 
@@ -225,7 +235,7 @@ class _Asking:
             return whose, "attacks that must see the dynamics (ASSG, BPTR, the smooth twin) are left out of a tier"
         modes = {m.step_mode for m in self.model.modules() if getattr(m, "step_mode", None) in ("m", "s")}
         if len(modes) > 1 and not any("Container" in type(m).__name__ for m in self.model.modules()):
-            return "modules of step mode 's' beside others of 'm'", "functional.set_step_mode(net, 'm'), or 's', for all"
+            return "modules of step mode 's' beside others of 'm'", "functional.set_step_mode(net, 'm'), or 's'"
         if not names:
             return "none of SpikingJelly, snnTorch or Norse: every rule gives the network's own gradient"
         return f"{', '.join(map(repr, names))}; rule of training: {body.rule}"

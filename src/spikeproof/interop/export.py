@@ -1,4 +1,4 @@
-"""Victims for other toolkits: as a plain module from pixels to logits, and as a state dict with SpikingJelly's names."""
+"""Victims for other toolkits: a plain module from pixels to logits, and a state dict with SpikingJelly's names."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def as_module(victim: Victim, rule: Rule | None = None, seed: int = 0) -> Plain:
 
     It shares the victim's weights and leaves it as it is. rule: whose gradient the toolkit sees (where none is given, a
     wrapped victim's own, else ATan 2); the logits are exact under every rule. seed: of a random encoder, whose noise is
-    that of (seed, position in the batch), the same in every call. Raises SpikeproofError for a victim in train mode, and
-    when called for pixels outside [0,1].
+    that of (seed, position in the batch), the same in every call. Raises SpikeproofError for a victim in train mode,
+    and when called for pixels outside [0,1].
     """
     return Plain(victim, rule or getattr(victim, "rule", None) or ATan(), seed)
 
 
 def spikingjelly_state_dict(victim: Victim) -> dict[str, Tensor]:
-    """Weights and buffers under the names that the same architecture has in SpikingJelly, for load_state_dict(strict=True).
+    """Weights and buffers under the names that the same architecture has in SpikingJelly, for a strict load.
 
     The models of this package have them anyway; of a wrapped victim they are those of the network that was wrapped.
     """

@@ -6,7 +6,7 @@ turns them into the neurons of this package, for a membrane that starts at v_res
 | node | Euler step of NIR | here |
 | --- | --- | --- |
 | IF | v += dt r x | gain dt r, `IF` |
-| LIF | v += (dt / tau) (v_leak - v + r x), v_leak = v_reset | gain r, `LIF(tau / dt)`; r = tau / dt: `decay_input=False` |
+| LIF | v += (dt / tau) (v_leak - v + r x) | v_leak = v_reset; gain r, `LIF(tau / dt)`; r = tau / dt: not decayed |
 | Affine, Linear, Conv2d, AvgPool2d, SumPool2d, Flatten, Scale | y = f(x) at each step | the layer of torch |
 
 Everything else is refused by the node's name: a synapse with a memory of its own (CubaLIF), integrators, delays,
@@ -44,10 +44,10 @@ def from_nir(
 ) -> Victim:
     """A victim of a nir.NIRGraph, or of the file of one, in eval mode.
 
-    steps: how many the encoder (Direct where none is given) makes of an image; dt: seconds of a step, 1e-4 in the exports of
-    SpikingJelly and snnTorch. at_threshold: NIR fires above the threshold; a program that fires at it, as SpikingJelly
-    does, exports the same node, and 'fires' gives its spikes. Raises SpikeproofError, with the node's name, for what cannot
-    be stated exactly, and where the input is not (C,H,W).
+    steps: how many the encoder (Direct where none is given) makes of an image; dt: seconds of a step, 1e-4 in the
+    exports of SpikingJelly and snnTorch. at_threshold: NIR fires above the threshold; a program that fires at it, as
+    SpikingJelly does, exports the same node, and 'fires' gives its spikes. Raises SpikeproofError, with the node's
+    name, for what cannot be stated exactly, and where the input is not (C,H,W).
     """
     if isinstance(graph, str | Path):
         try:
@@ -215,11 +215,11 @@ class _Body(nn.Module):
         x = z.flatten(0, 1)
         for name, layer in zip(self.names, self.layers, strict=True):
             if isinstance(layer, _Spiking):
-                currents = x.unflatten(0, (steps, size))
+                currents = x.view(steps, size, *x.shape[1:])
                 currents = currents if layer.gain == 1.0 else layer.gain * currents
                 x = rule(layer.neuron, currents, name).flatten(0, 1)
             else:
                 x = layer(x)
         if x.dim() != 2:
             raise SpikeproofError(refusal("logits (B,K) at the output", tuple(x.shape[1:]), mend="flatten before it"))
-        return x.unflatten(0, (steps, size)).mean(0)
+        return x.view(steps, size, -1).mean(0)
