@@ -24,7 +24,9 @@ from spikeproof.controls import Outcome
 from spikeproof.store import Store
 
 PACKAGE = Path(spikeproof.__file__).parent
-VERBS = ("demo", "train", "evaluate", "study", "status", "reproduce", "pack", "report", "parts", "controls", "findings")
+VERBS = (
+    "demo", "train", "evaluate", "study", "status", "reproduce", "pack", "report", "parts", "controls", "findings", "check",
+)  # fmt: skip
 
 Command = Callable[..., tuple[int, str, str]]
 

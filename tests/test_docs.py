@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from spikeproof import cli, parts
 
@@ -13,10 +16,36 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+NETWORK = """
+import torch
+from torch import nn
+
+class Spikes(nn.Module):
+    def forward(self, x):
+        return (x > 0.3).to(x) + (soft := torch.sigmoid(4 * (x - 0.3))) - soft.detach()
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), Spikes(), nn.Linear(32, 10))
+"""
+
+
+def test_readme_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a network of somebody's own beside it."""
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("tier smoke: ")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    (tmp_path / "my_network.py").write_text(NETWORK, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with torch.random.fork_rng(devices=[]):
+        save_file(importlib.import_module("my_network").make().state_dict(), tmp_path / "weights.safetensors")
+        exec(compile(code, "README.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert out.startswith("ok      mode")
+    assert "\ntier smoke: " in out
+    assert re.search(r"^input gradient at the image: zero_share [\d.]+", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])

@@ -26,7 +26,7 @@ LAYERS = {
                     "theory"), 3),
     **dict.fromkeys(("parts", "lines", "rehearsal", "config", "store", "identity", "card", "examine", "study", "plan",
                      "executors", "loaded", "progress", "reproduction", "packed", "findings", "report", "audits",
-                     "tiers", "panel", "controls", "transfer", "interop"), 4),
+                     "tiers", "panel", "controls", "transfer", "interop", "brief"), 4),
     "cli": 5,
 }  # fmt: skip
 """Top-level module or folder -> layer; a file imports from its own layer or below."""

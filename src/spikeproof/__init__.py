@@ -6,11 +6,18 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "evaluate", "wrap"]
+__all__ = ["__version__", "check", "evaluate", "load", "report_of", "sparsity", "wrap"]
 
 logging.getLogger("spikeproof").addHandler(logging.NullHandler())
 
-_HOMES = {"evaluate": "spikeproof.panel", "wrap": "spikeproof.interop.wrap"}
+_HOMES = {
+    "check": "spikeproof.interop.check",
+    "evaluate": "spikeproof.panel",
+    "load": "spikeproof.brief",
+    "report_of": "spikeproof.brief",
+    "sparsity": "spikeproof.brief",
+    "wrap": "spikeproof.interop.wrap",
+}
 """Where the names of the package live: loaded when first asked for, because torch takes seconds."""
 
 

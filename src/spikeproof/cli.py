@@ -1,8 +1,8 @@
 """The command line: demo, train, evaluate, study, status, reproduce, pack, report, parts, transfer, controls,
-findings.
+findings, check.
 
 YAML in, dotted overrides, unknown keys refused. Exit codes: 0 done, 1 failed, 2 usage, 3 a number that cannot be
-trusted: a panel whose verdict is not 'supported'.
+trusted: a panel whose verdict is not 'supported', a network that `check` refuses.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ import spikeproof
 from spikeproof import parts, report
 from spikeproof.config import CellConfig, Evaluation, Headline, Study, cell_from, load_study
 from spikeproof.controls import run_controls
+from spikeproof.data import balanced
 from spikeproof.executors import Outcome, cores, run_cells
 from spikeproof.findings import findings
+from spikeproof.interop.check import check_path
 from spikeproof.packed import pack, packed_cells
 from spikeproof.plan import Planned, plan, refuse_other_versions
 from spikeproof.progress import STATES, states
@@ -131,6 +133,17 @@ def _parser() -> ArgumentParser:
     facts.add_argument("--seed", type=int, default=0)
     _machine_options(facts)
     verbs.add_subcommand("findings", facts, help="where the paper's gradients are zero, and its dead weights")
+
+    ask = ArgumentParser(description="what would spoil the numbers of your own network, before any attack")
+    ask.add_argument("model", help="dotted path to a function without arguments that makes it, package.module:make")
+    ask.add_argument("--weights", type=Path, default=None, help="safetensors, or a torch state dict (no code is run)")
+    ask.add_argument("--images", default=None, help="a data set by its name (digits), or a folder (test/<class>/*)")
+    ask.add_argument("--count", type=int, default=64, help="how many images")
+    ask.add_argument("--channels", type=int, default=3, help="of a folder's images: 3 or 1")
+    ask.add_argument("--shape", default=None, help="C,H,W of random images, where no images are given")
+    ask.add_argument("--steps", type=int, default=None, help="time steps, of a network that makes none of its own")
+    ask.add_argument("--step_mode", default=None, choices=["m", "s"], help="all steps at once, or one a call")
+    verbs.add_subcommand("check", ask, help="what would spoil the numbers of your own network")
     return parser
 
 
@@ -345,6 +358,30 @@ def _transfer(options: Namespace) -> int:
     return 0
 
 
+def _check(options: Namespace) -> int:
+    images = labels = None
+    if options.images is not None:
+        folder = {"name": "image_folder", "root": options.images, "channels": options.channels}
+        data = parts.build("data", {"name": options.images} if options.images in parts.names("data") else folder)
+        whole = data.load("test")
+        images, labels, _ = whole.at(balanced(whole.labels, whole.ids, min(options.count, len(whole)), purpose="check"))
+    found = check_path(
+        options.model, images, labels, weights=options.weights, shape=_shape(options.shape), steps=options.steps,
+        step_mode=options.step_mode,
+    )  # fmt: skip
+    print(found)
+    return 3 if found.refused else 0
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError as error:
+        raise UsageError(refusal("--shape as C,H,W", repr(text), mend="--shape 3,32,32")) from error
+
+
 _VERBS: dict[str, Any] = {
     "demo": _demo,
     "train": _train,
@@ -358,6 +395,7 @@ _VERBS: dict[str, Any] = {
     "findings": _findings,
     "controls": _controls,
     "transfer": _transfer,
+    "check": _check,
 }
 
 

@@ -29,7 +29,7 @@ _TRAINING = (
 
 _NO_NUMBERS = (
     "report/", "store.py", "cli.py", "card.py", "findings.py", "identity.py", "controls.py", "transfer.py", "lines.py",
-    "rehearsal.py", "plan.py", "executors.py", "loaded.py", "progress.py", "reproduction.py", "packed.py",
+    "rehearsal.py", "plan.py", "executors.py", "loaded.py", "progress.py", "reproduction.py", "packed.py", "brief.py",
 )  # fmt: skip
 """Sources that decide no number of a cell."""
 

@@ -1,4 +1,7 @@
-"""What is asked of a foreign network before it becomes a victim; every refusal names the module it is about."""
+"""What is asked of a foreign network before it becomes a victim; every refusal names the module it is about.
+
+`wrap` stops at the first refusal; `check` asks every question of `DEPLOYED` and `BEHAVIOUR` and lists the answers.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import contextlib
 import copy
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,7 +20,10 @@ from spikeproof.tensors import exact, image_keys
 from spikeproof.types import Rule, SpikeproofError, refusal
 from spikeproof.victim import Victim
 
-__all__ = ["accept", "examine", "twin"]
+__all__ = [
+    "BEHAVIOUR", "DEPLOYED", "Trial", "accept", "answering", "called", "examine", "forked", "hooked", "seeded", "twin",
+]  # fmt: skip
+
 
 def _tensors(value: Any) -> Iterator[Tensor]:
     """The tensors in the attributes of a module, in lists and dicts too; not those of its children."""
@@ -32,25 +40,60 @@ def _kept(network: nn.Module) -> dict[str, list[Tensor]]:
 
 def accept(model: nn.Module, images: Tensor) -> None:
     """Refuses train mode, weights on another device than the images, and weights of another precision."""
+    for question in DEPLOYED.values():
+        question(model, images)
+
+
+def _refuse_train_mode(model: nn.Module, images: Tensor) -> None:
     for name, module in model.named_modules():
         if module.training:
             raise SpikeproofError(
-                refusal("a model in eval mode", f"{_called(name, module)} in train mode", mend="call model.eval()")
+                refusal("a model in eval mode", f"{called(name, module)} in train mode", mend="call model.eval()")
             )
+
+
+def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Floating-point parameters and buffers, each with the words for where it is."""
+    for name, module in model.named_modules():
         for own, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
-            if not tensor.is_floating_point() or not images.is_floating_point():
-                continue  # images of integers are refused as such, by the victim
-            if tensor.dtype != images.dtype or tensor.device != images.device:
-                raise SpikeproofError(
-                    refusal(
-                        f"weights as the images are, {images.dtype} on {images.device}",
-                        f"{tensor.dtype} on {tensor.device}: {own!r} of {_called(name, module)}",
-                        mend="model.float(), or .to(...) for the model or for the images",
-                    )
+            if tensor.is_floating_point():
+                yield f"{own!r} of {called(name, module)}", tensor
+
+
+def _refuse_another_device(model: nn.Module, images: Tensor) -> None:
+    for where, tensor in _weights(model):
+        if tensor.device != images.device:
+            raise SpikeproofError(
+                refusal(
+                    f"weights as the images are, on {images.device}",
+                    f"{tensor.dtype} on {tensor.device}: {where}",
+                    mend=".to(...) for the model or for the images; load the weights of what is on 'meta'",
                 )
+            )
 
 
-def _called(name: str, module: nn.Module) -> str:
+def _refuse_another_precision(model: nn.Module, images: Tensor) -> None:
+    for where, tensor in _weights(model):
+        if tensor.dtype != images.dtype and images.is_floating_point():  # the victim refuses images of integers
+            raise SpikeproofError(
+                refusal(
+                    f"weights as the images are, {images.dtype} on {images.device}",
+                    f"{tensor.dtype} on {tensor.device}: {where}",
+                    mend="model.float(): half precision moves membranes over their threshold",
+                )
+            )
+
+
+DEPLOYED: dict[str, Callable[[nn.Module, Tensor], None]] = {
+    "mode": _refuse_train_mode,
+    "device": _refuse_another_device,
+    "precision": _refuse_another_precision,
+}
+"""What can be seen before any call."""
+
+
+def called(name: str, module: nn.Module) -> str:
+    """The words for a module in a message."""
     return f"{name!r} ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
 
 
@@ -71,16 +114,65 @@ def twin(model: nn.Module) -> nn.Module:
         ) from error  # fmt: skip
 
 
+def forked(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """A model that draws from torch's global stream leaves it as it was."""
+    return torch.random.fork_rng([] if device.type == "cpu" else [device])
+
+
+@contextlib.contextmanager
+def seeded(device: torch.device) -> Iterator[None]:
+    """Noise from torch's global stream is the same each time."""
+    with forked(device):
+        torch.manual_seed(0)
+        yield
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A borrowed victim of a foreign network, the images it is tried on, and the rule for gradients."""
+
+    victim: Victim
+    images: Tensor
+    rule: Rule
+
+    @property
+    def network(self) -> nn.Module:
+        return self.victim.body.get_submodule("network")
+
+    @cached_property
+    def keys(self) -> Tensor:
+        return image_keys(0, torch.arange(len(self.images))).to(self.images.device)
+
+    @cached_property
+    def code(self) -> Tensor:
+        """What the network is given, (T,B,C,H,W)."""
+        return self.victim.encode(self.images, self.keys).detach().clone()
+
+    @torch.no_grad()
+    def logits(self, z: Tensor) -> Tensor:
+        """From rest; what the network prints is swallowed."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            return self.victim.classify(z.clone(), exact)
+
+    def drawn(self, z: Tensor) -> Tensor:
+        """The same; a network that draws noise from torch draws the same each time."""
+        with seeded(z.device):
+            return self.logits(z)
+
+
 def examine(victim: Victim, images: Tensor, rule: Rule) -> None:
     """Calls a borrowed victim of a foreign network a few times, and refuses what cannot be evaluated."""
-    network = victim.body.get_submodule("network")
-    keys = image_keys(0, torch.arange(len(images))).to(images.device)
-    z, printed = victim.encode(images, keys).clone(), io.StringIO()
-    given = z.clone()
+    trial = Trial(victim, images, rule)
+    for question in BEHAVIOUR.values():
+        question(trial)
+
+
+def _refuse_prints(trial: Trial) -> None:
+    printed = io.StringIO()
     with contextlib.redirect_stdout(printed), torch.no_grad():
-        first = victim.classify(given, exact)
+        trial.victim.classify(trial.code.clone(), exact)
     if text := printed.getvalue():
-        where = _culprit(victim, network, z.clone(), lambda given, out: bool(out))
+        where = _culprit(trial, trial.code.clone(), lambda out: bool(out))
         raise SpikeproofError(
             refusal(
                 "a model that prints nothing",
@@ -88,8 +180,16 @@ def examine(victim: Victim, images: Tensor, rule: Rule) -> None:
                 mend="take the print out: an attack calls the model thousands of times",
             )
         )
-    if not torch.equal(given, z):
-        where = _culprit(victim, network, z.clone(), lambda given, out: not torch.equal(given, z))
+
+
+@torch.no_grad()
+def _refuse_changed_input(trial: Trial) -> None:
+    given = trial.code.clone()
+    with contextlib.redirect_stdout(io.StringIO()):
+        trial.victim.classify(given, exact)
+    if not torch.equal(given, trial.code):
+        given = trial.code.clone()
+        where = _culprit(trial, given, lambda out: not torch.equal(given, trial.code))
         raise SpikeproofError(
             refusal(
                 "a model that leaves its input alone",
@@ -97,28 +197,58 @@ def examine(victim: Victim, images: Tensor, rule: Rule) -> None:
                 mend="take out operations in place: inplace=True, add_, x[...] = ...",
             )
         )
-    _refuse_memory(victim, network, z, first)
-    _refuse_probabilities(first)
-    _refuse_graphs(victim, network, images, keys, rule)
 
 
-@torch.no_grad()
-def _refuse_memory(victim: Victim, network: nn.Module, z: Tensor, first: Tensor) -> None:
+def _refuse_memory(trial: Trial) -> None:
     """The same input again, with another one in between and a smaller batch."""
-    before = _copied(network)
-    victim.classify(1.0 - z, exact)
-    between = _copied(network)
-    victim.classify((1.0 - z)[:, : max(z.shape[1] // 2, 1)], exact)
-    again = victim.classify(z, exact)
+    network, z = trial.network, trial.code
+    with forked(z.device):
+        first = trial.logits(z)
+        before = _copied(network)
+        trial.logits(1.0 - z)
+        between = _copied(network)
+        trial.logits((1.0 - z)[:, : max(z.shape[1] // 2, 1)])
+        again = trial.logits(z)
     if torch.equal(first, again):
         return
     changed = [name for name, tensors in before.items() if not _equal(tensors, between[name])]
-    where = _called(changed[-1], network.get_submodule(changed[-1])) + " remembers" if changed else "something in it"
+    # What a framework's neuron keeps is put back to rest, so that it is somebody else's.
+    changed.sort(key=lambda name: type(network.get_submodule(name)).__module__.split(".")[0] not in _RESTED)
+    if changed:
+        where, mend = f"{called(changed[-1], network.get_submodule(changed[-1]))} remembers", _REST
+    elif torch.equal(trial.drawn(z), trial.drawn(z)):
+        with forked(z.device):
+            where, mend = f"noise is drawn in {_first_change(trial.logits, network, z, z, slice(None))}", _NOISE
+    else:
+        where, mend = "something in it remembers, or draws noise", f"{_REST}; {_NOISE}"
     raise SpikeproofError(
         refusal(
             "the same answer to the same images, whatever was seen in between",
-            f"logits that differ by {float((first - again).abs().max()):.3g}: {where}, or noise is drawn",
-            mend="let forward start from rest, and set anew what it keeps; draw no noise in eval mode",
+            f"logits that differ by {float((first - again).abs().max()):.3g}: {where}",
+            mend=mend,
+        )
+    )
+
+
+_RESTED = ("spikingjelly", "snntorch", "norse")
+_REST = "let forward start from rest, and set anew what it keeps"
+_NOISE = "draw no noise in eval mode; a random encoder is given to wrap, as encoder=Poisson()"
+
+
+def _refuse_company(trial: Trial) -> None:
+    """Every second image among others than before: its logits are its own."""
+    z = trial.code[:, : len(trial.images) // 2 * 2]
+    other = 1.0 - z
+    other[:, 1::2] = z[:, 1::2]
+    apart = (trial.drawn(z)[1::2] - trial.drawn(other)[1::2]).abs().max()
+    if apart == 0:
+        return
+    where = _first_change(trial.drawn, trial.network, z, other, slice(1, None, 2))
+    raise SpikeproofError(
+        refusal(
+            "logits of an image that do not depend on the others in its batch",
+            f"logits that differ by {float(apart):.3g}: images are mixed in {where}",
+            mend="give what takes (T,N,*) the time first, not (N,T,*); batch-norm needs its running statistics",
         )
     )
 
@@ -131,44 +261,114 @@ def _equal(new: list[Tensor], old: list[Tensor]) -> bool:
     return len(new) == len(old) and all(torch.equal(a, b) for a, b in zip(new, old, strict=True))
 
 
-def _culprit(victim: Victim, network: nn.Module, z: Tensor, wrong: Callable[[Tensor, str], bool]) -> str:
-    """The first module, inner before outer, after whose call something is wrong with the input or what was printed."""
+def _culprit(trial: Trial, z: Tensor, wrong: Callable[[str], bool]) -> str:
+    """The first module, inner before outer, after whose call on z something is wrong with it or what was printed."""
     found: list[str] = []
     printed = io.StringIO()
 
-    def hook(name: str) -> Any:
-        def seen(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not found and wrong(z, printed.getvalue()):
-                found.append(_called(name, module))
+    def seen(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if not found and wrong(printed.getvalue()):
+            found.append(called(name, module))
 
-        return seen
-
-    handles = [module.register_forward_hook(hook(name)) for name, module in network.named_modules()]
-    try:
-        with contextlib.redirect_stdout(printed), torch.no_grad():
-            victim.classify(z, exact)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(trial.network, seen), contextlib.redirect_stdout(printed), torch.no_grad():
+        trial.victim.classify(z, exact)
     return found[0] if found else "the model"
 
 
-def _refuse_probabilities(logits: Tensor) -> None:
+@contextlib.contextmanager
+def hooked(network: nn.Module, seen: Callable[[str, nn.Module, Any, Any], None]) -> Iterator[None]:
+    """Calls `seen(name, module, inputs, output)` after every module's call, inner before outer."""
+
+    def hook(name: str) -> Any:
+        def tell(module: nn.Module, inputs: Any, output: Any) -> None:  # what a hook returns replaces the output
+            seen(name, module, inputs, output)
+
+        return tell
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in network.named_modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def answering(network: nn.Module, expected: str, mend: str) -> Iterator[None]:
+    """Whatever somebody else's forward raises becomes a SpikeproofError that names the module it was in."""
+    inside: list[str] = []
+
+    def enter(name: str) -> Any:
+        return lambda module, inputs: inside.append(called(name, module))
+
+    def leave(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        inside.pop()
+
+    handles = [module.register_forward_pre_hook(enter(name)) for name, module in network.named_modules()]
+    try:
+        with hooked(network, leave):
+            yield
+    except SpikeproofError:
+        raise
+    except Exception as error:
+        text = str(error).strip()
+        got = f"{type(error).__name__} in {inside[-1] if inside else 'the model'}: {text.partition(chr(10))[0]}"
+        if any(word in text.lower() for word in ("cuda", "cupy", "triton", "nvidia")):
+            mend = "a module without a CPU path: take the framework's own in torch, or move model and images to the GPU"
+        raise SpikeproofError(refusal(expected, got, mend=mend)) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _first_change(call: Callable[[Tensor], Tensor], network: nn.Module, z: Tensor, other: Tensor, rows: slice) -> str:
+    """The first module, inner before outer, whose output changes in `rows` from z to other while its input does not."""
+    calls: list[list[tuple[str, list[Tensor], list[Tensor]]]] = []
+    for given in (z, other):
+        calls.append([])
+
+        def seen(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+            took, gave = ([t.detach()[rows].clone() for t in _tensors(v) if t.dim()] for v in (inputs, output))
+            calls[-1].append((called(name, module), took, gave))
+
+        with hooked(network, seen):
+            call(given)
+    before, after = calls
+    for (where, took, gave), (_, took_then, gave_then) in zip(before, after, strict=False):
+        if _equal(took, took_then) and not _equal(gave, gave_then):
+            return where
+    return "the model's own forward"
+
+
+def _refuse_probabilities(trial: Trial) -> None:
+    logits = trial.logits(trial.code)
     if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-4).all()):
         raise SpikeproofError(
             refusal("logits", "probabilities: every row sums to 1", mend="take the softmax out of the network")
         )
 
 
-def _refuse_graphs(victim: Victim, network: nn.Module, images: Tensor, keys: Tensor, rule: Rule) -> None:
-    with torch.enable_grad():
-        victim(images.detach().clone().requires_grad_(), rule, keys)
-    for name, tensors in _kept(network).items():
+def _refuse_graphs(trial: Trial) -> None:
+    able = answering(trial.network, "a forward that can be differentiated", "call it by hand on x.requires_grad_()")
+    with able, torch.enable_grad(), contextlib.redirect_stdout(io.StringIO()):
+        trial.victim(trial.images.detach().clone().requires_grad_(), trial.rule, trial.keys)
+    for name, tensors in _kept(trial.network).items():
         if any(t.grad_fn is not None for t in tensors):
             raise SpikeproofError(
                 refusal(
                     "a model that keeps no graph after its call",
-                    f"a tensor with a graph in {_called(name, network.get_submodule(name))}",
+                    f"a tensor with a graph in {called(name, trial.network.get_submodule(name))}",
                     mend="keep x.detach(), or nothing: every step of an attack would be held in memory",
                 )
             )
+
+
+BEHAVIOUR: dict[str, Callable[[Trial], None]] = {
+    "prints": _refuse_prints,
+    "input left alone": _refuse_changed_input,
+    "state and noise": _refuse_memory,
+    "images apart": _refuse_company,
+    "output": _refuse_probabilities,
+    "graphs": _refuse_graphs,
+}
+"""What calls show."""

@@ -22,14 +22,14 @@ from spikeproof.rules.rga import RGA
 from spikeproof.tensors import exact
 from spikeproof.types import Rule, SpikeproofError, UsageError, refusal
 
-__all__ = ["Asked", "Feed", "Foreign", "Readout"]
+__all__ = ["FRAMEWORKS", "Asked", "Feed", "Foreign", "Readout"]
 
 Feed = Literal["images", "train", "folded", "steps"]
 """How a network gets its input: pixels once; all steps at once; all steps as one batch; one step after the other."""
 
 Readout = Callable[[Any], Tensor]
 
-_FRAMEWORKS: dict[str, Any] = {"spikingjelly": _spikingjelly, "snntorch": _snntorch, "norse": _norse}
+FRAMEWORKS: dict[str, Any] = {"spikingjelly": _spikingjelly, "snntorch": _snntorch, "norse": _norse}
 """First word of the module where a class lives -> what is known of that framework; none is imported."""
 
 _WHOLE = (BPTR, HART, PDSG, RGA)
@@ -65,7 +65,7 @@ class Foreign(nn.Module):
         self.in_channels, self.classes = in_channels, 0  # the first logits tell the classes
         self.hand_state = feed == "steps" and len(inspect.signature(network.forward).parameters) > 1
         self.switch = Switch()
-        self.frameworks = [word for word in _FRAMEWORKS if any(word in _words(m) for m in network.modules())]
+        self.frameworks = [word for word in FRAMEWORKS if any(word in _words(m) for m in network.modules())]
         self.foreign = self._rewire() if rewired else ()
         self.rule = self._rule_of_training()
         self._rest()
@@ -74,7 +74,7 @@ class Foreign(nn.Module):
         """Names of the neurons that stay, because their dynamics are not known."""
         stand_ins: dict[nn.Module, nn.Module] = {}
         stay = []
-        for framework in (_FRAMEWORKS[word] for word in self.frameworks):
+        for framework in (FRAMEWORKS[word] for word in self.frameworks):
             for name, module in list(self.named_modules()):
                 if framework.is_neuron(module):
                     name = name.removeprefix("network").removeprefix(".") or "network"
@@ -125,9 +125,17 @@ class Foreign(nn.Module):
         finally:
             self._rest()
 
+    def raw(self, z: Tensor) -> Any:
+        """(T,B,C,H,W) -> what the network returns, as it is, of a network that is not rewired."""
+        try:
+            found = self._run(z)
+            return _first(found) if self.readout is None else self.readout(found)
+        finally:
+            self._rest()
+
     def _rest(self) -> None:
         for word in self.frameworks:
-            _FRAMEWORKS[word].rest(self.network)
+            FRAMEWORKS[word].rest(self.network)
 
     def _run(self, z: Tensor) -> Any:
         if self.feed == "images":

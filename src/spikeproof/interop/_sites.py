@@ -131,7 +131,7 @@ class _Step:
             return torch.zeros_like(x)  # a rule that wants other currents wants all of them; the site refuses it
         u = self.neuron.charge(self.v if through_time else self.v.detach(), x[0])
         s = fire(u - self.neuron.v_threshold, 0)
-        self.after = self.neuron.reset(u, s if through_reset else s.detach())
+        self.after = self.neuron.settle(u, s if through_reset else s.detach())
         return s[None]
 
 

@@ -63,8 +63,8 @@ class Stepwise(nn.Module, ABC):
         """Whether one of the neuron's own constants wants a gradient."""
         return any(p.requires_grad for p in self.parameters())
 
-    def reset(self, v: Tensor, spikes: Tensor) -> Tensor:
-        """Membrane after the spike; shapes (B,*)."""
+    def settle(self, v: Tensor, spikes: Tensor) -> Tensor:
+        """Membrane after the spike, reset; shapes (B,*). Not named `reset`, which SpikingJelly calls on any module."""
         if self.v_reset is None:
             return v - self.v_threshold * spikes
         kept = (1.0 - spikes) * v
@@ -84,7 +84,7 @@ class Stepwise(nn.Module, ABC):
             v = self.charge(v if through_time else v.detach(), current)
             s = fire(v - self.v_threshold, t)
             spikes.append(s)
-            v = self.reset(v, s if through_reset else s.detach())
+            v = self.settle(v, s if through_reset else s.detach())
         self._check(bool(torch.isfinite(v).all()))
         return torch.stack(spikes)
 

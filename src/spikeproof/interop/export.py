@@ -1,0 +1,58 @@
+"""Victims for other toolkits: a plain module from pixels to logits, and a state dict with SpikingJelly's names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from spikeproof.rules.atan import ATan
+from spikeproof.tensors import image_keys
+from spikeproof.types import Rule
+from spikeproof.victim import Victim, borrowed
+
+__all__ = ["Plain", "as_module", "spikingjelly_state_dict"]
+
+
+class Plain(nn.Module):
+    """Pixels (B,C,H,W) in [0,1] -> logits (B,K), under one rule; `as_module` makes it.
+
+    Always in eval mode, whatever a toolkit sets, and its weights ask for no gradient. Nothing is kept between calls.
+    """
+
+    def __init__(self, victim: Victim, rule: Rule, seed: int) -> None:
+        super().__init__()
+        self.victim, self.rule, self.seed = borrowed(victim), rule, seed
+        self.eval()
+
+    def train(self, mode: bool = True) -> Plain:
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        keys = image_keys(self.seed, torch.arange(len(x))).to(x.device)
+        return self.victim(x, self.rule, keys)  # type: ignore[no-any-return]
+
+
+def as_module(victim: Victim, rule: Rule | None = None, seed: int = 0) -> Plain:
+    """A victim as torchattacks, foolbox or ART take a network: x -> logits, the rule bound, state and reset inside.
+
+    It shares the victim's weights and leaves it as it is. rule: whose gradient the toolkit sees (where none is given, a
+    wrapped victim's own, else ATan 2); the logits are exact under every rule. seed: of a random encoder, whose noise is
+    that of (seed, position in the batch), the same in every call. Raises SpikeproofError for a victim in train mode,
+    and when called for pixels outside [0,1].
+    """
+    return Plain(victim, rule or getattr(victim, "rule", None) or ATan(), seed)
+
+
+def spikingjelly_state_dict(victim: Victim) -> dict[str, Tensor]:
+    """Weights and buffers under the names that the same architecture has in SpikingJelly, for a strict load.
+
+    The models of this package have them anyway; of a wrapped victim they are those of the network that was wrapped.
+    """
+
+    def renamed() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in victim.body.state_dict().items():
+            yield name.removeprefix("network.").replace(".neuron.", "."), tensor.detach().clone()
+
+    return dict(renamed())

@@ -1,0 +1,60 @@
+"""The small helpers of a script: weights, sparsity and the report in one call each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from small import digits, trained, untouched
+from torch import nn
+from torch.nn import functional as F
+
+import spikeproof
+from spikeproof.metrics.sparsity import measures
+from spikeproof.rules.sigmoid import Sigmoid
+from spikeproof.tensors import image_keys
+from spikeproof.types import SpikeproofError
+
+X, Y, IDS = digits(6)
+
+
+def test_sparsity_is_the_mean_of_the_measures_of_the_gradient() -> None:
+    """Held against a backward pass written out here."""
+    victim, rule = trained("direct"), Sigmoid()
+    with untouched(victim):
+        found = spikeproof.sparsity(victim, X, Y, rule=rule, ids=IDS)
+    x = X.clone().requires_grad_()
+    loss = F.cross_entropy(victim(x, rule, image_keys(0, IDS)), Y, reduction="sum")
+    expected = measures(torch.autograd.grad(loss, x)[0])
+    assert found["image"].keys() == expected.keys()
+    for name, value in expected.items():
+        assert found["image"][name] == pytest.approx(float(value.mean()), rel=1e-3, abs=1e-6)
+    assert found["encoded"]["zero_share"] is not None
+
+
+def test_a_measure_that_does_not_exist_is_none_and_said_so() -> None:
+    class Flat(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.arange(10.0) + 0.0 * x.flatten(1)[:, :10]
+
+    victim = spikeproof.wrap(Flat().eval(), X)
+    sparse = spikeproof.sparsity(victim, X, Y)
+    assert sparse["image"]["zero_share"] == 1.0
+    assert sparse["image"]["gini"] is None
+    own = trained("direct")
+    text = spikeproof.report_of(spikeproof.evaluate(own, X, Y, tier="smoke", eps=0.05), sparse)
+    assert text.startswith("tier smoke: ")
+    assert "input gradient at the image: zero_share 1, " in text
+    assert "gini undefined" in text
+
+
+def test_load_is_strict_and_returns_the_network(tmp_path: Path) -> None:
+    model = nn.Linear(3, 2)
+    save_file({"weight": torch.ones(2, 3), "bias": torch.zeros(2)}, tmp_path / "w.safetensors")
+    assert spikeproof.load(model, tmp_path / "w.safetensors") is model
+    assert torch.equal(model.weight, torch.ones(2, 3))
+    save_file({"weight": torch.ones(2, 3)}, tmp_path / "part.safetensors")
+    with pytest.raises(SpikeproofError, match="bias is missing"):
+        spikeproof.load(model, str(tmp_path / "part.safetensors"))
