@@ -25,7 +25,8 @@ from spikeproof.store import Store
 
 PACKAGE = Path(spikeproof.__file__).parent
 VERBS = (
-    "demo", "train", "evaluate", "study", "status", "reproduce", "pack", "report", "parts", "controls", "findings", "check",
+    "demo", "train", "evaluate", "study", "status", "reproduce", "pack", "report", "parts", "controls", "findings",
+    "check",
 )  # fmt: skip
 
 Command = Callable[..., tuple[int, str, str]]
