@@ -14,7 +14,7 @@ __all__ = ["FoldedConv", "fold"]
 
 
 class FoldedConv(nn.Module):
-    """A convolution and the batch-norm behind it: (N,C,H,W) -> (N,C',H',W'), channels-last; weights without gradient."""
+    """A convolution and the batch-norm behind it: (N,C,H,W) -> (N,C',H',W'), channels-last; no weight gradient."""
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         super().__init__()
