@@ -35,13 +35,13 @@ class FrozenVictim(Victim):
 
 
 def freeze(victim: Victim) -> Victim:
-    """The frozen twin of a victim in eval mode; the victim itself where its body has none (`frozen()`), or where fast
-    paths are switched off.
+    """The frozen twin of a victim in eval mode; the victim itself where its body has none (`frozen()`), where somebody
+    has hung hooks on its layers, which a twin would lose, or where fast paths are switched off.
 
     Made once for each victim, and again when one of its tensors has been written to since. Raises SpikeproofError for a
     victim in train mode.
     """
-    if type(victim) is not Victim or not hasattr(victim.body, "frozen") or not fast():
+    if type(victim) is not Victim or not hasattr(victim.body, "frozen") or not fast() or _hooked(victim):
         return victim
     version = tuple((t.data_ptr(), t._version) for t in (*victim.parameters(), *victim.buffers()))
     if (known := _TWINS.get(victim)) is not None and known[0] == version:
@@ -51,6 +51,11 @@ def freeze(victim: Victim) -> Victim:
     twin = FrozenVictim(deployed.body.frozen(), deployed.encoder, deployed.steps).eval()  # type: ignore[operator]
     _TWINS[victim] = version, twin
     return twin
+
+
+def _hooked(victim: Victim) -> bool:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind, None) for module in victim.modules() for kind in kinds)
 
 
 _TWINS: WeakKeyDictionary[Victim, tuple[object, FrozenVictim]] = WeakKeyDictionary()
