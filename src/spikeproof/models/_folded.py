@@ -62,8 +62,8 @@ class FoldedConv(nn.Module):
 
 
 def fold(owner: nn.Module, conv: str, norm: str) -> None:
-    """Put a folded layer in the place of `owner`'s convolution, and nothing in that of its batch-norm; leaves alone what
-    somebody has put there instead of the two."""
+    """Put a folded layer in the place of `owner`'s convolution, and nothing in that of its batch-norm; leaves what
+    somebody has put there instead of the two alone."""
     pair = owner.get_submodule(conv), owner.get_submodule(norm)
     if type(pair[0]) is Conv2d and type(pair[1]) is nn.BatchNorm2d:
         owner.add_module(conv, FoldedConv(*pair))
