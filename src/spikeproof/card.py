@@ -54,6 +54,14 @@ def _verdict(panel: dict[str, Any]) -> str:
     return f"- {where}: **{panel['verdict']}** ({'; '.join([*said, *attacked]) or 'no audit is red'})."
 
 
+def _twin(results: dict[str, Any]) -> list[str]:
+    found = results.get("twin_differs")
+    if found is None:
+        return []
+    share = f"{100 * found['share']:.2f} % of {found['total']} proposed points"
+    return [f"The frozen twin that attacks were crafted on answers otherwise than this network to {share}.", ""]
+
+
 def card(config: dict[str, Any], summary: dict[str, Any]) -> str:
     """A README.md for a cell's folder, from its resolved configuration and its summary."""
     results, provenance = summary["results"], summary["provenance"]
@@ -80,6 +88,7 @@ def card(config: dict[str, Any], summary: dict[str, Any]) -> str:
         *_rows(results),
         "",
         *_verdicts(results["panels"]),
+        *_twin(results),
         "Under an attack that was not run the number can only fall: it is an upper bound. Do not deploy on its word.",
         "The paper's protocol perturbs the encoded tensor: its eps is not an eps in pixels.",
         "",

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import spikeproof
-from spikeproof import parts
+from spikeproof import native, parts
 from spikeproof.card import card
 from spikeproof.checkpoint import load_into, read_tensors, write_tensors
 from spikeproof.config import CellConfig, Evaluation, cases_of, threats_of
@@ -284,6 +284,7 @@ def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machi
         "machine": str(machine),
         "threads": torch.get_num_threads(),
         "code": code_digest(),
+        "scan": "C" if native.available() else "torch",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "parameters": sum(p.numel() for p in victim.parameters()),
         "best_epoch": facts.get("best_epoch"),

@@ -135,7 +135,8 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     as deployed judges what the attacks found (None unless every attacked row says so). Where the code is random,
     `robust` asks the majority of fresh draws, `every_draw` asks all of them, and `mean_draw` is the share that are
     right. An interval is a dictionary of share, low, high, correct and total. `forwards` and `backwards` are the
-    cell's totals.
+    cell's totals. `twin_differs` is the share of proposed points to which the network that was deployed and the frozen
+    twin that attacks were crafted on give different answers (None where no attack was crafted on a twin).
 
     `panels` has one entry for each evaluation and eps of protocol 'panel', attacked or not: evaluation, eps, eps_text,
     tier; `verdict`, its word; the codes of the audits that are `red`, `green` and `absent`; `attacked`, whether attacks
@@ -156,9 +157,15 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
         "clean": splits,
         "evaluations": entries,
         "panels": panels,
+        "twin_differs": _plain(_twin(rows)),
         "forwards": sum(entry["worst"]["forwards"] for entry in entries),
         "backwards": sum(entry["worst"]["backwards"] for entry in entries),
     }
+
+
+def _twin(rows: Sequence[Row]) -> Interval | None:
+    told = [bool(row["twin_differs"]) for row in rows if "twin_differs" in row]
+    return clopper_pearson(sum(told), len(told)) if told else None
 
 
 def _field(row: Row, name: str) -> Any:

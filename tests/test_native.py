@@ -1,0 +1,176 @@
+"""The scan in C against the neuron's own loop in torch: spikes bit by bit, gradients to float tolerance."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from spikeproof import native, parts
+from spikeproof.neurons.if_ import IF
+from spikeproof.neurons.lif import LIF
+from spikeproof.neurons.plif import PLIF
+from spikeproof.rules.atan import ATan
+from spikeproof.tensors import exact, heaviside
+from spikeproof.types import SpikeproofError
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
+
+SHAPES = ("atan", "sigmoid", "triangle", "rectangle", "gaussian")
+NEURONS: dict[str, Any] = {
+    "if": IF,
+    "lif": lambda **o: LIF(tau=1.7, **o),
+    "lif-raw": lambda **o: LIF(tau=3.0, decay_input=False, **o),
+    "plif": lambda **o: PLIF(init_tau=2.3, **o).requires_grad_(False),
+    "plif-raw": lambda **o: PLIF(init_tau=1.4, decay_input=False, **o).requires_grad_(False),
+}
+RESETS = (0.0, -0.4, None)
+
+
+def currents(*shape: int, seed: int = 3) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def both(rule: Any, node: nn.Module, x: Tensor, weights: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+    """(spikes, gradient) in C and in the plain form."""
+    found = []
+    for form in (rule, dataclasses.replace(rule, fused=False)):
+        point = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        spikes = form(node, point, "site")
+        found.append((spikes.detach(), torch.autograd.grad((spikes * weights).sum(), point)[0]))
+    return tuple(found)
+
+
+@pytest.mark.parametrize(("shape", "neuron", "reset"), list(product(SHAPES, NEURONS, RESETS)))
+@pytest.mark.parametrize(("through_time", "through_reset"), list(product((True, False), (True, False))))
+def test_every_neuron_shape_and_path_is_the_plain_form(
+    shape: str, neuron: str, reset: float | None, through_time: bool, through_reset: bool
+) -> None:
+    x = currents(7, 3, 701)  # more than one chunk's remainder
+    node = NEURONS[neuron](v_threshold=0.8, v_reset=reset)
+    assert node.known() is not None
+    rule = parts.find("rules", shape)(alpha=1.3, through_time=through_time, through_reset=through_reset)
+    (spikes, gradient), (plain_spikes, plain) = both(rule, node, x, currents(7, 3, 701, seed=4))
+    assert 0 < float(spikes.mean()) < 1
+    assert torch.equal(spikes, plain_spikes)
+    torch.testing.assert_close(gradient, plain, rtol=2e-5, atol=2e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 40), st.sampled_from(sorted(NEURONS)), st.integers(0, 999))
+def test_any_length_and_width(steps: int, images: int, width: int, neuron: str, seed: int) -> None:
+    x = currents(steps, images, width, seed=seed)
+    node = NEURONS[neuron]()
+    (spikes, gradient), (plain_spikes, plain) = both(ATan(through_reset=True), node, x, torch.ones_like(x))
+    assert torch.equal(spikes, plain_spikes)
+    # The recursion multiplies its rounding along the steps.
+    torch.testing.assert_close(gradient, plain, rtol=1e-3, atol=1e-4 * float(plain.abs().max().clamp(min=1)))
+
+
+def test_spikes_on_the_threshold_are_those_of_torch() -> None:
+    """Sums of eighths reach the threshold exactly, where a last bit decides."""
+    x = torch.randint(-4, 5, (12, 4000), generator=torch.Generator().manual_seed(0)) / 8
+    for node in (IF(), IF(v_reset=None), LIF(), LIF(decay_input=False, v_reset=-0.25)):
+        assert torch.equal(node.spikes(x), node.run(x, lambda height, step: heaviside(height)))
+        assert torch.equal(exact(node, x, "site"), node.spikes(x))
+
+
+def test_layouts_keep_their_order_and_any_other_is_copied() -> None:
+    flat = currents(40, 6, 5, 5)
+    last = flat.contiguous(memory_format=torch.channels_last).view(10, 4, 6, 5, 5)
+    plain = IF().spikes(flat.view(10, 4, 6, 5, 5))
+    assert torch.equal(IF().spikes(last), plain)
+    assert IF().spikes(last).stride() == last.stride()
+    strided = currents(10, 4, 12)[:, :, ::2]
+    assert torch.equal(IF().spikes(strided), IF().spikes(strided.contiguous()))
+    expanded = currents(1, 4, 6).expand(10, 4, 6)  # direct coding before any layer
+    assert torch.equal(IF().spikes(expanded), IF().spikes(expanded.contiguous()))
+    weights = currents(10, 4, 6, 5, 5, seed=5)
+    (_, gradient), (_, expected) = both(ATan(), IF(), last, weights)
+    torch.testing.assert_close(gradient, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("place", [(0, 0), (6, 2999)])
+def test_a_current_that_is_not_finite_is_refused(bad: float, place: tuple[int, int]) -> None:
+    x = currents(7, 3000)
+    x[place] = bad
+    with pytest.raises(SpikeproofError, match="finite input currents"):
+        IF().spikes(x)
+
+
+def test_what_a_subclass_changes_is_not_missed() -> None:
+    class Leaking(IF):
+        def charge(self, v: Tensor, x: Tensor) -> Tensor:
+            return 0.5 * v + x
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Flat(ATan):
+        def derivative(self, x: Tensor) -> Tensor:
+            return torch.full_like(x, 0.25)
+
+    x = currents(6, 50)
+    assert torch.equal(Leaking().spikes(x), Leaking().run(x, lambda height, step: heaviside(height)))
+    assert not torch.equal(Leaking().spikes(x), IF().spikes(x))
+    point = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(Flat(through_time=False)(IF(), point, "site").sum(), point)
+    assert torch.equal(gradient, torch.full_like(x, 0.25))
+
+
+def test_double_precision_and_the_switch_take_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = currents(5, 20)
+    assert native.usable(x)
+    assert not native.usable(x.double())
+    assert not native.usable(x[:, :0])
+    monkeypatch.setenv("SPIKEPROOF_FAST", "0")
+    assert not native.usable(x)
+    monkeypatch.setattr(native, "scan", None)  # would fail if it were called
+    IF().spikes(x)
+
+
+def test_without_a_compiler_everything_runs_in_torch(tmp_path: Path) -> None:
+    """In a process that finds no compiler and has no cache: the same spikes, and no error."""
+    code = (
+        "import torch; from spikeproof import native; from spikeproof.neurons.if_ import IF;"
+        "x = torch.randn(7, 50, generator=torch.Generator().manual_seed(3));"
+        "print(native.available(), int(IF().spikes(x).sum()))"
+    )
+    environment = {**os.environ, "PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["False", str(int(IF().spikes(currents(7, 50)).sum()))]
+
+
+def test_a_library_that_cannot_be_built_is_told_once_and_done_without(tmp_path: Path) -> None:
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\ncase $1 in --version) echo broken;; *) echo no such thing >&2; exit 1;; esac\n")
+    broken.chmod(0o755)
+    code = (
+        "import logging; logging.basicConfig(); from spikeproof import native; native.available();"
+        "print(native.available())"
+    )
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(tmp_path)}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"
+    assert told.stderr.count("cannot be built") == 1
+    assert "no such thing" in told.stderr
+
+
+def test_the_library_is_built_once_and_kept(tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    built = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", "from spikeproof import native; assert native.available()"],
+                       env=environment, check=True)  # fmt: skip
+        (library,) = (tmp_path / "spikeproof").iterdir()
+        built.append(library.stat().st_mtime_ns)
+    assert built[0] == built[1]
