@@ -341,7 +341,8 @@ seeds: [0, 1]
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
-        ("width: 4", "width: 0", 4, "width"),
+        ("width: 4", "width: wide", 4, "width"),
+        ("width: 4", "width: 0", 4, "width >= 1"),
         ("width: 4", "wat: 4", 4, "'wat'"),
         ("name: small_sew_resnet", "name: nowhere", 4, "'nowhere'"),
         ("lr: 0.01", "lr: -1", 7, "lr > 0"),
@@ -366,7 +367,7 @@ def test_what_is_wrong_in_a_study_is_named_by_its_line(
     text = WRITTEN.replace(old, new, 1)
     assert text != WRITTEN
     if said is None:  # an attack that cannot be under this norm
-        text, said = text.replace("{name: fgsm}", "{name: square}"), "'plain' cannot be run: expected the Linf threat"
+        text, said = text.replace("{name: fgsm}", "{name: square}"), "'plain' cannot be run: expected the Linf"
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=rf"(?s)(mine\.yaml:{line}: |line {line}: ).*{said}"):
@@ -375,7 +376,8 @@ def test_what_is_wrong_in_a_study_is_named_by_its_line(
 
 def test_what_is_right_in_a_study_is_no_one_s_line(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(WRITTEN, encoding="utf-8")
-    assert [cell.name for cell in load_study(tmp_path / "mine.yaml").cells()] == ["max-s0", "max-s1", "avg-s0", "avg-s1"]
+    cells = load_study(tmp_path / "mine.yaml").cells()
+    assert [cell.name for cell in cells] == ["max-s0", "max-s1", "avg-s0", "avg-s1"]
 
 
 @pytest.mark.parametrize(
@@ -395,7 +397,7 @@ def test_an_impossible_pair_is_refused_before_any_work(evaluation: dict[str, Any
             cell_from(tiny(evaluations=[evaluation]))
         return
     cell = cell_from(tiny(evaluations=[evaluation]))  # possible with ten classes
-    with pytest.raises(UsageError, match="'a' cannot be run: expected at least [34] classes") as refused:
+    with pytest.raises(UsageError, match=r"'a' cannot be run: expected at least [34] classes") as refused:
         cell.rehearse(in_channels=1, classes=2)
     assert refused.value.path == ("evaluations", 0, "attacks", "a")
 

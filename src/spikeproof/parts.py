@@ -13,6 +13,7 @@ import keyword
 import pkgutil
 import re
 from collections.abc import Mapping
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -89,7 +90,15 @@ def build(folder: str, spec: Mapping[str, Any], **given: Any) -> Any:
     function and is returned as it is.
     """
     target, options = _checked(folder, spec)
-    return target if folder == "losses" else target(**given, **options)
+    try:
+        return target if folder == "losses" else target(**given, **options)
+    except UsageError as error:
+        # Of several options that the refusal names, or none, it is not known which is wrong: the path ends at the part.
+        asked = re.findall(r"\w+", str(error).partition(", got")[0])
+        named = [option for option in spec if option in asked and option in options]
+        if not error.path and len(named) == 1:
+            error.path = (named[0],)
+        raise
 
 
 def resolve(folder: str, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,14 +125,20 @@ def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]
         valid = [f"{n}={p.default!r}" for n, p in known.items() if p.kind is not p.VAR_KEYWORD] or ["none"]
         with within(unknown[0]):
             raise UsageError(refusal(f"an option of {folder} {spec['name']!r}", repr(unknown[0]), valid=valid))
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(target, skip={n for n in inspect.signature(target).parameters if n not in known})
     try:
-        checked = parser.parse_object(options)
+        checked = _parser(folder, target).parse_object(options)
     except (ArgumentError, TypeError, ValueError) as error:
         with within(*key_in(error)):
             raise UsageError(refusal(f"options of {folder} {spec['name']!r}", str(error).strip())) from error
     return target, {k: checked[k] for k in known if k in checked}
+
+
+@cache  # a parser takes longer to make than options to check
+def _parser(folder: str, target: Any) -> ArgumentParser:
+    known = _options(folder, target)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(target, skip={n for n in inspect.signature(target).parameters if n not in known})
+    return parser
 
 
 def key_in(error: Exception) -> tuple[str | int, ...]:
