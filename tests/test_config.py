@@ -344,7 +344,8 @@ seeds: [0, 1]
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
-        ("width: 4", "width: 0", 4, "width"),
+        ("width: 4", "width: wide", 4, "width"),
+        ("width: 4", "width: 0", 4, "width >= 1"),
         ("width: 4", "wat: 4", 4, "'wat'"),
         ("name: small_sew_resnet", "name: nowhere", 4, "'nowhere'"),
         ("lr: 0.01", "lr: -1", 7, "lr > 0"),
@@ -369,7 +370,7 @@ def test_what_is_wrong_in_a_study_is_named_by_its_line(
     text = WRITTEN.replace(old, new, 1)
     assert text != WRITTEN
     if said is None:  # an attack that cannot be under this norm
-        text, said = text.replace("{name: fgsm}", "{name: square}"), "'plain' cannot be run: expected the Linf threat"
+        text, said = text.replace("{name: fgsm}", "{name: square}"), "'plain' cannot be run: expected the Linf"
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=rf"(?s)(mine\.yaml:{line}: |line {line}: ).*{said}"):

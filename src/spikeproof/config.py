@@ -223,8 +223,8 @@ class CellConfig:
             if getattr(neuron, "steps", self.steps) < self.steps:  # a neuron with weights of its own for each step
                 mend = "set neuron.steps to the steps of the cell"
                 raise UsageError(refusal(f"a neuron of {self.steps} steps or more", neuron, mend=mend))
-        with within("model"), torch.random.fork_rng(devices=[]):  # the weights, which nobody will use, are drawn there
-            parts.build("models", self.model, in_channels=1, classes=10, neuron=lambda: neuron)
+        with within("model"):
+            _build_model(_text(self.model), _text(self.neuron))
         with within("training_threat"):
             if "eps" not in self.training_threat:
                 raise UsageError(refusal("training_threat with an eps", self.training_threat, mend="for example 2/255"))
@@ -297,7 +297,14 @@ def _text(facts: Any) -> str:
     return json.dumps(facts)
 
 
-# The cells of a study share most of what is rehearsed, so each play is remembered by its text.
+# The cells of a study share most of what is built and rehearsed, so what has gone well is remembered by its text.
+@lru_cache(maxsize=4096)
+def _build_model(model: str, neuron: str) -> None:
+    with torch.random.fork_rng(devices=[]):  # the weights, which nobody will use, are drawn there
+        built = parts.build("neurons", json.loads(neuron))
+        parts.build("models", json.loads(model), in_channels=1, classes=10, neuron=lambda: built)
+
+
 @lru_cache(maxsize=4096)
 def _rehearse_training(attack: str, threat: str, parts_of: str) -> None:
     rule, encoder, neuron, steps, in_channels, classes = json.loads(parts_of)
@@ -437,21 +444,32 @@ def _check_keys(target: Any, tree: object, what: str) -> None:
                             _check_keys(item, entry, f"an entry of {key!r} in {what}")
 
 
-def _field_named(target: Any, text: str) -> Keys:
-    """The keys of the nested dataclass whose own refusal this is: a field whose name the text has, () if none."""
-    asked = text.partition(", got")[0]
+def _field_refused(target: Any, tree: Mapping[str, Any]) -> Keys:
+    """The keys of the field that a nested dataclass refuses also where it is the only one given, () if none."""
     for name, kind in get_type_hints(target).items():
-        if is_dataclass(kind):
-            inside = next((field for field in get_type_hints(kind) if re.search(rf"\b{field}\b", asked)), None)
-            if inside is not None:
-                return name, inside
+        given = tree.get(name) if is_dataclass(kind) else None
+        for field_name, value in given.items() if isinstance(given, Mapping) else ():
+            try:
+                kind(**{field_name: value})
+            except UsageError:
+                return name, field_name
+            except TypeError:  # a text where a number belongs, which the parser has read as one
+                continue
     return ()
+
+
+@cache  # a parser takes longer to make than a configuration to check
+def _parser(target: type) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(target)
+    return parser
 
 
 def _typed(target: type[T], tree: object, what: str) -> T:
     """A dataclass from nested mappings, every value checked against its type."""
     _check_keys(target, tree, what)
-    parser = _parser(target)  # type: ignore[arg-type]  # a class is hashable
+    kind: Any = target
+    parser = _parser(kind)
     try:
         # A copy, because the parser writes its own objects into the lists that it is given.
         return target(**vars(parser.instantiate(parser.parse_object(copy.deepcopy(tree)))))
@@ -459,7 +477,7 @@ def _typed(target: type[T], tree: object, what: str) -> T:
         with within(*parts.key_in(error)):
             raise UsageError(refusal(what, str(error).strip())) from error
     except UsageError as error:  # a value that the dataclass itself refuses
-        error.path = error.path or _field_named(target, str(error))
+        error.path = error.path or _field_refused(target, tree if isinstance(tree, Mapping) else {})
         raise
 
 

@@ -98,7 +98,15 @@ def build(folder: str, spec: Mapping[str, Any], **given: Any) -> Any:
     """
     target, options = _checked(folder, spec)
     nested = {k: build(folder, options[k]) for k in _nested(folder, options)}
-    return target if folder == "losses" else target(**given, **{**options, **nested})
+    try:
+        return target if folder == "losses" else target(**given, **{**options, **nested})
+    except UsageError as error:
+        # Of several options that the refusal names, or none, it is not known which is wrong: the path ends at the part.
+        asked = re.findall(r"\w+", str(error).partition(", got")[0])
+        named = [option for option in spec if option in asked and option in options]
+        if not error.path and len(named) == 1:
+            error.path = (named[0],)
+        raise
 
 
 def resolve(folder: str, spec: Mapping[str, Any]) -> dict[str, Any]:
