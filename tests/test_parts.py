@@ -20,6 +20,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "models": {"in_channels": 1, "classes": 10, "neuron": lambda: parts.build("neurons", {"name": "if"})},
     "threats": {"eps": "8/255", "surface": "pixels"},
     "estimators": {"rule": ATan()},
+    "corruptions": {"severity": 3},
 }
 NEEDED = {"image_folder": {"root": "somewhere"}, "cifar10": {"root": "somewhere"}, "cifar100": {"root": "somewhere"}}
 """Options without a default."""
