@@ -21,6 +21,7 @@ from spikeproof.losses import cross_entropy
 from spikeproof.metrics.robustness import summarise
 from spikeproof.models._conv import Conv2d, as_matrix, by_matrix, fits
 from spikeproof.models._folded import FoldedConv
+from spikeproof.models._slim_pool import slim
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
@@ -100,6 +101,28 @@ def test_every_way_through_a_layer_is_taken() -> None:
         torch.testing.assert_close(folded(image), norm(stem.eval()(image)))
     assert folded._deep is not None
     assert folded._deep.shape == (8, 12, 4, 4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(3, 9), st.booleans(), st.integers(0, 99))
+def test_a_slim_pool_is_the_pool_bit_by_bit(kernel: int, stride: int, size: int, last: bool, seed: int) -> None:
+    """On binary maps, where everything ties."""
+    pool = nn.MaxPool2d(kernel, stride, kernel // 2)
+    x = (torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(seed)) < 0.4).float()
+    x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    found = []
+    for one in (pool, slim(pool)):
+        point = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        out = one(point)
+        weights = torch.arange(out.numel()).view_as(out).float()
+        found.append((out.detach(), torch.autograd.grad((out * weights).sum(), point)[0]))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+        assert ours.stride() == theirs.stride()
+    assert isinstance(slim(pool), nn.MaxPool2d)
+    assert slim(nn.MaxPool2d(2, return_indices=True)).return_indices is True
+    average = nn.AvgPool2d(2)
+    assert slim(average) is average
 
 
 # --- networks ---

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spikeproof.models._conv import Conv2d
 from spikeproof.models._folded import fold
+from spikeproof.models._slim_pool import slim
 from spikeproof.pooling import Pool, stem_pool
 from spikeproof.types import Neuron, Rule, UsageError, refusal
 
@@ -123,6 +124,7 @@ class ResNet(nn.Module):
         """A copy for attacks, in eval mode and with weights of its own: batch-norm folded, other kernels."""
         found = copy.deepcopy(self).eval().requires_grad_(False)
         fold(found, "conv1", "bn1")
+        found.maxpool = slim(found.maxpool)
         for block in [m for m in found.modules() if isinstance(m, Block)]:
             for i in range(1, block.length + 1):
                 fold(block, f"conv{i}", f"bn{i}")

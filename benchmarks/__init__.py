@@ -1,0 +1,1 @@
+"""spikeproof against its peers on the same networks; see README.md."""

@@ -1,0 +1,214 @@
+"""`python -m benchmarks`: every measurement, `benchmarks/results.json` and the table in `docs/performance.md`."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.jobs import EPS
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKS = ("<!-- made by make bench -->", "<!-- end -->")
+
+PEERS = ("spikingjelly", "paper", "snntorch", "norse", "norse_folded")
+NAMES = {
+    "spikeproof": "spikeproof",
+    "plain": "spikeproof, fast paths off",
+    "floor": "convolutions alone, the better layout of each",
+    "spikingjelly": "SpikingJelly 2",
+    "paper": "the paper's procedure",
+    "snntorch": "snnTorch 1",
+    "norse": "Norse 1.1, cells",
+    "norse_folded": "Norse 1.1, sequence modules",
+    "torchattacks": "torchattacks on SpikingJelly 2",
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Contenders that take turns at one job. memory: whether the peak of each is measured too."""
+
+    name: str
+    kind: str
+    work: str
+    batch: int
+    contenders: Sequence[str]
+    steps: int = 10
+    memory: bool = False
+
+
+def measurements() -> list[Measurement]:
+    gradient = ("spikeproof", "plain", "floor", *PEERS)
+    pgd = ("spikeproof", "plain", "torchattacks")
+    two = ("spikeproof", "plain", "spikingjelly")
+    found = [
+        Measurement("W1.input_gradient", "input_gradient", "W1", 16, gradient),
+        Measurement("W1.input_gradient.b64", "input_gradient", "W1", 64, two, memory=True),
+        Measurement("W1.pgd20", "pgd20", "W1", 16, pgd),
+        Measurement("W1.pgd20_survivors", "pgd20_survivors", "W1", 16, pgd),
+        Measurement("W2.pgd20", "pgd20", "W2", 64, pgd),
+        Measurement("W2.pgd20_survivors", "pgd20_survivors", "W2", 64, pgd),
+        Measurement("W1.training_step", "training_step", "W1", 16, two),
+        Measurement("W2.quick", "quick", "W2", 256, ("spikeproof", "plain")),
+    ]
+    for steps in (4, 10, 20, 50):
+        found.append(Measurement(f"growth.T{steps}", "input_gradient", "W1", 16, two, steps, memory=True))
+    for batch in (4, 32):
+        found.append(Measurement(f"growth.B{batch}", "input_gradient", "W1", batch, two, memory=True))
+    return found
+
+
+class _Worker:
+    """A contender's process, which waits on its standard input."""
+
+    def __init__(self, contender: str, one: Measurement, threads: int) -> None:
+        kind = one.kind.removesuffix("_survivors") if contender == "torchattacks" else one.kind
+        own = "spikeproof" if contender == "plain" else contender
+        command = [sys.executable, "-m", "benchmarks.worker", own, kind, one.work, one.batch, one.steps, threads]
+        fast = {"SPIKEPROOF_FAST": "0" if contender == "plain" else "1"}
+        self._process = subprocess.Popen(
+            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env={**os.environ, **fast},
+        )  # fmt: skip
+        self.first = self._answer()
+
+    def _answer(self) -> float:
+        assert self._process.stdout is not None
+        return float(self._process.stdout.readline())
+
+    def ask(self, word: str) -> float:
+        """Seconds of one run, or MB of memory."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def measure(one: Measurement, rounds: int, threads: int) -> dict[str, Any]:
+    """Medians and all times in ms of each contender, its first run in s, and its peak memory in MB where asked for."""
+    workers = {name: _Worker(name, one, threads) for name in one.contenders}
+    try:
+        times: dict[str, list[float]] = {name: [] for name in workers}
+        for _ in range(rounds):
+            for name, worker in workers.items():
+                times[name].append(1e3 * worker.ask("run"))
+        peaks = {name: worker.ask("memory") for name, worker in workers.items()} if one.memory else {}
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return {
+        "batch": one.batch,
+        "steps": one.steps,
+        "median_ms": {name: round(statistics.median(found), 2) for name, found in times.items()},
+        "times_ms": {name: [round(t, 2) for t in found] for name, found in times.items()},
+        "first_run_s": {name: round(worker.first, 2) for name, worker in workers.items()},
+        "peak_mb": {name: round(peak, 1) for name, peak in peaks.items()},
+    }
+
+
+def ratios(found: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """A peer's time over ours, so that larger is better; the floor the other way round; memory ours over theirs."""
+
+    def over(name: str, peer: str) -> float:
+        median = found[name]["median_ms"]
+        return float(median[peer] / median["spikeproof"])
+
+    told = {f"W1.input_gradient.vs_{peer}": over("W1.input_gradient", peer) for peer in PEERS}
+    told["W1.input_gradient.vs_plain"] = over("W1.input_gradient", "plain")
+    told["W1.input_gradient.over_floor"] = 1 / over("W1.input_gradient", "floor")
+    told["W1.input_gradient.b64.vs_spikingjelly"] = over("W1.input_gradient.b64", "spikingjelly")
+    for work in ("W1", "W2"):
+        for kind in ("pgd20", "pgd20_survivors"):
+            told[f"{work}.{kind}.vs_torchattacks"] = over(f"{work}.{kind}", "torchattacks")
+    told["W1.training_step.vs_spikingjelly"] = over("W1.training_step", "spikingjelly")
+    peak = found["W1.input_gradient.b64"]["peak_mb"]
+    told["W1.peak_memory.vs_spikingjelly"] = peak["spikeproof"] / peak["spikingjelly"]
+    slopes = {name: _slope(found, name) for name in ("spikeproof", "spikingjelly")}
+    told["W1.memory_slope_in_T.vs_spikingjelly"] = slopes["spikeproof"] / slopes["spikingjelly"]
+    return {name: round(ratio, 3) for name, ratio in told.items()}
+
+
+def _slope(found: dict[str, dict[str, Any]], contender: str) -> float:
+    """MB a step, between the fewest and the most steps."""
+    few, many = found["growth.T4"], found["growth.T50"]
+    return float(many["peak_mb"][contender] - few["peak_mb"][contender]) / (many["steps"] - few["steps"])
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    told, found, about = results["ratios"], results["measurements"], results["about"]
+    lines = [
+        f"`make bench`, {about['date']}: {about['machine']}, torch {about['torch']}, {about['threads']} threads, "
+        f"medians of {about['rounds']} rounds in which the contenders take turns, each in a process of its own. Untrained "
+        "networks, the same weights for all, seed 0.",
+        "",
+        "| measurement | " + "contender | median ms | peer over spikeproof | first run, s | peak MB |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, one in found.items():
+        ours = one["median_ms"]["spikeproof"]
+        for contender, median in one["median_ms"].items():
+            label = f"{name} (B = {one['batch']}, T = {one['steps']})" if contender == "spikeproof" else ""
+            peak = one["peak_mb"].get(contender, "")
+            ratio = "1" if contender == "spikeproof" else f"{median / ours:.2f}"
+            lines.append(
+                f"| {label} | {NAMES[contender]} | {median:.1f} | {ratio} | {one['first_run_s'][contender]:.1f} | {peak} |"
+            )
+    lines += ["", "| ratio | |", "| --- | --- |", *(f"| {name} | {ratio:.2f} |" for name, ratio in told.items())]
+    eps = ", ".join(f"{work} {value:.4g}" for work, value in EPS.items())
+    return "\n".join([*lines, "", f"PGD-20 at eps {eps} (L-inf), labels the network's own answers."])
+
+
+def _written(text: str, path: Path) -> None:
+    """The table between its two marks; the rest of the page is kept."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
+    path.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}", encoding="utf-8")
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, 2))
+    parser.add_argument("--only", default="", help="measurements whose name begins so, printed and not written")
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    found = {}
+    for one in measurements():
+        if one.name.startswith(options.only):
+            print(f"{one.name} ...", file=sys.stderr, flush=True)
+            found[one.name] = measure(one, options.rounds, options.threads)
+            print(json.dumps({k: found[one.name][k] for k in ("median_ms", "peak_mb")}), file=sys.stderr, flush=True)
+    if options.only:
+        return
+    packages = ("torch", "spikingjelly", "snntorch", "norse", "torchattacks")
+    results = {
+        "about": {
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, no GPU",
+            "threads": options.threads,
+            "rounds": options.rounds,
+            **{name: version(name) for name in packages},
+        },
+        "ratios": ratios(found),
+        "measurements": found,
+    }
+    (ROOT / "benchmarks" / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    _written(table(results), ROOT / "docs" / "performance.md")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
