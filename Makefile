@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DEMO ?=
 
-.PHONY: demo test check peers clean
+.PHONY: demo test check peers bench clean
 
 .venv/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spikeproof needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -32,6 +32,10 @@ check: .venv/.ready
 # Against SpikingJelly, torchattacks, foolbox and ART, in an environment of their own (several GB, a few minutes).
 peers: .venv-peers/.ready
 	.venv-peers/bin/python -m pytest tests/peers
+
+# spikeproof and its peers on the same networks: benchmarks/results.json and docs/performance.md (some ten minutes).
+bench: .venv-peers/.ready
+	.venv-peers/bin/python -m benchmarks
 
 clean:
 	rm -rf .venv .venv-peers build src/*.egg-info

@@ -81,14 +81,14 @@ class _Worker:
             [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
             env={**os.environ, **fast},
         )  # fmt: skip
-        self.first = self._answer()
+        (self.first,) = self._answer()
 
-    def _answer(self) -> float:
+    def _answer(self) -> list[float]:
         assert self._process.stdout is not None
-        return float(self._process.stdout.readline())
+        return [float(word) for word in self._process.stdout.readline().split()]
 
-    def ask(self, word: str) -> float:
-        """Seconds of one run, or MB of memory."""
+    def ask(self, word: str) -> list[float]:
+        """Seconds of one run; or MB at the peak, of tensors and resident."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{word}\n")
         self._process.stdin.flush()
@@ -105,7 +105,7 @@ def measure(one: Measurement, rounds: int, threads: int) -> dict[str, Any]:
         times: dict[str, list[float]] = {name: [] for name in workers}
         for _ in range(rounds):
             for name, worker in workers.items():
-                times[name].append(1e3 * worker.ask("run"))
+                times[name].append(1e3 * worker.ask("run")[0])
         peaks = {name: worker.ask("memory") for name, worker in workers.items()} if one.memory else {}
     finally:
         for worker in workers.values():
@@ -116,7 +116,8 @@ def measure(one: Measurement, rounds: int, threads: int) -> dict[str, Any]:
         "median_ms": {name: round(statistics.median(found), 2) for name, found in times.items()},
         "times_ms": {name: [round(t, 2) for t in found] for name, found in times.items()},
         "first_run_s": {name: round(worker.first, 2) for name, worker in workers.items()},
-        "peak_mb": {name: round(peak, 1) for name, peak in peaks.items()},
+        "peak_mb": {name: round(tensors, 1) for name, (tensors, _) in peaks.items()},
+        "resident_mb": {name: round(resident, 1) for name, (_, resident) in peaks.items()},
     }
 
 
@@ -135,8 +136,9 @@ def ratios(found: dict[str, dict[str, Any]]) -> dict[str, float]:
         for kind in ("pgd20", "pgd20_survivors"):
             told[f"{work}.{kind}.vs_torchattacks"] = over(f"{work}.{kind}", "torchattacks")
     told["W1.training_step.vs_spikingjelly"] = over("W1.training_step", "spikingjelly")
-    peak = found["W1.input_gradient.b64"]["peak_mb"]
-    told["W1.peak_memory.vs_spikingjelly"] = peak["spikeproof"] / peak["spikingjelly"]
+    for name, what in (("W1.peak_memory", "peak_mb"), ("W1.peak_resident", "resident_mb")):
+        peak = found["W1.input_gradient.b64"][what]
+        told[f"{name}.vs_spikingjelly"] = peak["spikeproof"] / peak["spikingjelly"]
     slopes = {name: _slope(found, name) for name in ("spikeproof", "spikingjelly")}
     told["W1.memory_slope_in_T.vs_spikingjelly"] = slopes["spikeproof"] / slopes["spikingjelly"]
     return {name: round(ratio, 3) for name, ratio in told.items()}
@@ -153,21 +155,20 @@ def table(results: dict[str, Any]) -> str:
     told, found, about = results["ratios"], results["measurements"], results["about"]
     lines = [
         f"`make bench`, {about['date']}: {about['machine']}, torch {about['torch']}, {about['threads']} threads, "
-        f"medians of {about['rounds']} rounds in which the contenders take turns, each in a process of its own. Untrained "
-        "networks, the same weights for all, seed 0.",
+        f"medians of {about['rounds']} rounds in which the contenders take turns, each in a process of its own. "
+        "Untrained networks, the same weights for all, seed 0.",
         "",
-        "| measurement | " + "contender | median ms | peer over spikeproof | first run, s | peak MB |",
+        "| measurement | " + "contender | median ms | over spikeproof | first run, s | peak MB: tensors, resident |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, one in found.items():
         ours = one["median_ms"]["spikeproof"]
         for contender, median in one["median_ms"].items():
             label = f"{name} (B = {one['batch']}, T = {one['steps']})" if contender == "spikeproof" else ""
-            peak = one["peak_mb"].get(contender, "")
+            peak = ", ".join(str(one[what][contender]) for what in ("peak_mb", "resident_mb") if one[what])
             ratio = "1" if contender == "spikeproof" else f"{median / ours:.2f}"
-            lines.append(
-                f"| {label} | {NAMES[contender]} | {median:.1f} | {ratio} | {one['first_run_s'][contender]:.1f} | {peak} |"
-            )
+            first = f"{one['first_run_s'][contender]:.1f}"
+            lines.append(f"| {label} | {NAMES[contender]} | {median:.1f} | {ratio} | {first} | {peak} |")
     lines += ["", "| ratio | |", "| --- | --- |", *(f"| {name} | {ratio:.2f} |" for name, ratio in told.items())]
     eps = ", ".join(f"{work} {value:.4g}" for work, value in EPS.items())
     return "\n".join([*lines, "", f"PGD-20 at eps {eps} (L-inf), labels the network's own answers."])

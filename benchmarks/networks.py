@@ -1,8 +1,8 @@
 """The reference networks in every framework, on the same weights.
 
-W1: SEW-ResNet-18 (ImageNet stem, ADD, max pool), IF, ATan 2, weighted phase code of 8 planes with straight-through slopes,
-images 3x32x32. W2: the small SEW-ResNet (width 16) on digits, direct code, images 1x8x8. Peers take spikeproof's own
-encoder, so that all see the same numbers.
+W1: SEW-ResNet-18 (ImageNet stem, ADD, max pool), IF, ATan 2, weighted phase code of 8 planes with straight-through
+slopes, images 3x32x32. W2: the small SEW-ResNet (width 16) on digits, direct code, images 1x8x8. Peers take spikeproof's
+own encoder, so that all see the same numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from spikeproof.encoders.phase import Phase
 from spikeproof.models.sew_resnet import SEWResNet
 from spikeproof.models.small_sew_resnet import SmallSEWResNet
 from spikeproof.neurons.if_ import IF
-from spikeproof.tensors import image_keys, uniform
+from spikeproof.tensors import exact, image_keys, uniform
 from spikeproof.victim import Victim
 
 __all__ = ["SHAPES", "looped", "norse_folded", "ours", "pixels", "spikingjelly"]
@@ -42,8 +42,6 @@ def ours(work: str, steps: int) -> Victim:
         else:
             body, encoder = SmallSEWResNet(in_channels=1, classes=10, neuron=IF, width=16), Direct()  # type: ignore[assignment]
     victim = Victim(body, encoder, steps)
-    from spikeproof.tensors import exact
-
     with torch.no_grad():  # one forward in train mode moves the statistics to where some neurons fire
         for _ in range(20):
             victim(pixels(work, 16), exact, image_keys(0, torch.arange(16)))
@@ -137,7 +135,7 @@ class _ResNet(nn.Module):
 
 
 class _Looped(_ResNet):
-    """The time loop around everything, the states passed by hand: how snnTorch's and Norse's own examples are written."""
+    """The time loop around everything, states passed by hand: how snnTorch's and Norse's own examples are written."""
 
     def __init__(self, work: str, node: Any, fire: Any) -> None:
         super().__init__(work, node)

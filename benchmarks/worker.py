@@ -2,9 +2,10 @@
 
     python -m benchmarks.worker CONTENDER KIND WORK BATCH STEPS THREADS
 
-It builds its job, runs it once, and prints the seconds that took: compiling and other first-time work is in there. Then each
-line 'run' is answered with the seconds of one run, and 'memory' with the peak of resident memory above its start in one
-more run, in MB (Linux with glibc: memory that the allocator holds free is given back before).
+It builds its job, runs it once, and prints the seconds that took: compiling and other first-time work is in there. Then
+each line 'run' is answered with the seconds of one run, and 'memory' with two peaks above the start of one more run, in
+MB: of what tensors hold, which is exact, and of what is resident (Linux with glibc; memory that the allocator holds free
+is given back before).
 """
 
 from __future__ import annotations
@@ -25,13 +26,24 @@ def _resident(field: str) -> float:
     raise OSError(f"no {field} in /proc/self/status: memory is measured on Linux alone")
 
 
-def _peak(once: Callable[[], object]) -> float:
+def _peaks(once: Callable[[], object]) -> tuple[float, float]:
+    """MB above the start of a run: the most that tensors hold, and the most that is resident."""
+    from torch.profiler import ProfilerActivity, profile
+
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is that of from now on
     before = _resident("VmRSS")
     once()
-    return _resident("VmHWM") - before
+    resident = _resident("VmHWM") - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        once()
+    held = most = 0
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most / 2**20, resident
 
 
 def main() -> None:
@@ -48,7 +60,7 @@ def main() -> None:
     print(time.perf_counter() - start, flush=True)
     for line in sys.stdin:
         if line.strip() == "memory":
-            print(_peak(once), flush=True)
+            print(*_peaks(once), flush=True)
             continue
         start = time.perf_counter()
         once()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from spikeproof.frozen import freeze
 from spikeproof.measure import cut_at
+from spikeproof.memory import images_that_fit
 from spikeproof.metrics import sparsity
 from spikeproof.scene import STOCHASTIC_DRAWS, Cost, Scene, Verdict, check_labels, verdict
 from spikeproof.tensors import exact, fold, image_keys
@@ -187,7 +188,11 @@ def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one:
     success, and the attack is run again on the victim itself; so the twin makes no attack weaker. 'twin_differs' says
     that the two give different answers to the point.
     """
-    twin, batch = freeze(victim), (x, y, keys)
+    twin = freeze(victim)
+    if (fit := images_that_fit(twin, x, keys)) < len(x):  # every image has its own randomness: parts are the whole
+        parts = zip(x.split(fit), y.split(fit), keys.split(fit), strict=True)
+        return [row for part in parts for row in outcomes(victim, *part, name, one, threat)]
+    batch = (x, y, keys)
     found, apart, unconfirmed = _judged(victim, twin, batch, name, one, threat)
     if len(unconfirmed):
         part = [each[unconfirmed.to(each.device)] for each in batch]
