@@ -26,7 +26,7 @@ test: .venv/.ready
 
 # Types and style.
 check: .venv/.ready
-	.venv/bin/ruff check src tests
+	.venv/bin/ruff check src tests benchmarks
 	.venv/bin/mypy
 
 # Against SpikingJelly, torchattacks, foolbox and ART, in an environment of their own (several GB, a few minutes).

@@ -1,8 +1,8 @@
 """What is timed: `job(contender, kind, work, ...)` gives a function of no arguments that does it once.
 
 Kinds: input_gradient (of the summed cross-entropy at the image), pgd20 (no image is dropped), pgd20_survivors (fooled
-images leave the batch, where the contender can do that), training_step (Adam, all gradients, train-mode batch-norm), quick
-(a panel of the tier `quick`, spikeproof alone).
+images leave the batch, where the contender can do that), training_step (Adam, all gradients, train-mode batch-norm),
+quick (a panel of the tier `quick`, spikeproof alone).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The reference networks in every framework, on the same weights.
 
 W1: SEW-ResNet-18 (ImageNet stem, ADD, max pool), IF, ATan 2, weighted phase code of 8 planes with straight-through
-slopes, images 3x32x32. W2: the small SEW-ResNet (width 16) on digits, direct code, images 1x8x8. Peers take spikeproof's
-own encoder, so that all see the same numbers.
+slopes, images 3x32x32. W2: the small SEW-ResNet (width 16) on digits, direct code, images 1x8x8. Peers take
+spikeproof's own encoder, so that all see the same numbers.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
 It builds its job, runs it once, and prints the seconds that took: compiling and other first-time work is in there. Then
 each line 'run' is answered with the seconds of one run, and 'memory' with two peaks above the start of one more run, in
-MB: of what tensors hold, which is exact, and of what is resident (Linux with glibc; memory that the allocator holds free
-is given back before).
+MB: of what tensors hold, which is exact, and of what is resident (Linux with glibc; memory that the allocator
+holds free is given back before).
 """
 
 from __future__ import annotations
