@@ -19,7 +19,7 @@ from spikeproof.paper import PROTOCOL, paper_rows
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact
 from spikeproof.threats import Linf
-from spikeproof.types import Objective, SpikeproofError, Threat
+from spikeproof.types import Objective, Score, SpikeproofError, Threat
 from spikeproof.victim import Victim
 
 EPS = 6 / 255
@@ -29,19 +29,31 @@ IDS = torch.cat([ids for _, _, ids in BATCHES])
 
 
 @dataclass(frozen=True)
+class Watched:
+    """An objective that keeps the points it is asked at first, salt 0."""
+
+    f: Objective
+    first: list[Tensor]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.f, name)
+
+    def __call__(self, point: Tensor, rule: Any, salt: int) -> Score:
+        if salt == 0:
+            self.first.append(point.detach().clone())
+        return self.f(point, rule, salt)
+
+
+@dataclass(frozen=True)
 class Kept:
-    """An attack that keeps its start, its end, and the mode and statistics of the network it attacks."""
+    """An attack that keeps its start and its end."""
 
     attack: Any
     points: list[Tensor]
     first: list[Tensor]
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Any, keys: Tensor) -> Tensor:
-        def watched(point: Tensor, rule: Any, salt: int) -> Any:
-            if salt == 0:
-                self.first.append(point.detach().clone())
-            return f(point, rule, salt)
-
+        watched: Any = Watched(f, self.first)
         self.points.append(self.attack(watched, x0, threat, estimator, keys))
         return self.points[-1]
 

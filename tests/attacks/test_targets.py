@@ -176,7 +176,8 @@ def test_each_target_is_run_with_salts_of_its_own(threat: Any, targets: int, met
     APGD(steps=10, restarts=2, targets=targets)(Aimed(calls), x0, threat, ESTIMATOR, KEYS)  # type: ignore[arg-type]
     each = 2 * (10 + (3 if threat.norm == "L1" else 1))
     assert [rank for rank, _ in calls] == [rank for rank in met for _ in range(each)]
-    assert [salt for _, salt in calls] == list(range(len(calls)))
+    salts = [salt for _, salt in calls]
+    assert len(set(salts)) == len(salts)
 
 
 def test_a_fooled_point_is_not_lost_to_the_next_target() -> None:

@@ -196,7 +196,7 @@ class Level(Curved):
 
 
 @each_attack
-@pytest.mark.parametrize("above", [-0.3, 0.1, 0.7, 1.5])
+@pytest.mark.parametrize("above", [-1e9, -0.3, 0.1, 0.7, 1.5])
 def test_dropping_what_is_fooled_changes_no_verdict(spec: dict[str, Any], threat: Any, above: float) -> None:
     """And no point of an image that is never fooled; nothing costs more, and what fell early less."""
     every, few = Level(above=above), Level(above=above, final=True)

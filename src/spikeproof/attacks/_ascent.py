@@ -119,11 +119,11 @@ def ascend(
     x = x0
     for restart in range(restarts):
         part = best.standing(f, x0)
+        if not len(part.at):
+            break
         x = start(part.x0, fold(keys, f"start {restart}")[part.at])
         carry, towards = estimator.init(x), direction()
         for k in range(steps):
-            if not len(x):
-                break
             # The salt differs in every call: fresh noise for stochastic encoders, fresh secants for codes.
             salt = restart * (steps + 1) + k
             score, gradient, carry = estimator(part.f, x, carry, salt)
@@ -132,6 +132,8 @@ def ascend(
             if (on := best.going_on(part.at)) is not None:
                 part, x, gradient, carry = part.of(on), x[on], gradient[on], estimator.of(carry, on)
                 towards.keep(on)
+                if not len(on):
+                    break
             x = threat.project(x + length(k) * towards(gradient), part.x0)
         if keep_best and len(x):
             with torch.no_grad():
