@@ -50,17 +50,16 @@ class Measurement:
 
 def measurements() -> list[Measurement]:
     gradient = ("spikeproof", "plain", "floor", *PEERS)
-    pgd = ("spikeproof", "plain", "torchattacks")
-    two = ("spikeproof", "plain", "spikingjelly")
+    pgd, two = ("spikeproof", "torchattacks"), ("spikeproof", "spikingjelly")
     found = [
         Measurement("W1.input_gradient", "input_gradient", "W1", 16, gradient),
-        Measurement("W1.input_gradient.b64", "input_gradient", "W1", 64, two, memory=True),
+        Measurement("W1.input_gradient.b64", "input_gradient", "W1", 64, ("plain", *two), memory=True),
         Measurement("W1.pgd20", "pgd20", "W1", 16, pgd),
         Measurement("W1.pgd20_survivors", "pgd20_survivors", "W1", 16, pgd),
         Measurement("W2.pgd20", "pgd20", "W2", 64, pgd),
         Measurement("W2.pgd20_survivors", "pgd20_survivors", "W2", 64, pgd),
         Measurement("W1.training_step", "training_step", "W1", 16, two),
-        Measurement("W2.quick", "quick", "W2", 256, ("spikeproof", "plain")),
+        Measurement("W2.quick", "quick", "W2", 64, ("spikeproof",)),
     ]
     for steps in (4, 10, 20, 50):
         found.append(Measurement(f"growth.T{steps}", "input_gradient", "W1", 16, two, steps, memory=True))

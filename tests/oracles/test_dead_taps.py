@@ -25,8 +25,9 @@ def test_number_of_parameters(depth: int) -> None:
     sizes = {"conv": 0, "norm": 0, "linear": 0}
     kinds = {nn.Conv2d: "conv", nn.BatchNorm2d: "norm", nn.Linear: "linear"}
     for module in network(depth).modules():
-        if type(module) in kinds:
-            sizes[kinds[type(module)]] += sum(p.numel() for p in module.parameters())
+        for kind, name in kinds.items():
+            if isinstance(module, kind):
+                sizes[name] += sum(p.numel() for p in module.parameters())
     assert sizes == {"conv": count.conv, "norm": count.norm, "linear": count.linear}
 
 

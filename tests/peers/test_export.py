@@ -22,7 +22,7 @@ from spikeproof.losses import cross_entropy
 from spikeproof.models.sew_resnet import SEWResNet
 from spikeproof.neurons.plif import PLIF
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Cost, Scene
+from spikeproof.scene import Scene
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
 from spikeproof.types import SpikeproofError
@@ -67,7 +67,7 @@ def survivors(which: str) -> Tensor:
     attack = PGD(steps=STEPS, step_size=EPS / 4, random_start=False, keep="last")
     scene = Scene(victim(which), X, Y, KEYS, "pixels")
     rule = getattr(victim(which), "rule", None) or ATan()
-    return right(which, attack(scene.objective(cross_entropy, Cost()), X, Linf(EPS), WhiteBox(rule), KEYS))
+    return right(which, attack(scene.objective(cross_entropy), X, Linf(EPS), WhiteBox(rule), KEYS))
 
 
 def right(which: str, x: Tensor) -> Tensor:

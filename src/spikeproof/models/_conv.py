@@ -1,8 +1,8 @@
-"""Convolutions for maps of a few pixels, many at a time: channels-last, and as one matrix product on the smallest maps.
+"""Convolutions on maps that they see whole, as one matrix product.
 
-A network of 32x32 images works on 4x4, 2x2 and 1x1 maps for most of its depth, where a general kernel multiplies
-padding. Other kernels round otherwise: so evaluation keeps torch's own, bit by bit that of other frameworks, and these
-serve training and the copies that attacks craft on (`_folded.py`).
+A network of 32x32 images works on 2x2 and 1x1 maps for much of its depth, where a general kernel multiplies padding.
+Other kernels round otherwise: so deployed networks and training keep torch's own, bit by bit those of other frameworks, and
+these serve the copies that attacks craft on (`_folded.py`).
 """
 
 from __future__ import annotations
@@ -10,31 +10,12 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from spikeproof.native import fast
-
-__all__ = ["Conv2d", "Pair", "as_matrix", "by_matrix", "fits"]
+__all__ = ["Pair", "as_matrix", "by_matrix", "fits"]
 
 Pair = tuple[int, int]
-
-
-class Conv2d(nn.Conv2d):
-    """nn.Conv2d, and in train mode the same sums in the order that is fast on small maps."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and fast()):
-            return super().forward(x)
-        stride, padding = cast(Pair, self.stride), cast(Pair, self.padding)
-        size = cast(Pair, tuple(x.shape[-2:]))
-        if fits(self.weight, stride, padding, size):
-            return by_matrix(x, as_matrix(self.weight, stride, padding, size), self.bias, self.weight, stride, padding)
-        return F.conv2d(_last(x), _last(self.weight), self.bias, stride, padding)
-
-
-def _last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _outputs(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> Pair:
