@@ -239,7 +239,8 @@ def test_a_neuron_is_theirs(
     assert torch.equal(spikes, peer_spikes)
     assert 0.05 < spikes.mean() < 0.95
     for one, other in zip(mine, peer, strict=True):
-        assert_close(one, other)
+        # The time constant's gradient is a float32 sum of thousands of terms, whose order the processor decides.
+        assert_close(one, other, 1e-5 if one.dim() else 3e-5)
 
 
 def test_plif_starts_at_their_parameter() -> None:

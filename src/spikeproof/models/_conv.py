@@ -1,8 +1,8 @@
 """Convolutions on maps that they see whole, as one matrix product.
 
 A network of 32x32 images works on 2x2 and 1x1 maps for much of its depth, where a general kernel multiplies padding.
-Other kernels round otherwise: so deployed networks and training keep torch's own, bit by bit those of other frameworks, and
-these serve the copies that attacks craft on (`_folded.py`).
+Other kernels round otherwise: so deployed networks and training keep torch's own, bit by bit those of other frameworks,
+and these serve the copies that attacks craft on (`_folded.py`).
 """
 
 from __future__ import annotations
