@@ -481,14 +481,6 @@ def _typed(target: type[T], tree: object, what: str) -> T:
         raise
 
 
-@cache
-def _parser(target: type) -> ArgumentParser:
-    """Checks every value against the type of its field; kept, because a study asks once for each cell."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(target)
-    return parser
-
-
 def overlaid(tree: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted overrides laid over a tree. Another 'name' of a part drops the options of the part it replaces."""
     result = copy.deepcopy(tree)

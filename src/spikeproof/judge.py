@@ -190,8 +190,8 @@ def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one:
     """
     twin = freeze(victim)
     if (fit := images_that_fit(twin, x, keys)) < len(x):  # every image has its own randomness: parts are the whole
-        parts = zip(x.split(fit), y.split(fit), keys.split(fit), strict=True)
-        return [row for part in parts for row in outcomes(victim, *part, name, one, threat)]
+        some = [slice(start, start + fit) for start in range(0, len(x), fit)]
+        return [row for at in some for row in outcomes(victim, x[at], y[at], keys[at], name, one, threat)]
     batch = (x, y, keys)
     found, apart, unconfirmed = _judged(victim, twin, batch, name, one, threat)
     if len(unconfirmed):

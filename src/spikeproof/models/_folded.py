@@ -64,7 +64,7 @@ class FoldedConv(nn.Module):
 def fold(owner: nn.Module, conv: str, norm: str) -> None:
     """Put a folded layer in the place of `owner`'s convolution, and nothing in that of its batch-norm; leaves what
     somebody has put there instead of the two alone."""
-    pair = owner.get_submodule(conv), owner.get_submodule(norm)
-    if type(pair[0]) is nn.Conv2d and type(pair[1]) is nn.BatchNorm2d:
-        owner.add_module(conv, FoldedConv(*pair))
+    first, second = owner.get_submodule(conv), owner.get_submodule(norm)
+    if type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d:
+        owner.add_module(conv, FoldedConv(first, second))
         owner.add_module(norm, nn.Identity())
