@@ -1,8 +1,8 @@
-"""Convolutions on maps that they see whole, as one matrix product.
+"""Convolutions for maps of a few pixels, many at a time: channels-last, and as one matrix product where that is all.
 
-A network of 32x32 images works on 2x2 and 1x1 maps for much of its depth, where a general kernel multiplies padding.
-Other kernels round otherwise: so deployed networks and training keep torch's own, bit by bit those of other frameworks,
-and these serve the copies that attacks craft on (`_folded.py`).
+A network of 32x32 images works on 4x4, 2x2 and 1x1 maps for most of its depth, where a general kernel multiplies
+padding. Other kernels round otherwise: so evaluation keeps torch's own, bit by bit that of other frameworks, and these
+serve training and the copies that attacks craft on (`_folded.py`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,43 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Pair", "as_matrix", "by_matrix", "fits"]
+from spikeproof.native import fast
+
+__all__ = ["Conv2d", "Pair", "as_matrix", "by_matrix", "fits"]
 
 Pair = tuple[int, int]
+
+
+class Conv2d(nn.Conv2d):
+    """nn.Conv2d, and in train mode on a CPU the same sums in the order that is fast on small maps.
+
+    A 1x1 kernel must be a matrix product: oneDNN's weight gradient of channels-last 1x1 convolutions writes beyond its
+    memory where channels are no multiple of 8 (torch 2.13 on AVX2: jit_avx2_1x1_convolution_bwd_weights, by valgrind).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and fast() and x.device.type == "cpu"):
+            return super().forward(x)
+        stride, padding = cast(Pair, self.stride), cast(Pair, self.padding)
+        if self.kernel_size == (1, 1) and padding == (0, 0):
+            return _pointwise(x, self.weight, self.bias, stride)
+        size = cast(Pair, tuple(x.shape[-2:]))
+        if fits(self.weight, stride, padding, size):
+            return by_matrix(x, as_matrix(self.weight, stride, padding, size), self.bias, self.weight, stride, padding)
+        return F.conv2d(_last(x), _last(self.weight), self.bias, stride, padding)
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair) -> Tensor:
+    """x (N,C,H,W) through a 1x1 kernel without padding -> (N,C',H',W'), channels-last."""
+    pixels = x[:, :, :: stride[0], :: stride[1]].permute(0, 2, 3, 1)
+    return F.linear(pixels, weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 
 def _outputs(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> Pair:

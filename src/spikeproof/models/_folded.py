@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spikeproof.models._conv import Pair, as_matrix, by_matrix, fits
+from spikeproof.models._conv import Conv2d, Pair, as_matrix, by_matrix, fits
 
 __all__ = ["FoldedConv", "fold"]
 
@@ -65,6 +65,6 @@ def fold(owner: nn.Module, conv: str, norm: str) -> None:
     """Put a folded layer in the place of `owner`'s convolution, and nothing in that of its batch-norm; leaves what
     somebody has put there instead of the two alone."""
     first, second = owner.get_submodule(conv), owner.get_submodule(norm)
-    if type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d:
+    if type(first) is Conv2d and type(second) is nn.BatchNorm2d:
         owner.add_module(conv, FoldedConv(first, second))
         owner.add_module(norm, nn.Identity())

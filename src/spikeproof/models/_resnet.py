@@ -8,6 +8,7 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
+from spikeproof.models._conv import Conv2d
 from spikeproof.models._folded import fold
 from spikeproof.models._slim_pool import slim
 from spikeproof.pooling import Pool, stem_pool
@@ -55,14 +56,14 @@ class Block(nn.Module):
         for i, kernel in enumerate(kernels, start=1):
             wide = self.outputs if i == self.length else planes
             step = stride if i == kernels.index(3) + 1 else 1
-            self.add_module(f"conv{i}", nn.Conv2d(channels, wide, kernel, step, padding=kernel // 2, bias=False))
+            self.add_module(f"conv{i}", Conv2d(channels, wide, kernel, step, padding=kernel // 2, bias=False))
             self.add_module(f"bn{i}", nn.BatchNorm2d(wide))
             self.add_module(f"sn{i}", neuron())
             channels = wide
         self.downsample: nn.Module | None = None
         if stride != 1 or inputs != self.outputs:
             self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, self.outputs, 1, stride, bias=False), nn.BatchNorm2d(self.outputs)
+                Conv2d(inputs, self.outputs, 1, stride, bias=False), nn.BatchNorm2d(self.outputs)
             )
 
     def current(self, i: int, z: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ class ResNet(nn.Module):
             raise UsageError(refusal("width >= 1", width))
         self.in_channels, self.classes = in_channels, classes
         kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
-        self.conv1 = nn.Conv2d(in_channels, width, kernel, stride, padding=kernel // 2, bias=False)
+        self.conv1 = Conv2d(in_channels, width, kernel, stride, padding=kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.sn1 = neuron()
         self.maxpool = stem_pool(pool)  # SpikingJelly's name for either pooling
