@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -103,15 +104,22 @@ def _chunks(index: Tensor, size: int) -> list[Tensor]:
     return [index[i : i + size] for i in range(0, len(index), size)]
 
 
-def _unattempted(stages: Sequence[str]) -> list[Finding]:
-    """One finding that names the attacks of a tier that this network could not be given; none where there are none."""
+def _unattempted(stages: Sequence[str], differentiable: bool) -> list[Finding]:
+    """One finding that names the attacks of a tier that this network could not be given; none where there are none.
+
+    Red where no gradient was there at all: what only queries were tried on may be broken by whoever has the weights.
+    """
     if not stages:
         return []
     says = f"the network cannot have the estimators of {', '.join(stages)}"
     means, mend = "Attacks of this tier were left out.", "Wrap a network whose neurons are known."
+    colour: Literal["not run", "red"] = "not run"
+    if not differentiable:
+        says = f"a network that can only be asked: without {', '.join(stages)}"
+        means, mend, colour = "An upper bound, against attackers who only ask.", "Wrap the module itself.", "red"
     return [
         Finding(
-            "attacks", "attacks left out", "not run", None, None, 0, says, means, mend, "overstated",
+            "attacks", "attacks left out", colour, None, None, 0, says, means, mend, "overstated",
             {"stages": list(stages)},
         )
     ]  # fmt: skip
@@ -269,10 +277,11 @@ class Panel:
 
     def _left_out(self) -> list[Row]:
         """What was not run, said to be so: a verdict rests on what was. First the attacks, all in one row."""
-        why = f"not in the tier '{self.tier.name}'"
+        why = f"not in the tier '{self.tier.name}'" if self.victim.differentiable else "the network can only be asked"
         rest = [name for name in parts.names("audits") if name not in self.tier.audits]
         found = [parts.build("audits", {"name": name}).absent(why) for name in rest]
-        return [{**finding.row(), **self.mark} for finding in [*_unattempted(self.tier.left_out), *found]]
+        attacks = _unattempted(self.tier.left_out, self.victim.differentiable)
+        return [{**finding.row(), **self.mark} for finding in [*attacks, *found]]
 
     def _audited(self, name: str, attacks: Sequence[Row]) -> list[Row]:
         right = self._right()

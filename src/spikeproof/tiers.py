@@ -84,6 +84,9 @@ _STANDARD = (
     "domain", "control", "budget_kept", "accounting",
 )  # fmt: skip
 
+_WITHOUT_GRADIENT = ("random_search", "budget_kept")
+"""Audits of a network that can only be asked."""
+
 TIERS = ("smoke", "quick", "standard", "audit")
 
 _BLIND = (RandomCorners, Square)
@@ -108,6 +111,8 @@ def tier_of(
     kept = _within_reach(victim, stages)
     left_out = tuple(stage.name for stage in stages if stage not in kept)
     audits = {"smoke": _SMOKE, "quick": _QUICK, "standard": _STANDARD, "audit": _STANDARD}[name]
+    if not victim.differentiable:
+        audits = tuple(audit for audit in audits if audit in _WITHOUT_GRADIENT)
     effort = {
         "smoke": Effort(16, 20, 10),
         "quick": Effort(32, 32, 10),
@@ -119,21 +124,17 @@ def tier_of(
 
 
 def _within_reach(victim: Victim, stages: list[Stage]) -> list[Stage]:
-    """Without the stages whose estimator a wrapped network cannot have; UsageError where they are the plain ones."""
+    """Without the stages whose estimator a wrapped network cannot have; UsageError where they are the plain ones of a
+    network that has a gradient."""
     kept = []
     for stage in stages:
         case = stage.case
         supports = getattr(case.source or victim, "supports", lambda estimator: True)
         if isinstance(case.attack, _BLIND) or supports(case.estimator):
             kept.append(stage)
-        elif stage.everyone:
-            raise UsageError(
-                refusal(
-                    "a network that has a gradient under the rule of training, for a tier",
-                    f"one that cannot have {case.estimator}",
-                    mend="another rule; for a bare callable judge.attack_rows with attacks that need no gradient",
-                )
-            )
+        elif stage.everyone and victim.differentiable:
+            expected, got = "a network that has a gradient under the rule of training", f"one without {case.estimator}"
+            raise UsageError(refusal(expected, got, mend="another rule"))
         else:
             _LOG.warning("%s is left out: the network cannot have %s", stage.name, case.estimator)
     return kept

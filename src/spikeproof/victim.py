@@ -53,6 +53,11 @@ class Victim(nn.Module):
         """Whether two calls with different keys may give different logits."""
         return self.encoder.stochastic
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether it has a gradient at all; a wrapped bare callable can only be asked."""
+        return True
+
     def encode(self, x: Tensor, keys: Tensor) -> Tensor:
         """Pixels (B,C,H,W) in [0,1] -> (T,B,C,H,W). Raises SpikeproofError for other pixels."""
         self._check(x)

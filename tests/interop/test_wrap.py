@@ -123,7 +123,7 @@ def test_a_readout_decides_what_the_logits_are() -> None:
 
 
 def test_a_callable_is_attacked_as_a_black_box() -> None:
-    """Square works; a gradient is refused as a cut graph, and a tier, which needs one, by name."""
+    """Square works; a gradient is refused as a cut graph; a tier is what only asks, and never 'supported'."""
     model = seeded(layers)
     victim = spikeproof.wrap(lambda x: model(x), X)
     copy = borrowed(victim)
@@ -135,8 +135,14 @@ def test_a_callable_is_attacked_as_a_black_box() -> None:
     scene = Scene(copy, X, Y, KEYS, "pixels")
     with pytest.raises(CutGraph):
         WhiteBox(ATan())(scene.objective(margin), X, None, 0)
-    with pytest.raises(UsageError, match="attack_rows"):
-        spikeproof.evaluate(victim, X, Y, tier="smoke", eps=0.3)
+    found = spikeproof.evaluate(victim, X, Y, tier="quick", eps=0.3)
+    assert list(found.left()) == ["corners-50", "square-500"]
+    assert found.verdict.word == "overstated"
+    assert found.verdict.red[-1] == "attacks"
+    open_box = spikeproof.evaluate(spikeproof.wrap(model, X), X, Y, tier="quick", eps=0.3)
+    assert found.clean == open_box.clean
+    assert found.robust.share >= open_box.robust.share
+    assert "can only be asked" in str(found)
 
 
 def test_a_stage_that_a_network_cannot_have_is_left_out(caplog: pytest.LogCaptureFixture) -> None:

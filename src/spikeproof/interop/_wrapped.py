@@ -40,6 +40,10 @@ class Wrapped(Victim):
         known = kept or self.body.sites() or isinstance(self.body.network, Asked)
         return tuple(kept if known else ["no known neuron: every rule gives the network's own gradient"])
 
+    @property
+    def differentiable(self) -> bool:
+        return not isinstance(self.body.network, Asked)
+
     def supports(self, estimator: Estimator) -> bool:
         """Whether an estimator, with its rules, can be used on this network."""
         return not self.body.objection(estimator)
