@@ -81,7 +81,7 @@ def test_a_stage_grows_batch_by_batch_and_becomes_rows(tmp_path: Path) -> None:
     draft.close("clean")
     assert draft.done("clean")
     assert draft.stage("clean") == ROWS
-    assert names_in(draft.folder) == ["clean.jsonl"]
+    assert names_in(draft.folder) == ["clean.jsonl", "clean.sha256"]
 
 
 def lines_of(draft: Draft) -> tuple[Path, bytes]:
@@ -112,6 +112,37 @@ def test_a_line_that_lacks_nothing_but_its_end_is_done_again(tmp_path: Path) -> 
     assert draft.batches("clean") == [ROWS[:2], ROWS[2:]]
 
 
+def test_a_damaged_line_that_is_still_json_is_cut_off_with_what_follows(tmp_path: Path) -> None:
+    draft = draft_of(tmp_path)
+    path, data = lines_of(draft)
+    draft.append("clean", ROWS)
+    spoilt = data.index(b'"', data.index(b"\n")) + 1  # a letter of a name in the second line
+    path.write_bytes(data[:spoilt] + b"X" + path.read_bytes()[spoilt + 1 :])
+    assert draft.batches("clean") == [ROWS[:2]]
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data.replace(b"0", b"1", 1), lambda data: data[:-1], lambda data: b""])
+def test_a_damaged_stage_of_an_unfinished_cell_is_set_aside(tmp_path: Path, spoil: Any) -> None:
+    draft = draft_of(tmp_path)
+    draft.write_stage("clean", ROWS)
+    path = draft.folder / "clean.jsonl"
+    spoilt = spoil(path.read_bytes())
+    assert spoilt != path.read_bytes()
+    path.write_bytes(spoilt)
+    assert not draft.done("clean")
+    assert (draft.folder / "clean.jsonl.damaged-0").read_bytes() == spoilt
+    draft.write_stage("clean", ROWS)
+    assert draft.done("clean")
+    assert draft.stage("clean") == ROWS
+
+
+def test_a_stage_without_a_seal_is_no_stage(tmp_path: Path) -> None:
+    draft = draft_of(tmp_path)
+    draft.write_stage("clean", ROWS)
+    (draft.folder / "clean.sha256").unlink()
+    assert not draft.done("clean")
+
+
 @pytest.mark.parametrize("junk", [b"\0" * 64, b"\0" * 64 + b"\n", b"\xff\xfe\n", b"[{]\n"])
 def test_what_a_power_cut_leaves_behind_is_cut_off(tmp_path: Path, junk: bytes) -> None:
     draft = draft_of(tmp_path)
@@ -125,8 +156,12 @@ def test_a_stage_that_was_closed_when_the_power_went_is_done(tmp_path: Path, mon
     draft = draft_of(tmp_path)
     lines_of(draft)
 
-    def stop(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
+    real = Path.unlink
+
+    def stop(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".part":
+            raise KeyboardInterrupt
+        real(path, missing_ok)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", stop)

@@ -342,6 +342,8 @@ def test_an_attack_that_was_stopped_goes_on_with_the_batch_it_was_at(
     (part,) = tmp_path.glob("stopped/cells/*.partial/attack-pixels.part")
     with open(part, "ab") as file:
         file.write(b'[{"kind":"attack","ima')  # and a line that a kill tore
+    clean = part.with_name("clean.jsonl")
+    clean.write_bytes(clean.read_bytes().replace(b'"correct":', b'"wrong":', 1) + b"{")  # a stage that the disk spoilt
     run_cell(cell_from(watched()), Store(tmp_path / "stopped"), QUIET)
     assert tinycell.events(trace).count("attack") == done + ATTACKS
     assert numbers(tmp_path / "stopped") == numbers(tmp_path / "whole")

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,18 @@ def _lines(path: Path) -> list[Row]:
 
 def _jsonl(rows: Iterable[Row]) -> bytes:
     return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
+
+
+def _sealed(batch: bytes) -> bytes:
+    """A line of a growing stage: a checksum (8 hex digits), a space, the rows."""
+    return b"%08x %b\n" % (zlib.crc32(batch), batch)
+
+
+def _set_aside(path: Path) -> None:
+    """Another name for what is damaged, so that it is redone and can still be looked at."""
+    aside = next(p for n in range(10_000) if not (p := path.with_name(f"{path.name}.damaged-{n}")).exists())
+    with disk_errors(path):
+        os.rename(path, aside)
 
 
 def _keep_only(folder: Path, names: Iterable[str]) -> None:
@@ -120,12 +133,24 @@ class Draft:
     folder: Path
 
     def done(self, stage: str) -> bool:
-        """Whether a stage (a file of rows) has been written."""
-        return (self.folder / f"{stage}.jsonl").is_file()
+        """Whether a stage (a file of rows) has been written; one that is no longer as it was written is set aside."""
+        path = self.folder / f"{stage}.jsonl"
+        if not path.is_file():
+            return False
+        if (seal := self._seal(stage)).is_file() and seal.read_text(encoding="ascii").strip() == digest(path):
+            return True
+        _set_aside(path)
+        return False
 
     def write_stage(self, stage: str, rows: Iterable[Row]) -> None:
         """All rows of one stage at once, whole or not at all."""
-        write_bytes(self.folder / f"{stage}.jsonl", _jsonl(rows))
+        data = _jsonl(rows)
+        # The seal first: a kill in between leaves a seal without a stage, which is no stage.
+        write_bytes(self._seal(stage), (hashlib.sha256(data).hexdigest() + "\n").encode())
+        write_bytes(self.folder / f"{stage}.jsonl", data)
+
+    def _seal(self, stage: str) -> Path:
+        return self.folder / f"{stage}.sha256"
 
     def stage(self, stage: str) -> list[Row]:
         return _lines(self.folder / f"{stage}.jsonl")
@@ -137,12 +162,12 @@ class Draft:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "ab") as file:
                 # One line a batch: what a kill tears off is one line, which `batches` leaves out.
-                file.write(json.dumps(rows, separators=(",", ":")).encode() + b"\n")
+                file.write(_sealed(json.dumps(rows, separators=(",", ":")).encode()))
                 file.flush()
                 os.fsync(file.fileno())
 
     def batches(self, stage: str) -> list[list[Row]]:
-        """The whole batches that a stage has so far; from a torn line on, the file is cut off."""
+        """The whole batches that a stage has so far; from a torn or damaged line on, the file is cut off."""
         path = self.folder / f"{stage}.part"
         if not path.is_file():
             return []
@@ -150,10 +175,10 @@ class Draft:
         batches: list[list[Row]] = []
         whole = 0
         for line in data.splitlines(keepends=True):
-            try:
-                batches.append(json.loads(line if line.endswith(b"\n") else b""))
-            except ValueError:
+            batch = line[9:].rstrip(b"\n")
+            if line != _sealed(batch):
                 break
+            batches.append(json.loads(batch))
             whole += len(line)
         if whole < len(data):
             write_bytes(path, data[:whole])
@@ -184,7 +209,7 @@ class Store:
             with disk_errors(folder):
                 _keep_only(folder, _MODEL_FILES)  # a killed run may have renamed the folder and no more
             return weights
-        self._set_aside(folder)
+        _set_aside(folder)
         return None
 
     def finish_model(self, draft: Path, key: str) -> Path:
@@ -196,13 +221,6 @@ class Store:
             os.rename(draft, folder)
             _keep_only(folder, _MODEL_FILES)
         return folder / "model.safetensors"
-
-    @staticmethod
-    def _set_aside(folder: Path) -> None:
-        """Another name for what is damaged, so that it is redone and can still be looked at."""
-        aside = next(p for n in range(10_000) if not (p := folder.with_name(f"{folder.name}.damaged-{n}")).exists())
-        with disk_errors(folder):
-            os.rename(folder, aside)
 
     def lock(self, key: str, *, wait: bool = True) -> FileLock:
         """To be entered; where another process has it: waited for, or with wait=False filelock.Timeout."""
@@ -234,7 +252,7 @@ class Store:
             return None
         if cell.damage() is None:
             return cell
-        self._set_aside(cell.folder)
+        _set_aside(cell.folder)
         return None
 
     def finish(self, draft: Draft, config: dict[str, Any], summary: dict[str, Any], card: str, model: Path) -> Cell:
