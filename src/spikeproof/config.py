@@ -200,7 +200,9 @@ class CellConfig:
         tree = asdict(replace(self, evaluations=evaluations, headline=Headline(first.name, str(eps))))
         for name, folder in _FOLDERS.items():
             tree[name] = parts.resolve(folder, tree[name])
-        tree["training_threat"] = {"name": self.training_threat["name"], "eps": str(self.training_threat["eps"])}
+        budget = {"eps": str(self.training_threat["eps"])}
+        options = {name: value for name, value in self.training_threat.items() if name != "eps"}
+        tree["training_threat"] = {**parts.resolve("threats", options), **budget}
         for examination in ("generalisation", "theory"):
             tree[examination]["eps"] = str(tree[examination]["eps"])
         for evaluation in tree["evaluations"]:

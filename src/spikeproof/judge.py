@@ -249,7 +249,9 @@ def crafter(victim: Victim, attack: Attack, threat: Threat, estimator: Estimator
                     raised = against(victim(x, exact, keys))
                 x, ball = ball.scaled(0.01).sample(x, fold(keys, "away")), ball.scaled(0.99)
             scene = Scene(freeze(victim), x, y, keys, ball.surface)
-            return attack(scene.objective(raised), scene.start, ball, estimator, keys).detach()
+            # A divergence is largest where it is largest, whether the label is lost there or not.
+            objective = scene.objective(raised) if against is None else scene.ascent(raised)
+            return attack(objective, scene.start, ball, estimator, keys).detach()
         finally:
             victim.train(training)
 

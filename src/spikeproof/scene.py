@@ -124,6 +124,10 @@ class Scene:
         count = len(self.y)
         return _Objective(self, loss, cost or Cost(count), torch.arange(count))
 
+    def ascent(self, loss: Loss) -> Objective:
+        """The same of a loss that is raised for its own sake: nothing counts as fooled, the loss alone chooses."""
+        return _Ascent(self, loss, Cost(len(self.y)), torch.arange(len(self.y)))
+
     @cached_property
     def ranked(self) -> Tensor:
         """Classes other than the label by the clean logits, likeliest first, lowest number first in a tie: (B,K-1)."""
@@ -179,7 +183,7 @@ class _Objective:
 
     def of(self, index: Tensor) -> Objective:
         targets = None if self._targets is None else self._targets[index]
-        return _Objective(self._scene.of(index), self._loss, self._cost, self._at[index.cpu()], targets)
+        return type(self)(self._scene.of(index), self._loss, self._cost, self._at[index.cpu()], targets)
 
     def _towards(self, rank: int, form: Callable[..., Tensor]) -> Objective:
         if not 1 <= rank < self.classes:
@@ -207,3 +211,9 @@ class _Objective:
             return self
         scene = Scene(here.victim, here.start, here.y, here.keys, "encoded", survivors=here.survivors)
         return _Objective(scene, self._loss, self._cost, self._at, self._targets)
+
+
+class _Ascent(_Objective):
+    def __call__(self, point: Tensor, rule: Rule, salt: int) -> Score:
+        found = super().__call__(point, rule, salt)
+        return found._replace(fooled=torch.zeros_like(found.fooled))

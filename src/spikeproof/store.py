@@ -137,7 +137,7 @@ class Draft:
         path = self.folder / f"{stage}.jsonl"
         if not path.is_file():
             return False
-        if (seal := self._seal(stage)).is_file() and seal.read_text(encoding="ascii").strip() == digest(path):
+        if (seal := self._seal(stage)).is_file() and seal.read_bytes().strip() == digest(path).encode():
             return True
         _set_aside(path)
         return False
@@ -205,7 +205,7 @@ class Store:
         if not folder.is_dir():
             return None
         weights, facts = folder / "model.safetensors", folder / "model.sha256"
-        if weights.is_file() and facts.is_file() and facts.read_text(encoding="ascii").strip() == digest(weights):
+        if weights.is_file() and facts.is_file() and facts.read_bytes().strip() == digest(weights).encode():
             with disk_errors(folder):
                 _keep_only(folder, _MODEL_FILES)  # a killed run may have renamed the folder and no more
             return weights

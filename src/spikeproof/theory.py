@@ -71,7 +71,7 @@ def theory_rows(
     g, slope = (_gradient(value(name, rule), x) for name in ("probability", "ce"))
     scene = Scene(lent, x, y, keys, "pixels")
     losses = (cross_entropy, lambda logits, labels: -cross_entropy(logits, labels))
-    up, down = (attack(scene.objective(loss), x, threat, estimator, keys).detach() for loss in losses)
+    up, down = (attack(scene.ascent(loss), x, threat, estimator, keys).detach() for loss in losses)
     candidates = [threat.project(x + eps * g.sign(), x), threat.project(x - eps * g.sign(), x), up, down]
     rho_adv, rho_rand = rho(value("probability"), x, eps, candidates, keys, draws)
     with torch.no_grad():

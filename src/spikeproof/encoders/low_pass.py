@@ -24,7 +24,7 @@ class LowPass:
     values may leave [0,1], and its slope has a kink at 0. The gradient is exact in both, 0 where a pixel is clipped.
     """
 
-    KNOB: ClassVar[Knob] = Knob("drop", (0.03, 0.06, 0.125, 0.25, 0.5))
+    KNOB: ClassVar[Knob] = Knob("drop", (0.09, 0.125, 0.2, 0.25, 0.5))
 
     drop: float = 0.125
     window: Literal["symmetric", "faithful"] = "symmetric"

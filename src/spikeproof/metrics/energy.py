@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from spikeproof.types import SpikeproofError, refusal
+
 __all__ = ["AC_PJ", "MAC_PJ", "summarise"]
 
 Row = Mapping[str, Any]
@@ -28,11 +30,14 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any] | None:
     `firing_rate`: spikes per neuron and step over all spiking layers, in [0,1]; `activation_sparsity`: 1 less that;
     `spikes`; `effective_acs`, `effective_macs` and `dense` (every connection, zeros as well); `synaptic_operations`,
     the first two together; `energy_pj`, and `dense_energy_pj` if every connection were a MAC. `layers` and `sites` hold
-    the operations of each layer and the firing rate of each layer of neurons.
+    the operations of each layer and the firing rate of each layer of neurons. SpikeproofError: an image comes twice.
     """
     some = [row for row in rows if row["kind"] == "energy"]
     if not some:
         return None
+    if len({row["image"] for row in some}) < len(some):
+        mend = "the rows are damaged: run the cell anew"
+        raise SpikeproofError(refusal("one row of energy for an image", "two", mend=mend))
     layers = {
         name: dict(zip(("effective_acs", "effective_macs", "dense"), _means(some, "layers", name), strict=True))
         for name in some[0]["layers"]

@@ -81,10 +81,13 @@ def _corruptions(rows: Sequence[Row]) -> dict[str, Any] | None:
     by_kind: dict[str, dict[int, Row]] = {}
     for row in rows:
         if row["kind"] == "corruption":
-            by_kind.setdefault(row["corruption"], {})[row["image"]] = row
+            some = by_kind.setdefault(row["corruption"], {})
+            if row["image"] in some:
+                raise SpikeproofError(_damaged(f"one row of image {row['image']} under {row['corruption']}", "two"))
+            some[row["image"]] = row
     if not by_kind:
         return None
-    images = list(next(iter(by_kind.values())))
+    images = sorted(set().union(*by_kind.values()))
     clean = {row["image"]: row for row in rows if row["kind"] == "clean" and row["split"] == "test"}
     for name, some in {**by_kind, "none": clean}.items():
         if missing := [image for image in images if image not in some]:

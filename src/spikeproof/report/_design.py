@@ -49,13 +49,17 @@ SITES = {
 
 
 class Configuration(NamedTuple):
-    """One point of the grid. `rest` is all but its pooling: two configurations with one `rest` differ in no more."""
+    """One point of the grid. `rest` is all but its pooling: two configurations with one `rest` differ in no more.
+
+    `slope`: surrogate, neuron and number of steps, which decide in what unit its gradients are.
+    """
 
     label: str
     architecture: int
     defence: str
     pool: str
     rest: str
+    slope: str
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ def design(cells: Sequence[Summary]) -> Design:
         own = Configuration(
             _stem(cell), keys.index(_architecture(cell)), cell.defence or "none",
             cell.setting("model", "pool") or "none", _without_pool(cell),
+            _text([cell.config.get(name) for name in ("rule", "neuron", "steps")]),
         )  # fmt: skip
         configurations.setdefault(key, own)
         place = seeds.index(cell.setting("seed") or "none"), list(configurations).index(key)

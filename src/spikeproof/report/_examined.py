@@ -8,13 +8,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from spikeproof.metrics import theory
+from spikeproof.report._figures import cell_lines, legend
 from spikeproof.report._summary import Summary, interval
 from spikeproof.report._tables import Entry, Table, numbers, share, word, words
 from spikeproof.report._text import MISSING, number, percent
 
 __all__ = ["energy_table", "generalisation_table", "ratios", "theory_table"]
-
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def generalisation_table(cells: Sequence[Summary]) -> Table | None:
@@ -110,12 +109,13 @@ def ratios(cells: Sequence[Summary]) -> Figure | None:
     shown = [entry for entry in shown if entry[2]]
     if not shown:
         return None
-    figure = Figure(figsize=(8.4, max(4.4, 0.5 + 0.2 * len(shown))), layout="constrained")
+    lines = cell_lines(cells)
+    figure = Figure(figsize=(8.4, max(4.4, 0.5 + 0.2 * len({label for _, label in lines}))), layout="constrained")
     axes = figure.add_subplot()
-    for index, cell, pairs in shown:
+    for index, _, pairs in shown:
         across, up = zip(*pairs, strict=True)
-        colour = _COLOURS[index % len(_COLOURS)]
-        axes.scatter(across, up, s=16, label=cell.label, color=colour, alpha=0.6, edgecolors="none")
+        look, label = lines[index]
+        axes.scatter(across, up, s=16, label=label, color=look["color"], alpha=0.6, edgecolors="none")
     every = [value for _, _, pairs in shown for pair in pairs for value in pair]
     ends = [min(every), max(every)]
     axes.plot(ends, ends, color="#8a8f98", linewidth=1, label="as predicted")
@@ -123,8 +123,7 @@ def ratios(cells: Sequence[Summary]) -> Figure | None:
     axes.set_yscale("log")
     axes.set_xlabel("predicted: 3 |g|₁² / |g|₂²")
     axes.set_ylabel("measured: rho_adv / rho_rand")
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center")
+    legend(figure, axes)
     return figure
 
 

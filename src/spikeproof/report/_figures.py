@@ -8,7 +8,7 @@ apart by colour-blind readers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,10 +23,13 @@ from spikeproof.report._labels import place
 from spikeproof.report._summary import Curve, Headline, Site, Summary
 from spikeproof.report._text import BOUND, claim, mean, threat, with_interval
 
-__all__ = ["FEW", "MARK", "STYLE", "curves", "layers", "marks", "tradeoff", "training"]
+__all__ = ["FEW", "MANY", "MARK", "STYLE", "cell_lines", "curves", "layers", "legend", "marks", "tradeoff", "training"]
 
 FEW = 8
 """Up to so many cells, marks carry names and lines carry bands."""
+
+MANY = 40
+"""More cells than that have no names in a figure: colours tell the kinds of cells apart, and the pointer each mark."""
 
 MARK = "mark-"
 """Prefix of the gid of each cell's mark in the trade-off; the cell's place in the order follows."""
@@ -59,6 +62,9 @@ _GREY = "#8a8f98"
 _HOLLOW: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4.5, "markerfacecolor": "white"}
 _TICKS = 12
 
+_Line: TypeAlias = tuple[dict[str, Any], str]
+"""How a line looks, and its name in the legend."""
+
 
 def marks(cells: Sequence[Summary]) -> dict[str, str]:
     """gid -> the words that a reader sees when the pointer rests on that cell's mark in the trade-off."""
@@ -81,15 +87,16 @@ def tradeoff(cells: Sequence[Summary], headline: Headline | None) -> Figure | No
     ]
     if not shown or headline is None:
         return None
-    figure = Figure(figsize=(8.4, max(4.8, 0.2 * len(shown))), layout="constrained")
+    many = len(cells) > MANY
+    figure = Figure(figsize=(8.4, 5.6 if many else max(4.8, 0.2 * len(shown))), layout="constrained")
     axes = figure.add_subplot()
     some = [cell for _, cell, _, _ in shown]
     axis, kinds = _kinds(some)
     scale = _scale(some)
     for index, cell, clean, worst in shown:
         shape = _SHAPES[kinds.index(_kind(cell, axis)) % len(_SHAPES)]
-        _mark(axes, f"{MARK}{index}", clean, worst, shape, _face(cell, scale))
-        if cell.bound:
+        _mark(axes, f"{MARK}{index}", clean, worst, shape, _face(cell, scale), bars=not many)
+        if cell.bound and not many:
             _arrow_down(axes, clean, worst)
     axes.set_xlabel("clean test accuracy (%)")
     axes.set_ylabel(f"worst-case robust accuracy (%)\n{threat(headline, some)}")
@@ -97,8 +104,11 @@ def tradeoff(cells: Sequence[Summary], headline: Headline | None) -> Figure | No
     if scale is not None:
         figure.colorbar(scale, ax=axes, pad=0.02, aspect=30, label="Gini of the image gradient (higher: sparser)")
     _kind_legend(
-        figure, axis, kinds, unmeasured=any(_gini(cell) is None for cell in some), bound=any(c.bound for c in some)
-    )
+        figure, axis, kinds, unmeasured=any(_gini(cell) is None for cell in some),
+        bound=not many and any(c.bound for c in some),
+    )  # fmt: skip
+    if many:
+        return figure
     texts = [cell.label for cell in some]
     if len(shown) > FEW:
         texts = [str(index + 1) for index, *_ in shown]
@@ -113,25 +123,26 @@ def curves(cells: Sequence[Summary], headline: Headline | None) -> Figure | None
 
     A line has a hole where a budget could not be evaluated.
     """
-    shown = [(index, cell, curve) for index, cell in enumerate(cells) if (curve := cell.curve) is not None]
+    shown = [(index, curve) for index, cell in enumerate(cells) if (curve := cell.curve) is not None]
     if not shown or headline is None:
         return None
-    figure, (axes,) = _panels(1, len(shown), height=4.2)
-    for index, cell, curve in shown:
-        style = _line(index)
+    lines = cell_lines(cells)
+    figure, (axes,) = _panels(1, lines, height=4.2)
+    for index, curve in shown:
+        style, label = lines[index]
         low, high, heights = (_heights(curve, field) for field in ("low", "high", "share"))
         if len(shown) <= FEW:  # more bands than that only make mud
             axes.fill_between(curve.eps, low, high, color=style["color"], alpha=0.13, linewidth=0)
-        axes.plot(curve.eps, heights, marker="o", markersize=3.5, label=cell.label, **style)
+        axes.plot(curve.eps, heights, marker="o", markersize=3.5, label=label, **style)
         _hollow(axes, curve, style["color"])
-    _bound_label(axes, [curve for _, _, curve in shown])
-    ticks = _spread({eps: text for _, _, curve in shown for eps, text in zip(curve.eps, curve.texts, strict=True)})
+    _bound_label(axes, [curve for _, curve in shown])
+    ticks = _spread({eps: text for _, curve in shown for eps, text in zip(curve.eps, curve.texts, strict=True)})
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xlabel(f"eps ({headline.evaluation})")
     axes.set_ylabel("worst-case robust accuracy (%)")
     axes.set_ylim(-2, 102)
     axes.margins(x=0.02)
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
@@ -141,19 +152,21 @@ def layers(cells: Sequence[Summary]) -> Figure | None:
     if not shown:
         return None
     sites = _joined([found for _, _, found in shown])
-    figure, panels = _panels(2, len(shown), height=5.6, sharex=True)
+    lines = cell_lines(cells)
+    figure, panels = _panels(2, lines, height=5.6, sharex=True)
     for axes, (metric, factor) in zip(panels, (("zero_share", 100.0), ("gini", 1.0)), strict=True):
         for index, cell, found in shown:
             points = {sites.index(site.name): _value(cell, site.name, metric) for site in found}
             drawn = {x: factor * y for x, y in points.items() if y is not None}
-            axes.plot(list(drawn), list(drawn.values()), marker="o", markersize=3, label=cell.label, **_line(index))
+            style, label = lines[index]
+            axes.plot(list(drawn), list(drawn.values()), marker="o", markersize=3, label=label, **style)
     panels[0].set_ylabel("exact zeros (%)")
     panels[1].set_ylabel("Gini (higher: sparser)")
     panels[1].set_xlabel("where the gradient is measured, from the image inward")
     step = -(-len(sites) // _TICKS)
     ticks = sorted({0, min(1, len(sites) - 1), *range(1, len(sites), step)})
     panels[1].set_xticks(ticks, [sites[tick] for tick in ticks], rotation=40, ha="right", rotation_mode="anchor")
-    _legend(figure, panels[0])
+    legend(figure, panels[0])
     return figure
 
 
@@ -162,14 +175,15 @@ def training(cells: Sequence[Summary]) -> Figure | None:
     shown = [(index, cell) for index, cell in enumerate(cells) if cell.history]
     if not shown:
         return None
-    figure, panels = _panels(2, len(shown), height=2.9, across=True)
+    lines = cell_lines(cells)
+    figure, panels = _panels(2, lines, height=2.9, across=True)
     for axes, (field, factor) in zip(panels, (("loss", 1.0), ("validation_accuracy", 100.0)), strict=True):
         for index, cell in shown:
             points: dict[float, float] = {
                 row["epoch"]: factor * row[field] for row in cell.history if row.get(field) is not None
             }
-            style = {**_line(index), "linewidth": 1.1}
-            axes.plot(list(points), list(points.values()), label=cell.label, **style)
+            style = {**lines[index][0], "linewidth": 1.1}
+            axes.plot(list(points), list(points.values()), label=lines[index][1], **style)
             best = cell.provenance.get("best_epoch")
             if best is not None and best in points:
                 axes.plot([best], [points[best]], marker="o", markersize=4, color=style["color"])
@@ -177,30 +191,40 @@ def training(cells: Sequence[Summary]) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel("training loss")
     panels[1].set_ylabel("validation accuracy (%)")
-    _legend(figure, panels[0])
+    legend(figure, panels[0])
     return figure
 
 
 def _panels(
-    count: int, lines: int, *, height: float, across: bool = False, sharex: bool = False
+    count: int, lines: Sequence[_Line], *, height: float, across: bool = False, sharex: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """A figure high enough for a legend of `lines` entries, with its panels one above or beside the other."""
-    figure = Figure(figsize=(8.4, max(height, 0.5 + 0.2 * lines)), layout="constrained")
+    """A figure high enough for the legend of its lines, with its panels one above or beside the other."""
+    named = len({label for _, label in lines})
+    figure = Figure(figsize=(8.4, max(height, 0.5 + 0.2 * named)), layout="constrained")
     rows, columns = (1, count) if across else (count, 1)
     return figure, list(figure.subplots(rows, columns, sharex=sharex, squeeze=False).flat)
 
 
-def _line(index: int) -> dict[str, Any]:
-    """A cell keeps its colour and dash in every figure."""
+def cell_lines(cells: Sequence[Summary]) -> list[_Line]:
+    """The look and the name of each cell's line; of too many cells, those of its kind."""
+    if len(cells) <= MANY:
+        return [(_look(index), cell.label) for index, cell in enumerate(cells)]
+    axis, kinds = _kinds(cells)
+    return [({**_look(kinds.index(kind := _kind(cell, axis))), "alpha": 0.5}, kind) for cell in cells]
+
+
+def _look(index: int) -> dict[str, Any]:
+    """A line keeps its colour and dash in every figure."""
     return {
         "color": _COLOURS[index % len(_COLOURS)],
         "linestyle": _DASHES[index // len(_COLOURS) % len(_DASHES)],
     }
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center")
+def legend(figure: Figure, axes: Axes) -> None:
+    """Every name once."""
+    handles = {label: handle for handle, label in reversed(list(zip(*axes.get_legend_handles_labels(), strict=True)))}
+    figure.legend(list(handles.values())[::-1], list(handles)[::-1], loc="outside right center")
 
 
 def _spread(ticks: dict[float, str]) -> dict[float, str]:
@@ -251,10 +275,11 @@ def _face(cell: Summary, scale: ScalarMappable | None) -> str:
     return to_hex((red, green, blue))
 
 
-def _mark(axes: Axes, gid: str, clean: Interval, worst: Interval, shape: str, face: str) -> None:
+def _mark(axes: Axes, gid: str, clean: Interval, worst: Interval, shape: str, face: str, *, bars: bool) -> None:
     x, y = 100 * clean.share, 100 * worst.share
-    axes.plot([100 * clean.low, 100 * clean.high], [y, y], color=_GREY, linewidth=0.8)
-    axes.plot([x, x], [100 * worst.low, 100 * worst.high], color=_GREY, linewidth=0.8)
+    if bars:
+        axes.plot([100 * clean.low, 100 * clean.high], [y, y], color=_GREY, linewidth=0.8)
+        axes.plot([x, x], [100 * worst.low, 100 * worst.high], color=_GREY, linewidth=0.8)
     axes.scatter([x], [y], s=62, marker=shape, facecolors=face, edgecolors="#23272f", linewidths=0.8, zorder=3, gid=gid)
 
 

@@ -10,8 +10,10 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from spikeproof.metrics.verdict import OVERSTATED
 from spikeproof.report import _examined, _tables, _tradeoff_text, _trust
-from spikeproof.report._figures import FEW
+from spikeproof.report._configurations import configurations_table
+from spikeproof.report._figures import FEW, MANY
 from spikeproof.report._summary import Headline, Summary
 from spikeproof.report._text import BOUND, listed, threat
 from spikeproof.report._tradeoff import Answers, lacking
@@ -43,6 +45,7 @@ def render(
         alarms=_trust.alarms(cells),
         panels=panels,
         accounts=_trust.accounts(cells),
+        configurations=configurations_table(cells),
         tradeoff=None if answers is None else _tested(answers, drawings),
         lacking=lacking(cells),
         figures=_figures(cells, headline, drawings),
@@ -76,11 +79,14 @@ def _figures(
     tested = _range([test.total for test in tests])
     few = sum(cell.curve is not None for cell in cells) <= FEW
     bands = "Bands: 95 % intervals." if few else "The intervals of so many cells stand in the tables alone."
+    many = len(cells) > MANY
+    bars = "The intervals and names of so many cells stand in the tables" if many else "Thin bars: 95 % intervals"
+    lines = " Colours tell kinds of cells, because there are so many." if many else ""
     captions = {
         "tradeoff": (
             "The trade-off",
             f"Across: accuracy on clean test images (n = {tested}). Up: share of images that are right when clean and "
-            f"that no attack fools, at {at} (n = {evaluated}). Thin bars: 95 % intervals. Colour: Gini index of the "
+            f"that no attack fools, at {at} (n = {evaluated}). {bars}. Colour: Gini index of the "
             f"cross-entropy gradient at the image, batch-norm in eval mode (mean over n = {probed}). One mark for each "
             f"cell; rest the pointer on it for its numbers.{_of_marks(cells)}",
         ),
@@ -88,18 +94,18 @@ def _figures(
             "Robust accuracy by budget",
             "Across: the attacker's budget eps; at 0 stands the clean accuracy of the same images. Up: worst-case "
             f"robust accuracy (n = {evaluated}). {bands} A line can only fall if the attacks are good."
-            f"{_of_lines(cells)}",
+            f"{_of_lines(cells)}{lines}",
         ),
         "layers": (
             "Sparsity by layer",
             "Across: where the cross-entropy gradient is measured, the image first, then the encoded input, then what "
             "enters each layer. Up: share of entries that are exactly zero (above) and Gini index (below), of the "
-            f"gradient summed over time, mean over images (n = {probed}), batch-norm in eval mode.",
+            f"gradient summed over time, mean over images (n = {probed}), batch-norm in eval mode.{lines}",
         ),
         "training": (
             "Training",
             "Across: epoch. Up: loss on training images (left) and accuracy on validation images (right). The dot is "
-            "the epoch whose weights were kept.",
+            f"the epoch whose weights were kept.{lines}",
         ),
     }
     drawn = {name: Markup(drawing) for name, drawing in drawings.items()}
@@ -122,7 +128,10 @@ def _tested(answers: Answers, drawings: Mapping[str, str]) -> dict[str, Any]:
 def _of_marks(cells: Sequence[Summary]) -> str:
     """What the verdicts did to the marks of the trade-off."""
     withheld = [cell.label for cell in cells if cell.withheld]
-    arrows = f" Arrow: {BOUND}." if any(cell.bound for cell in cells) else ""
+    bounds = sum(cell.bound for cell in cells)
+    arrows = f" Arrow: {BOUND}." if bounds else ""
+    if bounds and len(cells) > MANY:
+        arrows = f" Of {len(cells)} cells {bounds} are {OVERSTATED}: their marks are upper bounds."
     return arrows + (f" Not evaluated, and so not drawn: {listed(withheld)}." if withheld else "")
 
 

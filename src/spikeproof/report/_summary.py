@@ -35,6 +35,9 @@ __all__ = [
     "summarise",
 ]
 
+_DEFENDING = ("low_pass",)
+"""Encoders that are a defence."""
+
 IMAGE, ENCODED = "image", "encoded"
 WEIGHT = "weight"
 
@@ -140,7 +143,14 @@ class Summary:
 
     @property
     def defence(self) -> str | None:
-        return self.setting("defence", "name")
+        """Every defence that was combined, 'adversarial + sr'; an encoder that is one counts; 'vanilla' is none."""
+        names, spec = [], self.config.get("defence")
+        while isinstance(spec, Mapping):
+            names.append(str(spec["name"]))
+            spec = spec.get("base")
+        names += [name for name in _DEFENDING if name == self.setting("encoder", "name")]
+        kept = [name for name in reversed(names) if name != "vanilla" or len(names) == 1]
+        return " + ".join(kept) if kept else None
 
     @property
     def gap(self) -> float | None:

@@ -31,6 +31,7 @@ from spikeproof.report._claims import (
     SCALE,
     SEED,
     SHAPE,
+    UNDECIDED,
     Claim,
     decide,
     leads,
@@ -185,6 +186,7 @@ def _variants(grid: Design, owners: Sequence[object]) -> list[Variant]:
         ("as above", ("architecture",), lambda _: True),
         ("within each pooling too", ("architecture", "pool"), lambda _: True),
         ("within each defence, as its knobs turn", ("architecture", "defence"), lambda _: True),
+        ("within one surrogate, neuron and number of steps", ("architecture", "slope"), lambda _: True),
         ("without overstated robust accuracies", ("architecture",), lambda cell: not cell.bound),
     ]
     found = []
@@ -292,6 +294,8 @@ def _pooling(pairs: Sequence[Pair]) -> list[Claim]:
         found = of.get(name, NOTHING)
         missing = "not measured in pairs" if name in of else "no two networks differ in nothing but the pool"
         verdict = decide(found, 1, None, missing)
+        if found.points == 1 and verdict[0] != UNDECIDED:
+            verdict = UNDECIDED, f"one pair alone, though {verdict[1]}: it says nothing of networks trained otherwise"
         claims.append(
             Claim(
                 f"Max pooling is {word} than average pooling",

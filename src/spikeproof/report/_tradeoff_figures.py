@@ -15,7 +15,7 @@ from spikeproof.metrics.resampling import Bounds, Estimate
 from spikeproof.report._claims import SCALE, SHAPE
 from spikeproof.report._design import MEASURES, OUTCOMES, SITES, measured
 from spikeproof.report._labels import place
-from spikeproof.report._text import number, percent
+from spikeproof.report._text import BOUND, number, percent
 from spikeproof.report._tradeoff import POOLED, Answers, Front
 
 __all__ = ["MARK", "forest", "pareto", "shape", "titles"]
@@ -37,6 +37,7 @@ def titles(answers: Answers) -> dict[str, str]:
         values = [value(cell) for value in (gini, l1, OUTCOMES["robust"][1], OUTCOMES["clean"][1])]
         told = ["not measured" if v is None else number(v) for v in values[:2]]
         told += ["not measured" if v is None else percent(v) for v in values[2:]]
+        told[2] = f"at most {told[2]} ({BOUND})" if cell.bound and values[2] is not None else told[2]
         text = f"{cell.label}: Gini {told[0]}, l1 {told[1]}, robust accuracy {told[2]}, clean test accuracy {told[3]}"
         found |= {f"{MARK}{row}-{seed}-{place_}": text for row in (0, 1)}
     return found
@@ -105,7 +106,7 @@ def forest(answers: Answers) -> Figure | None:
         [*(f"{MEASURES[metric].name} {SITES[site]}" for site, metric in shown), "l1 at the image (larger)"],
     )
     panels[0].set_ylim(last - 0.7, 0.7)
-    _forest_legend(figure)
+    _forest_legend(figure, answers.unit)
     return figure
 
 
@@ -210,13 +211,13 @@ def _marks_legend(figure: Figure, shapes: dict[str, str]) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=6)
 
 
-def _forest_legend(figure: Figure) -> None:
+def _forest_legend(figure: Figure, unit: str) -> None:
     dot: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 5}
     handles = [
         Line2D([], [], color=_GREY, markerfacecolor="white", label="as it is", **dot),
         Line2D([], [], color=_BLUE, label="l1 held fixed", **dot),
         Line2D([], [], color=_ORANGE, label="Gini held fixed", **dot),
         Line2D([], [], color=_INK, linewidth=3, alpha=0.55, label="over seeds"),
-        Line2D([], [], color=_INK, linewidth=0.9, label="over configurations"),
+        Line2D([], [], color=_INK, linewidth=0.9, label=f"over {unit}"),
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=5)

@@ -10,7 +10,7 @@ from scipy.stats import t
 
 from spikeproof.metrics.association import Association
 from spikeproof.metrics.resampling import ENOUGH, SEEDS, Bounds, Estimate
-from spikeproof.report._claims import CONTRADICTED, MANY, SUPPORTED, UNDECIDED
+from spikeproof.report._claims import CONTRADICTED, MANY, SUPPORTED, UNDECIDED, Claim
 from spikeproof.report._design import LEARNT, MEASURES, OUTCOMES, SITES
 from spikeproof.report._tables import Entry, Table, numbers, word, words
 from spikeproof.report._text import BOUND, listed, percent
@@ -46,7 +46,7 @@ def captions(answers: Answers) -> dict[str, tuple[str, str]]:
             "right. Up: worst-case robust accuracy at the headline (above) and clean test accuracy (below). Colour: "
             "l1 norm of the same gradient, on a logarithmic scale, the larger the lighter. If shape decided, marks of "
             "one colour would climb to the right; if scale decides, it is the dark marks that stand high, wherever "
-            "they are.",
+            f"they are.{_bounded(answers)}",
         ),
         "forest": (
             "What goes with robustness, and what with accuracy",
@@ -63,9 +63,14 @@ def captions(answers: Answers) -> dict[str, tuple[str, str]]:
             f"One mark for each configuration: means over {seeds} seeds of clean and worst-case robust accuracy, "
             "bars: 95 % intervals over seeds. The line joins those that no other beats in one without losing in the "
             "other. Colour: share of resamples of the seeds in which a configuration is on that line. Numbers: see "
-            "the table.",
+            f"the table.{_bounded(answers)}",
         ),
     }
+
+
+def _bounded(answers: Answers) -> str:
+    """How many of the robust accuracies that are drawn are more than the truth may be."""
+    return f" {answers.bounds} of {answers.robust} robust accuracies are {BOUND}." if answers.bounds else ""
 
 
 def _claims(answers: Answers) -> Table:
@@ -77,11 +82,17 @@ def _claims(answers: Answers) -> Table:
             _value(claim.estimate),
             _bounds(claim.estimate.over_seeds),
             _bounds(claim.estimate.over_units) if "pool" not in claim.says else Entry("not asked"),
-            Entry(f"{claim.why}.", f"The number: {claim.number}.", numeric=False),
+            Entry(f"{claim.why}.", f"The number: {claim.number}.", numeric=False, caution=_caution(answers, claim)),
         ]
         for claim in answers.claims
     ]
     return Table(columns, rows)
+
+
+def _caution(answers: Answers, claim: Claim) -> str:
+    """What must be read with a verdict on robustness, where too many of its numbers are upper bounds."""
+    about = "robust" in claim.says.lower() and claim.estimate.value is not None
+    return f"{answers.bounds} of {answers.robust} robust accuracies are {BOUND}" if answers.cautious and about else ""
 
 
 def _notes(answers: Answers) -> list[str]:
@@ -101,6 +112,16 @@ def _notes(answers: Answers) -> list[str]:
     else:
         notes.append(
             f"An interval over seeds needs {SEEDS} of them: with {_count(seeds, 'seed')} no claim can be decided."
+        )
+    if (slopes := len({configuration.slope for configuration in grid.configurations})) > 1:
+        notes.append(
+            f"Gradients are taken under each network's own surrogate, neuron and number of steps, of which there are "
+            f"{slopes} sets: their l1 is partly the surrogate's doing. See the row within one of them below."
+        )
+    if same := _twins(answers):
+        notes.append(
+            f"{_count(same, 'network')} {'is' if same == 1 else 'are'} the same as another of its seed, to the last "
+            "image: two configurations that came to one end count twice."
         )
     if answers.cautious:
         notes.append(
@@ -124,6 +145,18 @@ def _notes(answers: Answers) -> list[str]:
     if empty:
         notes.append(f"{_count(empty, 'cell')} of the grid {'is' if empty == 1 else 'are'} missing.")
     return notes
+
+
+def _twins(answers: Answers) -> int:
+    """Networks whose clean accuracies, robust accuracy and gradient are all those of another one of the same seed."""
+    seen: set[tuple[object, ...]] = set()
+    same = 0
+    for (seed, _), cell in answers.design.cells.items():
+        gradient = (cell.measure("image", metric) for metric in ("gini", "l1"))
+        whole = (seed, cell.clean("test"), cell.clean("train"), cell.worst(), *gradient)
+        same += whole in seen
+        seen.add(whole)
+    return same
 
 
 def _pairs(answers: Answers) -> Table | None:

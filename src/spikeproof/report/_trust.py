@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED, SUPPORTED
 from spikeproof.report._summary import Summary, interval
 from spikeproof.report._tables import Entry, Table, bounded, counted_share, numbers, share, told, word, words
-from spikeproof.report._text import number
+from spikeproof.report._text import listed, number
 
 __all__ = ["Account", "Alarm", "Notice", "accounts", "alarms", "overview"]
 
 _FEW = 3
 """Up to so many panels that are not supported stand unfolded."""
+
+_MANY = 12
+"""More panels than that are counted first, and named under a fold."""
 
 _TONES = {SUPPORTED: "good", OVERSTATED: "warn", NOT_EVALUATED: "bad", "green": "good", "red": "bad"}
 
@@ -35,11 +39,15 @@ class Notice(NamedTuple):
 
 
 class Alarm(NamedTuple):
-    """A verdict that a reader must know before any number, what it means, and on what it was passed."""
+    """A verdict that a reader must know before any number, what it means, and on what it was passed.
+
+    counted: how many panels that are and which audits are red in how many, where these are too many to read; else ''.
+    """
 
     verdict: str
     tone: str
     means: str
+    counted: str
     notices: list[Notice]
 
 
@@ -62,7 +70,7 @@ class Account(NamedTuple):
 def alarms(cells: Sequence[Summary]) -> list[Alarm]:
     """The verdicts other than 'supported', the worst first; empty where every panel is supported, or there is none."""
     return [
-        Alarm(verdict, _TONES[verdict], _MEANS[verdict], notices)
+        Alarm(verdict, _TONES[verdict], _MEANS[verdict], _counted(cells, verdict), notices)
         for verdict in (NOT_EVALUATED, OVERSTATED)
         if (notices := _notices(cells, verdict))
     ]
@@ -135,6 +143,16 @@ def _notices(cells: Sequence[Summary], verdict: str) -> list[Notice]:
         Notice(found[0][0], f"{label}: {evaluation}, eps {', '.join(eps for _, eps in found)}", red, attacked)
         for (label, evaluation, red, attacked), found in alike.items()
     ]
+
+
+def _counted(cells: Sequence[Summary], verdict: str) -> str:
+    panels = [panel for _, _, panel in _panels(cells)]
+    some = [panel for panel in panels if panel["verdict"] == verdict]
+    if len(some) <= _MANY:
+        return ""
+    red = Counter(audit["code"] for panel in some for audit in panel["audits"] if audit["colour"] == "red")
+    often = [f"{code} in {count}" for code, count in red.most_common()]
+    return f"{len(some)} of {len(panels)} panels; red: {listed(often)}." if often else f"{len(some)} of {len(panels)}."
 
 
 def _red(panel: Mapping[str, Any]) -> str:
