@@ -219,6 +219,15 @@ def test_another_rule_has_its_own_defaults() -> None:
     assert cell_from({"rule": {"name": "sigmoid"}}).resolved()["rule"] == own
 
 
+@pytest.mark.parametrize("options", [{"name": "l1", "share": 0.01}, {"name": "l1", "share": 0.9}, {"name": "l2"}])
+def test_every_option_of_a_training_threat_is_in_the_key(options: dict[str, Any]) -> None:
+    plain = cell_from({"training_threat": {"name": "l1", "eps": 5}}).resolved()
+    other = cell_from({"training_threat": {**options, "eps": 5}}).resolved()
+    assert other["training_threat"]["name"] == options["name"]
+    assert other["training_threat"] != plain["training_threat"]
+    assert cell_from(other).resolved() == other
+
+
 # --- studies ---
 
 

@@ -21,7 +21,7 @@ from spikeproof.judge import Case, attack_rows, clean_rows, crafter, short
 from spikeproof.losses import cross_entropy, margin
 from spikeproof.native import fast
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Scene
+from spikeproof.scene import COMMON_DRAWS, Scene
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.threats import L2, Linf
 from spikeproof.types import Carry, Loss, Objective, Score, Threat
@@ -213,10 +213,11 @@ def test_a_stochastic_victim_is_judged_by_twenty_fresh_draws() -> None:
     case = Case(Kept(PGD(steps=3), points), ESTIMATOR, cross_entropy)
     rows = rows_of(victim, threats={"0.1": Linf(0.1)}, cases={"pgd-3": case})
     attacked = len(points[0][0])
-    # 20 clean draws, one probe of the gradient, 3 steps and the last point, 20 draws of the verdict, and one on which
-    # the deployed network and its frozen twin are compared.
-    assert [len(keys) for keys in spy.keys] == [12] * 20 + [attacked] * (1 + 4 + 20 + 2)
-    probe, steps, judged, compared = spy.keys[20], spy.keys[21:25], spy.keys[25:45], spy.keys[45:]
+    # 20 clean draws, one probe of the gradient, 3 steps, the last point on common draws, 20 draws of the verdict, and
+    # one on which the deployed network and its frozen twin are compared.
+    assert [len(keys) for keys in spy.keys] == [12] * 20 + [attacked] * (1 + 3 + COMMON_DRAWS + 20 + 2)
+    probe, steps = spy.keys[20], spy.keys[21 : 24 + COMMON_DRAWS]
+    judged, compared = spy.keys[-22:-2], spy.keys[-2:]
     assert torch.equal(*compared)  # the same draw for both
     assert torch.equal(probe, steps[0])  # the probe is the gradient at the clean point, no further draw of the attack
     every = torch.cat([*spy.keys[:20], *steps, *judged])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spikeproof.losses import cross_entropy, margin
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import STOCHASTIC_DRAWS, Cost, Scene, check_labels, verdict
+from spikeproof.scene import COMMON_DRAWS, STOCHASTIC_DRAWS, Cost, Scene, check_labels, verdict
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.threats import L2, Linf
 from spikeproof.types import SpikeproofError
@@ -61,10 +61,33 @@ def test_a_lucky_draw_of_a_stochastic_encoder_is_no_success() -> None:
 
 def test_the_salt_freshens_the_noise_and_nothing_else() -> None:
     f = scene("poisson").objective(cross_entropy)
-    assert torch.equal(f(X, exact, 3).loss, f(X, exact, 3).loss)
-    assert not torch.equal(f(X, exact, 3).loss, f(X, exact, 4).loss)
+    assert torch.equal(f(X, ATan(), 3).loss, f(X, ATan(), 3).loss)
+    assert not torch.equal(f(X, ATan(), 3).loss, f(X, ATan(), 4).loss)
     f = scene("direct").objective(cross_entropy)
     assert torch.equal(f(X, exact, 3).loss, f(X, exact, 4).loss)
+
+
+def test_queries_of_a_stochastic_victim_are_answered_under_the_same_few_draws() -> None:
+    """Else the best of many queries is the luckiest draw. The answer is the mean loss; every draw is paid for."""
+    one, cost = scene("poisson"), Cost(6)
+    f = one.objective(cross_entropy, cost)
+    first = f(X, exact, 3)
+    assert torch.equal(first.loss, f(X, exact, 4).loss)
+    assert not first.fooled.any()
+    keys = [fold(KEYS, f"common {draw}") for draw in range(COMMON_DRAWS)]
+    mean = torch.stack([cross_entropy(one.victim(X, exact, k), Y) for k in keys]).mean(0)
+    torch.testing.assert_close(first.loss, mean)
+    assert cost.rows() == 6 * [{"forwards": 2 * COMMON_DRAWS, "backwards": 0}]
+
+
+def test_an_ascent_counts_nothing_as_fooled() -> None:
+    one = scene()
+    found = one.ascent(cross_entropy)
+    plain = one.objective(cross_entropy)(X, exact, 0)
+    assert plain.fooled.any()
+    for f, index in ((found, slice(None)), (found.of(torch.tensor([4, 1])), [4, 1])):
+        assert not f(X[index], exact, 0).fooled.any()
+        assert torch.equal(f(X[index], exact, 0).loss, plain.loss[index])
 
 
 def test_every_call_is_counted_and_with_a_graph_as_a_backward_too() -> None:
@@ -104,7 +127,7 @@ def test_a_stochastic_victim_is_judged_by_a_vote_on_fresh_draws() -> None:
     one.victim.encoder = Spy()
     f = one.objective(cross_entropy)
     for salt in range(30):
-        f(one.start, exact, salt)
+        f(one.start, ATan(), salt)
     during = torch.stack(seen)
     seen.clear()
     found = one.judge(one.start, "attack")

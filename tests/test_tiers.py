@@ -93,6 +93,17 @@ def test_audits_exist_and_the_preflight_comes_first() -> None:
     assert set(tier("standard").audits) == set(tier("audit").audits) == set(parts.names("audits"))
 
 
+@pytest.mark.parametrize("name", TIERS)
+def test_what_a_tier_runs_is_audited(name: str) -> None:
+    """A tier with stages of a group has the audit that reads what they alone broke."""
+    readers = {"random": "random_search", "black box": "black_box", "dense twin": "dense_twin",
+               "more effort": "more_effort", "white box": "surrogates"}  # fmt: skip
+    for threat in (LINF, L2(1.0), L1(10.0)):
+        of = tier(name, threat=threat)
+        assert {readers[group] for group in readers if names(of, group)} <= set(of.audits)
+        assert name in ("smoke", "quick") or names(of, "black box")
+
+
 def test_a_higher_tier_does_more() -> None:
     ladder = [tier(name) for name in TIERS]
     for low, high in itertools.pairwise(ladder):

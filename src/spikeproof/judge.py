@@ -184,9 +184,9 @@ def proposal(
 def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat) -> list[Row]:
     """One case on a batch that is right when clean: the part of each image's row that the attack decides.
 
-    Crafted on the frozen twin, judged by the victim. A success on the twin that the victim does not confirm is no
-    success, and the attack is run again on the victim itself; so the twin makes no attack weaker. 'twin_differs' says
-    that the two give different answers to the point.
+    Crafted on the frozen twin, judged by the victim. Where the two give different answers to the point, which
+    'twin_differs' says, and the victim is not fooled, the attack is run again on the victim itself. That a twin is
+    another network altogether, on which attacks are weaker, is for an audit (D14) to find.
     """
     twin = freeze(victim)
     if (fit := images_that_fit(twin, x, keys)) < len(x):  # every image has its own randomness: parts are the whole
@@ -209,7 +209,7 @@ def _judged(
     victim: Victim, looked_at: Victim, batch: Sequence[Tensor], name: str, one: Case, threat: Threat
 ) -> tuple[list[Row], Tensor, Tensor]:
     """Crafted on one network, judged by the other: rows, where their answers differ (B,), and the slots (n,) of the
-    images that the first took for fooled and the second did not."""
+    images among these that are not fooled."""
     x, y, keys = batch
     cost = Cost(len(x))
     crafted, point = proposal(looked_at, x, y, keys, name, one, threat, cost)
@@ -226,7 +226,7 @@ def _judged(
         return rows, nowhere, nowhere.nonzero()[:, 0]
     with torch.no_grad():  # on one draw of the noise, the same for both
         ours, theirs = (each.logits(point, exact, scene.keys).argmax(1) for each in (scene, crafted))
-    lost = (theirs != y) & (found.predicted == y) & (not scene.stochastic)
+    lost = (theirs != ours) & (found.predicted == y) & (not scene.stochastic)
     return rows, ours != theirs, lost.nonzero()[:, 0]
 
 

@@ -277,14 +277,17 @@ class Panel:
 
     def _left_out(self) -> list[Row]:
         """What was not run, said to be so: a verdict rests on what was. First the attacks, all in one row."""
-        why = f"not in the tier '{self.tier.name}'" if self.victim.differentiable else "the network can only be asked"
+        why = {name: f"not in the tier '{self.tier.name}'" for name in parts.names("audits")} | dict(self.tier.unfit)
         rest = [name for name in parts.names("audits") if name not in self.tier.audits]
-        found = [parts.build("audits", {"name": name}).absent(why) for name in rest]
+        found = [parts.build("audits", {"name": name}).absent(why[name]) for name in rest]
         attacks = _unattempted(self.tier.left_out, self.victim.differentiable)
         return [{**finding.row(), **self.mark} for finding in [*attacks, *found]]
 
     def _audited(self, name: str, attacks: Sequence[Row]) -> list[Row]:
+        audit = parts.build("audits", {"name": name})
         right = self._right()
+        if not len(right):
+            return [{**audit.absent("no image is right when clean").row(), **self.mark}]
         subject = Subject(
             self.victim,
             self.x[right],
@@ -298,7 +301,7 @@ class Panel:
             self.batch_size,
             self.control,
         )
-        return [{**parts.build("audits", {"name": name})(subject).row(), **self.mark}]
+        return [{**audit(subject).row(), **self.mark}]
 
     @torch.no_grad()
     def _refuse_probabilities(self) -> None:

@@ -21,6 +21,9 @@ __all__ = ["BUDGET_TOLERANCE", "STOCHASTIC_DRAWS", "Cost", "Scene", "Verdict", "
 BUDGET_TOLERANCE = 1e-6
 """Slack of the budget (absolute, and relative to eps) and of the box: float32's (x + d) - x is off by up to 6e-8."""
 
+COMMON_DRAWS = 5
+"""Draws of a stochastic encoder behind the answer to a query."""
+
 STOCHASTIC_DRAWS = 20
 """Fresh encodings behind the verdict on a stochastic victim; the class with most votes is the answer."""
 
@@ -173,13 +176,21 @@ class _Objective:
 
     def __call__(self, point: Tensor, rule: Rule, salt: int) -> Score:
         scene = self._scene
+        if rule is exact and scene.stochastic:
+            # A query: what is compared with other queries is asked under the same noise, else the luckiest draw wins.
+            answers = [self._once(point, rule, f"common {draw}").loss for draw in range(COMMON_DRAWS)]
+            return Score(torch.stack(answers).mean(0), torch.zeros_like(answers[0], dtype=torch.bool))
+        score = self._once(point, rule, salt)
+        # One lucky draw of a stochastic encoder is no success: there the loss alone chooses the point.
+        return score._replace(fooled=score.fooled & (not scene.stochastic))
+
+    def _once(self, point: Tensor, rule: Rule, salt: int | str) -> Score:
+        scene = self._scene
         self._cost.forwards[self._at] += 1
         self._cost.backwards[self._at] += int(point.requires_grad)
         logits = scene.logits(point, rule, fold(scene.keys, salt))
-        fooled = logits.detach().argmax(1) != scene.y
         aims = () if self._targets is None else (self._targets,)
-        # One lucky draw of a stochastic encoder is no success: there the loss alone chooses the point.
-        return Score(self._loss(logits, scene.y, *aims), fooled & (not scene.stochastic))
+        return Score(self._loss(logits, scene.y, *aims), logits.detach().argmax(1) != scene.y)
 
     def of(self, index: Tensor) -> Objective:
         targets = None if self._targets is None else self._targets[index]

@@ -6,8 +6,9 @@ Cheap attacks first; only what survives goes on. FGSM and the plain PGD see ever
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from spikeproof.attacks.apgd import APGD
@@ -60,7 +61,8 @@ class Stage:
 class Tier:
     """What a name stands for: stages in order, audits before and after them, and what audits may spend.
 
-    left_out: the names of stages whose estimator this network cannot have.
+    left_out: the names of stages whose estimator this network cannot have; unfit: audits that mean nothing on it, with
+    the reason.
     """
 
     name: str
@@ -68,12 +70,15 @@ class Tier:
     audits: tuple[str, ...]
     effort: Effort
     left_out: tuple[str, ...] = ()
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
 
 PREFLIGHT = ("determinism", "same_model")
 """Audits that come first: where one is red, no attack is worth running."""
 
-_SMOKE = ("one_step", "unbounded", "along_gradient", "zero_gradients", "saturation", "domain", "budget_kept")
+_SMOKE = (
+    "one_step", "unbounded", "along_gradient", "zero_gradients", "random_search", "saturation", "domain", "budget_kept",
+)  # fmt: skip
 _QUICK = (
     "one_step", "black_box", "unbounded", "along_gradient", "zero_gradients", "false_zeros", "dense_twin", "surrogates",
     "random_search", "optimiser", "saturation", "domain", "budget_kept",
@@ -92,6 +97,9 @@ TIERS = ("smoke", "quick", "standard", "audit")
 _BLIND = (RandomCorners, Square)
 """Attacks that never ask for a gradient."""
 
+_ADAPTIVE = re.compile(r" (assg|mdse)( 0\.\d+)?")
+"""What the name of a stage says of its estimator."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -108,11 +116,17 @@ def tier_of(
         "first", "dense twin", "white box", "more effort", "random", "transfer", "black box",
     )  # fmt: skip
     stages = [stage for group in order for stage in stages if stage.group == group]
+    if victim.one_gradient:
+        stages = _distinct(make, stages)
     kept = _within_reach(victim, stages)
     left_out = tuple(stage.name for stage in stages if stage not in kept)
     audits = {"smoke": _SMOKE, "quick": _QUICK, "standard": _STANDARD, "audit": _STANDARD}[name]
+    unfit = {}
+    if victim.one_gradient:
+        unfit = {"surrogates": "every rule gives this network's own gradient"}
     if not victim.differentiable:
-        audits = tuple(audit for audit in audits if audit in _WITHOUT_GRADIENT)
+        unfit = {audit: "the network can only be asked" for audit in audits if audit not in _WITHOUT_GRADIENT}
+    audits = tuple(audit for audit in audits if audit not in unfit)
     effort = {
         "smoke": Effort(16, 20, 10),
         "quick": Effort(32, 32, 10),
@@ -120,7 +134,22 @@ def tier_of(
         "audit": Effort(128, 100, 50),
     }[name]
     audits = tuple(dict.fromkeys((*PREFLIGHT, *audits, *(("transfer",) if sources else ()))))
-    return Tier(name, tuple(kept), audits, effort, left_out)
+    return Tier(name, tuple(kept), audits, effort, left_out, unfit)
+
+
+def _distinct(make: _Maker, stages: list[Stage]) -> list[Stage]:
+    """The stages for a network whose rules all give one gradient: each attack once, called by what it is."""
+    kept: list[Stage] = []
+    for stage in stages:
+        case, estimator = stage.case, stage.case.estimator
+        if isinstance(estimator, SmoothTwin):
+            continue
+        if isinstance(estimator, ASSG | MDSE | WhiteBox | EOT) and case.source is None:
+            filled = getattr(estimator, "fill_zeros", False)
+            case = replace(case, estimator=make.estimator(make.rule, fill=filled))
+        if not any(case == other.case for other in kept):
+            kept.append(replace(stage, name=_ADAPTIVE.sub("", stage.name), case=case))
+    return kept
 
 
 def _within_reach(victim: Victim, stages: list[Stage]) -> list[Stage]:
@@ -211,6 +240,11 @@ class _Maker:
             return []
         return [Stage(f"square-{queries}", "black box", self.case(Square(queries), loss=margin))]
 
+    def asked(self, queries: int) -> list[Stage]:
+        """A long black box: Square, and where there is none a gradient estimated by queries."""
+        spsa = Stage("pgd-20 spsa", "black box", self.case(PGD(steps=20), SPSA(self.rule), margin))
+        return self.square(queries) or [spsa]
+
     def transfer(self, name: str, source: Victim) -> Stage:
         """Crafted on the source as on a victim of its own: its rule, its noise, its code."""
         rule = getattr(source, "rule", None) or self.rule
@@ -269,6 +303,7 @@ def _others(rule: Rule) -> list[tuple[str, Rule]]:
         ("hart 2", HART(width=2.0)),
         ("pdsg", PDSG()),
         ("bptr", BPTR()),
+        ("atan 2 reset", ATan(alpha=2.0, through_reset=True)),
     ]
     return [(name, other) for name, other in every if other != rule]
 
@@ -296,7 +331,7 @@ def _standard(make: _Maker, corners: int = 1000, search: int = 25) -> list[Stage
         *([] if not isinstance(make.rule, Surrogate) else [
             Stage("pgd-50 smooth twin", "transfer", make.case(PGD(steps=50), SmoothTwin(make.rule), margin))
         ]),
-        *make.square(queries),
+        *make.asked(queries),
     ]  # fmt: skip
 
 

@@ -158,7 +158,8 @@ class Objective(Protocol):
         ...
 
     def __call__(self, point: Tensor, rule: Rule, salt: int) -> Score:
-        """Point (B,*) on the attacked surface -> Score. The salt freshens the noise of one call."""
+        """Point (B,*) on the attacked surface -> Score. The salt freshens the noise of one call; but under `exact` a
+        random victim answers with the mean over a few draws, the same in every call, so that two answers compare."""
         ...
 
     def of(self, index: Tensor) -> Objective:

@@ -58,6 +58,11 @@ class Victim(nn.Module):
         """Whether it has a gradient at all; a wrapped bare callable can only be asked."""
         return True
 
+    @property
+    def one_gradient(self) -> bool:
+        """Whether every rule gives the same gradient: a wrapped network in which no neuron is known."""
+        return False
+
     def encode(self, x: Tensor, keys: Tensor) -> Tensor:
         """Pixels (B,C,H,W) in [0,1] -> (T,B,C,H,W). Raises SpikeproofError for other pixels."""
         self._check(x)

@@ -20,7 +20,7 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy, dlr, margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal, uniform
-from spikeproof.threats import L2, Linf
+from spikeproof.threats import L1, L2, Linf
 from spikeproof.types import Score, UsageError
 
 B, D, EPS = 10, 8, 0.1
@@ -336,7 +336,19 @@ def test_random_corners_in_l2_lie_on_the_sphere() -> None:
     f = Recorder()
     RandomCorners(5)(f, inside, L2(EPS), ESTIMATOR, KEYS)
     for point in f.points:
-        torch.testing.assert_close((point - inside).abs(), torch.full_like(inside, EPS / D**0.5))
+        torch.testing.assert_close((point - inside).norm(dim=1), torch.full_like(inside[:, 0], EPS))
+    signs = torch.stack([point > inside for point in f.points]).double().mean()
+    assert abs(signs.item() - 0.5) < 3 / (5 * B * D) ** 0.5
+
+
+def test_random_corners_in_l1_spend_the_budget_on_few_pixels() -> None:
+    inside = 0.4 + 0.2 * uniform(KEYS, (D,)).double()
+    f = Recorder()
+    RandomCorners(5)(f, inside, L1(EPS), ESTIMATOR, KEYS)
+    for point in f.points:
+        moved = point - inside
+        torch.testing.assert_close(moved.abs().sum(1), torch.full_like(inside[:, 0], EPS))
+        assert bool(((moved != 0).sum(1) <= max(1, D // 5)).all())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -540,6 +541,19 @@ def test_a_difference_on_perturbed_images_alone_is_found() -> None:
 
     of = found("same_model", subject(linear(b=-0.1, after=after), clear(20)))
     assert (of.colour, of.value) == ("red", 1.0)
+
+
+def test_a_frozen_twin_that_answers_otherwise_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every attack is crafted on it, so a twin that is another network hides what the attacks could find."""
+    of = DIGITS.subject(lambda index: index, 64)
+    assert found("same_model", of).colour == "green"
+    liar = copy.deepcopy(DIGITS.victim)
+    with torch.no_grad():
+        next(liar.body.parameters()).neg_()
+    monkeypatch.setattr("spikeproof.audits.same_model.freeze", lambda victim: liar)
+    told = found("same_model", of)
+    assert (told.colour, told.breaks) == ("red", "not evaluated")
+    assert "frozen twin" in told.says
 
 
 # --- the same for any order of the images, and any batch ---

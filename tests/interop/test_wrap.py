@@ -145,6 +145,24 @@ def test_a_callable_is_attacked_as_a_black_box() -> None:
     assert "can only be asked" in str(found)
 
 
+def test_a_network_without_known_neurons_is_attacked_once_with_its_one_gradient() -> None:
+    """Every rule gives it the same gradient, so a sweep over rules would be one attack under many names."""
+    victim = spikeproof.wrap(seeded(layers), X)
+    assert victim.one_gradient
+    for tier in ("quick", "standard", "audit"):
+        of = tier_of(tier, victim, ATan(), Linf(eps=0.1))
+        assert "surrogates" in of.unfit
+        assert "surrogates" not in of.audits
+        cases = [stage.case for stage in of.stages]
+        assert not [case for i, case in enumerate(cases) if case in cases[:i]]
+        assert not [case for case in cases if isinstance(case.estimator, ASSG)]
+        assert not [stage.name for stage in of.stages if "assg" in stage.name or "atan" in stage.name]
+        assert any(stage.name.startswith("sa-pgd") for stage in of.stages)
+    found = spikeproof.evaluate(victim, X, Y, tier="quick", eps=0.1)
+    (of_rules,) = [row for row in found.findings if row["code"] == "D8"]
+    assert (of_rules["colour"], of_rules["says"]) == ("not run", "every rule gives this network's own gradient")
+
+
 def test_a_stage_that_a_network_cannot_have_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     class Picky(Victim):
         def supports(self, estimator: object) -> bool:

@@ -1,4 +1,4 @@
-"""Random corners: the best of many random sign patterns at full budget; no gradient, the least an attack must beat."""
+"""Random corners: the best of many random directions at full budget; no gradient, the least an attack must beat."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spikeproof.attacks._best import Best
-from spikeproof.tensors import exact, fold, signs
+from spikeproof.tensors import exact, fold, normal
 from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
 
 __all__ = ["RandomCorners"]
@@ -16,7 +16,10 @@ __all__ = ["RandomCorners"]
 
 @dataclass(frozen=True)
 class RandomCorners:
-    """x0 + eps * ascend(random signs), projected, `draws` times; one forward each."""
+    """x0 + eps * ascend(normal noise), projected, `draws` times; one forward each.
+
+    In L-inf that is a random corner of the ball, in L2 a random direction, in L1 random signs on a few random pixels.
+    """
 
     draws: int = 100
 
@@ -29,7 +32,7 @@ class RandomCorners:
         best = Best(x0, final=f.final)
         part = best.standing(f, x0)
         for draw in range(self.draws):
-            corner = signs(fold(keys, f"corner {draw}")[part.at], x0.shape[1:]).to(x0)
+            corner = normal(fold(keys, f"corner {draw}")[part.at], x0.shape[1:]).to(x0)
             x = threat.project(part.x0 + threat.eps * threat.ascend(corner), part.x0)
             best.offer(x, part.f(x, exact, draw), part.at)
             if (on := best.going_on(part.at)) is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from spikeproof.audits._evidence import Audit, Batch, Finding, Subject
-from spikeproof.tensors import exact, fold, signs
+from spikeproof.tensors import exact, fold, normal
 
 __all__ = ["AlongGradient"]
 
@@ -53,6 +53,6 @@ class AlongGradient(Audit):
         after = [f(threat.project(x0 + k * threat.eps * towards, x0), exact, 1).loss for k in _LENGTHS]
         chance = []
         for draw in range(_RANDOM):
-            corner = threat.ascend(signs(fold(scene.keys, f"direction {draw}"), x0.shape[1:]).to(x0))
+            corner = threat.ascend(normal(fold(scene.keys, f"direction {draw}"), x0.shape[1:]).to(x0))
             chance.append(f(threat.project(x0 + threat.eps * corner, x0), exact, 1).loss)
         return torch.stack([loss > before for loss in after]), torch.stack(chance).median(0).values >= after[-1]

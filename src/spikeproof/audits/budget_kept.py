@@ -25,7 +25,7 @@ class BudgetKept(Audit):
     breaks = "not evaluated"
 
     def __call__(self, subject: Subject) -> Finding:
-        distances = [row["distance"] for row in subject.rows]
+        distances = [row["distance"] for row in subject.rows if not row.get("skipped")]
         if not distances:
             return self.absent("nothing was attacked")
         allowed = subject.threat.eps * (1 + 10 * BUDGET_TOLERANCE) + BUDGET_TOLERANCE  # rows hold six digits

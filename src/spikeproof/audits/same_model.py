@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spikeproof.audits._evidence import Audit, Finding, Subject, difference, worse
+from spikeproof.frozen import freeze
 from spikeproof.tensors import exact
 
 __all__ = ["SameModel"]
@@ -18,8 +19,8 @@ class SameModel(Audit):
     """Logits under the attack's rule against those of the exact forward, clean and perturbed: the same, to rounding.
 
     And the answer to an image alone against that in company, which differs where batch statistics or a state leak from
-    one image to another (float rounding flips a few spikes: a small share is allowed). value: that share, or 1 where
-    the first test fails.
+    one image to another, and against that of the frozen twin on which attacks are crafted (float rounding flips a few
+    spikes: a small share is allowed). value: the larger of the two shares, or 1 where the first test fails.
     """
 
     code = "D14"
@@ -29,18 +30,21 @@ class SameModel(Audit):
     breaks = "not evaluated"
 
     def __call__(self, subject: Subject) -> Finding:
-        apart, company, n, limit = 0.0, 0, 0, subject.limits.company
+        apart, company, twins, n, limit = 0.0, 0, 0, 0, subject.limits.company
         for x, _, keys in subject.batches(at_least=2):  # alone, an image has no company to compare with
             n += len(x)
             try:
                 apart = worse(apart, self._apart(subject, x, keys))
                 company += self._other_answers(subject, x, keys)
+                twins += self._twin_differs(subject, x, keys)
             except RuntimeError as error:  # a state of each image does not fit a batch of another size
                 says = f"a forward fails after a batch of another size: {error}"
                 return self.found(True, says, value=None, limit=limit, n=n)
         if not apart <= subject.limits.same_logits:
             says = f"logits under attack differ from the deployed ones by {apart:.3g} of their size"
             return self.found(True, says, value=1.0, limit=limit, n=n)
+        if twins > company:
+            return self.share(twins, n, limit, "images to which the network's frozen twin gives another answer")
         return self.share(company, n, limit, "answers that depend on the other images of the batch")
 
     @staticmethod
@@ -64,3 +68,13 @@ class SameModel(Audit):
         together = subject.victim(x, exact, keys).argmax(1)
         alone = [subject.victim(x[i : i + 1], exact, keys[i : i + 1]).argmax(1) for i in range(len(x))]
         return int((torch.cat(alone) != together).sum())
+
+    @staticmethod
+    @torch.no_grad()
+    def _twin_differs(subject: Subject, x: Tensor, keys: Tensor) -> int:
+        """How many images, clean or at a random point of the ball, get another answer of the twin."""
+        attacked, twin = (subject.case.attacked(network) for network in (subject.victim, freeze(subject.victim)))
+        differs = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        for point in (x, subject.threat.sample(x, keys) if subject.threat.surface == "pixels" else x):
+            differs |= attacked(point, exact, keys).argmax(1) != twin(point, exact, keys).argmax(1)
+        return int(differs.sum())

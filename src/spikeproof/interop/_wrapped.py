@@ -44,6 +44,10 @@ class Wrapped(Victim):
     def differentiable(self) -> bool:
         return not isinstance(self.body.network, Asked)
 
+    @property
+    def one_gradient(self) -> bool:
+        return self.differentiable and not self.body.sites()
+
     def supports(self, estimator: Estimator) -> bool:
         """Whether an estimator, with its rules, can be used on this network."""
         return not self.body.objection(estimator)
