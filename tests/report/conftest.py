@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 Rows = list[dict[str, Any]]
@@ -214,5 +215,52 @@ def make_cell() -> Callable[..., FakeCell]:
         config = configuration(name, seed=seed, pool=pool, defence=defence)
         gradient = gradient_rows(sparsity, 4) if gradients else []
         return FakeCell(f"{name}-{seed}", config, rows, gradient, epochs())
+
+    return make
+
+
+DEFENCES = ("vanilla", "adversarial", "trades", "mart", "sr", "rat", "tgo")
+PANEL_IMAGES = 60
+
+
+def image_gradient(gini: float, l1: float) -> list[dict[str, Any]]:
+    """Image gradients with one Gini and one l1, as the store's rows have them."""
+    summed = {"gini": gini, "hoyer": gini, "zero_share": 0.0, "l1_ratio": 1 - gini, "participation": 9.0, "l1": l1}
+    head = {"side": "input", "scalar": "ce", "batchnorm": "eval", "size": 64, "label": 0}
+    return [{**head, "image": i, "site": "image", "order": 0, "summed": summed} for i in range(2)]
+
+
+@pytest.fixture(scope="session")
+def make_study(make_panel_cell: Callable[..., Any], panel_of: Callable[..., Any]) -> Callable[..., Any]:
+    """robust share from (log l1, Gini), and what differs -> the cells of 7 defences x 2 knobs x 2 pools x 3 seeds."""
+
+    def make(
+        robust: Callable[[float, float], float],
+        *,
+        defences: tuple[str, ...] = DEFENCES,
+        seeds: int = 3,
+        red: tuple[str, ...] = (),
+        width: int = 8,
+    ) -> list[Any]:
+        generator = np.random.default_rng(0)
+        cells = []
+        for defence in defences:
+            for knob in (1, 2):
+                scale, shape = generator.uniform(-1, 1, 2)
+                for pool in ("max", "avg"):
+                    for seed in range(seeds):
+                        noise = generator.normal(0, 0.04, 3)
+                        log, gini = scale + noise[0], 0.5 + 0.1 * shape + 0.1 * (pool == "max") + 0.1 * noise[1]
+                        kept = round(PANEL_IMAGES * min(0.6, max(0.0, robust(log, gini) + 0.1 * noise[2])))
+                        accuracy = 0.9 - 0.2 * (gini - 0.55) + 0.01 * noise[2]
+                        panel = panel_of(red, kept=kept, images=PANEL_IMAGES, accuracy=accuracy)
+                        name = f"{defence}-{knob}-{pool}-s{seed}"
+                        cell = make_panel_cell(name, panel, seed=seed, pool=pool, defence=defence, accuracy=accuracy,
+                                               images=100, gradients=False)  # fmt: skip
+                        cell.config["defence"]["weight"] = knob
+                        cell.config["model"]["width"] = width
+                        rows = image_gradient(gini, float(np.exp(log)))
+                        cells.append(replace(cell, key=f"{width}-{cell.key}", gradient_rows=rows, epochs=[]))
+        return cells
 
     return make

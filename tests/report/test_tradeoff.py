@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,49 +19,6 @@ from spikeproof.report._summary import Summary, headline_of, summarise
 Make = Callable[..., Any]
 DEFENCES = ("vanilla", "adversarial", "trades", "mart", "sr", "rat", "tgo")
 IMAGES = 60
-
-
-def gradient(gini: float, l1: float) -> list[dict[str, Any]]:
-    """Image gradients with one Gini and one l1, as the store's rows have them."""
-    summed = {"gini": gini, "hoyer": gini, "zero_share": 0.0, "l1_ratio": 1 - gini, "participation": 9.0, "l1": l1}
-    head = {"side": "input", "scalar": "ce", "batchnorm": "eval", "size": 64, "label": 0}
-    return [{**head, "image": i, "site": "image", "order": 0, "summed": summed} for i in range(2)]
-
-
-@pytest.fixture(scope="session")
-def make_study(make_panel_cell: Make, panel_of: Make) -> Make:
-    """robust share from (log l1, Gini), and what differs -> the cells of 7 defences x 2 knobs x 2 pools x 3 seeds."""
-
-    def make(
-        robust: Callable[[float, float], float],
-        *,
-        defences: tuple[str, ...] = DEFENCES,
-        seeds: int = 3,
-        red: tuple[str, ...] = (),
-        width: int = 8,
-    ) -> list[Any]:
-        generator = np.random.default_rng(0)
-        cells = []
-        for defence in defences:
-            for knob in (1, 2):
-                scale, shape = generator.uniform(-1, 1, 2)
-                for pool in ("max", "avg"):
-                    for seed in range(seeds):
-                        noise = generator.normal(0, 0.04, 3)
-                        log, gini = scale + noise[0], 0.5 + 0.1 * shape + 0.1 * (pool == "max") + 0.1 * noise[1]
-                        kept = round(IMAGES * min(0.6, max(0.0, robust(log, gini) + 0.1 * noise[2])))
-                        accuracy = 0.9 - 0.2 * (gini - 0.55) + 0.01 * noise[2]
-                        panel = panel_of(red, kept=kept, images=IMAGES, accuracy=accuracy)
-                        name = f"{defence}-{knob}-{pool}-s{seed}"
-                        cell = make_panel_cell(name, panel, seed=seed, pool=pool, defence=defence, accuracy=accuracy,
-                                               images=100, gradients=False)  # fmt: skip
-                        cell.config["defence"]["weight"] = knob
-                        cell.config["model"]["width"] = width
-                        rows = gradient(gini, float(np.exp(log)))
-                        cells.append(replace(cell, key=f"{width}-{cell.key}", gradient_rows=rows, epochs=[]))
-        return cells
-
-    return make
 
 
 def by_scale(log: float, gini: float) -> float:

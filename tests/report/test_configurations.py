@@ -1,0 +1,102 @@
+"""Each configuration over its seeds, and a page of so many cells that names would drown it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from spikeproof.report import write
+from spikeproof.report._configurations import configurations_table
+from spikeproof.report._summary import Summary, headline_of, summarise
+
+Make = Callable[..., Any]
+DEFENCES = ("vanilla", "adversarial", "trades")
+
+
+def by_scale(log: float, gini: float) -> float:
+    return 0.3 - 0.2 * log
+
+
+def summaries(cells: list[Any]) -> list[Summary]:
+    return summarise(cells, headline_of(cells))
+
+
+def over(values: list[float]) -> tuple[str, str]:
+    """The mean, and the least to the most, as the table has them."""
+    mean, *ends = (f"{100 * value:.1f}\u00a0%" for value in (math.fsum(values) / len(values), min(values), max(values)))
+    return mean, " to ".join(ends)
+
+
+def column(table: Any, says: str) -> int:
+    return [text for text, _ in table.columns].index(says)
+
+
+def worst(cell: Summary) -> float:
+    found = cell.worst()
+    assert found is not None
+    return found.share
+
+
+def l1(cell: Summary) -> float:
+    found = cell.measure("image", "l1")
+    assert found is not None
+    assert found.value is not None
+    return found.value
+
+
+def test_every_number_is_that_of_the_seeds(make_study: Make) -> None:
+    cells = summaries(make_study(by_scale, defences=DEFENCES, red=("D7",)))
+    told = configurations_table(cells)
+    assert told is not None
+    centre, table = told
+    groups: dict[str, list[Summary]] = {}
+    for cell in cells:
+        groups.setdefault(cell.name[:-3], []).append(cell)
+    assert centre in groups
+    assert centre.startswith("vanilla")
+    assert [row[0].main for row in table.rows] == [centre, *(name for name in groups if name != centre)]
+    difference = column(table, f"worst case less that of {centre}")
+    quotient = column(table, f"image l1 over that of {centre}")
+    for row in table.rows:
+        own, base = groups[row[0].main], groups[centre]
+        robust = row[column(table, "worst case")]
+        assert (robust.main, robust.small) == over([worst(cell) for cell in own])
+        assert row[column(table, "red audits")].main == "D7 3/3"
+        if row[0].main != centre:
+            pairs = list(zip(own, base, strict=True))
+            less = math.fsum(worst(a) - worst(b) for a, b in pairs) / 3
+            assert row[difference].main == f"{100 * less:+.1f}"
+            assert row[quotient].main == f"{math.fsum(l1(a) / l1(b) for a, b in pairs) / 3:.4g}"
+
+
+def test_without_repeated_seeds_or_an_undefended_one_there_is_no_table(make_study: Make) -> None:
+    assert configurations_table(summaries(make_study(by_scale, defences=DEFENCES[:2], seeds=1))) is None
+    assert configurations_table(summaries(make_study(by_scale, defences=DEFENCES[1:3]))) is None
+
+
+def test_combined_defences_have_the_names_of_all(make_study: Make) -> None:
+    cells = make_study(by_scale, defences=("vanilla",))
+    cells[0].config["defence"] = {"name": "sr", "base": {"name": "adversarial"}}
+    cells[1].config["encoder"] = {"name": "low_pass", "drop": 0.25}
+    cells[2].config["defence"] = {"name": "dsd", "base": {"name": "vanilla"}}
+    assert [cell.defence for cell in summaries(cells)[:4]] == ["adversarial + sr", "low_pass", "dsd", "vanilla"]
+
+
+def test_a_page_of_many_cells_counts_first_and_names_under_folds(make_study: Make, tmp_path: Path) -> None:
+    cells = make_study(by_scale, red=("D7",))
+    page = write(cells, tmp_path, title="t").read_text(encoding="utf-8")
+    tree = ElementTree.fromstring(page)
+    shown = " ".join(" ".join(tree.itertext()).split())
+    assert f"{len(cells)} of {len(cells)} panels; red: D7 in {len(cells)}." in shown
+    for fold in tree.iter():
+        for child in [one for one in fold if one.tag.endswith("details")]:
+            fold.remove(child)
+    open_text = " ".join(tree.itertext())
+    assert len(cells) == 84
+    assert sum(cell.config["name"] in open_text for cell in cells) <= 3  # the reading names the best
+    figure = (tmp_path / "figures" / "curves.svg").read_text(encoding="utf-8")
+    assert 'height="' in figure
+    assert all(figure.count(f">{name}<") <= 1 for name in DEFENCES)
