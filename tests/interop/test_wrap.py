@@ -261,6 +261,42 @@ def test_one_layer_in_train_mode_is_named() -> None:
         spikeproof.wrap(model, X)
 
 
+def test_less_than_single_precision_is_refused_of_images_too() -> None:
+    for dtype in (torch.float16, torch.bfloat16):
+        with pytest.raises(SpikeproofError, match=rf"float32 or float64, got {dtype}.*images.float\(\) and model"):
+            spikeproof.wrap(seeded(layers).to(dtype), X.to(dtype))
+    assert spikeproof.wrap(seeded(layers).double(), X.double())(X.double(), exact, KEYS).dtype == torch.float64
+
+
+class Counts(nn.Module):
+    """Counts its calls, in a buffer and in a plain tensor, which no logit depends on."""
+
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+        self.also = torch.zeros(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        self.also += 1
+        return x
+
+
+def test_what_the_model_writes_to_is_its_own_and_its_statistics_are_shared() -> None:
+    counter = Counts()
+    model = seeded(lambda: layers(counter))
+    victim = spikeproof.wrap(model, X)
+    victim(X, exact, KEYS)
+    assert (float(counter.count), float(counter.also.sum())) == (0.0, 0.0)
+    other = seeded(lambda: layers(Counts()))
+    with torch.no_grad():
+        other[1].running_mean.fill_(0.5)
+    model.load_state_dict(other.state_dict())
+    assert torch.equal(victim(X, exact, KEYS), other(X))
+
+
 def test_options_that_do_not_fit_are_refused() -> None:
     model = seeded(layers)
     with pytest.raises(UsageError, match="steps with an encoder"):
