@@ -82,6 +82,29 @@ def test_a_plain_module_is_itself(make: Any) -> None:
     assert all(a is b for a, b in zip(victim.buffers(), model.buffers(), strict=True))
 
 
+WRAPPERS = [
+    pytest.param(lambda model: torch.compile(model, backend="eager"), id="compiled"),
+    pytest.param(
+        nn.DataParallel, id="parallel",
+        marks=pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs it wants its weights on them"),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [layers, HandMade])
+@pytest.mark.filterwarnings("ignore")  # what torch.compile says of code that it cannot compile
+@pytest.mark.parametrize("around", WRAPPERS)
+def test_a_module_in_a_wrapper_of_torch_is_the_module(make: Any, around: Any) -> None:
+    model = seeded(make)
+    victim = spikeproof.wrap(around(model).eval(), X)
+    mine, theirs = X.clone().requires_grad_(), X.clone().requires_grad_()
+    logits, expected = victim(mine, ATan(), KEYS), model(theirs)
+    expected = expected.mean(0) if expected.dim() == 3 else expected
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(gradient(logits, mine), gradient(expected, theirs))
+    assert all(a is b for a, b in zip(victim.parameters(), model.parameters(), strict=True))
+
+
 def test_a_tier_runs_on_a_plain_module() -> None:
     model = seeded(layers)
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
