@@ -20,8 +20,10 @@ from spikeproof.judge import Case, outcomes
 from spikeproof.losses import cross_entropy
 from spikeproof.metrics.robustness import summarise
 from spikeproof.models._conv import Conv2d, as_matrix, by_matrix, fits
-from spikeproof.models._folded import FoldedConv
+from spikeproof.models._folded import FoldedConv, fold
 from spikeproof.models._slim_pool import slim
+from spikeproof.models.small_sew_resnet import SmallSEWResNet
+from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
@@ -55,12 +57,12 @@ def layers(draw: st.DrawFn) -> tuple[nn.Conv2d, nn.BatchNorm2d, Tensor]:
     padding, channels = draw(st.integers(0, kernel // 2)), draw(st.integers(1, 6))
     height, width = draw(st.integers(kernel - padding, 9)), draw(st.integers(kernel - padding, 9))
     torch.manual_seed(draw(st.integers(0, 999)))
-    conv = Conv2d(channels, draw(st.integers(1, 6)), kernel, stride, padding, bias=False).double()
+    conv = Conv2d(channels, draw(st.integers(1, 6)), kernel, stride, padding, bias=draw(st.booleans())).double()
     norm = nn.BatchNorm2d(conv.out_channels).double().eval()
     for value in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
         assert value is not None
         value.uniform_(0.5, 1.5)
-    return conv, norm, torch.randn(draw(st.integers(1, 4)), channels, height, width, dtype=torch.float64)
+    return conv, norm, torch.randn(draw(st.integers(0, 4)), channels, height, width, dtype=torch.float64)
 
 
 @settings(max_examples=150, deadline=None)
@@ -82,6 +84,30 @@ def test_training_convolutions_are_convolutions_with_their_gradients(case: tuple
         found.append((out, *torch.autograd.grad(out.sin().sum(), [point, conv.weight])))
     for fast, plain in zip(*found, strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"groups": 2}, {"dilation": 2}, {"padding_mode": "reflect"}, {"padding": "same"}, {"kernel_size": 1, "groups": 2}],
+    ids=str,
+)
+def test_an_unusual_convolution_is_itself_in_training_and_is_not_folded(options: dict[str, Any]) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shape = {"in_channels": 4, "out_channels": 6, "kernel_size": 3, "padding": 1, **options}
+        conv, x = Conv2d(**shape).double(), torch.randn(5, 4, 7, 7, dtype=torch.float64)
+    torch.testing.assert_close(conv.train()(x), conv.eval()(x))
+    pair = nn.Sequential(conv, nn.BatchNorm2d(6).double()).eval()
+    fold(pair, "0", "1")
+    assert pair[0] is conv
+
+
+@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}], ids=str)
+def test_a_norm_that_is_no_scale_and_shift_is_not_folded(options: dict[str, Any]) -> None:
+    norm = nn.BatchNorm2d(6, **options)
+    pair = nn.Sequential(Conv2d(4, 6, 3), norm).eval()
+    fold(pair, "0", "1")
+    assert pair[1] is norm
 
 
 def test_every_way_through_a_layer_is_taken() -> None:
@@ -175,6 +201,55 @@ def test_a_twin_is_made_once_and_again_when_weights_have_moved() -> None:
     assert second is not first
     torch.testing.assert_close(second(X, exact, KEYS), victim(X, exact, KEYS), rtol=1e-5, atol=1e-5)
     assert freeze(trained()) is not second
+
+
+def test_a_twin_is_made_again_when_a_setting_has_changed() -> None:
+    """Steps, encoder and the neurons' constants are no tensors; the twin must answer as the victim does now."""
+    victim = trained("phase")
+
+    def answers() -> None:
+        torch.testing.assert_close(freeze(victim)(X, exact, KEYS), victim(X, exact, KEYS), rtol=1e-5, atol=1e-5)
+
+    answers()
+    first = freeze(victim)
+    victim.steps = 5
+    answers()
+    victim.encoder = Phase(planes=4)
+    answers()
+    victim.body.sn1.v_threshold = 0.5  # type: ignore[union-attr]
+    answers()
+    assert freeze(victim) is not first
+    assert freeze(victim) is freeze(victim)
+
+
+def test_a_twin_of_no_image_has_no_logits() -> None:
+    victim = trained("phase")
+    assert freeze(victim)(X[:0], exact, KEYS[:0]).shape == victim(X[:0], exact, KEYS[:0]).shape == (0, 10)
+
+
+class Normalising(SmallSEWResNet):
+    """Somebody's own network on top of one of ours."""
+
+    def classify(self, z: Tensor, rule: Any) -> Tensor:
+        return super().classify((z - 0.5) / 0.25, rule)
+
+
+def test_a_network_that_changes_how_it_classifies_is_attacked_itself() -> None:
+    victim = trained()
+    body = Normalising(in_channels=1, classes=10, neuron=IF, width=4)
+    body.load_state_dict(victim.body.state_dict())
+    mine = Victim(body, victim.encoder, victim.steps).eval()
+    assert not torch.allclose(mine(X, exact, KEYS), victim(X, exact, KEYS))
+    assert torch.equal(freeze(mine)(X, exact, KEYS), mine(X, exact, KEYS))
+
+    class Renamed(SmallSEWResNet):
+        pass
+
+    same = Renamed(in_channels=1, classes=10, neuron=IF, width=4)
+    assert isinstance(freeze(Victim(same, victim.encoder, victim.steps).eval()), FrozenVictim)
+    same.classify = lambda z, rule: z.sum()  # type: ignore[assignment, method-assign]
+    patched = Victim(same, victim.encoder, victim.steps).eval()
+    assert freeze(patched) is patched
 
 
 def test_where_a_twin_would_lose_something_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -163,6 +164,42 @@ def test_a_library_that_cannot_be_built_is_told_once_and_done_without(tmp_path: 
     assert told.stdout.strip() == "False"
     assert told.stderr.count("cannot be built") == 1
     assert "no such thing" in told.stderr
+
+
+def test_a_user_without_a_home_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container under a number that no passwd entry has."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert native._library.__wrapped__() is None
+
+
+@pytest.mark.parametrize(
+    ("largest", "expected"),
+    [
+        (2**31 - 1, [(-3, 2**31 - 1), (-1, 2**31 - 1), (-2, 2**26)]),
+        (2**25, [(-3, 2**31 - 1), (-3, 2**25), (-1, 2**31 - 1), (-2, 2**26)]),
+        (0, [(-3, 2**31 - 1), (-3, 2**25)]),
+    ],
+    ids=["glibc 2.35", "older", "refuses all"],
+)
+def test_memory_is_kept_as_far_as_glibc_lets(
+    monkeypatch: pytest.MonkeyPatch, largest: int, expected: list[tuple[int, int]]
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def mallopt(option: int, value: int) -> int:
+        asked.append((option, value))
+        return int(option != -3 or value <= largest)
+
+    monkeypatch.setenv("SPIKEPROOF_FAST", "1")
+    monkeypatch.setattr(native.platform, "libc_ver", lambda: ("glibc", "2.31"))
+    monkeypatch.setattr(native.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    native.keep_memory.__wrapped__()
+    assert asked == expected
 
 
 def test_the_library_is_built_once_and_kept(tmp_path: Path) -> None:

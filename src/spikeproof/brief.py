@@ -14,7 +14,7 @@ from spikeproof.interop._load import weighted
 from spikeproof.measure import gradient_rows
 from spikeproof.panel import Examination
 from spikeproof.rules.atan import ATan
-from spikeproof.types import Rule
+from spikeproof.types import Rule, SpikeproofError, refusal
 from spikeproof.victim import Victim
 
 __all__ = ["Sparsity", "load", "report_of", "sparsity"]
@@ -44,8 +44,12 @@ def sparsity(
     """How sparse the input gradient of the cross-entropy is, at the pixels and behind the encoder (summed over time).
 
     images (N,C,H,W) in [0,1], labels (N,); rule as in `evaluate`. The measures are those of
-    `spikeproof.metrics.sparsity`, each the mean over images. Raises SpikeproofError as `evaluate` does.
+    `spikeproof.metrics.sparsity`, each the mean over images. Raises SpikeproofError as `evaluate` does, and for a
+    network that can only be asked.
     """
+    if not victim.differentiable:
+        mend = "wrap the nn.Module itself, not a function that calls it"
+        raise SpikeproofError(refusal("a network with a gradient", "one that can only be asked", mend=mend))
     found: dict[str, dict[str, list[float]]] = {}
     rows = gradient_rows(
         victim, images, labels, torch.arange(len(images)) if ids is None else ids,

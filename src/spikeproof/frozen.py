@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeproof.native import fast, keep_memory
 from spikeproof.types import Rule
@@ -18,13 +18,18 @@ from spikeproof.victim import Victim, borrowed
 
 __all__ = ["FrozenVictim", "freeze"]
 
+_METHODS = ("classify", "stem", "beyond", "frozen")
+
+_PLAIN = (bool, int, float, str, type(None))
+"""What the settings of a layer are: thresholds, leaks, steps; its tensors have versions."""
+
 
 class FrozenVictim(Victim):
     """A victim on a frozen body; frames that come more than once pass the body's stem once."""
 
     def forward(self, x: Tensor, rule: Rule, keys: Tensor) -> Tensor:
         frames = getattr(self.encoder, "frames", None)
-        if frames is None or not hasattr(self.body, "beyond"):
+        if frames is None:
             return super().forward(x, rule, keys)
         self._check(x)
         values, order = frames(x, self.steps, keys)
@@ -35,15 +40,17 @@ class FrozenVictim(Victim):
 
 
 def freeze(victim: Victim) -> Victim:
-    """The frozen twin of a victim in eval mode; the victim itself where its body has none (`frozen()`), where somebody
-    has hung hooks on its layers, which a twin would lose, or where fast paths are switched off.
+    """The frozen twin of a victim in eval mode; the victim itself where its body has none (`frozen()`), where a
+    subclass has changed one of the methods that make and run the twin, where somebody has hung hooks on its layers,
+    which a twin would lose, or where fast paths are switched off.
 
-    Made once for each victim, and again when one of its tensors has been written to since. Raises SpikeproofError for a
-    victim in train mode.
+    Made once for each victim, and again when one of its tensors has been written to since, or another number of steps,
+    encoder or setting of a layer has been given to it; writes through a tensor's `.data` are not seen. Raises
+    SpikeproofError for a victim in train mode.
     """
-    if type(victim) is not Victim or not hasattr(victim.body, "frozen") or not fast() or _hooked(victim):
+    if type(victim) is not Victim or not _of_one_class(victim.body) or not fast() or _hooked(victim):
         return victim
-    version = tuple((t.data_ptr(), t._version) for t in (*victim.parameters(), *victim.buffers()))
+    version = _version(victim)
     if (known := _TWINS.get(victim)) is not None and known[0] == version:
         return known[1]
     keep_memory()
@@ -51,6 +58,23 @@ def freeze(victim: Victim) -> Victim:
     twin = FrozenVictim(deployed.body.frozen(), deployed.encoder, deployed.steps).eval()  # type: ignore[operator]
     _TWINS[victim] = version, twin
     return twin
+
+
+def _of_one_class(body: nn.Module) -> bool:
+    """Whether all the methods that a twin stands on are one class's: a subclass that changes `classify` alone, say to
+    normalise first, is another network than its stem and what is beyond."""
+    owners = {next((cls for cls in type(body).__mro__ if name in vars(cls)), None) for name in _METHODS}
+    return len(owners) == 1 and None not in owners and not any(name in vars(body) for name in _METHODS)
+
+
+def _version(victim: Victim) -> object:
+    """Equal as long as the twin is that of this victim."""
+    tensors = tuple((t.data_ptr(), t._version) for t in (*victim.parameters(), *victim.buffers()))
+    settings = tuple(
+        (type(module), *((name, value) for name, value in vars(module).items() if isinstance(value, _PLAIN)))
+        for module in victim.modules()
+    )
+    return tensors, settings, repr(victim.encoder)
 
 
 def _hooked(victim: Victim) -> bool:

@@ -219,6 +219,28 @@ def test_weights_that_are_nowhere_end_the_questions() -> None:
     assert "load the weights" in found["device"].mend
 
 
+@pytest.mark.parametrize("convert", [nn.Module.double, nn.Module.half])
+def test_the_users_own_weights_are_left_in_their_precision(convert: Any) -> None:
+    """The copy is converted to that of the images; the network's tensors stay where and what they were."""
+    model = convert(seeded(layers).eval())
+    before = {name: (t.dtype, t.data_ptr(), t.clone()) for name, t in model.state_dict().items()}
+    found = check(model, X)
+    assert found["precision"].verdict == "refuse"
+    assert found["call"].verdict == "ok"
+    for name, tensor in model.state_dict().items():
+        dtype, place, value = before[name]
+        assert (tensor.dtype, tensor.data_ptr()) == (dtype, place)
+        assert torch.equal(tensor, value)
+    assert model(X.to(model[0].weight.dtype)).dtype == model[0].weight.dtype
+
+
+def test_images_of_half_precision_are_refused_and_the_rest_is_asked_in_single() -> None:
+    found = check(seeded(layers).eval().half(), X.half())
+    assert [f.name for f in found.findings if f.verdict == "refuse"] == ["precision"]
+    assert "images of float32 or float64, got torch.float16" in found["precision"].says
+    assert "images.float() and model.float()" in found["precision"].mend
+
+
 def test_several_mistakes_are_found_at_once() -> None:
     found = asked(lambda: layers(Function(printing), nn.Softmax(1)).half())
     assert [f.name for f in found.findings if f.verdict == "refuse"] == ["mode", "precision", "prints", "output"]

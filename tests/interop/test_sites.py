@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from spikeproof.encoders.direct import Direct
 from spikeproof.estimators.assg import ASSG
 from spikeproof.interop._foreign import Foreign
 from spikeproof.interop._sites import Heights, Own, Steps, Switch, Train, keep, known, strict
+from spikeproof.interop.export import spikingjelly_state_dict
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
 from spikeproof.neurons.plif import PLIF
@@ -26,6 +28,7 @@ from spikeproof.rules.straight_through import StraightThrough
 from spikeproof.rules.triangle import Triangle
 from spikeproof.tensors import exact, graft, heaviside, image_keys, normal
 from spikeproof.types import SpikeproofError, UsageError
+from spikeproof.victim import Victim
 
 T, B = 6, 5
 CURRENTS = (0.5 + normal(image_keys(0, torch.arange(T)), (B, 7))).contiguous()
@@ -191,6 +194,26 @@ def test_a_site_is_silent_outside_a_call_and_a_call_is_one() -> None:
         site(CURRENTS[0])
     assert switch.membranes == switch.met == {}
     assert switch.rule is None
+
+
+class Own(nn.Module):
+    """Modules of somebody's own with the names that wrapping uses, and a site."""
+
+    def __init__(self, switch: Switch) -> None:
+        super().__init__()
+        self.neuron = nn.Sequential(nn.Linear(7, 7), nn.ModuleDict({"neuron": nn.Linear(7, 7)}))
+        self.network = nn.Linear(7, 7)
+        self.node = Train("node", neuron(PLIF), switch, folded=False)
+
+
+def test_exported_names_lose_the_words_of_sites_and_no_others() -> None:
+    of_its_owner = {"neuron.0", "neuron.1.neuron", "network"}
+    names = {f"{layer}.{tensor}" for layer in of_its_owner for tensor in ("weight", "bias")} | {"node.w"}
+    network = Own(Switch())
+    assert set(spikingjelly_state_dict(Victim(Foreign(network, "train", None, 1), Direct(), T))) == names
+    assert set(spikingjelly_state_dict(Victim(network, Direct(), T))) == names
+    alone = Foreign(Train("network", neuron(PLIF), Switch(), folded=False), "train", None, 1)
+    assert set(spikingjelly_state_dict(Victim(alone, Direct(), T))) == {"w"}
 
 
 def test_nan_in_a_membrane_is_refused() -> None:

@@ -82,6 +82,29 @@ def test_a_plain_module_is_itself(make: Any) -> None:
     assert all(a is b for a, b in zip(victim.buffers(), model.buffers(), strict=True))
 
 
+WRAPPERS = [
+    pytest.param(lambda model: torch.compile(model, backend="eager"), id="compiled"),
+    pytest.param(
+        nn.DataParallel, id="parallel",
+        marks=pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs it wants its weights on them"),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [layers, HandMade])
+@pytest.mark.filterwarnings("ignore")  # what torch.compile says of code that it cannot compile
+@pytest.mark.parametrize("around", WRAPPERS)
+def test_a_module_in_a_wrapper_of_torch_is_the_module(make: Any, around: Any) -> None:
+    model = seeded(make)
+    victim = spikeproof.wrap(around(model).eval(), X)
+    mine, theirs = X.clone().requires_grad_(), X.clone().requires_grad_()
+    logits, expected = victim(mine, ATan(), KEYS), model(theirs)
+    expected = expected.mean(0) if expected.dim() == 3 else expected
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(gradient(logits, mine), gradient(expected, theirs))
+    assert all(a is b for a, b in zip(victim.parameters(), model.parameters(), strict=True))
+
+
 def test_a_tier_runs_on_a_plain_module() -> None:
     model = seeded(layers)
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
@@ -277,6 +300,42 @@ def test_one_layer_in_train_mode_is_named() -> None:
     model[1].train()
     with pytest.raises(SpikeproofError, match=r"'1' \(BatchNorm2d\) in train mode"):
         spikeproof.wrap(model, X)
+
+
+def test_less_than_single_precision_is_refused_of_images_too() -> None:
+    for dtype in (torch.float16, torch.bfloat16):
+        with pytest.raises(SpikeproofError, match=rf"float32 or float64, got {dtype}.*images.float\(\) and model"):
+            spikeproof.wrap(seeded(layers).to(dtype), X.to(dtype))
+    assert spikeproof.wrap(seeded(layers).double(), X.double())(X.double(), exact, KEYS).dtype == torch.float64
+
+
+class Counts(nn.Module):
+    """Counts its calls, in a buffer and in a plain tensor, which no logit depends on."""
+
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+        self.also = torch.zeros(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        self.also += 1
+        return x
+
+
+def test_what_the_model_writes_to_is_its_own_and_its_statistics_are_shared() -> None:
+    counter = Counts()
+    model = seeded(lambda: layers(counter))
+    victim = spikeproof.wrap(model, X)
+    victim(X, exact, KEYS)
+    assert (float(counter.count), float(counter.also.sum())) == (0.0, 0.0)
+    other = seeded(lambda: layers(Counts()))
+    with torch.no_grad():
+        other[1].running_mean.fill_(0.5)
+    model.load_state_dict(other.state_dict())
+    assert torch.equal(victim(X, exact, KEYS), other(X))
 
 
 def test_options_that_do_not_fit_are_refused() -> None:

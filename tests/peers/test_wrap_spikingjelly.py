@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from peers.wrapped import IDS, KEYS, X, Y, assert_the_same, examined, trained
+from peers.wrapped import IDS, KEYS, X, Y, assert_the_same, examined, gradient, trained
 from small import untouched
 from torch import Tensor, nn
 
@@ -78,6 +78,34 @@ def test_a_network_is_theirs(name: str, mode: str) -> None:
     assert victim.notes == ()
     assert victim.body.feed == {"m": "train", "s": "folded"}[mode]
     assert_the_same(victim, model, over_steps)
+
+
+AROUND = [
+    pytest.param(lambda model: torch.compile(model, backend="eager"), id="compiled"),
+    pytest.param(
+        nn.DataParallel, id="parallel",
+        marks=pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs it wants its weights on them"),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")  # what torch.compile says of code that it cannot compile
+@pytest.mark.parametrize("around", AROUND)
+def test_a_network_in_a_wrapper_of_torch_is_rewired_too(around: Any) -> None:
+    """Also where its owner has called the wrapper, which has compiled the code of the nodes themselves."""
+    model = trained(network, over_steps)
+    whole = around(model).eval()
+    over_steps(whole, X)
+    functional.reset_net(model)
+    victim = spikeproof.wrap(whole, X, steps=T)
+    assert len(victim.body.sites()) == 2
+    assert_the_same(victim, model, over_steps)
+    bare = spikeproof.wrap(model, X, steps=T)
+    for rule in (ATan(alpha=7.0), Triangle()):
+        mine, theirs = X.clone().requires_grad_(), X.clone().requires_grad_()
+        torch.testing.assert_close(
+            gradient(victim(mine, rule, KEYS), mine), gradient(bare(theirs, rule, KEYS), theirs)
+        )
 
 
 class Repeats(nn.Module):

@@ -21,7 +21,8 @@ from spikeproof.types import Rule, SpikeproofError, refusal
 from spikeproof.victim import Victim
 
 __all__ = [
-    "BEHAVIOUR", "DEPLOYED", "Trial", "accept", "answering", "called", "examine", "forked", "hooked", "seeded", "twin",
+    "BEHAVIOUR", "DEPLOYED", "PRECISIONS", "Trial", "accept", "answering", "called", "examine", "forked", "hooked",
+    "seeded", "share_what_stays", "twin",
 ]  # fmt: skip
 
 
@@ -72,7 +73,14 @@ def _refuse_another_device(model: nn.Module, images: Tensor) -> None:
             )
 
 
+PRECISIONS = (torch.float32, torch.float64)
+"""In less, a membrane near its threshold is rounded over it, and other kernels give other spikes."""
+
+
 def _refuse_another_precision(model: nn.Module, images: Tensor) -> None:
+    if images.is_floating_point() and images.dtype not in PRECISIONS:
+        mend = "images.float() and model.float(): half precision moves membranes over their threshold"
+        raise SpikeproofError(refusal("images of float32 or float64", images.dtype, mend=mend))
     for where, tensor in _weights(model):
         if tensor.dtype != images.dtype and images.is_floating_point():  # the victim refuses images of integers
             raise SpikeproofError(
@@ -97,13 +105,16 @@ def called(name: str, module: nn.Module) -> str:
     return f"{name!r} ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
 
 
-def twin(model: nn.Module) -> nn.Module:
-    """A copy that shares weights and buffers; graphs that an earlier call left in the model are left there."""
+def twin(model: nn.Module, *, apart: bool = False) -> nn.Module:
+    """A copy on the same weights, or on weights of its own (apart=True); all else that a call may write to is its own.
+
+    Graphs that an earlier call left in the model are left there.
+    """
     shared: dict[int, Any] = {}
     for tensor in (t for tensors in _kept(model).values() for t in tensors):
-        shared[id(tensor)] = tensor if tensor.is_leaf else tensor.detach().clone()
-    for tensor in [*model.parameters(), *model.buffers()]:
-        if tensor.is_leaf:
+        if not tensor.is_leaf:
+            shared[id(tensor)] = tensor.detach().clone()
+        elif not apart and (isinstance(tensor, nn.Parameter) or tensor.requires_grad):
             shared[id(tensor)] = tensor
     try:
         return copy.deepcopy(model, shared)
@@ -112,6 +123,19 @@ def twin(model: nn.Module) -> nn.Module:
             refusal("a model that copy.deepcopy can copy", f"{type(error).__name__}: {error}",
                     mend="keep files, locks and generators outside the model")
         ) from error  # fmt: skip
+
+
+def share_what_stays(copied: nn.Module, model: nn.Module) -> None:
+    """Puts the model's own buffers into a twin that has been called: those that the calls did not write to.
+
+    Statistics that are loaded into the model later then reach the twin with the weights; a counter stays its own.
+    """
+    modules = dict(copied.named_modules())
+    for name, module in model.named_modules():
+        for own, buffer in module.named_buffers(recurse=False):
+            there = modules[name]._buffers.get(own) if name in modules else None
+            if there is not None and buffer.is_leaf and torch.equal(there, buffer):
+                modules[name]._buffers[own] = buffer
 
 
 def forked(device: torch.device) -> contextlib.AbstractContextManager[None]:

@@ -20,6 +20,10 @@ _NESTED = ("state_dict", "model_state_dict", "model", "net")
 """Where training scripts put the state dict in a checkpoint."""
 
 
+_PACKED = ("module.", "_orig_mod.")
+"""What nn.DataParallel and torch.compile save before every name."""
+
+
 def factory(path: str) -> Callable[..., Any]:
     """'package.module:make' -> what makes the network; UsageError where there is nothing to call."""
     module, colon, name = path.partition(":")
@@ -61,10 +65,17 @@ def weighted(network: Callable[..., Any], path: Path) -> str:
     if not isinstance(network, nn.Module):
         raise SpikeproofError(refusal("an nn.Module to load weights into", type(network).__name__))
     tensors = read_tensors(path)[0] if path.suffix == ".safetensors" else _state_dict(path)
-    if tensors and all(name.startswith("module.") for name in tensors):  # as nn.DataParallel saves
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    tensors = _unpacked(tensors, network)
     load_into(network, tensors, path)
     return f"{len(tensors)} tensors of {path.name}, every name and shape"
+
+
+def _unpacked(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Without the words that wrappers have put before every name, as many as make the names the network's own."""
+    own, found = network.state_dict().keys(), [tensors]
+    while found[-1] and (word := next((w for w in _PACKED if all(n.startswith(w) for n in found[-1])), None)):
+        found.append({name.removeprefix(word): tensor for name, tensor in found[-1].items()})
+    return max(found, key=lambda names: len(names.keys() & own))
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:

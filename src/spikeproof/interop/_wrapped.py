@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
-from spikeproof.interop._checks import accept, answering, examine, forked, twin
+from spikeproof.interop._checks import accept, answering, examine, forked, share_what_stays, twin
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
 from spikeproof.interop._spikingjelly import foldable, mode_of_steps
 from spikeproof.rules.atan import ATan
@@ -63,7 +63,8 @@ def wrap(
     readout: Readout | None = None,
     tolerance: float = 1e-6,
 ) -> Wrapped:
-    """A victim of somebody's own network, which is left as it is: a copy is rewired, on the same weights and buffers.
+    """A victim of somebody's own network, which is left as it is: a copy is rewired, on the same weights, and on the
+    same buffers but for those that a call writes to.
 
     model: a network of SpikingJelly 2, snnTorch 1 or Norse 1.1, or any other nn.Module, in eval mode; or a callable,
     which only black-box attacks can attack. images (B,C,H,W) in [0,1], two or more: the victim is held against the
@@ -75,8 +76,8 @@ def wrap(
     may flip.
 
     Every call starts from rest. Raises SpikeproofError, with the name of the module, for models in train mode, on
-    another device or of another precision than the images; that remember, draw noise, change their input, print or keep
-    graphs; that return no logits; and for neurons whose forward is not what it seems.
+    another device or of another precision than the images, or of less than single precision; that remember, draw noise,
+    change their input, print or keep graphs; that return no logits; and for neurons whose forward is not what it seems.
     """
     if steps is None and (encoder is not None or step_mode is not None):
         raise UsageError(refusal("steps with an encoder or a step_mode", "none", mend="say how many steps to encode"))
@@ -107,6 +108,7 @@ def wrap(
             )
         )
     found.body.classes = expected.shape[1]
+    share_what_stays(found.body.network, model)
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
-from spikeproof.interop._checks import BEHAVIOUR, DEPLOYED, Trial, called, forked, hooked, twin
+from spikeproof.interop._checks import BEHAVIOUR, DEPLOYED, PRECISIONS, Trial, called, forked, hooked, twin
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
 from spikeproof.interop._gradient import gradient_of
 from spikeproof.interop._layout import Layout, layout_of
@@ -171,6 +171,8 @@ class _Asking:
         where = images if images is not None else torch.zeros(1)
         for name, question in DEPLOYED.items():
             self._sound(name, question, self.model, where)
+        if images is not None and images.is_floating_point() and images.dtype not in PRECISIONS:
+            images = where = images.float()
         if not self.ask("copy", lambda: self._mended(where)) or not self._placed(images, shape, steps, step_mode):
             return
         self.ask("neurons", self._neurons)
@@ -190,9 +192,11 @@ class _Asking:
         self.ask("wrap", self._wrapped)
 
     def _mended(self, where: Tensor) -> str:
-        self.model = twin(self.model).eval()
-        if any(t.device != where.device or (t.is_floating_point() and t.dtype != where.dtype)
-               for t in [*self.model.parameters(), *self.model.buffers()]):  # fmt: skip
+        moved = any(t.device != where.device or (t.is_floating_point() and t.dtype != where.dtype)
+                    for t in [*self.model.parameters(), *self.model.buffers()])  # fmt: skip
+        # `.to` writes into the very parameters that it finds.
+        self.model = twin(self.model, apart=moved).eval()
+        if moved:
             try:
                 self.model = self.model.to(where)
             except NotImplementedError as error:  # there are no numbers on 'meta'

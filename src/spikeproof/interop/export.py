@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from spikeproof.interop._foreign import Foreign
+from spikeproof.interop._sites import Heights, Steps, Train
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
 from spikeproof.types import Rule
@@ -51,8 +53,15 @@ def spikingjelly_state_dict(victim: Victim) -> dict[str, Tensor]:
     The models of this package have them anyway; of a wrapped victim they are those of the network that was wrapped.
     """
 
+    wrapped = isinstance(victim.body, Foreign)
+    # Where a node stood there is a site with the node's constants in its neuron.
+    sites = [n for n, module in victim.body.named_modules() if isinstance(module, Train | Steps | Heights)]
+
     def renamed() -> Iterator[tuple[str, Tensor]]:
         for name, tensor in victim.body.state_dict().items():
-            yield name.removeprefix("network.").replace(".neuron.", "."), tensor.detach().clone()
+            for site in sites:
+                if name.startswith(f"{site}.neuron."):
+                    name = f"{site}.{name.removeprefix(f'{site}.neuron.')}"
+            yield name.removeprefix("network.") if wrapped else name, tensor.detach().clone()
 
     return dict(renamed())

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from spikeproof.native import fast
 
-__all__ = ["Conv2d", "Pair", "as_matrix", "by_matrix", "fits"]
+__all__ = ["Conv2d", "Pair", "as_matrix", "by_matrix", "fits", "usual"]
 
 Pair = tuple[int, int]
 
@@ -28,7 +28,7 @@ class Conv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and fast() and x.device.type == "cpu"):
+        if not (self.training and fast() and x.device.type == "cpu" and usual(self)):
             return super().forward(x)
         stride, padding = cast(Pair, self.stride), cast(Pair, self.padding)
         if self.kernel_size == (1, 1) and padding == (0, 0):
@@ -37,6 +37,12 @@ class Conv2d(nn.Conv2d):
         if fits(self.weight, stride, padding, size):
             return by_matrix(x, as_matrix(self.weight, stride, padding, size), self.bias, self.weight, stride, padding)
         return F.conv2d(_last(x), _last(self.weight), self.bias, stride, padding)
+
+
+def usual(conv: nn.Conv2d) -> bool:
+    """Whether weight, bias, stride and padding are all there is to a convolution: no groups, gaps or other borders."""
+    whole = conv.groups == 1 and conv.dilation == (1, 1)
+    return whole and conv.padding_mode == "zeros" and isinstance(conv.padding, tuple)
 
 
 def _last(x: Tensor) -> Tensor:
@@ -80,6 +86,6 @@ def by_matrix(
 ) -> Tensor:
     """x (N,C,H,W) through `matrix`, made by `as_matrix` of the other arguments -> (N,C',H',W'), channels-last."""
     down, across = _outputs(weight, stride, padding, cast(Pair, tuple(x.shape[-2:])))
-    flat = x.permute(0, 2, 3, 1).reshape(len(x), -1)  # a view of channels-last maps
+    flat = x.permute(0, 2, 3, 1).flatten(1)  # a view of channels-last maps
     out = F.linear(flat, matrix, None if bias is None else bias.repeat(down * across))
-    return out.view(len(x), down, across, -1).permute(0, 3, 1, 2)
+    return out.view(len(x), down, across, len(weight)).permute(0, 3, 1, 2)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spikeproof.models._conv import Conv2d, Pair, as_matrix, by_matrix, fits
+from spikeproof.models._conv import Conv2d, Pair, as_matrix, by_matrix, fits, usual
 
 __all__ = ["FoldedConv", "fold"]
 
@@ -20,7 +20,8 @@ class FoldedConv(nn.Module):
         super().__init__()
         mean, variance = cast(Tensor, norm.running_mean).double(), cast(Tensor, norm.running_var).double()
         scale = norm.weight.double() / (variance + norm.eps).sqrt()
-        shift = norm.bias.double() - mean * scale
+        before = 0.0 if conv.bias is None else conv.bias.double()
+        shift = norm.bias.double() + (before - mean) * scale
         weight = (conv.weight.double() * scale[:, None, None, None]).to(conv.weight.dtype)
         self.register_buffer("weight", weight.detach().contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", shift.detach().to(conv.weight.dtype))
@@ -37,7 +38,8 @@ class FoldedConv(nn.Module):
             if size not in self._matrices:
                 self._matrices[size] = as_matrix(self.weight, self.stride, self.padding, size)
             return by_matrix(x, self._matrices[size], self.bias, self.weight, self.stride, self.padding)
-        if self.stride == (2, 2) and x.shape[1] <= 4 and size[0] % 2 == size[1] % 2 == 0:
+        # torch's pixel_unshuffle leaves the channels of no image as they are.
+        if len(x) and self.stride == (2, 2) and x.shape[1] <= 4 and size[0] % 2 == size[1] % 2 == 0:
             return self._by_depth(x)
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
@@ -61,10 +63,15 @@ class FoldedConv(nn.Module):
         return F.conv2d(blocks.contiguous(memory_format=torch.channels_last), self._deep, self.bias)
 
 
+def _settled(norm: nn.BatchNorm2d) -> bool:
+    """Whether a batch-norm is one scale and one shift: learned ones, and statistics that do not depend on the batch."""
+    return not any(t is None for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
+
+
 def fold(owner: nn.Module, conv: str, norm: str) -> None:
     """Put a folded layer in the place of `owner`'s convolution, and nothing in that of its batch-norm; leaves what
-    somebody has put there instead of the two alone."""
+    somebody has put there instead of the two alone, and layers that are more than a weight, a scale and a shift."""
     first, second = owner.get_submodule(conv), owner.get_submodule(norm)
-    if type(first) is Conv2d and type(second) is nn.BatchNorm2d:
+    if type(first) is Conv2d and usual(first) and type(second) is nn.BatchNorm2d and _settled(second):
         owner.add_module(conv, FoldedConv(first, second))
         owner.add_module(norm, nn.Identity())
