@@ -162,8 +162,8 @@ def _within_reach(victim: Victim, stages: list[Stage]) -> list[Stage]:
         if isinstance(case.attack, _BLIND) or supports(case.estimator):
             kept.append(stage)
         elif stage.everyone and victim.differentiable:
-            expected, got = "a network that has a gradient under the rule of training", f"one without {case.estimator}"
-            raise UsageError(refusal(expected, got, mend="another rule"))
+            expected = "a network that has a gradient under the rule of training"
+            raise UsageError(refusal(expected, f"one that cannot have {case.estimator}", mend="another rule"))
         else:
             _LOG.warning("%s is left out: the network cannot have %s", stage.name, case.estimator)
     return kept
