@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DEMO ?=
 
-.PHONY: demo test check peers bench clean
+.PHONY: demo test check peers bench bench-gpu clean
 
 .venv/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spikeproof needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -36,6 +36,10 @@ peers: .venv-peers/.ready
 # spikeproof and its peers on the same networks: benchmarks/results.json and docs/performance.md (some ten minutes).
 bench: .venv-peers/.ready
 	.venv-peers/bin/python -m benchmarks
+
+# The same where torch sees a GPU: benchmarks/results-gpu.json and its table (some four minutes).
+bench-gpu: .venv-peers/.ready
+	.venv-peers/bin/python -m benchmarks --device cuda
 
 clean:
 	rm -rf .venv .venv-peers build src/*.egg-info

@@ -1,4 +1,7 @@
-"""`python -m benchmarks`: every measurement, `benchmarks/results.json` and the table in `docs/performance.md`."""
+"""`python -m benchmarks`: every measurement, `benchmarks/results.json` and the table in `docs/performance.md`.
+
+With `--device cuda` the same on a GPU, into `benchmarks/results-gpu.json` and a table of its own on that page.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from typing import Any
 from benchmarks.jobs import EPS
 
 ROOT = Path(__file__).resolve().parents[1]
-MARKS = ("<!-- made by make bench -->", "<!-- end -->")
+MARKS = {
+    "cpu": ("<!-- made by make bench -->", "<!-- end -->"),
+    "cuda": ("<!-- made by make bench-gpu -->", "<!-- end of the GPU's -->"),
+}
 
 PEERS = ("spikingjelly", "paper", "snntorch", "norse", "norse_folded")
 NAMES = {
@@ -28,6 +34,7 @@ NAMES = {
     "plain": "spikeproof, fast paths off",
     "floor": "convolutions alone, the better layout of each",
     "spikingjelly": "SpikingJelly 2",
+    "spikingjelly_torch": "SpikingJelly 2, its kernels off",
     "paper": "the paper's procedure",
     "snntorch": "snnTorch 1",
     "norse": "Norse 1.1, cells",
@@ -49,8 +56,10 @@ class Measurement:
     memory: bool = False
 
 
-def measurements() -> list[Measurement]:
+def measurements(device: str) -> list[Measurement]:
     gradient = ("spikeproof", "plain", "floor", *PEERS)
+    if device == "cuda":
+        gradient += ("spikingjelly_torch",)
     pgd, two = ("spikeproof", "torchattacks"), ("spikeproof", "spikingjelly")
     found = [
         Measurement("W1.input_gradient", "input_gradient", "W1", 16, gradient),
@@ -64,7 +73,7 @@ def measurements() -> list[Measurement]:
     ]
     for steps in (4, 10, 20, 50):
         found.append(Measurement(f"growth.T{steps}", "input_gradient", "W1", 16, two, steps, memory=True))
-    for batch in (4, 32):
+    for batch in (4, 32) if device == "cpu" else (256, 1024):
         found.append(Measurement(f"growth.B{batch}", "input_gradient", "W1", batch, two, memory=True))
     return found
 
@@ -72,16 +81,25 @@ def measurements() -> list[Measurement]:
 class _Worker:
     """A contender's process, which waits on its standard input."""
 
-    def __init__(self, contender: str, one: Measurement, threads: int) -> None:
+    def __init__(self, contender: str, one: Measurement, threads: int, device: str) -> None:
         kind = one.kind.removesuffix("_survivors") if contender == "torchattacks" else one.kind
-        own = "spikeproof" if contender == "plain" else contender
-        command = [sys.executable, "-m", "benchmarks.worker", own, kind, one.work, one.batch, one.steps, threads]
-        fast = {"SPIKEPROOF_FAST": "0" if contender == "plain" else "1"}
+        own = {"plain": "spikeproof", "spikingjelly_torch": "spikingjelly"}.get(contender, contender)
+        given = (own, kind, one.work, one.batch, one.steps, threads, device)
+        switches = {"SPIKEPROOF_FAST": "0" if contender == "plain" else "1"}
+        if contender == "spikingjelly_torch":  # else it takes its kernels in CUDA, or Triton's, wherever they run
+            switches["SJ_IF_CUDA_IMPLEMENTATION"] = "torch"
         self._process = subprocess.Popen(
-            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-            env={**os.environ, **fast},
+            [sys.executable, "-m", "benchmarks.worker", *map(str, given)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **switches},
         )  # fmt: skip
-        (self.first,) = self._answer()
+        self._first: float | None = None
+
+    @property
+    def first(self) -> float:
+        """Seconds until the first run was done; waits for it."""
+        if self._first is None:
+            (self._first,) = self._answer()
+        return self._first
 
     def _answer(self) -> list[float]:
         assert self._process.stdout is not None
@@ -98,10 +116,15 @@ class _Worker:
         self._process.communicate()
 
 
-def measure(one: Measurement, rounds: int, threads: int) -> dict[str, Any]:
+def measure(one: Measurement, rounds: int, threads: int, device: str) -> dict[str, Any]:
     """Medians and all times in ms of each contender, its first run in s, and its peak memory in MB where asked for."""
-    workers = {name: _Worker(name, one, threads) for name in one.contenders}
+    workers = {}
+    for name in one.contenders:
+        workers[name] = _Worker(name, one, threads, device)
+        if device == "cpu":  # a GPU's contenders get ready side by side: an expensive machine waits for imports
+            assert workers[name].first
     try:
+        firsts = {name: round(worker.first, 2) for name, worker in workers.items()}
         times: dict[str, list[float]] = {name: [] for name in workers}
         for _ in range(rounds):
             for name, worker in workers.items():
@@ -115,7 +138,7 @@ def measure(one: Measurement, rounds: int, threads: int) -> dict[str, Any]:
         "steps": one.steps,
         "median_ms": {name: round(statistics.median(found), 2) for name, found in times.items()},
         "times_ms": {name: [round(t, 2) for t in found] for name, found in times.items()},
-        "first_run_s": {name: round(worker.first, 2) for name, worker in workers.items()},
+        "first_run_s": firsts,
         "peak_mb": {name: round(tensors, 1) for name, (tensors, _) in peaks.items()},
         "resident_mb": {name: round(resident, 1) for name, (_, resident) in peaks.items()},
     }
@@ -154,8 +177,8 @@ def table(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     told, found, about = results["ratios"], results["measurements"], results["about"]
     lines = [
-        f"`make bench`, {about['date']}: {about['machine']}, torch {about['torch']}, {about['threads']} threads, "
-        f"medians of {about['rounds']} rounds in which the contenders take turns, each in a process of its own. "
+        f"`{about['command']}`, {about['date']}: {about['machine']}, torch {about['torch']}, "
+        f"{about['threads']} threads, medians of {about['rounds']} rounds in which the contenders take turns, each in a process of its own. "
         "Untrained networks, the same weights for all, seed 0.",
         "",
         "| measurement | " + "contender | median ms | over spikeproof | first run, s | peak MB: tensors, resident |",
@@ -193,31 +216,39 @@ def _build_seconds() -> float:
     return float(told.stdout)
 
 
-def _written(text: str, path: Path) -> None:
+def _written(text: str, path: Path, marks: tuple[str, str]) -> None:
     """The table between its two marks; the rest of the page is kept."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
-    path.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}", encoding="utf-8")
+    before, _, rest = path.read_text(encoding="utf-8").partition(marks[0])
+    path.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{rest.partition(marks[1])[2]}", encoding="utf-8")
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, 2))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", default="", help="measurements whose name begins so, printed and not written")
     options = parser.parse_args(None if arguments is None else list(arguments))
     found = {}
-    for one in measurements():
+    for one in measurements(options.device):
         if one.name.startswith(options.only):
             print(f"{one.name} ...", file=sys.stderr, flush=True)
-            found[one.name] = measure(one, options.rounds, options.threads)
+            found[one.name] = measure(one, options.rounds, options.threads, options.device)
             print(json.dumps({k: found[one.name][k] for k in ("median_ms", "peak_mb")}), file=sys.stderr, flush=True)
     if options.only:
         return
+    gpu = options.device == "cuda"
+    card = "no GPU"
+    if gpu:
+        import torch
+
+        card = torch.cuda.get_device_name()
     packages = ("torch", "spikingjelly", "snntorch", "norse", "torchattacks")
     results = {
         "about": {
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, no GPU",
+            "command": "make bench-gpu" if gpu else "make bench",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {card}",
             "threads": options.threads,
             "rounds": options.rounds,
             "build_s": round(_build_seconds(), 2),
@@ -226,8 +257,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
         "ratios": ratios(found),
         "measurements": found,
     }
-    (ROOT / "benchmarks" / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    _written(table(results), ROOT / "docs" / "performance.md")
+    where = ROOT / "benchmarks" / ("results-gpu.json" if gpu else "results.json")
+    where.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    _written(table(results), ROOT / "docs" / "performance.md", MARKS[options.device])
     print(table(results))
 
 

@@ -57,7 +57,7 @@ class _Coded(nn.Module):
         self.steps, self.network = steps, network
 
     def forward(self, x: Tensor) -> Tensor:
-        keys = torch.zeros(len(x), dtype=torch.int64)
+        keys = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         return self.network(self.encoder(x, self.steps, keys)).mean(0)  # type: ignore[no-any-return]
 
 

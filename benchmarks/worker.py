@@ -1,11 +1,12 @@
 """One contender in a process of its own: a line in, a line out.
 
-    python -m benchmarks.worker CONTENDER KIND WORK BATCH STEPS THREADS
+    python -m benchmarks.worker CONTENDER KIND WORK BATCH STEPS THREADS DEVICE
 
 It builds its job, runs it once, and prints the seconds that took: compiling and other first-time work is in there. Then
 each line 'run' is answered with the seconds of one run, and 'memory' with two peaks above the start of one more run, in
 MB: of what tensors hold, which is exact, and of what is resident (Linux with glibc; memory that the allocator
-holds free is given back before).
+holds free is given back before). On a GPU a run ends when the device has done it; resident is there what the allocator
+has taken of the device.
 """
 
 from __future__ import annotations
@@ -46,25 +47,47 @@ def _peaks(once: Callable[[], object]) -> tuple[float, float]:
     return most / 2**20, resident
 
 
+def _peaks_of_device(once: Callable[[], object]) -> tuple[float, float]:
+    import torch
+
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    held, taken = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    once()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - held) / 2**20, (torch.cuda.max_memory_reserved() - taken) / 2**20
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
-    contender, kind, work, batch, steps, threads = sys.argv[1:]
+    contender, kind, work, batch, steps, threads, device = sys.argv[1:]
     import torch
 
     from benchmarks.jobs import job
+    from spikeproof.study import Machine
 
     torch.set_num_threads(int(threads))
+    gpu = device != "cpu"
+    if gpu:
+        Machine(device).settle()  # full single precision for every contender
+
+    def timed(once: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        once()
+        if gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
     start = time.perf_counter()
-    once = job(contender, kind, work, int(batch), int(steps))
-    once()
+    with torch.device(device):
+        once = job(contender, kind, work, int(batch), int(steps))
+    timed(once)
     print(time.perf_counter() - start, flush=True)
     for line in sys.stdin:
         if line.strip() == "memory":
-            print(*_peaks(once), flush=True)
-            continue
-        start = time.perf_counter()
-        once()
-        print(time.perf_counter() - start, flush=True)
+            print(*(_peaks_of_device if gpu else _peaks)(once), flush=True)
+        else:
+            print(timed(once), flush=True)
 
 
 if __name__ == "__main__":

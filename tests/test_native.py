@@ -1,4 +1,5 @@
-"""The scan in C against the neuron's own loop in torch: spikes bit by bit, gradients to float tolerance."""
+"""The scan, in C and where there is a GPU in Triton, against the neuron's own loop in torch on the same device: spikes
+bit by bit, gradients to float tolerance."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, heaviside
 from spikeproof.types import SpikeproofError
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
+in_c = pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available() or not native.fast(), reason="no GPU, or SPIKEPROOF_FAST=0")
+everywhere = pytest.mark.parametrize("device", [pytest.param("cpu", marks=in_c), pytest.param("cuda", marks=on_gpu)])
 
 SHAPES = ("atan", "sigmoid", "triangle", "rectangle", "gaussian")
 NEURONS: dict[str, Any] = {
@@ -52,64 +55,83 @@ def both(rule: Any, node: nn.Module, x: Tensor, weights: Tensor) -> tuple[tuple[
     return tuple(found)
 
 
+@everywhere
 @pytest.mark.parametrize(("shape", "neuron", "reset"), list(product(SHAPES, NEURONS, RESETS)))
 @pytest.mark.parametrize(("through_time", "through_reset"), list(product((True, False), (True, False))))
 def test_every_neuron_shape_and_path_is_the_plain_form(
-    shape: str, neuron: str, reset: float | None, through_time: bool, through_reset: bool
+    device: str, shape: str, neuron: str, reset: float | None, through_time: bool, through_reset: bool
 ) -> None:
-    x = currents(7, 3, 701)  # more than one chunk's remainder
-    node = NEURONS[neuron](v_threshold=0.8, v_reset=reset)
+    x = currents(7, 3, 701).to(device)  # more than one chunk's remainder
+    node = NEURONS[neuron](v_threshold=0.8, v_reset=reset).to(device)
     assert node.known() is not None
     rule = parts.find("rules", shape)(alpha=1.3, through_time=through_time, through_reset=through_reset)
-    (spikes, gradient), (plain_spikes, plain) = both(rule, node, x, currents(7, 3, 701, seed=4))
+    (spikes, gradient), (plain_spikes, plain) = both(rule, node, x, currents(7, 3, 701, seed=4).to(device))
     assert 0 < float(spikes.mean()) < 1
     assert torch.equal(spikes, plain_spikes)
     torch.testing.assert_close(gradient, plain, rtol=2e-5, atol=2e-6)
 
 
+@everywhere
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 40), st.sampled_from(sorted(NEURONS)), st.integers(0, 999))
-def test_any_length_and_width(steps: int, images: int, width: int, neuron: str, seed: int) -> None:
-    x = currents(steps, images, width, seed=seed)
-    node = NEURONS[neuron]()
+@given(
+    steps=st.integers(1, 60), images=st.integers(1, 5), width=st.integers(1, 40),
+    neuron=st.sampled_from(sorted(NEURONS)), seed=st.integers(0, 999),
+)  # fmt: skip
+def test_any_length_and_width(device: str, steps: int, images: int, width: int, neuron: str, seed: int) -> None:
+    x = currents(steps, images, width, seed=seed).to(device)
+    node = NEURONS[neuron]().to(device)
     (spikes, gradient), (plain_spikes, plain) = both(ATan(through_reset=True), node, x, torch.ones_like(x))
     assert torch.equal(spikes, plain_spikes)
     # The recursion multiplies its rounding along the steps.
     torch.testing.assert_close(gradient, plain, rtol=1e-3, atol=1e-4 * float(plain.abs().max().clamp(min=1)))
 
 
-def test_spikes_on_the_threshold_are_those_of_torch() -> None:
+@everywhere
+def test_spikes_on_the_threshold_are_those_of_torch(device: str) -> None:
     """Sums of eighths reach the threshold exactly, where a last bit decides."""
-    x = torch.randint(-4, 5, (12, 4000), generator=torch.Generator().manual_seed(0)) / 8
+    x = torch.randint(-4, 5, (12, 4000), generator=torch.Generator().manual_seed(0)).to(device) / 8
     for node in (IF(), IF(v_reset=None), LIF(), LIF(decay_input=False, v_reset=-0.25)):
         assert torch.equal(node.spikes(x), node.run(x, lambda height, step: heaviside(height)))
         assert torch.equal(exact(node, x, "site"), node.spikes(x))
 
 
-def test_layouts_keep_their_order_and_any_other_is_copied() -> None:
-    flat = currents(40, 6, 5, 5)
+@everywhere
+@pytest.mark.parametrize("neuron", sorted(NEURONS))
+def test_a_membrane_exactly_at_its_threshold_fires(device: str, neuron: str) -> None:
+    """The threshold is what torch charges to, so that one bit of rounding elsewhere would silence the neuron."""
+    for x in currents(60, 1, 1).abs().add(0.1).to(device):
+        node = NEURONS[neuron]().to(device)
+        node.v_threshold = float(node.charge(torch.zeros_like(x), x).item())
+        assert float(node.spikes(x[None])) == 1.0
+
+
+@everywhere
+def test_layouts_keep_their_order_and_any_other_is_copied(device: str) -> None:
+    flat = currents(40, 6, 5, 5).to(device)
     last = flat.contiguous(memory_format=torch.channels_last).view(10, 4, 6, 5, 5)
     plain = IF().spikes(flat.view(10, 4, 6, 5, 5))
     assert torch.equal(IF().spikes(last), plain)
     assert IF().spikes(last).stride() == last.stride()
-    strided = currents(10, 4, 12)[:, :, ::2]
+    strided = currents(10, 4, 12).to(device)[:, :, ::2]
     assert torch.equal(IF().spikes(strided), IF().spikes(strided.contiguous()))
-    expanded = currents(1, 4, 6).expand(10, 4, 6)  # direct coding before any layer
+    expanded = currents(1, 4, 6).to(device).expand(10, 4, 6)  # direct coding before any layer
     assert torch.equal(IF().spikes(expanded), IF().spikes(expanded.contiguous()))
-    weights = currents(10, 4, 6, 5, 5, seed=5)
+    weights = currents(10, 4, 6, 5, 5, seed=5).to(device)
     (_, gradient), (_, expected) = both(ATan(), IF(), last, weights)
     torch.testing.assert_close(gradient, expected, rtol=2e-5, atol=2e-6)
 
 
+@everywhere
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("place", [(0, 0), (6, 2999)])
-def test_a_current_that_is_not_finite_is_refused(bad: float, place: tuple[int, int]) -> None:
-    x = currents(7, 3000)
+def test_a_current_that_is_not_finite_is_refused(device: str, bad: float, place: tuple[int, int]) -> None:
+    x = currents(7, 3000).to(device)
     x[place] = bad
     with pytest.raises(SpikeproofError, match="finite input currents"):
         IF().spikes(x)
 
 
+@in_c
 def test_what_a_subclass_changes_is_not_missed() -> None:
     class Leaking(IF):
         def charge(self, v: Tensor, x: Tensor) -> Tensor:
@@ -128,8 +150,9 @@ def test_what_a_subclass_changes_is_not_missed() -> None:
     assert torch.equal(gradient, torch.full_like(x, 0.25))
 
 
-def test_double_precision_and_the_switch_take_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = currents(5, 20)
+@everywhere
+def test_double_precision_and_the_switch_take_torch(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = currents(5, 20).to(device)
     assert native.usable(x)
     assert not native.usable(x.double())
     assert not native.usable(x[:, :0])
@@ -202,6 +225,7 @@ def test_memory_is_kept_as_far_as_glibc_lets(
     assert asked == expected
 
 
+@in_c
 def test_the_library_is_built_once_and_kept(tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     built = []

@@ -1,9 +1,9 @@
-"""The scan of a spiking layer over time in C, built at first use where a C compiler is found; torch's own otherwise.
+"""The scan of a spiking layer over time in one pass over memory; torch's own where that cannot be built.
 
-`scan` and `scan_backward` do what `neurons/_stepwise.py` and `rules/_fused.py` do in torch, in one pass over memory:
-spikes are equal bit by bit, gradients to float tolerance. The library is built once for a machine (about a second),
-from `scan.c` beside this file, into the user's cache folder; everything here is float32 on the CPU. SPIKEPROOF_FAST=0
-turns this and every other fast path off.
+`scan` and `scan_backward` do what `neurons/_stepwise.py` and `rules/_fused.py` do in torch: spikes are equal bit by
+bit, gradients to float tolerance; everything here is float32. On the CPU in C, built once for a machine (about a
+second) from `scan.c` beside this file into the user's cache folder; on a GPU in Triton (`_gpu.py`), which comes with
+torch there. SPIKEPROOF_FAST=0 turns this and every other fast path off.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import importlib
 import logging
 import os
 import platform
@@ -173,14 +174,35 @@ def _sizes(x: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64, ctypes.c_int32]:
     return ctypes.c_int64(len(x)), ctypes.c_int64(x.numel() // len(x)), ctypes.c_int32(threads)
 
 
+@functools.cache
+def _device_scan() -> Any:
+    """The scan in Triton, tried once, or None where it is not there or does not run; the reason is logged once."""
+    try:
+        module = importlib.import_module("spikeproof.native._gpu")
+        one = torch.ones(1, 1, device="cuda")
+        module.scan(Membrane("add", 1.0, 1.0, 0.0), one)
+    except ImportError as error:
+        _LOG.info("no Triton, spiking layers on the GPU run in torch: %s", error)
+    except Exception as error:  # whatever Triton, its compiler and the driver raise
+        _LOG.warning("the scan in Triton does not run, spiking layers on the GPU run in torch: %s", error)
+    else:
+        return module
+    return None
+
+
 def usable(x: Tensor) -> bool:
-    """Whether the scan in C takes this tensor: float32 on the CPU, not empty."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0 and available()
+    """Whether there is a scan for this tensor: float32 on the CPU or a GPU, not empty."""
+    if x.dtype != torch.float32 or not x.numel():
+        return False
+    return available() if x.device.type == "cpu" else x.device.type == "cuda" and fast() and _device_scan() is not None
 
 
 def scan(neuron: Membrane, x: Tensor) -> tuple[Tensor, bool]:
     """Currents (T,B,*) of a `usable` tensor -> spikes (T,B,*), and whether every membrane ends at a finite number."""
     x = _ordered(x.detach())
+    if x.is_cuda:
+        with torch.cuda.device(x.device):
+            return _device_scan().scan(neuron, x)  # type: ignore[no-any-return]
     spikes = torch.empty_like(x)
     finite = _library().spikeproof_forward(
         ctypes.byref(_membrane(neuron)), *_sizes(x), _pointer(x), _pointer(spikes)
@@ -193,6 +215,9 @@ def scan_backward(neuron: Membrane, slope: Slope, x: Tensor, upstream: Tensor) -
     x = _ordered(x.detach())
     if upstream.stride() != x.stride():
         upstream = torch.empty_like(x).copy_(upstream)
+    if x.is_cuda:
+        with torch.cuda.device(x.device):
+            return _device_scan().scan_backward(neuron, slope, x, upstream)  # type: ignore[no-any-return]
     out = torch.empty_like(x)
     a, b = slope.gains
     described = _Slope(_KINDS.index(slope.kind), slope.through_time, slope.through_reset, slope.alpha, a, b)
