@@ -57,7 +57,7 @@ class Measurement:
 
 
 def measurements(device: str) -> list[Measurement]:
-    gradient = ("spikeproof", "plain", "floor", *PEERS)
+    gradient: tuple[str, ...] = ("spikeproof", "plain", "floor", *PEERS)
     if device == "cuda":
         gradient += ("spikingjelly_torch",)
     pgd, two = ("spikeproof", "torchattacks"), ("spikeproof", "spikingjelly")
@@ -178,8 +178,8 @@ def table(results: dict[str, Any]) -> str:
     told, found, about = results["ratios"], results["measurements"], results["about"]
     lines = [
         f"`{about['command']}`, {about['date']}: {about['machine']}, torch {about['torch']}, "
-        f"{about['threads']} threads, medians of {about['rounds']} rounds in which the contenders take turns, each in a process of its own. "
-        "Untrained networks, the same weights for all, seed 0.",
+        f"{about['threads']} threads, medians of {about['rounds']} rounds in which the contenders take turns, each in "
+        "a process of its own. The same weights for all, seed 0: W1 untrained, W2 trained on digits for three epochs.",
         "",
         "| measurement | " + "contender | median ms | over spikeproof | first run, s | peak MB: tensors, resident |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -1,24 +1,27 @@
 """The reference networks in every framework, on the same weights.
 
 W1: SEW-ResNet-18 (ImageNet stem, ADD, max pool), IF, ATan 2, weighted phase code of 8 planes with straight-through
-slopes, images 3x32x32. W2: the small SEW-ResNet (width 16) on digits, direct code, images 1x8x8. Peers take
-spikeproof's own encoder, so that all see the same numbers.
+slopes, on noise of 3x32x32, untrained. W2: the small SEW-ResNet (width 16) trained on digits, direct code, images
+1x8x8. Peers take spikeproof's own encoder, so that all see the same numbers.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from spikeproof.data.digits import Digits
 from spikeproof.encoders.direct import Direct
 from spikeproof.encoders.phase import Phase
 from spikeproof.models.sew_resnet import SEWResNet
 from spikeproof.models.small_sew_resnet import SmallSEWResNet
 from spikeproof.neurons.if_ import IF
-from spikeproof.tensors import exact, image_keys, uniform
+from spikeproof.rules.atan import ATan
+from spikeproof.tensors import exact, fold, image_keys, uniform
 from spikeproof.victim import Victim
 
 __all__ = ["SHAPES", "looped", "norse_folded", "ours", "pixels", "spikingjelly"]
@@ -28,12 +31,14 @@ _BLOCKS = {"W1": (2, 2, 2, 2), "W2": (1, 1)}
 
 
 def pixels(work: str, batch: int) -> Tensor:
-    """Images (B,C,H,W) on the grid of 256 levels, the same in every process."""
+    """Images (B,C,H,W), the same in every process: noise on the grid of 256 levels, or digits that W2 has not seen."""
+    if work == "W2":
+        return _digits("test", range(batch))[0]
     return torch.round(255 * uniform(image_keys(0, torch.arange(batch)), SHAPES[work])) / 255
 
 
 def ours(work: str, steps: int) -> Victim:
-    """Untrained, with batch-norm statistics of its own images: the same weights in every process."""
+    """The same weights in every process: W1 untrained, with the batch-norm statistics of its own images; W2 trained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         body: nn.Module
@@ -42,9 +47,31 @@ def ours(work: str, steps: int) -> Victim:
         else:
             body, encoder = SmallSEWResNet(in_channels=1, classes=10, neuron=IF, width=16), Direct()  # type: ignore[assignment]
     victim = Victim(body, encoder, steps)
+    if work == "W2":
+        return _trained(victim)
     with torch.no_grad():  # one forward in train mode moves the statistics to where some neurons fire
         for _ in range(20):
             victim(pixels(work, 16), exact, image_keys(0, torch.arange(16)))
+    return victim.eval()
+
+
+def _digits(split: Literal["train", "test"], index: range) -> tuple[Tensor, ...]:
+    """Pixels, labels and ids of some digits, on the device of the moment; a number beyond the last begins again."""
+    home = torch.get_default_device()
+    with torch.device("cpu"):
+        images = Digits().load(split)
+        order = fold(images.ids, "benchmark").argsort()  # as they lie they are sorted by class in parts
+        return tuple(t.to(home) for t in images.at(order[torch.tensor(index) % len(images)]))
+
+
+def _trained(victim: Victim) -> Victim:
+    """Three epochs on digits: enough that PGD breaks some images at once, some late and some never."""
+    optimiser = torch.optim.Adam(victim.parameters(), 0.01)
+    for start in range(0, 3 * 1438, 64):
+        x, y, ids = _digits("train", range(start, start + 64))
+        optimiser.zero_grad()
+        F.cross_entropy(victim(x, ATan(), image_keys(0, ids)), y).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
     return victim.eval()
 
 
