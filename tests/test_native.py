@@ -154,10 +154,12 @@ def test_what_a_subclass_changes_is_not_missed() -> None:
 def test_double_precision_and_the_switch_take_torch(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = currents(5, 20).to(device)
     assert native.usable(x)
+    assert native.form(x.device) == {"cpu": "C", "cuda": "Triton"}[device]
     assert not native.usable(x.double())
     assert not native.usable(x[:, :0])
     monkeypatch.setenv("SPIKEPROOF_FAST", "0")
     assert not native.usable(x)
+    assert native.form(x.device) == "torch"
     monkeypatch.setattr(native, "scan", None)  # would fail if it were called
     IF().spikes(x)
 

@@ -284,7 +284,7 @@ def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machi
         "machine": str(machine),
         "threads": torch.get_num_threads(),
         "code": code_digest(),
-        "scan": "C" if native.available() else "torch",
+        "scan": native.form(machine.torch),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "parameters": sum(p.numel() for p in victim.parameters()),
         "best_epoch": facts.get("best_epoch"),

@@ -24,7 +24,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Charge", "Membrane", "Slope", "available", "fast", "keep_memory", "scan", "scan_backward", "usable"]
+__all__ = [
+    "Charge", "Membrane", "Slope", "available", "fast", "form", "keep_memory", "scan", "scan_backward", "usable",
+]  # fmt: skip
 
 _LOG = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("scan.c")
@@ -195,6 +197,13 @@ def usable(x: Tensor) -> bool:
     if x.dtype != torch.float32 or not x.numel():
         return False
     return available() if x.device.type == "cpu" else x.device.type == "cuda" and fast() and _device_scan() is not None
+
+
+def form(device: torch.device) -> str:
+    """In what the scans of a device are written: 'C', 'Triton' or 'torch'."""
+    if not usable(torch.empty(1, device=device)):
+        return "torch"
+    return "C" if device.type == "cpu" else "Triton"
 
 
 def scan(neuron: Membrane, x: Tensor) -> tuple[Tensor, bool]:
