@@ -43,7 +43,7 @@ def write(cells: Sequence[CellLike], folder: Path, *, title: str) -> Path:
         answers,
         title=title,
         drawings=drawn,
-        reading=_reading.read(summaries, headline),
+        reading=_reading.read(summaries, headline, tested=answers is not None),
         warnings=_reading.warnings(summaries, headline),
     )
     _replace(page, text.encode())

@@ -41,6 +41,8 @@ def render(
     styles = ["page.css", *(["panel.css"] if panels else []), *(["tradeoff.css"] if answers else [])]
     return environment.get_template("page.html").render(
         title=title,
+        many_rows=MANY,
+        many_panels=_trust.MANY_PANELS,
         style=Markup("".join(folder.joinpath(name).read_text(encoding="utf-8") for name in styles)),
         alarms=_trust.alarms(cells),
         panels=panels,

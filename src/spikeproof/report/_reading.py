@@ -22,8 +22,12 @@ _CORRELATED = 0.5
 _ENOUGH = 5
 
 
-def read(cells: Sequence[Summary], headline: Headline | None) -> list[str]:
-    """The paragraph that reads the results, one sentence or two for each rule."""
+def read(cells: Sequence[Summary], headline: Headline | None, *, tested: bool = False) -> list[str]:
+    """The paragraph that reads the results, one sentence or two for each rule.
+
+    tested: whether the page tests the trade-off, seed by seed; a correlation over all its cells would stand beside that
+    as a second answer to one question, mixed over seeds.
+    """
     if headline is None:
         return ["No cell names a headline evaluation, so the cells are not compared at one threat here."]
     measured = [(cell, worst) for cell in cells if (worst := cell.worst()) is not None]
@@ -31,7 +35,7 @@ def read(cells: Sequence[Summary], headline: Headline | None) -> list[str]:
         if any(cell.withheld for cell in cells):
             return [f"No cell has a number at the headline ({threat(headline, cells)}): see what was not evaluated."]
         return [f"No cell was measured at the headline ({threat(headline, cells)}), so there is no comparison to read."]
-    return [_bite(cells, headline), *_best(measured, headline), *_shape(measured)]
+    return [_bite(cells, headline), *_best(measured, headline), *([] if tested else _shape(measured))]
 
 
 def warnings(cells: Sequence[Summary], headline: Headline | None) -> list[str]:

@@ -11,12 +11,12 @@ from spikeproof.report._summary import Summary, interval
 from spikeproof.report._tables import Entry, Table, bounded, counted_share, numbers, share, told, word, words
 from spikeproof.report._text import listed, number
 
-__all__ = ["Account", "Alarm", "Notice", "accounts", "alarms", "overview"]
+__all__ = ["MANY_PANELS", "Account", "Alarm", "Notice", "accounts", "alarms", "overview"]
 
 _FEW = 3
 """Up to so many panels that are not supported stand unfolded."""
 
-_MANY = 12
+MANY_PANELS = 12
 """More panels than that are counted first, and named under a fold."""
 
 _TONES = {SUPPORTED: "good", OVERSTATED: "warn", NOT_EVALUATED: "bad", "green": "good", "red": "bad"}
@@ -148,7 +148,7 @@ def _notices(cells: Sequence[Summary], verdict: str) -> list[Notice]:
 def _counted(cells: Sequence[Summary], verdict: str) -> str:
     panels = [panel for _, _, panel in _panels(cells)]
     some = [panel for panel in panels if panel["verdict"] == verdict]
-    if len(some) <= _MANY:
+    if len(some) <= MANY_PANELS:
         return ""
     red = Counter(audit["code"] for panel in some for audit in panel["audits"] if audit["colour"] == "red")
     often = [f"{code} in {count}" for code, count in red.most_common()]
