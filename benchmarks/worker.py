@@ -2,11 +2,11 @@
 
     python -m benchmarks.worker CONTENDER KIND WORK BATCH STEPS THREADS DEVICE
 
-It builds its job, runs it once, and prints the seconds that took: compiling and other first-time work is in there. Then
-each line 'run' is answered with the seconds of one run, and 'memory' with two peaks above the start of one more run, in
-MB: of what tensors hold, which is exact, and of what is resident (Linux with glibc; memory that the allocator
-holds free is given back before). On a GPU a run ends when the device has done it; resident is there what the allocator
-has taken of the device.
+It makes the reference network, then builds its job, runs it once, and prints the seconds that the last two took:
+compiling and other first-time work is in there. Then each line 'run' is answered with the seconds of one run, and
+'memory' with two peaks above the start of one more run, in MB: of what tensors hold, which is exact, and of what is
+resident (Linux with glibc; memory that the allocator holds free is given back before). On a GPU a run ends when the
+device has done it; resident is there what the allocator has taken of the device.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def main() -> None:
     contender, kind, work, batch, steps, threads, device = sys.argv[1:]
     import torch
 
+    from benchmarks import networks
     from benchmarks.jobs import job
     from spikeproof.study import Machine
 
@@ -78,6 +79,8 @@ def main() -> None:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
+    with torch.device(device):
+        networks.ours(work, int(steps))
     start = time.perf_counter()
     with torch.device(device):
         once = job(contender, kind, work, int(batch), int(steps))

@@ -32,6 +32,8 @@ LAYERS = {
 """Top-level module or folder -> layer; a file imports from its own layer or below."""
 
 FOUNDATION = {"torch", "numpy"}
+BESIDE_TORCH = {"native._gpu": "triton"}
+"""Comes with torch where there is a GPU, and is imported nowhere else."""
 """What layer 1 may use besides the standard library."""
 
 BESIDE = {("estimators", "rules")}
@@ -88,6 +90,8 @@ def faults(edges: dict[str, set[str]]) -> list[str]:
         for target in sorted(t[1:] for t in targets if t.startswith("/")):
             if target.startswith("."):
                 found.append(f"{name} -> {target}: relative imports hide who is meant")
+            elif BESIDE_TORCH.get(name) == home(target):
+                continue
             elif LAYERS.get(home(name)) == 1 and home(target) not in FOUNDATION | sys.stdlib_module_names:
                 found.append(f"{name} -> {target}: the foundation stands on {sorted(FOUNDATION)}")
     return found

@@ -88,6 +88,8 @@ def test_an_ascent_counts_nothing_as_fooled() -> None:
     for f, index in ((found, slice(None)), (found.of(torch.tensor([4, 1])), [4, 1])):
         assert not f(X[index], exact, 0).fooled.any()
         assert torch.equal(f(X[index], exact, 0).loss, plain.loss[index])
+    assert not found.aimed(1)(X, exact, 0).fooled.any()
+    assert not found.encoded()(found.encode(X), exact, 0).fooled.any()
 
 
 def test_every_call_is_counted_and_with_a_graph_as_a_backward_too() -> None:

@@ -188,11 +188,13 @@ def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one:
     'twin_differs' says, and the victim is not fooled, the attack is run again on the victim itself. That a twin is
     another network altogether, on which attacks are weaker, is for an audit (D14) to find.
     """
+    fit = max(1, images_that_fit(freeze(victim), x, keys))  # every image has its own randomness: parts are the whole
+    some = [slice(start, start + fit) for start in range(0, len(x), fit)]
+    return [row for at in some for row in _outcomes(victim, (x[at], y[at], keys[at]), name, one, threat)]
+
+
+def _outcomes(victim: Victim, batch: Sequence[Tensor], name: str, one: Case, threat: Threat) -> list[Row]:
     twin = freeze(victim)
-    if (fit := images_that_fit(twin, x, keys)) < len(x):  # every image has its own randomness: parts are the whole
-        some = [slice(start, start + fit) for start in range(0, len(x), fit)]
-        return [row for at in some for row in outcomes(victim, x[at], y[at], keys[at], name, one, threat)]
-    batch = (x, y, keys)
     found, apart, unconfirmed = _judged(victim, twin, batch, name, one, threat)
     if len(unconfirmed):
         part = [each[unconfirmed.to(each.device)] for each in batch]

@@ -33,7 +33,8 @@ def available(device: torch.device) -> int:
     """Bytes that may be taken now: of the device, or of the machine and of what this process's control groups (a
     container, a batch job) leave of it; where the system does not say, as if there were no end."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch holds it, free for use
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     return min(_of_the_machine(), *_of_groups(), 2**62)
 
 

@@ -5,6 +5,7 @@ The headline is the mean over images of the worst case over everything that was 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -152,6 +153,7 @@ class Panel:
         survivors: bool = True,
     ) -> None:
         check_labels(victim, x, y)
+        _warn_of_rounding(x.device)
         if batch_size < 1 or not len(x):
             raise UsageError(refusal("batch_size >= 1 and one image or more", f"{batch_size}, {len(x)} images"))
         if len(ids) != len(x) or len(set(ids.tolist())) != len(x):
@@ -313,6 +315,17 @@ class Panel:
             raise SpikeproofError(
                 refusal("logits", "probabilities: every row sums to 1", mend="take the softmax out of the network")
             )
+
+
+def _warn_of_rounding(device: torch.device) -> None:
+    """On a GPU torch may convolve in TF32, which keeps 10 bits: on another batch or kernel other spikes."""
+    conv = getattr(torch.backends.cudnn, "conv", None)  # what a convolution does; torch's types do not know of it
+    if device.type == "cuda" and conv is not None and conv.fp32_precision == "tf32":
+        warnings.warn(
+            "convolutions run in TF32 here, where a network and the twin that attacks see round differently; for the "
+            "figures of full precision: torch.backends.cudnn.allow_tf32 = False",
+            stacklevel=4,
+        )
 
 
 def evaluate(

@@ -201,7 +201,7 @@ class _Objective:
             raise UsageError(refusal(f"the rank of a target in 1..{self.classes - 1}", rank))
         # The first who asks pays for the ranking.
         self._cost.forwards[self._at] += int("ranked" not in vars(self._scene))
-        return _Objective(self._scene, form, self._cost, self._at, self._scene.ranked[:, rank - 1])
+        return type(self)(self._scene, form, self._cost, self._at, self._scene.ranked[:, rank - 1])
 
     def aimed(self, rank: int) -> Objective:
         return self._towards(rank, targeted(self._loss))
@@ -221,7 +221,7 @@ class _Objective:
         if here.surface == "encoded":
             return self
         scene = Scene(here.victim, here.start, here.y, here.keys, "encoded", survivors=here.survivors)
-        return _Objective(scene, self._loss, self._cost, self._at, self._targets)
+        return type(self)(scene, self._loss, self._cost, self._at, self._targets)
 
 
 class _Ascent(_Objective):

@@ -69,7 +69,7 @@ def _sealed(batch: bytes) -> bytes:
 
 
 def _set_aside(path: Path) -> None:
-    """Another name for what is damaged, so that it is redone and can still be looked at."""
+    """Another name for what is damaged, so that it is redone and can be looked at; of a stage, until its cell ends."""
     aside = next(p for n in range(10_000) if not (p := path.with_name(f"{path.name}.damaged-{n}")).exists())
     with disk_errors(path):
         os.rename(path, aside)

@@ -89,7 +89,7 @@ _STANDARD = (
     "domain", "control", "budget_kept", "accounting",
 )  # fmt: skip
 
-_WITHOUT_GRADIENT = ("random_search", "budget_kept")
+_WITHOUT_GRADIENT = ("budget_kept",)
 """Audits of a network that can only be asked."""
 
 TIERS = ("smoke", "quick", "standard", "audit")

@@ -101,3 +101,14 @@ def test_a_page_of_many_cells_counts_first_and_names_under_folds(make_study: Mak
     figure = (tmp_path / "figures" / "curves.svg").read_text(encoding="utf-8")
     assert 'height="' in figure
     assert all(figure.count(f">{name}<") <= 1 for name in DEFENCES)
+
+
+def test_one_name_for_two_configurations_is_told_apart(make_study: Make) -> None:
+    """As after a study was changed and run again into its folder."""
+    first, then = (make_study(by_scale, defences=("vanilla",), width=width) for width in (8, 16))
+    told = configurations_table(summaries([*first, *then]))
+    assert told is not None
+    labels = [row[0].main for row in told[1].rows]
+    assert len(labels) == len(set(labels)) == 8
+    assert sum(label.endswith(" (2)") for label in labels) == 4
+    assert {row[column(told[1], "seeds")].main for row in told[1].rows} == {"3"}

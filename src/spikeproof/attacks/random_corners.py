@@ -16,7 +16,8 @@ __all__ = ["RandomCorners"]
 
 @dataclass(frozen=True)
 class RandomCorners:
-    """x0 + eps * ascend(normal noise), projected, `draws` times; one forward each.
+    """x0 + eps * ascend(normal noise), projected, `draws` times; one forward each (`scene.COMMON_DRAWS` where the
+    encoder draws).
 
     In L-inf that is a random corner of the ball, in L2 a random direction, in L1 random signs on a few random pixels.
     """

@@ -20,7 +20,8 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 @dataclass(frozen=True)
 class Square:
-    """L-inf on images (B,C,H,W). queries >= 1: forwards per image; p: the first patch's share of the pixels.
+    """L-inf on images (B,C,H,W). queries >= 1: forwards per image (times
+    `scene.COMMON_DRAWS` where the encoder draws); p: the first patch's share of the pixels.
 
     Start: vertical stripes of +-eps. Each query: a square at a random place, one random sign a channel, 2 eps added and
     clipped to the ball; taken where the loss rises, and with chance 1/2 where it is equal, as scores made of spike

@@ -21,7 +21,7 @@ class EOT:
     Fresh is what the salt freshens: spikes of a stochastic encoder, the secants through a code. radius > 0, in units of
     [0,1], also moves each draw by its own uniform noise of +-radius, clipped to the box: zeros of one point are filled
     by its neighbours. The score's loss is the mean over the draws; `fooled` is said of x itself, never of a neighbour.
-    Costs `draws` gradients, and one forward more where radius > 0.
+    Costs `draws` gradients, and the forward of one query more where radius > 0.
     """
 
     rule: Rule

@@ -177,14 +177,19 @@ def _sizes(x: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64, ctypes.c_int32]:
 
 
 @functools.cache
-def _device_scan() -> Any:
-    """The scan in Triton, tried once, or None where it is not there or does not run; the reason is logged once."""
+def _on(device: torch.device) -> Any:
+    """The scan in Triton, tried once on each device, or None where it is not there or does not run; the reason is
+    logged."""
     try:
         module = importlib.import_module("spikeproof.native._gpu")
-        one = torch.ones(1, 1, device="cuda")
-        module.scan(Membrane("add", 1.0, 1.0, 0.0), one)
+        with torch.cuda.device(device):
+            one, neuron = torch.ones(1, 1, device=device), Membrane("add", 1.0, 1.0, 0.0)
+            module.scan(neuron, one)
+            module.scan_backward(neuron, Slope("atan", 2.0, True, False, (1.0, 1.0)), one, one)
     except ImportError as error:
         _LOG.info("no Triton, spiking layers on the GPU run in torch: %s", error)
+    except torch.cuda.OutOfMemoryError:  # says nothing of Triton, and must not be remembered
+        raise
     except Exception as error:  # whatever Triton, its compiler and the driver raise
         _LOG.warning("the scan in Triton does not run, spiking layers on the GPU run in torch: %s", error)
     else:
@@ -196,7 +201,7 @@ def usable(x: Tensor) -> bool:
     """Whether there is a scan for this tensor: float32 on the CPU or a GPU, not empty."""
     if x.dtype != torch.float32 or not x.numel():
         return False
-    return available() if x.device.type == "cpu" else x.device.type == "cuda" and fast() and _device_scan() is not None
+    return available() if x.device.type == "cpu" else x.device.type == "cuda" and fast() and _on(x.device) is not None
 
 
 def form(device: torch.device) -> str:
@@ -211,7 +216,7 @@ def scan(neuron: Membrane, x: Tensor) -> tuple[Tensor, bool]:
     x = _ordered(x.detach())
     if x.is_cuda:
         with torch.cuda.device(x.device):
-            return _device_scan().scan(neuron, x)  # type: ignore[no-any-return]
+            return _on(x.device).scan(neuron, x)  # type: ignore[no-any-return]
     spikes = torch.empty_like(x)
     finite = _library().spikeproof_forward(
         ctypes.byref(_membrane(neuron)), *_sizes(x), _pointer(x), _pointer(spikes)
@@ -226,7 +231,7 @@ def scan_backward(neuron: Membrane, slope: Slope, x: Tensor, upstream: Tensor) -
         upstream = torch.empty_like(x).copy_(upstream)
     if x.is_cuda:
         with torch.cuda.device(x.device):
-            return _device_scan().scan_backward(neuron, slope, x, upstream)  # type: ignore[no-any-return]
+            return _on(x.device).scan_backward(neuron, slope, x, upstream)  # type: ignore[no-any-return]
     out = torch.empty_like(x)
     a, b = slope.gains
     described = _Slope(_KINDS.index(slope.kind), slope.through_time, slope.through_reset, slope.alpha, a, b)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from spikeproof.report._design import measured
+from spikeproof.report._design import measured, settings_of
 from spikeproof.report._summary import Summary
 from spikeproof.report._tables import Entry, Table, numbers, word, words
 from spikeproof.report._text import MISSING, number, percent
@@ -49,10 +49,21 @@ def configurations_table(cells: Sequence[Summary]) -> tuple[str, Table] | None:
 
 
 def _groups(cells: Sequence[Summary]) -> dict[str, list[Summary]]:
-    """Label of the configuration, the cell's name without its seed -> its cells, one a seed."""
-    found: dict[str, list[Summary]] = {}
+    """Label of the configuration, its first cell's name without the seed -> its cells, one a seed.
+
+    By what is configured, not by name: a study that was changed and run again into its folder has both under one.
+    """
+    by_settings: dict[str, dict[Any, Summary]] = {}
     for cell in cells:
-        found.setdefault(cell.name.removesuffix(f"-s{cell.setting('seed')}"), []).append(cell)
+        by_settings.setdefault(settings_of(cell), {}).setdefault(cell.setting("seed"), cell)
+    found: dict[str, list[Summary]] = {}
+    for group in by_settings.values():
+        first = next(iter(group.values()))
+        stem = label = first.name.removesuffix(f"-s{first.setting('seed')}")
+        number = 2
+        while label in found:
+            label, number = f"{stem} ({number})", number + 1
+        found[label] = list(group.values())
     return found
 
 

@@ -102,6 +102,11 @@ class Design:
         return "configurations", list(range(len(self.configurations)))
 
 
+def settings_of(cell: Summary) -> str:
+    """All that is configured but the name and the seed: what cells of one configuration have in common."""
+    return _text({name: value for name, value in cell.config.items() if name not in ("name", "seed")})
+
+
 def design(cells: Sequence[Summary]) -> Design:
     """The grid of the cells, in the order in which they come; cells that learnt too little stand apart."""
     architectures: dict[str, list[Summary]] = {}
@@ -114,7 +119,7 @@ def design(cells: Sequence[Summary]) -> Design:
     seeds = list(dict.fromkeys(cell.setting("seed") or "none" for cell in cells))
     placed: dict[tuple[int, int], Summary] = {}
     for cell in cells:
-        key = _text({name: value for name, value in cell.config.items() if name not in ("name", "seed")})
+        key = settings_of(cell)
         own = Configuration(
             _stem(cell), keys.index(_architecture(cell)), cell.defence or "none",
             cell.setting("model", "pool") or "none", _without_pool(cell),

@@ -120,8 +120,8 @@ def _notes(answers: Answers) -> list[str]:
         )
     if same := _twins(answers):
         notes.append(
-            f"{_count(same, 'network')} {'is' if same == 1 else 'are'} the same as another of its seed, to the last "
-            "image: two configurations that came to one end count twice."
+            f"{_count(same, 'network')} {'is' if same == 1 else 'are'} the same as another of its seed in accuracy, "
+            "robust accuracy and gradient, to the last digit: two configurations that came to one end count twice."
         )
     if answers.cautious:
         notes.append(
@@ -148,13 +148,14 @@ def _notes(answers: Answers) -> list[str]:
 
 
 def _twins(answers: Answers) -> int:
-    """Networks whose clean accuracies, robust accuracy and gradient are all those of another one of the same seed."""
+    """Networks whose clean accuracies, robust accuracy and gradient are all those of another one of the same seed;
+    a network that lacks one of these is like no other."""
     seen: set[tuple[object, ...]] = set()
     same = 0
     for (seed, _), cell in answers.design.cells.items():
-        gradient = (cell.measure("image", metric) for metric in ("gini", "l1"))
+        gradient = [cell.measure("image", metric) for metric in ("gini", "l1")]
         whole = (seed, cell.clean("test"), cell.clean("train"), cell.worst(), *gradient)
-        same += whole in seen
+        same += None not in whole and whole in seen  # what was not measured is not the same
         seen.add(whole)
     return same
 
