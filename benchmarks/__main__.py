@@ -229,6 +229,13 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", default="", help="measurements whose name begins so, printed and not written")
     options = parser.parse_args(None if arguments is None else list(arguments))
+    gpu, card = options.device == "cuda", "no GPU"
+    if gpu:
+        import torch  # here, because the parent of a CPU's contenders needs none of its memory
+
+        if not torch.cuda.is_available():
+            parser.error("--device cuda needs a GPU that torch sees")
+        card = torch.cuda.get_device_name()
     found = {}
     for one in measurements(options.device):
         if one.name.startswith(options.only):
@@ -237,12 +244,6 @@ def main(arguments: Iterable[str] | None = None) -> None:
             print(json.dumps({k: found[one.name][k] for k in ("median_ms", "peak_mb")}), file=sys.stderr, flush=True)
     if options.only:
         return
-    gpu = options.device == "cuda"
-    card = "no GPU"
-    if gpu:
-        import torch
-
-        card = torch.cuda.get_device_name()
     packages = ("torch", "spikingjelly", "snntorch", "norse", "torchattacks")
     results = {
         "about": {
