@@ -37,7 +37,7 @@ peers: .venv-peers/.ready
 bench: .venv-peers/.ready
 	.venv-peers/bin/python -m benchmarks
 
-# The same where torch sees a GPU: benchmarks/results-gpu.json and its table (some four minutes).
+# The same where torch sees a GPU: benchmarks/results-gpu.json and its table (minutes).
 bench-gpu: .venv-peers/.ready
 	.venv-peers/bin/python -m benchmarks --device cuda
 

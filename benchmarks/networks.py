@@ -35,7 +35,7 @@ _BLOCKS = {"W1": (2, 2, 2, 2), "W2": (1, 1)}
 def pixels(work: str, batch: int) -> Tensor:
     """Images (B,C,H,W), the same in every process: noise on the grid of 256 levels, or digits that W2 has not seen."""
     if work == "W2":
-        return _digits("test", range(batch))[0]
+        return _digits("test")[0][:batch]
     return torch.round(255 * uniform(image_keys(0, torch.arange(batch)), SHAPES[work])) / 255
 
 
@@ -65,22 +65,22 @@ def _ours(work: str, steps: int) -> Victim:
     return victim.eval()
 
 
-def _digits(split: Literal["train", "test"], index: range) -> tuple[Tensor, ...]:
-    """Pixels, labels and ids of some digits, on the device of the moment; a number beyond the last begins again."""
+def _digits(split: Literal["train", "test"]) -> tuple[Tensor, ...]:
+    """Pixels, labels and ids of the digits, shuffled, on the device of the moment."""
     home = torch.get_default_device()
     with torch.device("cpu"):
         images = Digits().load(split)
-        order = fold(images.ids, "benchmark").argsort()  # as they lie they are sorted by class in parts
-        return tuple(t.to(home) for t in images.at(order[torch.tensor(index) % len(images)]))
+        return tuple(t.to(home) for t in images.at(fold(images.ids, "benchmark").argsort()))
 
 
 def _trained(victim: Victim) -> Victim:
     """Three epochs on digits: enough that PGD breaks some images at once, some late and some never."""
+    x, y, ids = _digits("train")
     optimiser = torch.optim.Adam(victim.parameters(), 0.01)
-    for start in range(0, 3 * 1438, 64):
-        x, y, ids = _digits("train", range(start, start + 64))
+    for start in range(0, 3 * len(x), 64):
+        at = torch.arange(start, start + 64) % len(x)
         optimiser.zero_grad()
-        F.cross_entropy(victim(x, ATan(), image_keys(0, ids)), y).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(victim(x[at], ATan(), image_keys(0, ids[at])), y[at]).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return victim.eval()
 

@@ -30,6 +30,12 @@ def test_what_is_there_is_told_in_bytes() -> None:
     assert 2**20 < available(torch.device("cpu")) <= 2**62
 
 
+def test_what_torch_holds_free_of_a_gpu_may_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, told in {"mem_get_info": (1000, 9000), "memory_reserved": 700, "memory_allocated": 200}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, told=told: told)
+    assert available(torch.device("cuda")) == 1500
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_group_of_processes_has_no_more_than_its_limit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: int

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -516,3 +518,15 @@ def test_dropping_what_is_fooled_changes_no_verdict(monkeypatch: pytest.MonkeyPa
     assert any(r["fooled"] for r in attacks(few))
     costs = [sum(r["forwards"] for r in attacks(rows)) for rows in (every, few)]
     assert costs[1] < 0.9 * costs[0]
+
+
+@pytest.mark.parametrize(("precision", "told"), [("tf32", 1), ("ieee", 0), ("none", 0)])
+def test_tf32_is_named_and_full_precision_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, precision: str, told: int
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "conv", SimpleNamespace(fp32_precision=precision))
+    for device, count in (("cuda", told), ("cpu", 0)):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            panel_file._warn_of_rounding(torch.device(device))
+        assert [str(one.message)[:24] for one in said] == ["convolutions run in TF32"] * count

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("triton")
 
 CODE = """
-import dataclasses, itertools, torch
+import itertools, torch
 from spikeproof import native, parts
 from spikeproof.native import _gpu
 from spikeproof.neurons.if_ import IF

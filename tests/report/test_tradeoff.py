@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -170,3 +171,15 @@ def test_a_small_study_is_told_kindly_what_it_lacks(make_cell: Make, tmp_path: P
     text = " ".join(" ".join(ElementTree.fromstring(page).itertext()).split())
     assert "This study has 1 of 6 configurations, 1 of 3 seeds, so nothing is tested here." in text
     assert not (tmp_path / "figures" / "forest.svg").exists()
+
+
+def test_networks_are_the_same_only_in_what_was_measured(make_study: Make) -> None:
+    def doubled(cells: list[Any]) -> list[Any]:
+        other = [replace(c, key=f"again {c.key}", config={**c.config, "steps": 99}) for c in cells]
+        return [*cells, *other]
+
+    one = make_study(by_shape)
+    assert _tradeoff_text._twins(answered(one)) == 0
+    assert _tradeoff_text._twins(answered(doubled(one))) == len(one)
+    blind = [replace(cell, gradient_rows=[]) for cell in one]
+    assert _tradeoff_text._twins(answered(doubled(blind))) == 0
