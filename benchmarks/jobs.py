@@ -18,12 +18,12 @@ import spikeproof
 from benchmarks import networks
 from spikeproof.attacks.pgd import PGD
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.frozen import freeze
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Scene
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
+from spikeproof.victims.frozen import freeze
+from spikeproof.victims.scene import Scene
 
 __all__ = ["EPS", "job"]
 

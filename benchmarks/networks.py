@@ -24,7 +24,7 @@ from spikeproof.models.small_sew_resnet import SmallSEWResNet
 from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, fold, image_keys, uniform
-from spikeproof.victim import Victim
+from spikeproof.victims.victim import Victim
 
 __all__ = ["SHAPES", "looped", "norse_folded", "ours", "pixels", "spikingjelly"]
 

@@ -65,7 +65,7 @@ def main() -> None:
 
     from benchmarks import networks
     from benchmarks.jobs import job
-    from spikeproof.study import Machine
+    from spikeproof.study.run import Machine
 
     torch.set_num_threads(int(threads))
     gpu = device != "cpu"

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
-from spikeproof.scene import Scene
 from spikeproof.tensors import image_keys, normal, uniform
 from spikeproof.types import Loss, Objective, Rule
-from spikeproof.victim import Victim
+from spikeproof.victims.scene import Scene
+from spikeproof.victims.victim import Victim
 
 __all__ = ["Affine", "D", "images", "objective", "scene"]
 

@@ -17,10 +17,10 @@ from typing import Any
 import tinycell
 import torch
 
-from spikeproof.config import cell_from
 from spikeproof.data.digits import Digits
-from spikeproof.store import Store
-from spikeproof.study import Machine, run_cell
+from spikeproof.store.store import Store
+from spikeproof.study.config import cell_from
+from spikeproof.study.run import Machine, run_cell
 
 CELL = cell_from(
     {

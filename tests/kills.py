@@ -18,12 +18,12 @@ from pathlib import Path
 import tinycell
 import torch
 
-from spikeproof import executors
-from spikeproof.config import Study
 from spikeproof.data.digits import Digits
-from spikeproof.store import Store
-from spikeproof.study import Machine
-from spikeproof.train import Recipe
+from spikeproof.store.store import Store
+from spikeproof.study import workers as executors
+from spikeproof.study.config import Study
+from spikeproof.study.run import Machine
+from spikeproof.training.train import Recipe
 
 KILLS = 10
 
@@ -34,9 +34,7 @@ CELLS = Study(
         "encoder": {"name": "direct"},
         "recipe": {"epochs": 6, "batch_size": 16, "validation_share": 0.25},
         "defence": {"name": "tinycell:Step"},
-        "evaluations": [
-            {"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "tinycell:Fgsm"}}, "batch_size": 2}
-        ],
+        "evaluations": [{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "tinycell:Fgsm"}}, "batch_size": 2}],
         "gradients": {"images": 2, "weight_images": 1, "batch_size": 1, "layers": False},
     },
     {"pool": {"max": {}, "avg": {"model.pool": "avg"}}},

@@ -16,7 +16,7 @@ from spikeproof import parts
 from spikeproof.data.digits import Digits
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
-from spikeproof.victim import Victim
+from spikeproof.victims.victim import Victim
 
 __all__ = ["built", "digits", "frozen_state", "trained", "untouched"]
 

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.attacks.pgd import PGD
-from spikeproof.audits import Effort, Limits, Subject
 from spikeproof.encoders.direct import Direct
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.judge import Case, Row
+from spikeproof.evaluation.audits import Effort, Limits, Subject
+from spikeproof.evaluation.judge import Case, Row
+from spikeproof.evaluation.tiers import Tier
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, uniform
 from spikeproof.threats import Linf
-from spikeproof.tiers import Tier
 from spikeproof.types import Attack, Encoder, Loss, Rule, Threat
-from spikeproof.victim import Victim
+from spikeproof.victims.victim import Victim
 
 __all__ = ["Changed", "D", "Linear", "away", "brief", "clear", "linear", "row", "subject"]
 

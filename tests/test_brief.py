@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import spikeproof
+from spikeproof.errors import SpikeproofError
 from spikeproof.metrics.sparsity import measures
 from spikeproof.rules.sigmoid import Sigmoid
 from spikeproof.tensors import exact, image_keys
-from spikeproof.types import SpikeproofError
 
 X, Y, IDS = digits(6)
 

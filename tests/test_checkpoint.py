@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from small import built
 from torch import Tensor
 
-from spikeproof.checkpoint import digest, load_into, read_tensors, write_bytes, write_tensors
-from spikeproof.types import SpikeproofError
+from spikeproof.errors import SpikeproofError
+from spikeproof.files import digest, write_bytes
+from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
 
 
 def state() -> dict[str, Tensor]:
@@ -230,8 +231,8 @@ DISK_OF_20_KB = """
 import resource, signal, sys
 from pathlib import Path
 import torch
-from spikeproof.checkpoint import write_tensors
-from spikeproof.types import SpikeproofError
+from spikeproof.training.checkpoint import write_tensors
+from spikeproof.errors import SpikeproofError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path = Path(sys.argv[1])
 write_tensors(path, {"x": torch.zeros(1000)}, {"epoch": 1})

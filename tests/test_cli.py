@@ -17,11 +17,13 @@ from tinycell import tiny
 from tinypanel import panelled
 
 import spikeproof
-from spikeproof import cli, parts, tiers
-from spikeproof.checkpoint import read_tensors
-from spikeproof.config import cell_from
-from spikeproof.controls import Outcome
-from spikeproof.store import Store
+from spikeproof import parts
+from spikeproof.commands import cli
+from spikeproof.commands.controls import Outcome
+from spikeproof.evaluation import tiers
+from spikeproof.store.store import Store
+from spikeproof.study.config import cell_from
+from spikeproof.training.checkpoint import read_tensors
 
 PACKAGE = Path(spikeproof.__file__).parent
 VERBS = (
@@ -203,7 +205,7 @@ def test_an_interrupted_run_exits_1_and_says_that_it_goes_on(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spikeproof.study.train", stop)
+    monkeypatch.setattr("spikeproof.study.run.train", stop)
     code, _, err = command("train", "--config", cell_file, "--out", tmp_path / "runs", "--quiet")
     assert code == 1
     assert "goes on from here" in err
@@ -304,9 +306,7 @@ def test_a_study_with_a_user_s_own_parts(command: Command, tmp_path: Path, monke
     base = tiny(evaluations=[attacks], train_images=200, encoder={"name": "direct"}, defence={"name": "tinycell:Step"})
     study = {"title": "A study of mine", "base": base, "axes": {"pool": {"max": {}, "avg": {"model.pool": "avg"}}}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
-    code, out, err = command(
-        "study", tmp_path / "mine.yaml", "--workers", 1, "--out", tmp_path / "runs", "--quiet"
-    )
+    code, out, err = command("study", tmp_path / "mine.yaml", "--workers", 1, "--out", tmp_path / "runs", "--quiet")
     assert code == 0
     assert [line.split(" in ")[0] for line in err.splitlines()] == ["[1/2] max: done", "[2/2] avg: done"]
     assert out.startswith("report: ")

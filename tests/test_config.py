@@ -15,10 +15,10 @@ from tinycell import tiny
 
 import spikeproof
 from spikeproof import parts
-from spikeproof.config import CellConfig, Evaluation, Gradients, Headline, Study, cell_from, load_study
-from spikeproof.paper import PROTOCOL
-from spikeproof.train import Recipe
-from spikeproof.types import UsageError
+from spikeproof.errors import UsageError
+from spikeproof.evaluation.paper import PROTOCOL
+from spikeproof.study.config import CellConfig, Evaluation, Gradients, Headline, Study, cell_from, load_study
+from spikeproof.training.train import Recipe
 
 SHIPPED = sorted((Path(spikeproof.__file__).parent / "studies").glob("*.yaml"))
 PARTS = {

@@ -11,15 +11,16 @@ import torch
 from small import digits, trained, untouched
 from torch import Tensor
 
-from spikeproof import controls, parts
-from spikeproof.controls import CONTROLS, Control, Outcome, PooledResNet, run_controls
+from spikeproof import parts
+from spikeproof.commands import controls
+from spikeproof.commands.controls import CONTROLS, Control, Outcome, PooledResNet, run_controls
 from spikeproof.data.digits import Digits
-from spikeproof.measure import cut_at
 from spikeproof.rules.atan import ATan
-from spikeproof.store import Store
-from spikeproof.study import Machine
+from spikeproof.store.store import Store
+from spikeproof.study.run import Machine
 from spikeproof.tensors import exact, image_keys
-from spikeproof.victim import Victim
+from spikeproof.victims.taps import cut_at
+from spikeproof.victims.victim import Victim
 
 X, Y, IDS = digits(8)
 KEYS = image_keys(0, IDS)

@@ -10,11 +10,11 @@ from oracles import synapses
 from small import digits, trained, untouched
 from torch import Tensor, nn
 
-from spikeproof.energy import energy_rows
+from spikeproof.measures.energy import energy_rows
 from spikeproof.metrics import energy
 from spikeproof.tensors import exact, image_keys
 from spikeproof.types import Neuron
-from spikeproof.victim import Victim
+from spikeproof.victims.victim import Victim
 
 
 def rows(victim: Victim, count: int = 3, first: int = 0) -> list[dict[str, Any]]:
@@ -57,9 +57,7 @@ def test_every_count_is_that_of_a_walk_over_the_connections(encoder: str, option
         if isinstance(layer, nn.Linear):
             found = [synapses.linear(step, weights) for step in steps.tolist()]
         else:
-            found = [
-                synapses.convolution(step, weights, layer.stride[0], layer.padding[0]) for step in steps.tolist()
-            ]
+            found = [synapses.convolution(step, weights, layer.stride[0], layer.padding[0]) for step in steps.tolist()]
         assert row["layers"][name] == [sum(column) for column in zip(*found, strict=True)], name
         kinds |= {kind for kind in (0, 1) if row["layers"][name][kind]}
     assert kinds == {0, 1}  # both ACs and MACs were seen

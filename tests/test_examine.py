@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from tinycell import numbers, tiny
 
-from spikeproof import parts, study
-from spikeproof.config import cell_from
+from spikeproof import parts
+from spikeproof.errors import UsageError
 from spikeproof.metrics import gradients
-from spikeproof.store import Cell, Draft, Store
-from spikeproof.study import Machine, run_cell
-from spikeproof.types import UsageError
+from spikeproof.store.store import Cell, Draft, Store
+from spikeproof.study import run as study
+from spikeproof.study.config import cell_from
+from spikeproof.study.run import Machine, run_cell
 
 QUIET = Machine(progress=False)
 WANTED: dict[str, Any] = {

@@ -15,10 +15,10 @@ import tinycell
 import yaml
 from tinycell import numbers, tiny
 
-from spikeproof.config import load_study
-from spikeproof.executors import run_cells
-from spikeproof.store import Store
-from spikeproof.study import Machine
+from spikeproof.store.store import Store
+from spikeproof.study.config import load_study
+from spikeproof.study.run import Machine
+from spikeproof.study.workers import run_cells
 
 QUIET = Machine(progress=False)
 

@@ -14,11 +14,11 @@ from PIL import Image
 from small import built
 from torch import Tensor
 
-from spikeproof import findings as module
+from spikeproof.commands import paper_facts as module
+from spikeproof.commands.paper_facts import findings
 from spikeproof.data.digits import Digits
-from spikeproof.findings import findings
-from spikeproof.study import Machine
-from spikeproof.victim import Victim
+from spikeproof.study.run import Machine
+from spikeproof.victims.victim import Victim
 
 
 def test_digits_are_enlarged_to_colour_images_pixel_by_pixel() -> None:

@@ -14,21 +14,21 @@ from torch.nn import functional as F
 
 from spikeproof.attacks.pgd import PGD
 from spikeproof.encoders.phase import Phase
+from spikeproof.errors import SpikeproofError
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.frozen import FrozenVictim, freeze
-from spikeproof.judge import Case, outcomes
+from spikeproof.evaluation.judge import Case, outcomes
+from spikeproof.layers.conv import Conv2d, as_matrix, by_matrix, fits
+from spikeproof.layers.folded import FoldedConv, fold
+from spikeproof.layers.slim_pool import slim
 from spikeproof.losses import cross_entropy
 from spikeproof.metrics.robustness import summarise
-from spikeproof.models._conv import Conv2d, as_matrix, by_matrix, fits
-from spikeproof.models._folded import FoldedConv, fold
-from spikeproof.models._slim_pool import slim
 from spikeproof.models.small_sew_resnet import SmallSEWResNet
 from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
-from spikeproof.types import SpikeproofError
-from spikeproof.victim import Victim, borrowed
+from spikeproof.victims.frozen import FrozenVictim, freeze
+from spikeproof.victims.victim import Victim, borrowed
 
 X, Y, IDS = digits(24)
 KEYS = image_keys(0, IDS)
@@ -292,7 +292,7 @@ def test_the_verdict_is_that_of_the_deployed_network(monkeypatch: pytest.MonkeyP
     liar = FrozenVictim(freeze(victim).body, victim.encoder, victim.steps).eval()
     monkeypatch.setattr(liar.body, "beyond", lambda z, rule: -1e3 * F.one_hot(Y[right][: z.shape[1]], 10).float()
                         + 0.0 * z.sum())  # fmt: skip
-    monkeypatch.setattr("spikeproof.judge.freeze", lambda v: liar)
+    monkeypatch.setattr("spikeproof.evaluation.judge.freeze", lambda v: liar)
     with untouched(victim):
         misled = outcomes(victim, *batch, "pgd", CASE, Linf(0.02))
     assert all(row["twin_differs"] for row in misled)

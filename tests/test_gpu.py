@@ -11,16 +11,16 @@ from tinypanel import panelled
 
 import spikeproof
 from spikeproof import native, parts
-from spikeproof.config import cell_from
 from spikeproof.encoders.phase import Phase
-from spikeproof.frozen import FrozenVictim, freeze
 from spikeproof.models.small_sew_resnet import SmallSEWResNet
 from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
-from spikeproof.store import Store
-from spikeproof.study import Machine, run_cell
+from spikeproof.store.store import Store
+from spikeproof.study.config import cell_from
+from spikeproof.study.run import Machine, run_cell
 from spikeproof.tensors import exact, image_keys, uniform
-from spikeproof.victim import Victim
+from spikeproof.victims.frozen import FrozenVictim, freeze
+from spikeproof.victims.victim import Victim
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

@@ -17,15 +17,16 @@ from spikeproof.attacks.pgd import PGD
 from spikeproof.attacks.rfgsm import RFGSM
 from spikeproof.encoders.phase import Phase
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.judge import Case, attack_rows, clean_rows, crafter, short
+from spikeproof.evaluation.judge import Case, attack_rows, clean_rows, short
 from spikeproof.losses import cross_entropy, margin
 from spikeproof.native import fast
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import COMMON_DRAWS, Scene
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.threats import L2, Linf
+from spikeproof.training.craft import crafter
 from spikeproof.types import Carry, Loss, Objective, Score, Threat
-from spikeproof.victim import Victim
+from spikeproof.victims.scene import COMMON_DRAWS, Scene
+from spikeproof.victims.victim import Victim
 
 X, Y, IDS = digits(64)
 ESTIMATOR = WhiteBox(ATan())
@@ -45,9 +46,7 @@ def rows_of(
     victim: Victim, index: Any = slice(0, 12), *, threats: Any = THREATS, cases: Any = CASES, seed: int = 0
 ) -> list[dict[str, Any]]:
     x = X[index].to(next(victim.parameters()).dtype)
-    return attack_rows(
-        victim, x, Y[index], IDS[index], evaluation="pixels", threats=threats, cases=cases, seed=seed
-    )
+    return attack_rows(victim, x, Y[index], IDS[index], evaluation="pixels", threats=threats, cases=cases, seed=seed)
 
 
 def broken(rows: list[dict[str, Any]]) -> set[Any]:

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from spikeproof.attacks.fgsm import FGSM
 from spikeproof.encoders.direct import Direct
+from spikeproof.errors import SpikeproofError
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.judge import Case, attack_rows, clean_rows
+from spikeproof.evaluation.judge import Case, attack_rows, clean_rows
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.threats import L2, Linf
-from spikeproof.types import Objective, SpikeproofError, Threat
-from spikeproof.victim import Victim
+from spikeproof.types import Objective, Threat
+from spikeproof.victims.victim import Victim
 
 X, Y, IDS = digits(8)
 ESTIMATOR = WhiteBox(ATan())

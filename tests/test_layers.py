@@ -1,4 +1,4 @@
-"""Who may import whom: every import line of the package against the table of layers."""
+"""Who may import whom: every import line of the package against the order of its rooms."""
 
 from __future__ import annotations
 
@@ -6,49 +6,54 @@ import ast
 import graphlib
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import spikeproof
+from spikeproof import parts
 
 SOURCE = Path(spikeproof.__file__).parent
 
-LAYERS = {
-    "": 0,  # the package itself: its version and nothing else
-    **dict.fromkeys(("types", "tensors", "native", "pooling"), 1),
-    **dict.fromkeys(
-        ("neurons", "encoders", "losses", "threats", "metrics", "data", "defences", "attacks", "models", "victim",
-         "frozen", "checkpoint", "corruptions"),
-        2,
-    ),
-    **dict.fromkeys(("rules", "estimators", "scene", "memory", "judge", "paper", "measure", "train", "generalisation",
-                    "energy", "theory"), 3),
-    **dict.fromkeys(("parts", "lines", "rehearsal", "config", "store", "identity", "card", "examine", "study", "plan",
-                     "executors", "loaded", "progress", "reproduction", "packed", "findings", "report", "audits",
-                     "tiers", "panel", "controls", "transfer", "interop", "brief"), 4),
-    "cli": 5,
-}  # fmt: skip
-"""Top-level module or folder -> layer; a file imports from its own layer or below."""
+ROOMS = (
+    "ground",  # the files at the top of the package that are no axis
+    "native",
+    "layers",
+    "axes",  # what a user chooses: the folders and files that `parts` finds values in
+    "metrics",
+    "victims",
+    "training",
+    "evaluation",
+    "interop",
+    "measures",
+    "store",
+    "report",
+    "study",
+    "commands",
+)
+"""From the ground up. A file imports from its own room, and from the rooms before it."""
 
-FOUNDATION = {"torch", "numpy"}
+FOUNDATION = {"torch", "numpy", "jsonargparse"}
+"""What the ground, native and the layers may use besides the standard library; jsonargparse reads a part's options."""
+
 BESIDE_TORCH = {"native._gpu": "triton"}
 """Comes with torch where there is a GPU, and is imported nowhere else."""
-"""What layer 1 may use besides the standard library."""
 
-BESIDE = {("estimators", "rules")}
-"""The one step within a layer that a folder may take: an estimator may bend a rule."""
+BESIDE = {("estimators", "rules"), ("rules", "neurons")}
+"""The steps from axis to axis: an estimator may bend a rule, a rule runs a neuron."""
 
-REPORT = {"metrics", "store", "types"}
+REPORT = {"ground", "metrics", "store"}
 """What the report reads of the package: rows, never a model or an attack."""
 
 
+@cache
 def modules(source: Path) -> dict[str, ast.Module]:
     """Dotted name under the package ('' for itself) -> parsed file."""
     found = {}
     for path in sorted(source.rglob("*.py")):
-        parts = path.relative_to(source).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(path.read_text("utf-8"))
+        names = path.relative_to(source).with_suffix("").parts
+        found[".".join(names[:-1] if names[-1] == "__init__" else names)] = ast.parse(path.read_text("utf-8"))
     return found
 
 
@@ -69,6 +74,7 @@ def _own(name: str) -> str:
     return name.removeprefix("spikeproof").removeprefix(".") if name.split(".")[0] == "spikeproof" else f"/{name}"
 
 
+@cache
 def graph(source: Path) -> dict[str, set[str]]:
     """Every file -> the files of the package it imports; what is foreign starts with '/'."""
     trees = modules(source)
@@ -79,8 +85,15 @@ def home(name: str) -> str:
     return name.split(".")[0]
 
 
+def room(name: str, folders: set[str]) -> str:
+    """The room of a file by the folder it lies in."""
+    if home(name) in parts.FOLDERS:
+        return "axes"
+    return home(name) if home(name) in folders else "ground"
+
+
 def faults(edges: dict[str, set[str]]) -> list[str]:
-    """Every import that the table forbids, as 'file -> file: why'."""
+    """Every import that the order forbids, as 'file -> file: why'."""
     folders = {home(name) for name in edges if "." in name}
     found = []
     for name, targets in sorted(edges.items()):
@@ -92,31 +105,42 @@ def faults(edges: dict[str, set[str]]) -> list[str]:
                 found.append(f"{name} -> {target}: relative imports hide who is meant")
             elif BESIDE_TORCH.get(name) == home(target):
                 continue
-            elif LAYERS.get(home(name)) == 1 and home(target) not in FOUNDATION | sys.stdlib_module_names:
+            elif room(name, folders) in ("ground", "native", "layers") and (
+                home(target) not in FOUNDATION | sys.stdlib_module_names
+            ):
                 found.append(f"{name} -> {target}: the foundation stands on {sorted(FOUNDATION)}")
     return found
 
 
 def _fault(name: str, target: str, folders: set[str]) -> str:
-    own, other = home(name), home(target)
-    if own not in LAYERS or other not in LAYERS:
-        return "not in the table of layers"
-    if name == "types" and target == "tensors":
-        return "types stand alone"
-    if own == other:
-        private = target.rsplit(".", 1)[-1].startswith("_")
-        return "" if private or target == own else "only private files of its own folder"
-    if LAYERS[other] > LAYERS[own]:
-        return f"layer {LAYERS[own]} imports layer {LAYERS[other]}"
-    if own == "report":
-        return "" if other in REPORT else f"the report imports only {sorted(REPORT)}"
-    if LAYERS[other] == LAYERS[own] and own in folders and (own, other) not in BESIDE:
-        return "a plugin folder imports nothing else of its layer"
+    own, other = room(name, folders), room(target, folders)
+    if own not in ROOMS or other not in ROOMS:
+        return "no room of that name"
+    if any(word.startswith("_") for word in target.split(".")) and home(name) != home(target):
+        return "a private file of another folder"
+    if name == "" or other == own != "axes":
+        return ""
+    if own == "axes" == other:
+        return _among_axes(name, target)
+    if ROOMS.index(other) > ROOMS.index(own):
+        return f"{own} imports {other}, which lies above it"
+    if own == "report" and other not in REPORT:
+        return f"the report imports only {sorted(REPORT)}"
     return ""
 
 
-def test_every_file_has_a_layer() -> None:
-    assert {home(name) for name in modules(SOURCE)} == set(LAYERS)
+def _among_axes(name: str, target: str) -> str:
+    """Values of an axis know nothing of each other: what they share lies in private files of their folder."""
+    if home(name) == home(target):
+        private = target.rsplit(".", 1)[-1].startswith("_")
+        return "" if private or target == home(target) else "only private files of its own folder"
+    return "" if (home(name), home(target)) in BESIDE else "an axis imports another"
+
+
+def test_every_file_has_a_room() -> None:
+    edges = graph(SOURCE)
+    folders = {home(name) for name in edges if "." in name}
+    assert {room(name, folders) for name in edges} == set(ROOMS)
 
 
 def test_every_import_is_allowed() -> None:
@@ -126,12 +150,11 @@ def test_every_import_is_allowed() -> None:
 def test_there_is_no_cycle() -> None:
     edges = graph(SOURCE)
     order = list(graphlib.TopologicalSorter({n: {t for t in e if t in edges} for n, e in edges.items()}).static_order())
-    assert order.index("types") < order.index("tensors") < order.index("cli")
+    assert order.index("types") < order.index("tensors") < order.index("victims.victim")
 
 
 def test_the_graph_sees_the_imports() -> None:
     edges = graph(SOURCE)
-    assert {"parts", "config", "types"} <= edges["cli"]
     assert "attacks._ascent" in edges["attacks.pgd"]
     assert "/torch" in edges["tensors"]
 
@@ -139,27 +162,31 @@ def test_the_graph_sees_the_imports() -> None:
 @pytest.mark.parametrize(
     ("file", "line", "fault"),
     [
-        ("types.py", "from spikeproof.tensors import graft", "stand alone"),
         ("types.py", "import scipy.stats", "foundation"),
+        ("types.py", "from spikeproof.attacks import fgsm", "lies above"),
         ("attacks/fgsm.py", "from spikeproof.attacks.pgd import PGD", "private"),
-        ("attacks/fgsm.py", "from spikeproof.losses import margin", "plugin folder"),
+        ("attacks/fgsm.py", "from spikeproof.losses import margin", "an axis imports another"),
         ("attacks/fgsm.py", "from spikeproof.attacks import pgd", "private"),
-        ("attacks/fgsm.py", "def f():\n    from spikeproof import judge", "layer 2 imports layer 3"),
-        ("judge.py", "import spikeproof.cli", "layer 3 imports layer 5"),
-        ("report/_page.py", "from spikeproof.study import run_cell", "report"),
-        ("report/_page.py", "from spikeproof.scene import Scene", "report"),
-        ("measure.py", "from .scene import Scene", "relative"),
-        ("gaps/gap.py", "from spikeproof.types import Rule", "table"),
+        ("attacks/fgsm.py", "def f():\n    from spikeproof.evaluation import judge", "lies above"),
+        ("evaluation/judge.py", "import spikeproof.commands.cli", "lies above"),
+        ("evaluation/judge.py", "from spikeproof.attacks._ascent import climb", "private"),
+        ("report/_page.py", "from spikeproof.study.run import run_cell", "lies above"),
+        ("report/_page.py", "from spikeproof.victims.scene import Scene", "report"),
+        ("evaluation/judge.py", "from .scene import Scene", "relative"),
+        ("gaps/gap.py", "from spikeproof.types import Rule", "no room"),
     ],
 )
 def test_a_forbidden_import_is_found(tmp_path: Path, file: str, line: str, fault: str) -> None:
     """The checker itself, on a package in which this is the one wrong line."""
-    for name in ("__init__", "types", "tensors", "losses", "judge", "measure", "scene", "study", "cli",
-                 "attacks/__init__", "attacks/fgsm", "attacks/pgd", "report/_page"):  # fmt: skip
+    for name in ("__init__", "types", "tensors", "losses", "evaluation/judge", "victims/scene", "study/run",
+                 "commands/cli", "attacks/__init__", "attacks/_ascent", "attacks/fgsm", "attacks/pgd",
+                 "report/_page"):  # fmt: skip
         path = tmp_path / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text("import torch\n")
     assert faults(graph(tmp_path)) == []
+    graph.cache_clear()
+    modules.cache_clear()
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(line)
     (found,) = faults(graph(tmp_path))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracles import losses as twin
 
 from spikeproof import losses
-from spikeproof.types import SpikeproofError
+from spikeproof.errors import SpikeproofError
 
 PLAIN = ["cross_entropy", "margin", "dlr"]
 

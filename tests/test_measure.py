@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikeproof.encoders.direct import Direct
-from spikeproof.measure import SCALARS, gradient_rows, live_taps, weight_rows
+from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.measures.gradients import SCALARS, gradient_rows, weight_rows
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import fold, image_keys, normal
-from spikeproof.types import Neuron, Rule, SpikeproofError, UsageError
-from spikeproof.victim import Victim
+from spikeproof.types import Neuron, Rule
+from spikeproof.victims.taps import live_taps
+from spikeproof.victims.victim import Victim
 
 X, Y, IDS = digits(2)
 RULE = ATan()
@@ -228,7 +230,14 @@ def test_an_image_in_eval_mode_does_not_know_of_its_company() -> None:
         together = rows_of(victim, scalars=("ce",), batchnorm=mode)
         first = list(
             gradient_rows(
-                victim, X[:1].double(), Y[:1], IDS[:1], rule=RULE, seed=0, scalars=("ce",), batchnorm=mode  # type: ignore[arg-type]
+                victim,
+                X[:1].double(),
+                Y[:1],
+                IDS[:1],
+                rule=RULE,
+                seed=0,
+                scalars=("ce",),
+                batchnorm=mode,  # type: ignore[arg-type]
             )
         )
         # At 5 digits: another size of batch may sum in another order.

@@ -10,17 +10,18 @@ import torch
 from small import digits, trained
 from torch import Tensor, nn
 
-from spikeproof import memory, wrap
+from spikeproof import wrap
 from spikeproof.attacks.pgd import PGD
+from spikeproof.errors import SpikeproofError
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.judge import Case, outcomes
+from spikeproof.evaluation.judge import Case, outcomes
 from spikeproof.losses import cross_entropy
-from spikeproof.memory import available, images_that_fit
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
-from spikeproof.types import SpikeproofError
-from spikeproof.victim import Victim
+from spikeproof.victims import memory
+from spikeproof.victims.memory import available, images_that_fit
+from spikeproof.victims.victim import Victim
 
 X, Y, IDS = digits(24)
 KEYS = image_keys(0, IDS)
@@ -129,7 +130,7 @@ def test_parts_give_the_rows_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> No
     batch = (X[right], Y[right], KEYS[right])
     case = Case(PGD(steps=4), WhiteBox(ATan()), cross_entropy)
     whole = outcomes(victim, *batch, "pgd", case, Linf(0.05))
-    monkeypatch.setattr("spikeproof.judge.images_that_fit", lambda victim, x, keys: min(len(x), 5))
+    monkeypatch.setattr("spikeproof.evaluation.judge.images_that_fit", lambda victim, x, keys: min(len(x), 5))
     parts = outcomes(victim, *batch, "pgd", case, Linf(0.05))
     assert [row["fooled"] for row in parts] == [row["fooled"] for row in whole]
     assert [row["forwards"] for row in parts] == [row["forwards"] for row in whole]

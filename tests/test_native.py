@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from spikeproof import native, parts
+from spikeproof.errors import SpikeproofError
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
 from spikeproof.neurons.plif import PLIF
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, heaviside
-from spikeproof.types import SpikeproofError
 
 in_c = pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available() or not native.fast(), reason="no GPU, or SPIKEPROOF_FAST=0")

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from tinycell import tiny
 from tinypanel import panelled
 
-from spikeproof import cli, packed, report
-from spikeproof.config import cell_from
-from spikeproof.packed import PackedCell, pack, packed_cells
-from spikeproof.store import Store
-from spikeproof.study import Machine, run_cell
-from spikeproof.types import SpikeproofError
+from spikeproof import report
+from spikeproof.commands import cli
+from spikeproof.errors import SpikeproofError
+from spikeproof.store import packed
+from spikeproof.store.packed import PackedCell, pack, packed_cells
+from spikeproof.store.store import Store
+from spikeproof.study.config import cell_from
+from spikeproof.study.run import Machine, run_cell
 
 
 @pytest.fixture(scope="module")

@@ -16,19 +16,21 @@ from small import digits, trained, untouched
 from subjects import Changed, brief, clear, linear
 from torch import Tensor, nn
 
-from spikeproof import panel as panel_file
-from spikeproof import parts, tiers
-from spikeproof.audits import Limits
-from spikeproof.judge import Row, short
+from spikeproof import parts
+from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.evaluation import panel as panel_file
+from spikeproof.evaluation import tiers
+from spikeproof.evaluation.audits import Limits
+from spikeproof.evaluation.judge import Row, short
+from spikeproof.evaluation.panel import Examination, Panel, evaluate
 from spikeproof.losses import margin
 from spikeproof.metrics.robustness import clopper_pearson, robust
 from spikeproof.metrics.verdict import verdict_of
-from spikeproof.panel import Examination, Panel, evaluate
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
-from spikeproof.types import Neuron, Rule, SpikeproofError, UsageError
-from spikeproof.victim import Victim
+from spikeproof.types import Neuron, Rule
+from spikeproof.victims.victim import Victim
 
 X, Y, IDS = digits(12)
 X = X.double()  # where the rounding of the kernels, which may depend on the batch, flips no spike
@@ -521,9 +523,7 @@ def test_dropping_what_is_fooled_changes_no_verdict(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("precision", "told"), [("tf32", 1), ("ieee", 0), ("none", 0)])
-def test_tf32_is_named_and_full_precision_is_quiet(
-    monkeypatch: pytest.MonkeyPatch, precision: str, told: int
-) -> None:
+def test_tf32_is_named_and_full_precision_is_quiet(monkeypatch: pytest.MonkeyPatch, precision: str, told: int) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "conv", SimpleNamespace(fp32_precision=precision))
     for device, count in (("cuda", told), ("cpu", 0)):
         with warnings.catch_warnings(record=True) as said:

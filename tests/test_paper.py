@@ -12,15 +12,16 @@ from small import digits, trained, untouched
 from torch import Tensor, nn
 
 from spikeproof import parts
+from spikeproof.errors import SpikeproofError
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.judge import Case
+from spikeproof.evaluation.judge import Case
+from spikeproof.evaluation.paper import PROTOCOL, paper_rows
 from spikeproof.losses import cross_entropy
-from spikeproof.paper import PROTOCOL, paper_rows
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact
 from spikeproof.threats import Linf
-from spikeproof.types import Objective, Score, SpikeproofError, Threat
-from spikeproof.victim import Victim
+from spikeproof.types import Objective, Score, Threat
+from spikeproof.victims.victim import Victim
 
 EPS = 6 / 255
 THREAT = Linf("6/255", surface="encoded")
@@ -211,9 +212,7 @@ def test_every_image_is_attacked_also_those_wrong_when_clean() -> None:
 def test_the_callback_hears_of_every_batch() -> None:
     heard: list[int] = []
     cases = {"fgsm": Case(parts.build("attacks", {"name": "fgsm"}), WhiteBox(ATan()), cross_entropy)}
-    paper_rows(
-        trained(), BATCHES, evaluation="p", threats={"6/255": THREAT}, cases=cases, seed=0, tick=heard.append
-    )
+    paper_rows(trained(), BATCHES, evaluation="p", threats={"6/255": THREAT}, cases=cases, seed=0, tick=heard.append)
     assert heard == [8, 8, 5]
 
 

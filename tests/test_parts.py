@@ -12,8 +12,8 @@ import pytest
 
 import spikeproof
 from spikeproof import parts
+from spikeproof.errors import UsageError
 from spikeproof.rules.atan import ATan
-from spikeproof.types import UsageError
 
 PACKAGE = Path(spikeproof.__file__).parent
 GIVEN: dict[str, dict[str, Any]] = {

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from spikeproof import parts
 from spikeproof.encoders.phase import Phase
-from spikeproof.pooling import AveragedMaxPool, OneHotAvgPool, Pool, TieSpreadMaxPool, stem_pool, with_pooling
+from spikeproof.errors import UsageError
+from spikeproof.layers.pooling import AveragedMaxPool, OneHotAvgPool, Pool, TieSpreadMaxPool, stem_pool, with_pooling
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys, normal, uniform
-from spikeproof.types import UsageError
-from spikeproof.victim import borrowed
+from spikeproof.victims.victim import borrowed
 
 KEYS = image_keys(0, torch.arange(3))
 X, Y, IDS = digits(4)

@@ -9,10 +9,12 @@ import pytest
 import yaml
 from tinycell import tiny
 
-from spikeproof import cli, plan, reproduction
-from spikeproof.config import cell_from
-from spikeproof.store import Cell, Store
-from spikeproof.study import Machine, run_cell
+from spikeproof.commands import cli
+from spikeproof.store.store import Cell, Store
+from spikeproof.study import plan
+from spikeproof.study import rerun as reproduction
+from spikeproof.study.config import cell_from
+from spikeproof.study.run import Machine, run_cell
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +33,7 @@ def copied(root: Path, tmp_path: Path) -> Cell:
     return Store(tmp_path / "runs").cells()[0]
 
 
-def test_the_same_version_gives_the_same_rows(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_same_version_gives_the_same_rows(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cell = copied(root, tmp_path)
     given = ["reproduce", cell.key[:6], "--out", str(tmp_path / "runs"), "--into", str(tmp_path / "again"), "--quiet"]
     assert cli.main(given) == 0
@@ -71,9 +71,7 @@ def test_another_version_is_refused_and_both_are_named(
     assert not (tmp_path / "runs" / "reproduced").exists()
 
 
-def test_a_damaged_or_unknown_cell_is_refused(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_or_unknown_cell_is_refused(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cell = copied(root, tmp_path)
     assert cli.main(["reproduce", "nokey", "--out", str(tmp_path / "runs")]) == 2
     assert f"valid: {cell.key} (max)" in capsys.readouterr().err

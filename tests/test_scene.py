@@ -9,12 +9,12 @@ import torch
 from small import digits, trained, untouched
 from torch import Tensor
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.losses import cross_entropy, margin
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import COMMON_DRAWS, STOCHASTIC_DRAWS, Cost, Scene, check_labels, verdict
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.threats import L2, Linf
-from spikeproof.types import SpikeproofError
+from spikeproof.victims.scene import COMMON_DRAWS, STOCHASTIC_DRAWS, Cost, Scene, check_labels, verdict
 
 X, Y, IDS = digits(6)
 KEYS = image_keys(0, IDS)

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from spikeproof.checkpoint import digest, write_tensors
-from spikeproof.store import Cell, Draft, Store, key_of
-from spikeproof.types import SpikeproofError
+from spikeproof.errors import SpikeproofError
+from spikeproof.files import digest
+from spikeproof.store.store import Cell, Draft, Store, key_of
+from spikeproof.training.checkpoint import write_tensors
 
 ROWS = [{"kind": "clean", "image": i, "margin": 0.1 * i, "text": "é\n"} for i in range(5)]
 FILES = ["README.md", "config.yaml", "gradients.jsonl", "history.jsonl", "model.safetensors", "rows.jsonl",

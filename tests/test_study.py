@@ -21,15 +21,16 @@ from safetensors.torch import load
 from tinycell import numbers, tiny
 from tinypanel import panelled
 
-from spikeproof import panel, parts
-from spikeproof.config import CellConfig, Study, cell_from
+from spikeproof import parts
 from spikeproof.data.digits import Digits
-from spikeproof.executors import run_cells
-from spikeproof.identity import cell_key, code_digest, model_key
+from spikeproof.errors import SpikeproofError
+from spikeproof.evaluation import panel
 from spikeproof.metrics.verdict import verdict_of
-from spikeproof.store import Cell, Store
-from spikeproof.study import Machine, run_cell
-from spikeproof.types import SpikeproofError
+from spikeproof.store.keys import cell_key, code_digest, model_key
+from spikeproof.store.store import Cell, Store
+from spikeproof.study.config import CellConfig, Study, cell_from
+from spikeproof.study.run import Machine, run_cell
+from spikeproof.study.workers import run_cells
 
 QUIET = Machine(progress=False)
 
@@ -137,7 +138,7 @@ def test_the_code_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key()
     digest = code_digest()
     assert digest == code_digest() != code_digest("metrics/")
-    monkeypatch.setattr("spikeproof.identity.code_digest", lambda *_: "another")
+    monkeypatch.setattr("spikeproof.store.keys.code_digest", lambda *_: "another")
     assert key() != before
 
 

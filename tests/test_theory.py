@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from spikeproof.attacks.pgd import PGD
 from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.measures.theory import rho, support_bounds, support_rows, theory_rows
 from spikeproof.metrics import theory as metric
 from spikeproof.metrics.sparsity import l1, l2
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal, signs
-from spikeproof.theory import rho, support_bounds, support_rows, theory_rows
 from spikeproof.threats import Linf
 
 KEY = image_keys(0, torch.arange(1))
@@ -78,7 +78,7 @@ class Linear(nn.Module):
 
 def test_a_smooth_network_does_what_first_order_theory_says() -> None:
     from spikeproof.encoders.direct import Direct
-    from spikeproof.victim import Victim
+    from spikeproof.victims.victim import Victim
 
     x, _, ids = digits(6)
     y = torch.tensor([0, 1] * 3)

@@ -13,9 +13,9 @@ from oracles.shortest import l1_nearest
 from scipy.optimize import minimize
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.tensors import image_keys
 from spikeproof.threats import L1, L2, Linf
-from spikeproof.types import UsageError
 
 THREATS = [Linf(0.1), Linf("8/255"), Linf(0.0), Linf(1.0), L2(0.5), L2("128/255"), L2(0.0), L2(3.0),
            L1(2.0), L1("510/255"), L1(0.0), L1(40.0)]  # fmt: skip

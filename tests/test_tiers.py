@@ -13,19 +13,21 @@ from small import digits
 from subjects import brief, clear, linear
 from torch import Tensor
 
-from spikeproof import panel, parts
+from spikeproof import parts
+from spikeproof.errors import UsageError
 from spikeproof.estimators.eot import EOT
 from spikeproof.estimators.smooth_twin import SmoothTwin
 from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.evaluation import panel
+from spikeproof.evaluation.tiers import PREFLIGHT, TIERS, Tier, plain_case, tier_of
 from spikeproof.losses import cross_entropy, dlr, margin
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.triangle import Triangle
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import L1, L2, Linf
-from spikeproof.tiers import PREFLIGHT, TIERS, Tier, plain_case, tier_of
-from spikeproof.types import Rule, Threat, UsageError
-from spikeproof.victim import Victim
+from spikeproof.types import Rule, Threat
+from spikeproof.victims.victim import Victim
 
 ENCODERS = parts.names("encoders")
 GROUPS = ["first", "dense twin", "white box", "more effort", "random", "transfer", "black box"]

@@ -20,21 +20,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikeproof import parts
-from spikeproof.checkpoint import read_tensors, write_tensors
-from spikeproof.config import cell_from
 from spikeproof.data import Images, split
 from spikeproof.data.digits import Digits
+from spikeproof.errors import SpikeproofError
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.judge import crafter
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
-from spikeproof.store import Store
-from spikeproof.study import Machine, build_victim, trained_victim
+from spikeproof.store.store import Store
+from spikeproof.study.config import cell_from
+from spikeproof.study.run import Machine, build_victim, trained_victim
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.threats import Linf
-from spikeproof.train import Recipe, train
-from spikeproof.types import SpikeproofError
-from spikeproof.victim import Victim
+from spikeproof.training.checkpoint import read_tensors, write_tensors
+from spikeproof.training.craft import crafter
+from spikeproof.training.train import Recipe, train
+from spikeproof.victims.victim import Victim
 
 RECIPE = Recipe(lr=0.02, epochs=4, batch_size=8, validation_share=0.2)
 TRAINED, PER_EPOCH = 50, 7

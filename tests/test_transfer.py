@@ -10,14 +10,14 @@ from small import untouched
 from subjects import clear, linear
 from tinycell import tiny
 
-from spikeproof.cli import main
-from spikeproof.config import cell_from
+from spikeproof.commands.cli import main
+from spikeproof.commands.transfer import of_cells, transfer_matrix
+from spikeproof.errors import UsageError
 from spikeproof.rules.atan import ATan
-from spikeproof.store import Store
-from spikeproof.study import Machine, run_cell
+from spikeproof.store.store import Store
+from spikeproof.study.config import cell_from
+from spikeproof.study.run import Machine, run_cell
 from spikeproof.threats import Linf
-from spikeproof.transfer import of_cells, transfer_matrix
-from spikeproof.types import UsageError
 
 FIRST = torch.arange(16) < 8
 VICTIMS = {

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from spikeproof.encoders.direct import Direct
 from spikeproof.encoders.phase import Phase
 from spikeproof.encoders.poisson import Poisson
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys, signs
-from spikeproof.types import SpikeproofError, UsageError
-from spikeproof.victim import Victim, borrowed
+from spikeproof.victims.victim import Victim, borrowed
 
 X, Y, IDS = digits(6)
 KEYS = image_keys(0, IDS)

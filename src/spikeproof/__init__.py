@@ -12,10 +12,10 @@ logging.getLogger("spikeproof").addHandler(logging.NullHandler())
 
 _HOMES = {
     "check": "spikeproof.interop.check",
-    "evaluate": "spikeproof.panel",
-    "load": "spikeproof.brief",
-    "report_of": "spikeproof.brief",
-    "sparsity": "spikeproof.brief",
+    "evaluate": "spikeproof.evaluation.panel",
+    "load": "spikeproof.interop.load",
+    "report_of": "spikeproof.evaluation.panel",
+    "sparsity": "spikeproof.measures.gradients",
     "wrap": "spikeproof.interop.wrap",
 }
 """Where the names of the package live: loaded when first asked for, because torch takes seconds."""

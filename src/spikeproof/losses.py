@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spikeproof.types import Loss, SpikeproofError, UsageError, refusal
+from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.types import Loss
 
 __all__ = ["cross_entropy", "cross_entropy_targeted", "difference", "dlr", "dlr_targeted", "margin", "targeted"]
 
@@ -45,9 +46,7 @@ def _ratio(difference: Tensor, scale: Tensor) -> Tensor:
 
 def _at_least(logits: Tensor, classes: int, name: str) -> None:
     if logits.shape[1] < classes:
-        raise SpikeproofError(
-            refusal(f"at least {classes} classes for {name}", logits.shape[1], mend="use the margin loss")
-        )
+        raise SpikeproofError(f"at least {classes} classes for {name}", logits.shape[1], mend="use the margin loss")
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
@@ -88,5 +87,5 @@ def targeted(loss: Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """The targeted form of a loss; UsageError where it has none."""
     if loss not in _TARGETED:
         names = [known.__name__ for known in _TARGETED]
-        raise UsageError(refusal("a loss with a targeted form, for a targeted attack", loss, valid=names))
+        raise UsageError("a loss with a targeted form, for a targeted attack", loss, valid=names)
     return _TARGETED[loss]

@@ -13,13 +13,15 @@ import keyword
 import pkgutil
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from types import ModuleType
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from spikeproof.types import Knob, UsageError, refusal, within
+from spikeproof.errors import UsageError, within
+from spikeproof.types import Knob
 
 __all__ = ["FOLDERS", "build", "describe", "find", "key_in", "knob", "names", "resolve"]
 
@@ -27,6 +29,9 @@ FOLDERS = (
     "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "audits",
     "data", "corruptions",
 )  # fmt: skip
+
+_HOMES = {"audits": "evaluation.audits"}
+"""Folders of parts that lie in a room of the package; the others stand at its top."""
 
 _GIVEN = {
     "models": ("in_channels", "classes", "neuron"), "threats": ("eps", "surface"), "estimators": ("rule",),
@@ -41,8 +46,8 @@ _NESTED = {"defences": ("base",)}
 
 def _folder(folder: str) -> ModuleType:
     if folder not in FOLDERS:
-        raise UsageError(refusal("a kind of part", repr(folder), valid=FOLDERS))
-    return importlib.import_module(f"spikeproof.{folder}")
+        raise UsageError("a kind of part", repr(folder), valid=FOLDERS)
+    return importlib.import_module(f"spikeproof.{_HOMES.get(folder, folder)}")
 
 
 def _public(module: ModuleType) -> dict[str, str]:
@@ -70,18 +75,16 @@ def find(folder: str, name: str) -> Any:
         try:
             found = getattr(importlib.import_module(path), attribute)
         except Exception as error:  # whatever a user's module does when it is imported
-            raise UsageError(refusal(f"an importable package.module:Name, {name!r}", error)) from error
+            raise UsageError(f"an importable package.module:Name, {name!r}", error) from error
         if not callable(found):
-            raise UsageError(refusal(f"a class or function at {name!r}", type(found).__name__))
+            raise UsageError(f"a class or function at {name!r}", type(found).__name__)
         return found
     module = _folder(folder)
     if name not in names(folder):
-        raise UsageError(
-            refusal(f"a part of {folder}", repr(name), valid=names(folder), mend="or give package.module:Name")
-        )
+        raise UsageError(f"a part of {folder}", repr(name), valid=names(folder), mend="or give package.module:Name")
     if not hasattr(module, "__path__"):
         return getattr(module, _public(module)[name])
-    file = importlib.import_module(f"spikeproof.{folder}.{name}{'_' if keyword.iskeyword(name) else ''}")
+    file = importlib.import_module(f"{module.__name__}.{name}{'_' if keyword.iskeyword(name) else ''}")
     return getattr(file, file.__all__[0])
 
 
@@ -101,12 +104,20 @@ def build(folder: str, spec: Mapping[str, Any], **given: Any) -> Any:
     try:
         return target if folder == "losses" else target(**given, **{**options, **nested})
     except UsageError as error:
-        # Of several options that the refusal names, or none, it is not known which is wrong: the path ends at the part.
-        asked = re.findall(r"\w+", str(error).partition(", got")[0])
-        named = [option for option in spec if option in asked and option in options]
-        if not error.path and len(named) == 1:
-            error.path = (named[0],)
+        error.path = error.path or _refused_alone(target, given, {k: v for k, v in options.items() if k in spec})
         raise
+
+
+def _refused_alone(target: Any, given: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The one option that a part refuses also beside the defaults of the others; () where none is, or several."""
+    refused = []
+    for option, value in options.items():
+        with suppress(TypeError):  # another option has no default
+            try:
+                target(**given, **{option: value})
+            except UsageError:
+                refused.append(option)
+    return tuple(refused) if len(refused) == 1 else ()
 
 
 def resolve(folder: str, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,28 +134,28 @@ def _nested(folder: str, options: Mapping[str, Any]) -> list[str]:
 def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The class or function, and all its options with their values."""
     if not isinstance(spec, Mapping):
-        raise UsageError(refusal(f"a part of {folder} as a mapping with a 'name'", repr(spec), valid=names(folder)))
+        raise UsageError(f"a part of {folder} as a mapping with a 'name'", repr(spec), valid=names(folder))
     options = {k: v for k, v in spec.items() if k != "name"}
     if "name" not in spec:
-        raise UsageError(refusal(f"a part of {folder} with a 'name'", dict(spec), valid=names(folder)))
+        raise UsageError(f"a part of {folder} with a 'name'", dict(spec), valid=names(folder))
     with within("name"):
         target = find(folder, str(spec["name"]))
     if folder == "losses":
         if options:
-            raise UsageError(refusal(f"no options for the loss {spec['name']!r}", sorted(options)))
+            raise UsageError(f"no options for the loss {spec['name']!r}", sorted(options))
         return target, {}
     known = _options(folder, target)
     unknown = [k for k in options if k not in known]
     if unknown:
         valid = [f"{n}={p.default!r}" for n, p in known.items() if p.kind is not p.VAR_KEYWORD] or ["none"]
         with within(unknown[0]):
-            raise UsageError(refusal(f"an option of {folder} {spec['name']!r}", repr(unknown[0]), valid=valid))
+            raise UsageError(f"an option of {folder} {spec['name']!r}", repr(unknown[0]), valid=valid)
     nested = {k: options.pop(k, known[k].default) for k in _NESTED.get(folder, ()) if k in known}
     try:
         checked = {**vars(_parser(target, frozenset(known.keys() - nested.keys())).parse_object(options)), **nested}
     except (ArgumentError, TypeError, ValueError) as error:
         with within(*key_in(error)):
-            raise UsageError(refusal(f"options of {folder} {spec['name']!r}", str(error).strip())) from error
+            raise UsageError(f"options of {folder} {spec['name']!r}", str(error).strip()) from error
     return target, {k: checked[k] for k in known if k in checked}
 
 

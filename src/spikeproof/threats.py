@@ -2,7 +2,8 @@
 
 Surface 'pixels' is the image, through the encoder: the attacker who owns the picture. Surface 'encoded' is the tensor
 behind the encoder, (B,T,C,H,W), each step perturbed on its own: the paper's threat, usually much weaker, and its eps
-has no meaning in pixels. `spikeproof.judge` puts the objective on the surface; the geometry is the same for both.
+has no meaning in pixels. `spikeproof.victims.scene` puts the objective on the surface; the geometry is the same for
+both.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.tensors import fold, normal, per_image, signs, sparse_sign, uniform
-from spikeproof.types import UsageError, refusal
 
 __all__ = ["L1", "L2", "Linf"]
 
@@ -32,7 +33,7 @@ def radius(eps: float | str) -> float:
     except (ValueError, ZeroDivisionError):
         value = float("nan")
     if not 0 <= value < float("inf"):
-        raise UsageError(refusal("eps as a number >= 0 in units of [0,1], such as 8/255", repr(eps)))
+        raise UsageError("eps as a number >= 0 in units of [0,1], such as 8/255", repr(eps))
     return value
 
 
@@ -44,7 +45,7 @@ class _Ball:
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", radius(self.eps))
         if self.surface not in ("pixels", "encoded"):
-            raise UsageError(refusal("a surface", repr(self.surface), valid=["pixels", "encoded"]))
+            raise UsageError("a surface", repr(self.surface), valid=["pixels", "encoded"])
 
     def scaled(self, share: float) -> Self:
         """The same ball with `share` >= 0 of its radius."""
@@ -118,7 +119,7 @@ class L1(_Ball):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.share <= 1:
-            raise UsageError(refusal("the share of coordinates of an L1 step in [0,1]", self.share))
+            raise UsageError("the share of coordinates of an L1 step in [0,1]", self.share)
 
     def project(self, x: Tensor, x0: Tensor) -> Tensor:
         """The nearest admissible point of ball and box together: each shift shrunk by one number, then clipped."""

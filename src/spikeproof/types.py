@@ -5,8 +5,7 @@ Axes, everywhere in the package: T time, B batch, C H W image, K classes, * any 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor
@@ -16,7 +15,6 @@ __all__ = [
     "Carry",
     "Corruption",
     "Craft",
-    "CutGraph",
     "Defence",
     "Encoder",
     "Estimator",
@@ -27,54 +25,9 @@ __all__ = [
     "Objective",
     "Rule",
     "Score",
-    "SpikeproofError",
     "Threat",
-    "UsageError",
     "VictimLike",
-    "refusal",
-    "within",
 ]
-
-
-class SpikeproofError(ValueError):
-    """Something the user can mend; the message says what was expected, what came, and the mend."""
-
-
-class CutGraph(SpikeproofError):
-    """No gradient reaches the attacked input: some layer or the encoder detaches it."""
-
-
-class UsageError(SpikeproofError):
-    """A wrong name, option or value in a configuration, found before any work starts (exit code 2).
-
-    path: the keys that lead to it in the configuration, outermost first, as far as they are known.
-    """
-
-    path: tuple[str | int, ...] = ()
-
-
-@contextmanager
-def within(*keys: str | int) -> Iterator[None]:
-    """A UsageError raised inside lies under these keys of the configuration."""
-    try:
-        yield
-    except UsageError as error:
-        error.path = (*keys, *error.path)
-        raise
-
-
-def refusal(expected: str, got: object, *, valid: Iterable[object] | None = None, mend: str = "") -> str:
-    """The one sentence form of every error.
-
-    >>> refusal("a pooling", "'mean'", valid=["max", "avg"], mend="set model.pool")
-    "expected a pooling, got 'mean'; valid: max, avg; to mend: set model.pool"
-    """
-    text = f"expected {expected}, got {got}"
-    if valid is not None:
-        text += f"; valid: {', '.join(str(v) for v in valid)}"
-    if mend:
-        text += f"; to mend: {mend}"
-    return text
 
 
 class Score(NamedTuple):
@@ -139,8 +92,9 @@ class VictimLike(Protocol):
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(logits (B,K), labels (B,)) -> (B,); larger is more adversarial."""
 
+
 class Objective(Protocol):
-    """What an attack raises, and all that it may ask of the victim. Built by `spikeproof.scene.Scene`."""
+    """What an attack raises, and all that it may ask of the victim. Built by `spikeproof.victims.scene.Scene`."""
 
     @property
     def keys(self) -> Tensor:
@@ -223,13 +177,13 @@ class Estimator(Protocol):
 
 
 class Attack(Protocol):
-    """Proposes x_adv; it never judges itself (`spikeproof.judge` does)."""
+    """Proposes x_adv; it never judges itself (`spikeproof.evaluation.judge` does)."""
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor: ...
 
 
 class Craft(Protocol):
-    """The training attack, given to a defence; `spikeproof.judge.crafter` makes it."""
+    """The training attack, given to a defence; `spikeproof.evaluation.judge.crafter` makes it."""
 
     def __call__(
         self,

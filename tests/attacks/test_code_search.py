@@ -14,13 +14,13 @@ from torch import Tensor
 from spikeproof import parts
 from spikeproof.attacks.code_search import CodeSearch
 from spikeproof.attacks.fgsm import FGSM
+from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import BUDGET_TOLERANCE, Cost, Scene
 from spikeproof.tensors import graft, image_keys, normal, uniform
 from spikeproof.threats import L2, Linf
-from spikeproof.types import UsageError
+from spikeproof.victims.scene import BUDGET_TOLERANCE, Cost, Scene
 
 B, SIDE, T = 3, 6, 10
 KEYS = image_keys(0, torch.arange(B))
@@ -40,9 +40,7 @@ def coded(name: str, loss: Any, **options: Any) -> Plain:
     def encode(x: Tensor) -> Tensor:
         return encoder(x, T, torch.zeros(len(x), dtype=torch.int64)).transpose(0, 1)
 
-    return Plain(
-        lambda x, salt: loss(encode(x), salt), KEYS, encode=encode, behind=Plain(loss, KEYS, **options)
-    )
+    return Plain(lambda x, salt: loss(encode(x), salt), KEYS, encode=encode, behind=Plain(loss, KEYS, **options))
 
 
 def linear(z: Tensor, salt: int) -> Tensor:

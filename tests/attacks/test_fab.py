@@ -12,12 +12,13 @@ from torch import Tensor
 
 from spikeproof.attacks._hyperplane import onto
 from spikeproof.attacks.fab import FAB
+from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal
 from spikeproof.threats import L1, L2, Linf
-from spikeproof.types import Score, UsageError
+from spikeproof.types import Score
 
 ESTIMATOR = WhiteBox(ATan())
 WIDE = {"Linf": Linf(1.0), "L2": L2(16.0), "L1": L1(16.0)}

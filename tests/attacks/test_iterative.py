@@ -16,12 +16,13 @@ from spikeproof.attacks.apgd import APGD
 from spikeproof.attacks.mi_fgsm import MIFGSM
 from spikeproof.attacks.random_corners import RandomCorners
 from spikeproof.attacks.sa_pgd import SAPGD
+from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy, dlr, margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal, uniform
 from spikeproof.threats import L1, L2, Linf
-from spikeproof.types import Score, UsageError
+from spikeproof.types import Score
 
 B, D, EPS = 10, 8, 0.1
 ESTIMATOR = WhiteBox(ATan())
@@ -181,7 +182,6 @@ def test_apgd_starts_on_the_surface_of_the_ball(threat: Any) -> None:
     first = []
 
     @unending
-
     def f(x: Tensor, rule: Any, salt: int) -> Score:
         first.append(x.detach().clone())
         return Score(x.flatten(1).sum(1), torch.zeros(B, dtype=torch.bool))
@@ -213,7 +213,6 @@ def test_a_success_is_never_given_up_for_a_higher_loss(attack: Any) -> None:
     inside = 0.4 + 0.2 * uniform(KEYS, (D,)).double()
 
     @unending
-
     def f(x: Tensor, rule: Any, salt: int) -> Score:
         fooled = x.detach()[:, 0] <= inside[:, 0]
         seen.logical_or_(fooled)
@@ -235,7 +234,6 @@ def linear(w: Tensor, loss: Any) -> Any:
     y = torch.zeros(B, dtype=torch.int64)
 
     @unending
-
     def f(x: Tensor, rule: Any, salt: int) -> Score:
         z = x @ w.t()
         return Score(loss(z, y), torch.zeros(B, dtype=torch.bool))
@@ -282,8 +280,6 @@ def test_apgd_ends_at_the_l2_optimum() -> None:
 
 
 @unending
-
-
 def flat(x: Tensor, rule: Any, salt: int) -> Score:
     """No gradient in the first image, a slope in the others."""
     live = torch.arange(len(x)) > 0
@@ -304,7 +300,6 @@ def test_sa_pgd_stays_at_its_start_without_a_gradient() -> None:
     seen: list[Tensor] = []
 
     @unending
-
     def f(x: Tensor, rule: Any, salt: int) -> Score:
         seen.append(x.detach().clone())
         return flat(x, rule, salt)

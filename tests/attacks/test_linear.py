@@ -12,11 +12,12 @@ from torch import Tensor
 from spikeproof.attacks.fgsm import FGSM
 from spikeproof.attacks.pgd import PGD
 from spikeproof.attacks.rfgsm import RFGSM
+from spikeproof.errors import SpikeproofError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal
 from spikeproof.threats import L2, Linf
-from spikeproof.types import Score, SpikeproofError
+from spikeproof.types import Score
 
 D, B, EPS = 50, 4, 0.03
 ESTIMATOR = WhiteBox(ATan())
@@ -162,8 +163,6 @@ def test_a_zero_gradient_moves_nothing_and_is_no_error(attack: Any) -> None:
 
 
 @unending
-
-
 def ridge(x: Tensor, rule: Any, salt: int) -> Score:
     """Highest on the ridge mean(x) = 0.512, where alone the image is broken; steps of 0.02 jump across it."""
     loss = -(x.mean(1) - 0.512).abs()
@@ -192,7 +191,6 @@ def test_pgd_keeps_a_success_before_a_higher_loss() -> None:
     """Broken only near the start, while the loss goes on rising: the broken point is the one to return."""
 
     @unending
-
     def f(x: Tensor, rule: Any, salt: int) -> Score:
         loss = x.mean(1)
         return Score(loss, (loss.detach() - 0.5).abs() < 0.015)

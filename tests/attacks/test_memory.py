@@ -15,10 +15,10 @@ from spikeproof import parts
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Scene
 from spikeproof.tensors import image_keys
 from spikeproof.threats import L1, Linf
 from spikeproof.types import Objective, Rule, Score
+from spikeproof.victims.scene import Scene
 
 LIBC = ctypes.CDLL(None)
 IMAGE = (1, 256, 256)  # half a MiB of float64

@@ -10,11 +10,12 @@ from oracles import ascent
 from torch import Tensor
 
 from spikeproof.attacks.square import Square
+from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal, uniform
 from spikeproof.threats import L2, Linf
-from spikeproof.types import Score, UsageError
+from spikeproof.types import Score
 
 B, EPS = 5, 0.1
 KEYS = image_keys(0, torch.arange(B))

@@ -16,12 +16,13 @@ from spikeproof.attacks.apgd import APGD
 from spikeproof.attacks.fgsm import FGSM
 from spikeproof.attacks.pgd import PGD
 from spikeproof.attacks.square import Square
+from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import dlr, margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal, uniform
 from spikeproof.threats import L1, L2, Linf
-from spikeproof.types import Objective, Score, UsageError
+from spikeproof.types import Objective, Score
 
 ESTIMATOR = WhiteBox(ATan())
 B, D, EPS = 20, 12, 0.8

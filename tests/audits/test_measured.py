@@ -15,18 +15,18 @@ from torch import Tensor
 
 from spikeproof import parts
 from spikeproof.attacks.fgsm import FGSM
-from spikeproof.audits import Effort, Finding, Limits, Subject
-from spikeproof.audits.domain import _rounded
 from spikeproof.encoders.direct import Direct
 from spikeproof.encoders.poisson import Poisson
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.judge import Case
+from spikeproof.evaluation.audits import Effort, Finding, Limits, Subject
+from spikeproof.evaluation.audits.domain import _rounded
+from spikeproof.evaluation.judge import Case
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, graft, image_keys, normal, uniform
 from spikeproof.threats import L1, L2, Linf
 from spikeproof.types import Rule
-from spikeproof.victim import Victim
+from spikeproof.victims.victim import Victim
 
 EPS = 0.02
 W = normal(image_keys(0, torch.arange(1)), (D,))[0].double()
@@ -550,7 +550,7 @@ def test_a_frozen_twin_that_answers_otherwise_is_red(monkeypatch: pytest.MonkeyP
     liar = copy.deepcopy(DIGITS.victim)
     with torch.no_grad():
         next(liar.body.parameters()).neg_()
-    monkeypatch.setattr("spikeproof.audits.same_model.freeze", lambda victim: liar)
+    monkeypatch.setattr("spikeproof.evaluation.audits.same_model.freeze", lambda victim: liar)
     told = found("same_model", of)
     assert (told.colour, told.breaks) == ("red", "not evaluated")
     assert "frozen twin" in told.says
@@ -577,9 +577,7 @@ class Digits:
             for group in ("first", "random", "black box", "white box")
         ]
         batch = x[index].double(), y[index], keys[index]
-        return Subject(
-            self.victim, *batch, Linf(0.1), case, rows, Effort(64, 4, 3), Limits(), batch_size, self.victim
-        )
+        return Subject(self.victim, *batch, Linf(0.1), case, rows, Effort(64, 4, 3), Limits(), batch_size, self.victim)
 
 
 DIGITS = Digits()

@@ -11,9 +11,9 @@ import pytest
 from subjects import clear, linear, row, subject
 
 from spikeproof import parts
-from spikeproof.audits import Finding, Limits
-from spikeproof.audits._evidence import Audit
-from spikeproof.judge import Row
+from spikeproof.evaluation.audits import Finding, Limits
+from spikeproof.evaluation.audits._evidence import Audit
+from spikeproof.evaluation.judge import Row
 from spikeproof.threats import Linf
 
 N = 200

@@ -13,13 +13,14 @@ from small import digits, trained, untouched
 from torch import Tensor
 
 from spikeproof import parts, tensors
+from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Scene
 from spikeproof.tensors import image_keys, normal, uniform
 from spikeproof.threats import L1, L2, Linf
-from spikeproof.types import Objective, Rule, Score, UsageError
+from spikeproof.types import Objective, Rule, Score
+from spikeproof.victims.scene import Scene
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "pgd": [{}, {"random_start": False}, {"restarts": 2, "keep": "last"}],

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from spikeproof import parts
 from spikeproof.data.digits import Digits
+from spikeproof.errors import UsageError
 from spikeproof.tensors import image_keys, uniform
-from spikeproof.types import Corruption, UsageError
+from spikeproof.types import Corruption
 
 each_corruption = pytest.mark.parametrize("name", parts.names("corruptions"))
 B = 6

@@ -11,7 +11,7 @@ import torch
 
 from spikeproof import parts
 from spikeproof.data import Images
-from spikeproof.types import SpikeproofError, UsageError
+from spikeproof.errors import SpikeproofError, UsageError
 
 
 def needs_folder(name: str) -> bool:

@@ -15,15 +15,15 @@ from torch import Tensor
 import spikeproof
 from spikeproof import parts
 from spikeproof.attacks.fgsm import FGSM
-from spikeproof.config import cell_from, load_study, overlaid
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.judge import crafter
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
+from spikeproof.study.config import cell_from, load_study, overlaid
 from spikeproof.tensors import image_keys
 from spikeproof.threats import Linf
+from spikeproof.training.craft import crafter
 from spikeproof.types import Craft, Knob
-from spikeproof.victim import Victim
+from spikeproof.victims.victim import Victim
 
 each_defence = pytest.mark.parametrize("name", parts.names("defences"))
 each_encoder = pytest.mark.parametrize("encoder", ["direct", "phase", "poisson"])

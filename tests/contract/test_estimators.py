@@ -11,12 +11,13 @@ from small import digits, trained, untouched
 from torch import Tensor
 
 from spikeproof import parts
+from spikeproof.errors import SpikeproofError
 from spikeproof.losses import cross_entropy
 from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Scene
 from spikeproof.tensors import image_keys, normal, uniform
-from spikeproof.types import Objective, Rule, Score, SpikeproofError
+from spikeproof.types import Objective, Rule, Score
+from spikeproof.victims.scene import Scene
 
 KEYS = image_keys(3, torch.arange(4))
 X = uniform(KEYS, (3, 5, 5)).double()

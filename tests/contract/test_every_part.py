@@ -14,7 +14,7 @@ from torch import nn
 
 import spikeproof
 from spikeproof import parts
-from spikeproof.types import UsageError
+from spikeproof.errors import UsageError
 
 SINGLE = {"losses", "threats"}
 EVERY = [(folder, name) for folder in parts.FOLDERS for name in parts.names(folder)]

@@ -12,10 +12,11 @@ from small import untouched
 from torch import Tensor, nn
 
 from spikeproof import parts
+from spikeproof.errors import UsageError
 from spikeproof.neurons import Stepwise
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys, uniform
-from spikeproof.types import Neuron, UsageError
+from spikeproof.types import Neuron
 
 T, B, CLASSES, CHANNELS = 3, 4, 7, 2
 

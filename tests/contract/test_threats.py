@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from spikeproof import parts
+from spikeproof.errors import UsageError
 from spikeproof.tensors import image_keys, normal, uniform
-from spikeproof.types import UsageError
 
 each_threat = pytest.mark.parametrize("name", parts.names("threats"))
 B = 6

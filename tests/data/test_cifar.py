@@ -19,7 +19,7 @@ import torch
 
 from spikeproof.data import _cifar, cifar10, cifar100
 from spikeproof.data._cifar import Layout
-from spikeproof.types import SpikeproofError, UsageError
+from spikeproof.errors import SpikeproofError, UsageError
 
 RECORDS = {"train": 20, "test": 10}
 DataSet = Callable[..., "cifar10.CIFAR10 | cifar100.CIFAR100"]
@@ -254,9 +254,7 @@ def test_a_download_is_read_and_kept(case: Case, served: dict[str, bytes], tmp_p
     assert case.make(str(root)).load("train").digest() == images.digest()
 
 
-def test_a_download_with_a_wrong_checksum_leaves_nothing(
-    case: Case, served: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_a_download_with_a_wrong_checksum_leaves_nothing(case: Case, served: dict[str, bytes], tmp_path: Path) -> None:
     data = packed(case.layout, case.content)
     case.expect(data)
     served[case.layout.archive] = data[:-10]

@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from spikeproof.data.digits import Digits
-from spikeproof.types import UsageError
+from spikeproof.errors import UsageError
 
 
 def test_counts_range_and_classes() -> None:

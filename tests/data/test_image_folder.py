@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from spikeproof.data.image_folder import ImageFolder
-from spikeproof.types import SpikeproofError, UsageError
+from spikeproof.errors import SpikeproofError, UsageError
 
 
 def put(path: Path, value: int = 0, *, size: tuple[int, int] = (3, 2)) -> Path:

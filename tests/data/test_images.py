@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spikeproof.data._images import Images, balanced, held_out, split
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.tensors import fold, image_keys
-from spikeproof.types import SpikeproofError, UsageError
 
 
 def make(labels: list[int], *, ids: list[int] | None = None, scale: int = 255, side: int = 2) -> Images:

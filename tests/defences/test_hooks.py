@@ -18,9 +18,9 @@ from spikeproof.defences.dsd import DSD, _dominant
 from spikeproof.defences.noise import Noise
 from spikeproof.defences.rat import RAT
 from spikeproof.defences.sr import SR
+from spikeproof.errors import SpikeproofError
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
-from spikeproof.types import SpikeproofError
 
 GENERATOR = np.random.default_rng(0)
 

@@ -28,8 +28,8 @@ from spikeproof.defences.tgo import TGO
 from spikeproof.defences.trades import TRADES
 from spikeproof.defences.vanilla import Vanilla
 from spikeproof.encoders.direct import Direct
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.judge import crafter
 from spikeproof.losses import cross_entropy
 from spikeproof.neurons.dlif import DLIF
 from spikeproof.neurons.if_ import IF
@@ -38,8 +38,8 @@ from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
 from spikeproof.tensors import exact, image_keys, uniform
 from spikeproof.threats import Linf
-from spikeproof.types import SpikeproofError, UsageError
-from spikeproof.victim import Victim
+from spikeproof.training.craft import crafter
+from spikeproof.victims.victim import Victim
 
 RULE = ATan()
 X, Y, IDS = digits(8)

@@ -14,8 +14,8 @@ from spikeproof.encoders.direct import Direct
 from spikeproof.encoders.latency import Latency
 from spikeproof.encoders.phase import Phase
 from spikeproof.encoders.poisson import Poisson
+from spikeproof.errors import UsageError
 from spikeproof.tensors import image_keys, uniform
-from spikeproof.types import UsageError
 
 ENCODERS = [
     Direct(),
@@ -108,15 +108,11 @@ def test_phase_blend_is_the_mean_of_secant_and_straight() -> None:
     torch.testing.assert_close(blend, (secant + straight) / 2, rtol=1e-12, atol=1e-12)
 
 
-
 @pytest.mark.parametrize("planes", [3, 8])
 def test_phase_secants_are_those_of_one_step_drawn_per_image(planes: int) -> None:
     reach, images, top = 3 if planes == 3 else 8, 400, 2**planes - 1
     tables = torch.tensor(
-        [
-            [[float(c) for c in twin.phase_secants(v, h, planes)] for v in range(top + 1)]
-            for h in range(1, reach + 1)
-        ],
+        [[[float(c) for c in twin.phase_secants(v, h, planes)] for v in range(top + 1)] for h in range(1, reach + 1)],
         dtype=torch.float64,
     ).transpose(1, 2)  # (h, K, levels)
     encoder = Phase(planes=planes, gradient="secant", reach=reach)

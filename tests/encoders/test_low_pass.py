@@ -8,8 +8,8 @@ import torch
 from oracles import defences as twin
 
 from spikeproof.encoders.low_pass import LowPass
+from spikeproof.errors import UsageError
 from spikeproof.tensors import image_keys, uniform
-from spikeproof.types import UsageError
 
 KEYS = image_keys(0, torch.arange(2))
 

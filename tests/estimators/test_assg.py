@@ -15,6 +15,7 @@ from oracles.surrogates import SURROGATES
 from small import digits, trained
 from torch import Tensor
 
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.estimators.assg import ASSG
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
@@ -22,9 +23,9 @@ from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
-from spikeproof.scene import Scene
 from spikeproof.tensors import exact, image_keys, normal, uniform
-from spikeproof.types import Rule, Score, SpikeproofError, UsageError
+from spikeproof.types import Rule, Score
+from spikeproof.victims.scene import Scene
 
 CLASSES = {"atan": "ATan", "sigmoid": "Sigmoid", "triangle": "Triangle", "rectangle": "Rectangle",
            "gaussian": "Gaussian"}  # fmt: skip

@@ -9,13 +9,13 @@ from small import digits, trained
 from torch import Tensor
 
 from spikeproof.encoders.poisson import Poisson
+from spikeproof.errors import UsageError
 from spikeproof.estimators.eot import EOT
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Cost, Scene
 from spikeproof.tensors import exact, fold, image_keys, normal, uniform
-from spikeproof.types import UsageError
+from spikeproof.victims.scene import Cost, Scene
 
 B, D = 3, 7
 KEYS = image_keys(0, torch.arange(B))

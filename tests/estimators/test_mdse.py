@@ -11,6 +11,7 @@ from small import digits, trained
 from torch import Tensor
 
 from spikeproof import parts
+from spikeproof.errors import UsageError
 from spikeproof.estimators.mdse import MDSE
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
@@ -18,9 +19,9 @@ from spikeproof.rules.atan import ATan
 from spikeproof.rules.sigmoid import Sigmoid
 from spikeproof.rules.straight_through import StraightThrough
 from spikeproof.rules.triangle import Triangle
-from spikeproof.scene import Cost, Scene
 from spikeproof.tensors import graft, image_keys, normal, uniform
-from spikeproof.types import Rule, UsageError
+from spikeproof.types import Rule
+from spikeproof.victims.scene import Cost, Scene
 
 B, D = 3, 5
 KEYS = image_keys(0, torch.arange(B))

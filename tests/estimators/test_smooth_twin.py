@@ -11,15 +11,16 @@ from small import digits, trained
 from torch import Tensor
 
 from spikeproof import parts
+from spikeproof.errors import UsageError
 from spikeproof.estimators.smooth_twin import SmoothTwin
 from spikeproof.losses import margin
 from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.sigmoid import Sigmoid
-from spikeproof.scene import COMMON_DRAWS, Cost, Scene
 from spikeproof.tensors import exact, image_keys, normal, uniform
-from spikeproof.types import Objective, Rule, UsageError
+from spikeproof.types import Objective, Rule
+from spikeproof.victims.scene import COMMON_DRAWS, Cost, Scene
 
 X, Y, IDS = digits(6)
 KEYS = image_keys(0, IDS)

@@ -8,12 +8,12 @@ from objectives import Plain
 from small import digits, trained
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.estimators.spsa import SPSA
 from spikeproof.losses import cross_entropy, margin
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import COMMON_DRAWS, Cost, Scene
 from spikeproof.tensors import exact, image_keys, normal, uniform
-from spikeproof.types import UsageError
+from spikeproof.victims.scene import COMMON_DRAWS, Cost, Scene
 
 B, D = 3, 6
 KEYS = image_keys(0, torch.arange(B))

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spikeproof
-from spikeproof import cli
+from spikeproof.commands import cli
 from spikeproof.encoders.latency import Latency
+from spikeproof.errors import UsageError
 from spikeproof.interop.check import Checked, check, check_path
 from spikeproof.tensors import exact, graft, image_keys
-from spikeproof.types import UsageError
 
 X, Y, IDS = digits(12)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.estimators.assg import ASSG
 from spikeproof.interop._foreign import Foreign
 from spikeproof.interop._sites import Heights, Own, Steps, Switch, Train, keep, known, strict
@@ -27,8 +28,7 @@ from spikeproof.rules.sigmoid import Sigmoid
 from spikeproof.rules.straight_through import StraightThrough
 from spikeproof.rules.triangle import Triangle
 from spikeproof.tensors import exact, graft, heaviside, image_keys, normal
-from spikeproof.types import SpikeproofError, UsageError
-from spikeproof.victim import Victim
+from spikeproof.victims.victim import Victim
 
 T, B = 6, 5
 CURRENTS = (0.5 + normal(image_keys(0, torch.arange(T)), (B, 7))).contiguous()

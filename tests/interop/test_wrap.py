@@ -13,22 +13,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spikeproof
-from spikeproof import panel as panel_file
 from spikeproof.attacks.square import Square
 from spikeproof.encoders.latency import Latency
+from spikeproof.errors import CutGraph, SpikeproofError, UsageError
 from spikeproof.estimators.assg import ASSG
 from spikeproof.estimators.spsa import SPSA
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.judge import Case, outcomes
+from spikeproof.evaluation import panel as panel_file
+from spikeproof.evaluation.judge import Case, outcomes
+from spikeproof.evaluation.tiers import tier_of
 from spikeproof.losses import margin
 from spikeproof.metrics.robustness import summarise
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Scene
 from spikeproof.tensors import exact, graft, image_keys
 from spikeproof.threats import Linf
-from spikeproof.tiers import tier_of
-from spikeproof.types import CutGraph, SpikeproofError, UsageError
-from spikeproof.victim import Victim, borrowed
+from spikeproof.victims.scene import Scene
+from spikeproof.victims.victim import Victim, borrowed
 
 X, Y, IDS = digits(12)
 KEYS = image_keys(0, IDS)

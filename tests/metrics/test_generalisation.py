@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import generalisation, gradients
 from spikeproof.metrics._intervals import clopper_pearson, newcombe
-from spikeproof.types import SpikeproofError
 
 Row = dict[str, Any]
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import robustness
-from spikeproof.types import SpikeproofError
 
 Row = dict[str, Any]
 SHARES = ("robust", "survived", "asr_conditional", "asr_all", "deployed")
@@ -58,9 +58,7 @@ def test_the_cascade_is_brute_force_and_ends_at_the_worst_case(outcomes: list[tu
     for place, stage in enumerate(panel["stages"]):
         left = sum(right and not any(breaks[: place + 1]) for right, breaks in outcomes)
         run = sum(right and (place < 2 or not any(breaks[:place])) for right, breaks in outcomes)
-        broken = sum(
-            right and breaks[place] and (place < 2 or not any(breaks[:place])) for right, breaks in outcomes
-        )
+        broken = sum(right and breaks[place] and (place < 2 or not any(breaks[:place])) for right, breaks in outcomes)
         assert (stage["left"]["correct"], stage["left"]["total"]) == (left, len(outcomes))
         assert (stage["attacked"], stage["broken"], stage["newly_broken"]) == (run, broken, before - left)
         assert stage["forwards"] == 10 * run

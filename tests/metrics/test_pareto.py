@@ -8,18 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.metrics.pareto import chances, front
-from spikeproof.types import SpikeproofError
 
 point = st.tuples(st.integers(0, 4), st.integers(0, 4))
 
 
 @given(st.lists(point, min_size=1, max_size=8))
 def test_the_front_is_what_nobody_beats(points: list[tuple[int, int]]) -> None:
-    expected = [
-        not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)
-        for x, y in points
-    ]
+    expected = [not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points) for x, y in points]
     assert front(np.array(points, dtype=float)).tolist() == expected
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, ttest_1samp
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.metrics.association import associate
 from spikeproof.metrics.resampling import ENOUGH, Bounds, draws, estimate, percentile, student
-from spikeproof.types import SpikeproofError
 
 
 def test_students_interval_is_scipys() -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import robustness
-from spikeproof.types import SpikeproofError
 
 Row = dict[str, Any]
 

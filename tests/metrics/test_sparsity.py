@@ -45,8 +45,15 @@ def test_measures_are_their_definitions(rows: list[list[float]]) -> None:
 
 def test_each_measure_by_its_own_name() -> None:
     g = torch.tensor([[0.0, 3.0, -4.0, 0.0]])
-    expected = {"zero_share": 0.5, "l1": 7.0, "l2": 5.0, "l1_ratio": 0.7, "hoyer": 0.6, "gini": 30 / 56,
-                "participation": 625 / 337}
+    expected = {
+        "zero_share": 0.5,
+        "l1": 7.0,
+        "l2": 5.0,
+        "l1_ratio": 0.7,
+        "hoyer": 0.6,
+        "gini": 30 / 56,
+        "participation": 625 / 337,
+    }
     for name, value in expected.items():
         assert getattr(sparsity, name)(g).tolist() == pytest.approx([value])
     assert sparsity.below_share(g, 0.75).item() == 0.75

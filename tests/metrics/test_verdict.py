@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikeproof import parts
-from spikeproof.audits import Audit
+from spikeproof.errors import SpikeproofError
+from spikeproof.evaluation.audits import Audit
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED, SUPPORTED, verdict_of
-from spikeproof.types import SpikeproofError
 
 
 def audit(code: str, colour: str, breaks: str = OVERSTATED) -> dict[str, Any]:

@@ -16,17 +16,24 @@ from oracles import neurons as twin
 from oracles.surrogates import SURROGATES
 from torch import Tensor
 
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
 from spikeproof.neurons.plif import PLIF
 from spikeproof.rules.atan import ATan
-from spikeproof.types import SpikeproofError, UsageError
 
 RESETS = [0.0, -0.5, 0.25, None]
 KINDS = ["if", "lif", "lif-plain", "plif", "plif-plain"]
-RULES = {name: getattr(importlib.import_module(f"spikeproof.rules.{name}"), cls) for name, cls in
-         [("atan", "ATan"), ("sigmoid", "Sigmoid"), ("triangle", "Triangle"), ("rectangle", "Rectangle"),
-          ("gaussian", "Gaussian")]}
+RULES = {
+    name: getattr(importlib.import_module(f"spikeproof.rules.{name}"), cls)
+    for name, cls in [
+        ("atan", "ATan"),
+        ("sigmoid", "Sigmoid"),
+        ("triangle", "Triangle"),
+        ("rectangle", "Rectangle"),
+        ("gaussian", "Gaussian"),
+    ]
+}
 
 
 def build(kind: str, tau: float, v_threshold: float, v_reset: float | None) -> tuple[Any, twin.Physics]:

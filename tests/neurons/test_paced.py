@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.neurons.dlif import DLIF
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
@@ -15,7 +16,6 @@ from spikeproof.neurons.step_leak import StepLeak
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.rga import RGA
 from spikeproof.tensors import exact, image_keys, normal
-from spikeproof.types import SpikeproofError, UsageError
 
 T, B = 6, 40
 PACE = [1.0, 0.4, -0.2, 1.3, 0.0, 0.8]

@@ -70,9 +70,7 @@ def straight_through(
 ) -> list[float]:
     """ds/du = 1 everywhere."""
     ones = [1.0] * len(currents)
-    return time_recursion(
-        physics, currents, weights, ones, through_time=through_time, through_reset=through_reset
-    )
+    return time_recursion(physics, currents, weights, ones, through_time=through_time, through_reset=through_reset)
 
 
 def bptr(physics: Physics, currents: Sequence[float], weights: Sequence[float]) -> list[float]:

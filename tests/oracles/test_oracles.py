@@ -50,9 +50,7 @@ def test_the_hand_recursion_is_the_derivative_of_a_smooth_neuron(
         return sum(w * s for w, s in zip(weights, trace.spikes, strict=True))
 
     trace = neurons.forward(physics, currents, lambda x: smooth.primitive(x, 2.0))
-    got = neurons.backward(
-        physics, currents, trace, weights, lambda x: smooth.derivative(x, 2.0), through_reset=True
-    )
+    got = neurons.backward(physics, currents, trace, weights, lambda x: smooth.derivative(x, 2.0), through_reset=True)
     step = 1e-6
     for t in range(len(currents)):
         up, down = list(currents), list(currents)
@@ -61,7 +59,7 @@ def test_the_hand_recursion_is_the_derivative_of_a_smooth_neuron(
         assert got.currents[t] == pytest.approx((loss(up) - loss(down)) / (2 * step), rel=1e-6, abs=1e-8)
     if tau is not None:
         # d tau / dw = -exp(-w) = 1 - tau.
-        by_tau = (loss(currents, physics._replace(tau=tau + step)) - loss(currents, physics._replace(tau=tau - step)))
+        by_tau = loss(currents, physics._replace(tau=tau + step)) - loss(currents, physics._replace(tau=tau - step))
         assert got.w == pytest.approx(by_tau / (2 * step) * (1 - tau), rel=1e-6, abs=1e-8)
 
 

@@ -18,10 +18,10 @@ from spikeproof.data.digits import Digits
 from spikeproof.encoders.direct import Direct
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Scene
 from spikeproof.tensors import image_keys
 from spikeproof.types import Loss, Rule
-from spikeproof.victim import Victim
+from spikeproof.victims.scene import Scene
+from spikeproof.victims.victim import Victim
 
 __all__ = ["EPS", "SEEDS", "compare", "images", "network", "ours", "percent", "survives"]
 

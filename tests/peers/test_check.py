@@ -13,7 +13,7 @@ from small import untouched
 from torch import Tensor, nn
 
 import spikeproof
-from spikeproof.types import SpikeproofError
+from spikeproof.errors import SpikeproofError
 
 try:
     import snntorch

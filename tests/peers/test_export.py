@@ -16,17 +16,17 @@ from torch import Tensor, nn
 
 import spikeproof
 from spikeproof.attacks.pgd import PGD
+from spikeproof.errors import SpikeproofError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.interop.export import Plain, as_module, spikingjelly_state_dict
 from spikeproof.losses import cross_entropy
 from spikeproof.models.sew_resnet import SEWResNet
 from spikeproof.neurons.plif import PLIF
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import Scene
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
-from spikeproof.types import SpikeproofError
-from spikeproof.victim import Victim
+from spikeproof.victims.scene import Scene
+from spikeproof.victims.victim import Victim
 
 try:
     from spikingjelly.activation_based import functional, layer, neuron, surrogate

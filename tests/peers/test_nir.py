@@ -12,10 +12,10 @@ from small import digits
 from torch import Tensor
 
 import spikeproof
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop.nir_graph import from_nir
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
-from spikeproof.types import SpikeproofError, UsageError
 
 nir = pytest.importorskip("nir", reason="the package nir is not installed here")
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from spikeproof import parts
-from spikeproof.energy import energy_rows
+from spikeproof.measures.energy import energy_rows
 from spikeproof.metrics import energy
 from spikeproof.tensors import exact, fold, image_keys, uniform
-from spikeproof.victim import Victim
+from spikeproof.victims.victim import Victim
 
 try:
     from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
@@ -32,9 +32,7 @@ def test_accumulates_are_those_of_spikingjelly(seed: int) -> None:
         torch.manual_seed(seed)
         spec = {"name": "spiking_resnet", "depth": 18, "pool": "max"}
         neuron = {"name": "if", "v_threshold": 0.3}
-        body = parts.build(
-            "models", spec, in_channels=3, classes=10, neuron=lambda: parts.build("neurons", neuron)
-        )
+        body = parts.build("models", spec, in_channels=3, classes=10, neuron=lambda: parts.build("neurons", neuron))
     victim = Victim(body, parts.build("encoders", {"name": "phase"}), 2).eval()
     ids = torch.arange(2)
     found = energy.summarise(energy_rows(victim, pixels(ids), torch.zeros(2, dtype=torch.int64), ids, seed=0))

@@ -42,9 +42,7 @@ RULES = {"atan": (ATan, surrogate.ATan, 2.0), "sigmoid": (Sigmoid, surrogate.Sig
 def theirs(kind: str, rule: str, detach_reset: bool, **options: Any) -> Any:
     """A SpikingJelly neuron over several steps."""
     _, shape, alpha = RULES[rule]
-    return NEURONS[kind][1](
-        surrogate_function=shape(alpha=alpha), detach_reset=detach_reset, step_mode="m", **options
-    )
+    return NEURONS[kind][1](surrogate_function=shape(alpha=alpha), detach_reset=detach_reset, step_mode="m", **options)
 
 
 def ours(rule: str, detach_reset: bool, *, fused: bool = True) -> Any:

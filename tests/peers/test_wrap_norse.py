@@ -12,13 +12,13 @@ from small import untouched
 from torch import Tensor, nn
 
 import spikeproof
+from spikeproof.errors import UsageError
 from spikeproof.estimators.assg import ASSG
 from spikeproof.interop._sites import Own
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.triangle import Triangle
 from spikeproof.tensors import graft
-from spikeproof.types import UsageError
 
 try:
     with warnings.catch_warnings():

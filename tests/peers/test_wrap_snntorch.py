@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spikeproof
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.estimators.assg import ASSG
 from spikeproof.estimators.smooth_twin import SmoothTwin
 from spikeproof.estimators.white_box import WhiteBox
@@ -23,7 +24,6 @@ from spikeproof.rules.pdsg import PDSG
 from spikeproof.rules.rga import RGA
 from spikeproof.rules.sigmoid import Sigmoid
 from spikeproof.tensors import exact
-from spikeproof.types import SpikeproofError, UsageError
 
 try:
     import snntorch

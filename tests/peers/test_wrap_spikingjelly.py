@@ -12,16 +12,16 @@ from small import untouched
 from torch import Tensor, nn
 
 import spikeproof
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.estimators.assg import ASSG
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.interop._sites import Own
-from spikeproof.measure import gradient_rows
+from spikeproof.measures.gradients import gradient_rows
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.sigmoid import Sigmoid
 from spikeproof.rules.triangle import Triangle
 from spikeproof.tensors import exact
-from spikeproof.types import SpikeproofError, UsageError
 
 try:
     from spikingjelly.activation_based import functional, layer, neuron, surrogate
@@ -103,9 +103,7 @@ def test_a_network_in_a_wrapper_of_torch_is_rewired_too(around: Any) -> None:
     bare = spikeproof.wrap(model, X, steps=T)
     for rule in (ATan(alpha=7.0), Triangle()):
         mine, theirs = X.clone().requires_grad_(), X.clone().requires_grad_()
-        torch.testing.assert_close(
-            gradient(victim(mine, rule, KEYS), mine), gradient(bare(theirs, rule, KEYS), theirs)
-        )
+        torch.testing.assert_close(gradient(victim(mine, rule, KEYS), mine), gradient(bare(theirs, rule, KEYS), theirs))
 
 
 class Repeats(nn.Module):

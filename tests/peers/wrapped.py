@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spikeproof
-from spikeproof.panel import Examination
+from spikeproof.evaluation.panel import Examination
 from spikeproof.tensors import exact, image_keys
-from spikeproof.victim import borrowed
+from spikeproof.victims.victim import borrowed
 
 X, Y, IDS = digits(20)
 KEYS = image_keys(0, IDS)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from spikeproof.card import card
 from spikeproof.metrics.robustness import summarise
+from spikeproof.store.card import card
 
 Make = Callable[..., Any]
 

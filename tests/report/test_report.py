@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import pytest
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.report import write
-from spikeproof.types import SpikeproofError
 
 Make = Callable[..., Any]
 FIGURES = ("tradeoff", "curves", "layers", "training")

@@ -13,6 +13,7 @@ from oracles import estimators
 from oracles.neurons import Physics, forward
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
 from spikeproof.neurons.plif import PLIF
@@ -23,7 +24,6 @@ from spikeproof.rules.rga import RGA
 from spikeproof.rules.straight_through import StraightThrough
 from spikeproof.rules.triangle import Triangle
 from spikeproof.tensors import exact, image_keys, normal
-from spikeproof.types import UsageError
 
 T, N = 6, 40
 KEYS = image_keys(11, torch.arange(N))

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spikeproof import parts
+from spikeproof.errors import SpikeproofError
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
 from spikeproof.neurons.plif import PLIF
 from spikeproof.rules import Surrogate, _surrogate
 from spikeproof.rules.atan import ATan
-from spikeproof.types import SpikeproofError
 
 SHAPES = ("atan", "sigmoid", "triangle", "rectangle", "gaussian")
 NEURONS = {

@@ -11,12 +11,17 @@ import torch
 from oracles.surrogates import SURROGATES
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
-from spikeproof.types import UsageError
 
-CLASSES = {"atan": "ATan", "sigmoid": "Sigmoid", "triangle": "Triangle", "rectangle": "Rectangle",
-           "gaussian": "Gaussian"}
+CLASSES = {
+    "atan": "ATan",
+    "sigmoid": "Sigmoid",
+    "triangle": "Triangle",
+    "rectangle": "Rectangle",
+    "gaussian": "Gaussian",
+}
 RULES = {name: getattr(importlib.import_module(f"spikeproof.rules.{name}"), cls) for name, cls in CLASSES.items()}
 DEFAULTS = {"atan": 2.0, "sigmoid": 4.0, "triangle": 1.0, "rectangle": 2.0, "gaussian": 2.0}
 ALPHAS = [0.5, 1.0, 2.0, 4.0, 13.0]

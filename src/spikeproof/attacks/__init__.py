@@ -1,1 +1,1 @@
-"""Attacks, one file each: they propose an adversarial image; `spikeproof.judge` judges it."""
+"""Attacks, one file each: they propose an adversarial image; `spikeproof.evaluation.judge` judges it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from spikeproof.types import Objective, UsageError, refusal
+from spikeproof.errors import UsageError
+from spikeproof.types import Objective
 
 __all__ = ["at_least_one", "check_targets", "ranks"]
 
@@ -11,13 +12,13 @@ def at_least_one(**counts: int) -> None:
     """UsageError that names every count, unless each is 1 or more."""
     if min(counts.values()) < 1:
         expected = " and ".join(f"{name} >= 1" for name in counts)
-        raise UsageError(refusal(expected, ", ".join(f"{name}={value}" for name, value in counts.items())))
+        raise UsageError(expected, ", ".join(f"{name}={value}" for name, value in counts.items()))
 
 
 def check_targets(targets: int) -> None:
     """UsageError unless it is 0 (untargeted) or a number of target classes."""
     if targets < 0:
-        raise UsageError(refusal("targets >= 0; 0 is untargeted", targets))
+        raise UsageError("targets >= 0; 0 is untargeted", targets)
 
 
 def ranks(f: Objective, targets: int) -> range:

@@ -13,8 +13,9 @@ from spikeproof.attacks import _apgd_l1
 from spikeproof.attacks._ascent import checkpoints
 from spikeproof.attacks._best import Best, Part
 from spikeproof.attacks._options import at_least_one, check_targets, ranks
+from spikeproof.errors import UsageError
 from spikeproof.tensors import fold, normal, per_image, uniform
-from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
+from spikeproof.types import Estimator, Objective, Threat
 
 __all__ = ["APGD"]
 
@@ -42,7 +43,7 @@ class APGD:
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         if threat.norm not in ("Linf", "L2", "L1"):
-            raise UsageError(refusal("a threat of APGD", threat.norm, valid=["Linf", "L2", "L1"]))
+            raise UsageError("a threat of APGD", threat.norm, valid=["Linf", "L2", "L1"])
         climb = _apgd_l1.climb if threat.norm == "L1" else _climb
         aims = [f.aimed(rank) for rank in ranks(f, self.targets)] if self.targets else [f]
         # Losses towards two classes do not compare; what is fooled is kept, whatever the others reach.

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from spikeproof.attacks._best import Best, Part
+from spikeproof.errors import UsageError
 from spikeproof.tensors import fold, per_image, uniform
-from spikeproof.types import Estimator, Objective, Score, Threat, UsageError, refusal
+from spikeproof.types import Estimator, Objective, Score, Threat
 
 __all__ = ["CodeSearch"]
 
@@ -41,11 +42,11 @@ class CodeSearch:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1 or not 0 < self.p <= 1 or self.levels < 1:
-            raise UsageError(refusal("steps, restarts and levels >= 1, and p in (0,1]", self))
+            raise UsageError("steps, restarts and levels >= 1, and p in (0,1]", self)
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         if threat.norm != "Linf" or threat.surface != "pixels":
-            raise UsageError(refusal("the Linf threat on pixels for code search", f"{threat.norm} on {threat.surface}"))
+            raise UsageError("the Linf threat on pixels for code search", f"{threat.norm} on {threat.surface}")
         best = Best(x0)
         for restart in range(self.restarts):
             part = best.standing(f, x0)
@@ -101,7 +102,7 @@ class _Codebook:
         self._start = (x0 * levels).round().long()
         if not torch.equal(f.encode(self._start.to(x0) / levels), self._code(self._start)):
             raise UsageError(
-                refusal("an encoder that codes each pixel by itself, for code search", "one that looks at others too")
+                "an encoder that codes each pixel by itself, for code search", "one that looks at others too"
             )
 
     def _code(self, level: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from torch import Tensor
 from spikeproof.attacks._best import Best, Part
 from spikeproof.attacks._hyperplane import dual_norm, onto
 from spikeproof.attacks._options import at_least_one, check_targets, ranks
+from spikeproof.errors import UsageError
 from spikeproof.tensors import exact, fold, per_image
-from spikeproof.types import Carry, Estimator, Objective, Score, Threat, UsageError, refusal
+from spikeproof.types import Carry, Estimator, Objective, Score, Threat
 
 __all__ = ["FAB"]
 
@@ -46,12 +47,12 @@ class FAB:
         check_targets(self.targets)
         shares = (self.alpha_max, self.backward)
         if not all(0 <= share <= 1 for share in shares) or self.overshoot < 1:
-            raise UsageError(refusal("alpha_max and backward in [0,1], overshoot >= 1", (*shares, self.overshoot)))
+            raise UsageError("alpha_max and backward in [0,1], overshoot >= 1", (*shares, self.overshoot))
 
     @torch.no_grad()
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         if threat.norm not in ("Linf", "L2", "L1"):
-            raise UsageError(refusal("a threat of FAB", threat.norm, valid=["Linf", "L2", "L1"]))
+            raise UsageError("a threat of FAB", threat.norm, valid=["Linf", "L2", "L1"])
         boundaries = [f.difference(rank) for rank in ranks(f, self.targets or f.classes)]
         aims = [[boundary] for boundary in boundaries] if self.targets else [boundaries]
         best = Best(x0)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from spikeproof.attacks._ascent import Momentum, ascend
-from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
+from spikeproof.errors import UsageError
+from spikeproof.types import Estimator, Objective, Threat
 
 __all__ = ["MIFGSM"]
 
@@ -25,7 +26,7 @@ class MIFGSM:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.decay < 0:
-            raise UsageError(refusal("steps >= 1 and decay >= 0", f"steps={self.steps}, decay={self.decay}"))
+            raise UsageError("steps >= 1 and decay >= 0", f"steps={self.steps}, decay={self.decay}")
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         return ascend(

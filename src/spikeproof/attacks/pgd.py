@@ -9,7 +9,8 @@ from torch import Tensor
 
 from spikeproof.attacks._ascent import Steepest, ascend
 from spikeproof.attacks._options import at_least_one
-from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
+from spikeproof.errors import UsageError
+from spikeproof.types import Estimator, Objective, Threat
 
 __all__ = ["PGD"]
 
@@ -32,9 +33,9 @@ class PGD:
     def __post_init__(self) -> None:
         at_least_one(steps=self.steps, restarts=self.restarts)
         if self.step_size is not None and not self.step_size > 0:
-            raise UsageError(refusal("step_size > 0, or None for 2.5 eps / steps", self.step_size))
+            raise UsageError("step_size > 0, or None for 2.5 eps / steps", self.step_size)
         if self.keep not in ("best", "last"):
-            raise UsageError(refusal("what PGD keeps", repr(self.keep), valid=["best", "last"]))
+            raise UsageError("what PGD keeps", repr(self.keep), valid=["best", "last"])
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         step = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from spikeproof.attacks._best import Best
+from spikeproof.errors import UsageError
 from spikeproof.tensors import exact, fold, normal
-from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
+from spikeproof.types import Estimator, Objective, Threat
 
 __all__ = ["RandomCorners"]
 
@@ -26,7 +27,7 @@ class RandomCorners:
 
     def __post_init__(self) -> None:
         if self.draws < 1:
-            raise UsageError(refusal("draws >= 1", self.draws))
+            raise UsageError("draws >= 1", self.draws)
 
     @torch.no_grad()
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:

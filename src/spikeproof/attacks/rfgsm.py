@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.tensors import fold, normal
-from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
+from spikeproof.types import Estimator, Objective, Threat
 
 __all__ = ["RFGSM"]
 
@@ -20,7 +21,7 @@ class RFGSM:
 
     def __post_init__(self) -> None:
         if not 0 < self.random_share < 1:
-            raise UsageError(refusal("random_share in (0,1)", self.random_share))
+            raise UsageError("random_share in (0,1)", self.random_share)
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         alpha = self.random_share * threat.eps

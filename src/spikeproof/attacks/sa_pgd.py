@@ -8,7 +8,8 @@ from torch import Tensor
 
 from spikeproof.attacks._ascent import StableAdaptive, ascend, checkpoints
 from spikeproof.attacks._options import at_least_one
-from spikeproof.types import Estimator, Objective, Threat, UsageError, refusal
+from spikeproof.errors import UsageError
+from spikeproof.types import Estimator, Objective, Threat
 
 __all__ = ["SAPGD"]
 
@@ -29,7 +30,7 @@ class SAPGD:
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         if threat.norm != "Linf":
-            raise UsageError(refusal("the Linf threat for SA-PGD", threat.norm, mend="use pgd or apgd for other norms"))
+            raise UsageError("the Linf threat for SA-PGD", threat.norm, mend="use pgd or apgd for other norms")
         marks = checkpoints(self.steps)
         return ascend(
             f,

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from spikeproof.attacks._best import Best
+from spikeproof.errors import UsageError
 from spikeproof.tensors import exact, fold, integers, per_image, signs
-from spikeproof.types import Estimator, Objective, Score, Threat, UsageError, refusal
+from spikeproof.types import Estimator, Objective, Score, Threat
 
 __all__ = ["Square"]
 
@@ -34,7 +35,7 @@ class Square:
 
     def __post_init__(self) -> None:
         if self.queries < 1 or not 0 < self.p <= 1:
-            raise UsageError(refusal("queries >= 1 and p in (0,1]", f"queries={self.queries}, p={self.p}"))
+            raise UsageError("queries >= 1 and p in (0,1]", f"queries={self.queries}, p={self.p}")
 
     def side(self, query: int, height: int, width: int) -> int:
         """Edge of the patch in pixels at a query 0..queries-1."""
@@ -46,7 +47,7 @@ class Square:
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         if threat.norm != "Linf" or x0.dim() != 4:
             raise UsageError(
-                refusal("the Linf threat on images (B,C,H,W) for Square", f"{threat.norm}, shape {tuple(x0.shape)}")
+                "the Linf threat on images (B,C,H,W) for Square", f"{threat.norm}, shape {tuple(x0.shape)}"
             )
         _, channels, height, width = x0.shape
         stripes = signs(fold(keys, "square stripes"), (channels, 1, width)).to(x0)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeproof.types import UsageError, refusal
+from spikeproof.errors import UsageError
 
 __all__ = ["AtSeverity", "array", "tensor_like", "width"]
 
@@ -25,7 +25,7 @@ class AtSeverity:
 
     def __post_init__(self) -> None:
         if self.severity not in range(1, 6):
-            raise UsageError(refusal("a severity in 1..5", repr(self.severity)))
+            raise UsageError("a severity in 1..5", repr(self.severity))
 
     def pick(self, values: Sequence[T]) -> T:
         """The value of this severity."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from spikeproof.data._images import Images, Split, balanced, check_split
-from spikeproof.types import SpikeproofError, refusal
+from spikeproof.errors import SpikeproofError
 
 __all__ = ["URL_BASE", "Layout", "load"]
 
@@ -73,27 +73,25 @@ def load(layout: Layout, root: str, download: bool, split: Split, limit: int | N
     return images if limit is None else images.take(balanced(labels, ids, limit, purpose=split))
 
 
-def _records(
-    layout: Layout, name: str, content: bytes, records: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+def _records(layout: Layout, name: str, content: bytes, records: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """One record file -> labels (records,), pixels (records,3,32,32)."""
     expected = records * (layout.label_bytes + _IMAGE)
     if len(content) != expected:
         mend = f"delete {layout.folder} and get {layout.archive} again"
-        raise SpikeproofError(refusal(f"{expected} bytes in {name}", f"{len(content)} bytes", mend=mend))
+        raise SpikeproofError(f"{expected} bytes in {name}", f"{len(content)} bytes", mend=mend)
     table = np.frombuffer(content, dtype=np.uint8).reshape(records, -1)
     labels = table[:, layout.label_bytes - 1].astype(np.int64)
     if labels.max() >= layout.classes:
         first = int((labels >= layout.classes).argmax())
         expected_label = f"labels in 0..{layout.classes - 1} in {name}"
-        raise SpikeproofError(refusal(expected_label, f"{labels[first]} in record {first}"))
+        raise SpikeproofError(expected_label, f"{labels[first]} in record {first}")
     return labels, table[:, layout.label_bytes :].reshape(records, 3, _SIDE, _SIDE)
 
 
 def _class_names(layout: Layout, content: bytes) -> tuple[str, ...]:
     names = tuple(content.decode("utf-8", errors="replace").split())
     if len(names) != layout.classes:
-        raise SpikeproofError(refusal(f"{layout.classes} class names in {layout.names}", len(names)))
+        raise SpikeproofError(f"{layout.classes} class names in {layout.names}", len(names))
     return names
 
 
@@ -110,7 +108,7 @@ def _read(layout: Layout, root: Path, download: bool, names: Iterable[str]) -> d
         _download(layout, archive)
     else:
         mend = f"set --data.download=true, or {_by_hand(layout, archive)}"
-        raise SpikeproofError(refusal(f"{layout.name} at {folder} or {archive}", "neither", mend=mend))
+        raise SpikeproofError(f"{layout.name} at {folder} or {archive}", "neither", mend=mend)
     return _complete(_unpack(archive, {f"{layout.folder}/{name}": name for name in names}), names, archive)
 
 
@@ -118,7 +116,7 @@ def _complete(found: dict[str, bytes], names: Iterable[str], place: Path) -> dic
     missing = [name for name in names if name not in found]
     if missing:
         mend = f"delete {place} and get it again"
-        raise SpikeproofError(refusal(f"the file {missing[0]} in {place}", "none", mend=mend))
+        raise SpikeproofError(f"the file {missing[0]} in {place}", "none", mend=mend)
     return found
 
 
@@ -143,7 +141,7 @@ def _check_md5(layout: Layout, file: IO[bytes], place: Path) -> None:
         found.update(block)
     if found.hexdigest() != layout.md5:
         mend = f"delete {place} if it is there, and {_by_hand(layout, place)}"
-        raise SpikeproofError(refusal(f"md5 {layout.md5} of {place.name}", found.hexdigest(), mend=mend))
+        raise SpikeproofError(f"md5 {layout.md5} of {place.name}", found.hexdigest(), mend=mend)
 
 
 def _download(layout: Layout, archive: Path) -> None:
@@ -163,7 +161,7 @@ def _download(layout: Layout, archive: Path) -> None:
         if isinstance(error, HTTPError):
             error.close()  # it is the response too, and holds its connection
         got, mend = f"{type(error).__name__}: {error}", _by_hand(layout, archive)
-        raise SpikeproofError(refusal(f"a download of {layout.archive}", got, mend=mend)) from error
+        raise SpikeproofError(f"a download of {layout.archive}", got, mend=mend) from error
 
 
 def _fetch(url: str, file: IO[bytes]) -> None:

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.tensors import fold, image_keys
-from spikeproof.types import SpikeproofError, UsageError, refusal
 
 __all__ = ["Images", "Split", "balanced", "check_split", "held_out", "split"]
 
@@ -41,31 +41,29 @@ class Images:
     def __post_init__(self) -> None:
         if self.pixels.dtype != torch.uint8 or self.pixels.dim() != 4:
             got = f"{self.pixels.dtype} {tuple(self.pixels.shape)}"
-            raise SpikeproofError(refusal(f"pixels of {self.name} as uint8 (N,C,H,W)", got))
+            raise SpikeproofError(f"pixels of {self.name} as uint8 (N,C,H,W)", got)
         for field, values in (("labels", self.labels), ("ids", self.ids)):
             if values.dtype != torch.int64 or values.shape != (len(self.pixels),):
                 got = f"{values.dtype} {tuple(values.shape)}"
-                raise SpikeproofError(refusal(f"{field} of {self.name} as int64 ({len(self.pixels)},)", got))
+                raise SpikeproofError(f"{field} of {self.name} as int64 ({len(self.pixels)},)", got)
         if not 1 <= self.scale <= 255:
-            raise SpikeproofError(refusal(f"a scale of {self.name} in 1..255", self.scale))
+            raise SpikeproofError(f"a scale of {self.name} in 1..255", self.scale)
         if len(self) == 0:
             return
         if self.pixels.numel() > 0 and int(self.pixels.max()) > self.scale:
-            raise SpikeproofError(refusal(f"pixels of {self.name} in 0..{self.scale}", int(self.pixels.max())))
+            raise SpikeproofError(f"pixels of {self.name} in 0..{self.scale}", int(self.pixels.max()))
         if int(self.labels.min()) < 0 or int(self.labels.max()) >= len(self.classes):
             got = f"{int(self.labels.min())}..{int(self.labels.max())}"
-            raise SpikeproofError(refusal(f"labels of {self.name} in 0..{len(self.classes) - 1}", got))
+            raise SpikeproofError(f"labels of {self.name} in 0..{len(self.classes) - 1}", got)
         if (self.ids.sort().values.diff() == 0).any():
-            raise SpikeproofError(refusal(f"ids of {self.name} without repetition", "an id that comes twice"))
+            raise SpikeproofError(f"ids of {self.name} without repetition", "an id that comes twice")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: Tensor) -> Images:
         """The images at `index` (int64 (M,) without repetition, or bool (N,)), in that order."""
-        return Images(
-            self.pixels[index], self.scale, self.labels[index], self.ids[index], self.classes, self.name
-        )
+        return Images(self.pixels[index], self.scale, self.labels[index], self.ids[index], self.classes, self.name)
 
     def at(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Index (B,) int64 -> x float32 (B,C,H,W) in [0,1], labels (B,) int64, ids (B,) int64."""
@@ -83,7 +81,7 @@ class Images:
 def check_split(name: str) -> None:
     """Raises UsageError unless `name` is a split every data set has: train or test."""
     if name not in get_args(Split):
-        raise UsageError(refusal("a split", repr(name), valid=get_args(Split)))
+        raise UsageError("a split", repr(name), valid=get_args(Split))
 
 
 def _rank_in_class(labels: Tensor, keys: Tensor) -> Tensor:
@@ -107,7 +105,7 @@ def balanced(labels: Tensor, ids: Tensor, limit: int | None, *, purpose: str) ->
     if limit is None:
         return torch.arange(len(labels))
     if not 1 <= limit <= len(labels):
-        raise UsageError(refusal("a limit of images", limit, valid=[f"1..{len(labels)}", "none, for all"]))
+        raise UsageError("a limit of images", limit, valid=[f"1..{len(labels)}", "none, for all"])
     rank = _rank_in_class(labels, fold(image_keys(0, ids), purpose))
     turn = rank * (labels.max() + 1) + labels
     return turn.argsort()[:limit].sort().values
@@ -133,11 +131,11 @@ def split(images: Images, share: float, seed: int) -> tuple[Images, Images]:
     Raises UsageError for another share, SpikeproofError for a class with a single image.
     """
     if not 0.0 < share < 1.0:
-        raise UsageError(refusal("a validation share in (0, 1)", share))
+        raise UsageError("a validation share in (0, 1)", share)
     alone = (images.labels.bincount() == 1).nonzero().flatten().tolist()
     if alone:
         name = images.classes[alone[0]]
         mend = "raise the limit of images, or train without validation"
-        raise SpikeproofError(refusal(f"2 or more images of class {name!r} of {images.name}", 1, mend=mend))
+        raise SpikeproofError(f"2 or more images of class {name!r} of {images.name}", 1, mend=mend)
     out = held_out(images.labels, fold(image_keys(seed, images.ids), "validation"), share)
     return images.take(~out), images.take(out)

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from spikeproof.data._images import Images, Split, balanced, check_split
-from spikeproof.types import SpikeproofError, UsageError, refusal
+from spikeproof.errors import SpikeproofError, UsageError
 
 __all__ = ["ImageFolder"]
 
@@ -44,7 +44,7 @@ class ImageFolder:
 
     def __post_init__(self) -> None:
         if self.channels not in _MODES:
-            raise UsageError(refusal("channels of an image folder", self.channels, valid=_MODES))
+            raise UsageError("channels of an image folder", self.channels, valid=_MODES)
 
     def load(self, split: Split, limit: int | None = None) -> Images:
         """The images of `split`, (N,channels,H,W) with scale 255; with a limit, a class-balanced subset of it.
@@ -61,7 +61,7 @@ class ImageFolder:
         if tuple(tree["test"]) != classes:
             different = ", ".join(sorted(set(classes) ^ set(tree["test"])))
             got = f"a difference in {different}"
-            raise SpikeproofError(refusal(f"the same classes in {root / 'train'} and {root / 'test'}", got))
+            raise SpikeproofError(f"the same classes in {root / 'train'} and {root / 'test'}", got)
         ids_of = _ids(root, [path for split_of in tree.values() for files in split_of.values() for path in files])
         chosen = [(path, label) for label, files in enumerate(tree[split].values()) for path in files]
         labels = torch.tensor([label for _, label in chosen])
@@ -79,20 +79,20 @@ def _listing(folder: Path) -> dict[str, list[Path]]:
     """A split's folder -> class name: its image files, both sorted."""
     if not folder.is_dir():
         mend = f"put the images at {folder}/<class>/<name>.png"
-        raise SpikeproofError(refusal(f"a folder {folder}", "none", mend=mend))
+        raise SpikeproofError(f"a folder {folder}", "none", mend=mend)
     listing: dict[str, list[Path]] = {}
     for place in _visible(folder):
         if not place.is_dir():
-            raise SpikeproofError(refusal(f"only class folders in {folder}", f"the file {place.name}", mend="move it"))
+            raise SpikeproofError(f"only class folders in {folder}", f"the file {place.name}", mend="move it")
         listing[place.name] = files = _visible(place)
         if not files:
-            raise SpikeproofError(refusal(f"images in {place}", "none", mend="fill or delete the folder"))
+            raise SpikeproofError(f"images in {place}", "none", mend="fill or delete the folder")
         for path in files:
             if path.suffix.lower() not in _SUFFIXES or not path.is_file():
                 mend = "move it out of the class folder"
-                raise SpikeproofError(refusal(f"only images in {place}", path.name, valid=_SUFFIXES, mend=mend))
+                raise SpikeproofError(f"only images in {place}", path.name, valid=_SUFFIXES, mend=mend)
     if not listing:
-        raise SpikeproofError(refusal(f"class folders in {folder}", "none"))
+        raise SpikeproofError(f"class folders in {folder}", "none")
     return listing
 
 
@@ -106,7 +106,7 @@ def _ids(root: Path, paths: Sequence[Path]) -> dict[Path, int]:
         image_id = int.from_bytes(word, "little") >> 1
         if image_id in owner:
             got = f"the same id for {owner[image_id]} and {path}"
-            raise SpikeproofError(refusal("an id of its own for every image", got, mend="rename one of them"))
+            raise SpikeproofError("an id of its own for every image", got, mend="rename one of them")
         owner[image_id] = path
     return {path: image_id for image_id, path in owner.items()}
 
@@ -124,7 +124,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except _BROKEN as error:
         got = f"{type(error).__name__}: {error}"
-        raise SpikeproofError(refusal(f"a whole JPEG or PNG in {path}", got, mend="replace or delete it")) from error
+        raise SpikeproofError(f"a whole JPEG or PNG in {path}", got, mend="replace or delete it") from error
 
 
 def _decode(path: Path, channels: int, model: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -132,10 +132,10 @@ def _decode(path: Path, channels: int, model: Path, size: tuple[int, int]) -> ND
     with _opened(path) as image:
         if image.size != size:
             sizes = "{} is {}x{}, {} is {}x{}".format(model, *size, path, *image.size)
-            raise SpikeproofError(refusal("images of one size (width x height)", sizes, mend="resize the images"))
+            raise SpikeproofError("images of one size (width x height)", sizes, mend="resize the images")
         if image.mode.startswith(("I", "F")):  # 16 or 32 bits, which Pillow would clip to 255
             mend = "convert it to 8 bits"
-            raise SpikeproofError(refusal(f"8 bits a channel in {path}", f"Pillow mode {image.mode}", mend=mend))
+            raise SpikeproofError(f"8 bits a channel in {path}", f"Pillow mode {image.mode}", mend=mend)
         # a palette with transparency needs the step over RGBA
         picture = image.convert("RGBA") if image.mode == "P" else image
         pixels = np.asarray(picture.convert(_MODES[channels]), dtype=np.uint8)

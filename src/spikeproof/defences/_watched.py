@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spikeproof.types import Fire, Neuron, Rule, SpikeproofError, VictimLike, refusal
+from spikeproof.errors import SpikeproofError
+from spikeproof.types import Fire, Neuron, Rule, VictimLike
 
 __all__ = ["Currents", "Forward", "Heights", "Seen"]
 
@@ -62,11 +63,9 @@ class Heights:
         heights = torch.stack(heard.heights)
         if currents.requires_grad and not heights.requires_grad:
             raise SpikeproofError(
-                refusal(
-                    "a rule that keeps the membranes in the graph, for a penalty on them",
-                    f"{self._rule}",
-                    mend="a surrogate, such as rule: {name: atan}",
-                )
+                "a rule that keeps the membranes in the graph, for a penalty on them",
+                f"{self._rule}",
+                mend="a surrogate, such as rule: {name: atan}",
             )
         self.seen.setdefault(site, []).append(heights)
         return spikes

@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 from torch import Tensor
 from torch.nn import functional as F
 
+from spikeproof.errors import UsageError
 from spikeproof.tensors import fold, integers
-from spikeproof.types import Craft, Knob, Rule, UsageError, VictimLike, refusal
+from spikeproof.types import Craft, Knob, Rule, VictimLike
 
 __all__ = ["Adversarial"]
 
@@ -33,10 +34,10 @@ class Adversarial:
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise UsageError(refusal("share in (0,1]", self.share, mend="the vanilla defence is share 0"))
+            raise UsageError("share in (0,1]", self.share, mend="the vanilla defence is share 0")
         if self.eps not in ("fixed", "random") or self.levels < 1:
             got = f"eps={self.eps!r}, levels={self.levels}"
-            raise UsageError(refusal("eps 'fixed' or 'random', and levels >= 1", got, mend="set training_threat.eps"))
+            raise UsageError("eps 'fixed' or 'random', and levels >= 1", got, mend="set training_threat.eps")
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         loss = self.share * F.cross_entropy(victim(self._moved(x, y, keys, craft), rule, keys), y)

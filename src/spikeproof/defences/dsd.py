@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.defences._added import Added
-from spikeproof.types import Knob, UsageError, refusal
+from spikeproof.errors import UsageError
+from spikeproof.types import Knob
 
 __all__ = ["DSD"]
 
@@ -31,7 +32,7 @@ class DSD(Added):
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise UsageError(refusal("share in [0,1]", self.share))
+            raise UsageError("share in [0,1]", self.share)
 
     @torch.no_grad()
     def after_backward(self, victim: nn.Module) -> None:

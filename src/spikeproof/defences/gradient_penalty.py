@@ -11,7 +11,8 @@ from torch import Tensor
 from spikeproof.defences._added import Added
 from spikeproof.defences._slope import Form, How, Norm, Scalar, penalty
 from spikeproof.defences._watched import Seen
-from spikeproof.types import Craft, Knob, Rule, UsageError, VictimLike, refusal
+from spikeproof.errors import UsageError
+from spikeproof.types import Craft, Knob, Rule, VictimLike
 
 __all__ = ["GradientPenalty"]
 
@@ -39,9 +40,9 @@ class GradientPenalty(Added):
     def __post_init__(self) -> None:
         for name, choices in (("scalar", Scalar), ("norm", Norm), ("form", Form)):
             if getattr(self, name) not in get_args(choices):
-                raise UsageError(refusal(f"a {name}", repr(getattr(self, name)), valid=get_args(choices)))
+                raise UsageError(f"a {name}", repr(getattr(self, name)), valid=get_args(choices))
         if not 0 <= self.weight < math.inf or not 0 < self.h < 1:
-            raise UsageError(refusal("a finite weight >= 0 and h in (0,1)", f"weight={self.weight}, h={self.h}"))
+            raise UsageError("a finite weight >= 0 and h in (0,1)", f"weight={self.weight}, h={self.h}")
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         seen = Seen(victim)

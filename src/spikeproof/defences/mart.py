@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikeproof.defences._divergence import divergence
-from spikeproof.types import Craft, Knob, Rule, UsageError, VictimLike, refusal
+from spikeproof.errors import UsageError
+from spikeproof.types import Craft, Knob, Rule, VictimLike
 
 __all__ = ["MART"]
 
@@ -35,7 +36,7 @@ class MART:
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta < math.inf:
-            raise UsageError(refusal("a finite beta >= 0", self.beta))
+            raise UsageError("a finite beta >= 0", self.beta)
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         attacked = craft(x, y, keys)

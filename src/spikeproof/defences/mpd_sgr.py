@@ -11,7 +11,8 @@ from torch import Tensor
 
 from spikeproof.defences._added import Added
 from spikeproof.defences._watched import Heights
-from spikeproof.types import Craft, Knob, Rule, UsageError, VictimLike, refusal
+from spikeproof.errors import UsageError
+from spikeproof.types import Craft, Knob, Rule, VictimLike
 
 __all__ = ["MPDSGR"]
 
@@ -35,7 +36,7 @@ class MPDSGR(Added):
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf or not 0 < self.gamma < math.inf:
-            raise UsageError(refusal("a finite weight >= 0 and gamma > 0", f"weight={self.weight}, gamma={self.gamma}"))
+            raise UsageError("a finite weight >= 0 and gamma > 0", f"weight={self.weight}, gamma={self.gamma}")
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         heights = Heights(rule)

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikeproof.defences._watched import Currents
-from spikeproof.types import Craft, Knob, Neuron, Rule, UsageError, VictimLike, refusal
+from spikeproof.errors import UsageError
+from spikeproof.types import Craft, Knob, Neuron, Rule, VictimLike
 
 __all__ = ["MPPD"]
 
@@ -34,9 +35,7 @@ class MPPD:
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf or self.power not in (1, 2):
-            raise UsageError(
-                refusal("a finite weight >= 0 and power 1 or 2", f"weight={self.weight}, power={self.power}")
-            )
+            raise UsageError("a finite weight >= 0 and power 1 or 2", f"weight={self.weight}, power={self.power}")
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         attacked, seen = craft(x, y, keys), Currents(rule)

@@ -9,8 +9,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from spikeproof.defences._added import Added
+from spikeproof.errors import UsageError
 from spikeproof.tensors import fold, normal
-from spikeproof.types import Craft, Knob, Rule, UsageError, VictimLike, refusal
+from spikeproof.types import Craft, Knob, Rule, VictimLike
 
 __all__ = ["Noise"]
 
@@ -25,7 +26,7 @@ class Noise(Added):
 
     def __post_init__(self) -> None:
         if not 0 <= self.sigma < math.inf:
-            raise UsageError(refusal("a finite sigma >= 0", self.sigma))
+            raise UsageError("a finite sigma >= 0", self.sigma)
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         noisy = (x + self.sigma * normal(fold(keys, "noise"), x.shape[1:]).to(x)).clamp(0.0, 1.0)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.defences._added import Added
-from spikeproof.types import Knob, SpikeproofError, UsageError, refusal
+from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.types import Knob
 
 __all__ = ["RAT"]
 
@@ -35,7 +36,7 @@ class RAT(Added):
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength < math.inf:
-            raise UsageError(refusal("a finite strength >= 0", self.strength))
+            raise UsageError("a finite strength >= 0", self.strength)
 
     @torch.no_grad()
     def after_step(self, victim: nn.Module) -> None:
@@ -54,9 +55,7 @@ class RAT(Added):
         # The Frobenius norm bounds the largest singular value from above, and is cheap.
         if float(w.norm()) >= limit and (largest := float(torch.linalg.matrix_norm(w, 2))) >= limit:
             raise SpikeproofError(
-                refusal(
-                    f"singular values below {limit:.4g} in {name}, from where the retraction converges",
-                    f"{largest:.4g} at strength {self.strength}",
-                    mend="lower the defence's strength or the learning rate",
-                )
+                f"singular values below {limit:.4g} in {name}, from where the retraction converges",
+                f"{largest:.4g} at strength {self.strength}",
+                mend="lower the defence's strength or the learning rate",
             )

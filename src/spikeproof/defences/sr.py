@@ -10,7 +10,8 @@ from torch import Tensor
 from spikeproof.defences._added import Added
 from spikeproof.defences._slope import How, penalty
 from spikeproof.defences._watched import Seen
-from spikeproof.types import Craft, Knob, Rule, UsageError, VictimLike, refusal
+from spikeproof.errors import UsageError
+from spikeproof.types import Craft, Knob, Rule, VictimLike
 
 __all__ = ["SR"]
 
@@ -35,7 +36,7 @@ class SR(Added):
 
     def __post_init__(self) -> None:
         if not self.weight >= 0 or not 0 < self.h < 1:
-            raise UsageError(refusal("weight >= 0 and h in (0,1)", f"weight={self.weight}, h={self.h}"))
+            raise UsageError("weight >= 0 and h in (0,1)", f"weight={self.weight}, h={self.h}")
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         seen = Seen(victim)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.tensors import graft, integers, per_image
-from spikeproof.types import UsageError, refusal
 
 __all__ = ["Latency"]
 
@@ -25,7 +25,7 @@ class Latency:
 
     def __post_init__(self) -> None:
         if not 1 <= self.reach <= 255:
-            raise UsageError(refusal("a secant reach in 1..255 levels", self.reach))
+            raise UsageError("a secant reach in 1..255 levels", self.reach)
 
     @property
     def stochastic(self) -> bool:

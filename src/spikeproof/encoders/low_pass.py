@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spikeproof.types import Knob, UsageError, refusal
+from spikeproof.errors import UsageError
+from spikeproof.types import Knob
 
 __all__ = ["LowPass"]
 
@@ -31,9 +32,9 @@ class LowPass:
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop <= 1:
-            raise UsageError(refusal("drop in [0,1], the share of the half-width lost at each step", self.drop))
+            raise UsageError("drop in [0,1], the share of the half-width lost at each step", self.drop)
         if self.window not in ("symmetric", "faithful"):
-            raise UsageError(refusal("a window", repr(self.window), valid=["symmetric", "faithful"]))
+            raise UsageError("a window", repr(self.window), valid=["symmetric", "faithful"])
 
     @property
     def stochastic(self) -> bool:

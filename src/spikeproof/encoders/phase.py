@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.tensors import graft, integers, per_image
-from spikeproof.types import UsageError, refusal
 
 __all__ = ["Phase"]
 
@@ -38,11 +38,11 @@ class Phase:
 
     def __post_init__(self) -> None:
         if not 1 <= self.planes <= 16:
-            raise UsageError(refusal("planes in 1..16", self.planes))
+            raise UsageError("planes in 1..16", self.planes)
         if self.gradient not in _GRADIENTS:
-            raise UsageError(refusal("a phase gradient", repr(self.gradient), valid=_GRADIENTS))
+            raise UsageError("a phase gradient", repr(self.gradient), valid=_GRADIENTS)
         if not 1 <= self.reach <= self._top:
-            raise UsageError(refusal(f"a secant reach in 1..{self._top} levels", self.reach))
+            raise UsageError(f"a secant reach in 1..{self._top} levels", self.reach)
 
     @property
     def stochastic(self) -> bool:

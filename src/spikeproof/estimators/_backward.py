@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikeproof.types import CutGraph, Objective, Rule, Score, SpikeproofError, refusal
+from spikeproof.errors import CutGraph, SpikeproofError
+from spikeproof.types import Objective, Rule, Score
 
 __all__ = ["backward"]
 
@@ -22,18 +23,14 @@ def backward(f: Objective, x: Tensor, rule: Rule, salt: int) -> tuple[Score, Ten
     gradient = torch.autograd.grad(total, x, allow_unused=True)[0] if total.requires_grad else None
     if gradient is None:
         raise CutGraph(
-            refusal(
-                "a loss that depends on the attacked input",
-                "a cut graph: an encoder or a layer detaches its input",
-                mend="use an encoder with a pixel gradient (spikeproof parts), or the surface 'encoded'",
-            )
+            "a loss that depends on the attacked input",
+            "a cut graph: an encoder or a layer detaches its input",
+            mend="use an encoder with a pixel gradient (spikeproof parts), or the surface 'encoded'",
         )
     if not bool(torch.isfinite(gradient).all()):
         raise SpikeproofError(
-            refusal(
-                "finite gradients",
-                "NaN or infinity in the gradient of the attacked loss",
-                mend="a NaN image never counts as broken: look at the rule's sharpness and the weights",
-            )
+            "finite gradients",
+            "NaN or infinity in the gradient of the attacked loss",
+            mend="a NaN image never counts as broken: look at the rule's sharpness and the weights",
         )
     return Score(score.loss.detach(), score.fooled), gradient

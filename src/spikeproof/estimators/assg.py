@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.estimators._backward import backward
 from spikeproof.rules import Surrogate
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import graft, heaviside
-from spikeproof.types import Carry, Neuron, Objective, Rule, Score, SpikeproofError, UsageError, refusal
+from spikeproof.types import Carry, Neuron, Objective, Rule, Score
 
 __all__ = ["ASSG"]
 
@@ -37,9 +38,9 @@ class ASSG:
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Surrogate):
-            raise UsageError(refusal("a fixed surrogate to scale in ASSG", self.rule, mend="for example atan"))
+            raise UsageError("a fixed surrogate to scale in ASSG", self.rule, mend="for example atan")
         if not 0 < self.mass < 1 or not 0 <= self.decay < 1 or self.relax < 0:
-            raise UsageError(refusal("mass in (0,1), decay in [0,1) and relax >= 0", self))
+            raise UsageError("mass in (0,1), decay in [0,1) and relax >= 0", self)
 
     def init(self, x: Tensor) -> Carry:
         return {}
@@ -64,11 +65,9 @@ class ASSG:
             before_m, before_d = old.get(site, start)
             if before_m.shape != currents.shape:
                 raise SpikeproofError(
-                    refusal(
-                        f"the batch that ASSG's memory belongs to at {site}, {tuple(before_m.shape)}",
-                        tuple(currents.shape),
-                        mend="start a new attack run for another batch",
-                    )
+                    f"the batch that ASSG's memory belongs to at {site}, {tuple(before_m.shape)}",
+                    tuple(currents.shape),
+                    mend="start a new attack run for another batch",
                 )
             means: list[Tensor] = []
             deviations: list[Tensor] = []

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.estimators._backward import backward
 from spikeproof.tensors import exact, fold, uniform
-from spikeproof.types import Carry, Objective, Rule, Score, UsageError, refusal
+from spikeproof.types import Carry, Objective, Rule, Score
 
 __all__ = ["EOT"]
 
@@ -30,7 +31,7 @@ class EOT:
 
     def __post_init__(self) -> None:
         if self.draws < 1 or not 0 <= self.radius <= 1:
-            raise UsageError(refusal("draws >= 1 and radius in [0,1]", f"draws={self.draws}, radius={self.radius}"))
+            raise UsageError("draws >= 1 and radius in [0,1]", f"draws={self.draws}, radius={self.radius}")
 
     def init(self, x: Tensor) -> Carry:
         return None

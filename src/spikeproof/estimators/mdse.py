@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from spikeproof import rules
+from spikeproof.errors import UsageError
 from spikeproof.estimators._backward import backward
 from spikeproof.tensors import per_image
-from spikeproof.types import Carry, Objective, Rule, Score, UsageError, refusal
+from spikeproof.types import Carry, Objective, Rule, Score
 
 __all__ = ["MDSE"]
 
@@ -41,7 +42,7 @@ class MDSE:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rho < torch.inf or not 0 <= self.lam < torch.inf:
-            raise UsageError(refusal("finite rho and lam >= 0", f"rho={self.rho}, lam={self.lam}"))
+            raise UsageError("finite rho and lam >= 0", f"rho={self.rho}, lam={self.lam}")
         self.members()
 
     def members(self) -> list[Rule]:
@@ -75,7 +76,7 @@ def _rule(name: str) -> Rule:
     """A rule of this package by its file's name, with its defaults."""
     known = sorted(m.name for m in pkgutil.iter_modules(rules.__path__) if not m.name.startswith("_"))
     if name not in known:
-        raise UsageError(refusal("a rule in MDSE's others", repr(name), valid=known))
+        raise UsageError("a rule in MDSE's others", repr(name), valid=known)
     module = importlib.import_module(f"spikeproof.rules.{name}")
     made: Rule = getattr(module, module.__all__[0])()
     return made

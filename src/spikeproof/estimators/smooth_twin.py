@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.estimators._backward import backward
 from spikeproof.rules import Surrogate
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact
-from spikeproof.types import Carry, Neuron, Objective, Rule, Score, UsageError, refusal
+from spikeproof.types import Carry, Neuron, Objective, Rule, Score
 
 __all__ = ["SmoothTwin"]
 
@@ -32,7 +33,7 @@ class SmoothTwin:
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Surrogate):
-            raise UsageError(refusal("a fixed surrogate for the smooth twin", self.rule, mend="for example atan"))
+            raise UsageError("a fixed surrogate for the smooth twin", self.rule, mend="for example atan")
         replace(self.rule, alpha=self.alpha)  # refuses a sharpness that is none
 
     def init(self, x: Tensor) -> Carry:

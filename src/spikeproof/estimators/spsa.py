@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.tensors import exact, fold, per_image, signs
-from spikeproof.types import Carry, Objective, Rule, Score, SpikeproofError, UsageError, refusal
+from spikeproof.types import Carry, Objective, Rule, Score
 
 __all__ = ["SPSA"]
 
@@ -28,7 +29,7 @@ class SPSA:
 
     def __post_init__(self) -> None:
         if self.draws < 1 or not 0 < self.radius <= 1:
-            raise UsageError(refusal("draws >= 1 and radius in (0,1]", f"draws={self.draws}, radius={self.radius}"))
+            raise UsageError("draws >= 1 and radius in (0,1]", f"draws={self.draws}, radius={self.radius}")
 
     def init(self, x: Tensor) -> Carry:
         return None
@@ -50,10 +51,8 @@ class SPSA:
         gradient /= self.draws * (above - below)
         if not bool(torch.isfinite(gradient).all()):
             raise SpikeproofError(
-                refusal(
-                    "finite gradients",
-                    "NaN or infinity in a difference of the attacked loss",
-                    mend="a NaN image never counts as broken: look at the loss and the weights",
-                )
+                "finite gradients",
+                "NaN or infinity in a difference of the attacked loss",
+                mend="a NaN image never counts as broken: look at the loss and the weights",
             )
         return score, gradient, carry

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.tensors import exact, image_keys
-from spikeproof.types import Rule, SpikeproofError, refusal
-from spikeproof.victim import Victim
+from spikeproof.types import Rule
+from spikeproof.victims.victim import Victim
 
 __all__ = [
     "BEHAVIOUR", "DEPLOYED", "PRECISIONS", "Trial", "accept", "answering", "called", "examine", "forked", "hooked",
@@ -49,7 +50,7 @@ def _refuse_train_mode(model: nn.Module, images: Tensor) -> None:
     for name, module in model.named_modules():
         if module.training:
             raise SpikeproofError(
-                refusal("a model in eval mode", f"{called(name, module)} in train mode", mend="call model.eval()")
+                "a model in eval mode", f"{called(name, module)} in train mode", mend="call model.eval()"
             )
 
 
@@ -65,11 +66,9 @@ def _refuse_another_device(model: nn.Module, images: Tensor) -> None:
     for where, tensor in _weights(model):
         if tensor.device != images.device:
             raise SpikeproofError(
-                refusal(
-                    f"weights as the images are, on {images.device}",
-                    f"{tensor.dtype} on {tensor.device}: {where}",
-                    mend=".to(...) for the model or for the images; load the weights of what is on 'meta'",
-                )
+                f"weights as the images are, on {images.device}",
+                f"{tensor.dtype} on {tensor.device}: {where}",
+                mend=".to(...) for the model or for the images; load the weights of what is on 'meta'",
             )
 
 
@@ -80,15 +79,13 @@ PRECISIONS = (torch.float32, torch.float64)
 def _refuse_another_precision(model: nn.Module, images: Tensor) -> None:
     if images.is_floating_point() and images.dtype not in PRECISIONS:
         mend = "images.float() and model.float(): half precision moves membranes over their threshold"
-        raise SpikeproofError(refusal("images of float32 or float64", images.dtype, mend=mend))
+        raise SpikeproofError("images of float32 or float64", images.dtype, mend=mend)
     for where, tensor in _weights(model):
         if tensor.dtype != images.dtype and images.is_floating_point():  # the victim refuses images of integers
             raise SpikeproofError(
-                refusal(
-                    f"weights as the images are, {images.dtype} on {images.device}",
-                    f"{tensor.dtype} on {tensor.device}: {where}",
-                    mend="model.float(): half precision moves membranes over their threshold",
-                )
+                f"weights as the images are, {images.dtype} on {images.device}",
+                f"{tensor.dtype} on {tensor.device}: {where}",
+                mend="model.float(): half precision moves membranes over their threshold",
             )
 
 
@@ -120,8 +117,8 @@ def twin(model: nn.Module, *, apart: bool = False) -> nn.Module:
         return copy.deepcopy(model, shared)
     except Exception as error:  # whatever a user's __deepcopy__ or a lock raises
         raise SpikeproofError(
-            refusal("a model that copy.deepcopy can copy", f"{type(error).__name__}: {error}",
-                    mend="keep files, locks and generators outside the model")
+            "a model that copy.deepcopy can copy", f"{type(error).__name__}: {error}",
+                    mend="keep files, locks and generators outside the model"
         ) from error  # fmt: skip
 
 
@@ -198,11 +195,9 @@ def _refuse_prints(trial: Trial) -> None:
     if text := printed.getvalue():
         where = _culprit(trial, trial.code.clone(), lambda out: bool(out))
         raise SpikeproofError(
-            refusal(
-                "a model that prints nothing",
-                f"{text[:40]!r} from {where}",
-                mend="take the print out: an attack calls the model thousands of times",
-            )
+            "a model that prints nothing",
+            f"{text[:40]!r} from {where}",
+            mend="take the print out: an attack calls the model thousands of times",
         )
 
 
@@ -215,11 +210,9 @@ def _refuse_changed_input(trial: Trial) -> None:
         given = trial.code.clone()
         where = _culprit(trial, given, lambda out: not torch.equal(given, trial.code))
         raise SpikeproofError(
-            refusal(
-                "a model that leaves its input alone",
-                f"another input after {where}",
-                mend="take out operations in place: inplace=True, add_, x[...] = ...",
-            )
+            "a model that leaves its input alone",
+            f"another input after {where}",
+            mend="take out operations in place: inplace=True, add_, x[...] = ...",
         )
 
 
@@ -246,11 +239,9 @@ def _refuse_memory(trial: Trial) -> None:
     else:
         where, mend = "something in it remembers, or draws noise", f"{_REST}; {_NOISE}"
     raise SpikeproofError(
-        refusal(
-            "the same answer to the same images, whatever was seen in between",
-            f"logits that differ by {float((first - again).abs().max()):.3g}: {where}",
-            mend=mend,
-        )
+        "the same answer to the same images, whatever was seen in between",
+        f"logits that differ by {float((first - again).abs().max()):.3g}: {where}",
+        mend=mend,
     )
 
 
@@ -269,11 +260,9 @@ def _refuse_company(trial: Trial) -> None:
         return
     where = _first_change(trial.drawn, trial.network, z, other, slice(1, None, 2))
     raise SpikeproofError(
-        refusal(
-            "logits of an image that do not depend on the others in its batch",
-            f"logits that differ by {float(apart):.3g}: images are mixed in {where}",
-            mend="give what takes (T,N,*) the time first, not (N,T,*); batch-norm needs its running statistics",
-        )
+        "logits of an image that do not depend on the others in its batch",
+        f"logits that differ by {float(apart):.3g}: images are mixed in {where}",
+        mend="give what takes (T,N,*) the time first, not (N,T,*); batch-norm needs its running statistics",
     )
 
 
@@ -339,7 +328,7 @@ def answering(network: nn.Module, expected: str, mend: str) -> Iterator[None]:
         got = f"{type(error).__name__} in {inside[-1] if inside else 'the model'}: {text.partition(chr(10))[0]}"
         if any(word in text.lower() for word in ("cuda", "cupy", "triton", "nvidia")):
             mend = "a module without a CPU path: take the framework's own in torch, or move model and images to the GPU"
-        raise SpikeproofError(refusal(expected, got, mend=mend)) from error
+        raise SpikeproofError(expected, got, mend=mend) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -368,7 +357,7 @@ def _refuse_probabilities(trial: Trial) -> None:
     logits = trial.logits(trial.code)
     if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-4).all()):
         raise SpikeproofError(
-            refusal("logits", "probabilities: every row sums to 1", mend="take the softmax out of the network")
+            "logits", "probabilities: every row sums to 1", mend="take the softmax out of the network"
         )
 
 
@@ -379,11 +368,9 @@ def _refuse_graphs(trial: Trial) -> None:
     for name, tensors in _kept(trial.network).items():
         if any(t.grad_fn is not None for t in tensors):
             raise SpikeproofError(
-                refusal(
-                    "a model that keeps no graph after its call",
-                    f"a tensor with a graph in {called(name, trial.network.get_submodule(name))}",
-                    mend="keep x.detach(), or nothing: every step of an attack would be held in memory",
-                )
+                "a model that keeps no graph after its call",
+                f"a tensor with a graph in {called(name, trial.network.get_submodule(name))}",
+                mend="keep x.detach(), or nothing: every step of an attack would be held in memory",
             )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.estimators.assg import ASSG
 from spikeproof.estimators.mdse import MDSE
 from spikeproof.estimators.smooth_twin import SmoothTwin
@@ -20,7 +21,7 @@ from spikeproof.rules.hart import HART
 from spikeproof.rules.pdsg import PDSG
 from spikeproof.rules.rga import RGA
 from spikeproof.tensors import exact
-from spikeproof.types import Rule, SpikeproofError, UsageError, refusal
+from spikeproof.types import Rule
 
 __all__ = ["FRAMEWORKS", "Asked", "Feed", "Foreign", "Readout"]
 
@@ -94,16 +95,16 @@ class Foreign(nn.Module):
     def sites(self) -> list[Train | Steps | Heights]:
         return [module for module in self.modules() if isinstance(module, Train | Steps | Heights)]
 
-    def objection(self, asked: object) -> str:
-        """Why a rule or an estimator cannot be used on this network; '' where it can."""
+    def objection(self, asked: object) -> UsageError | None:
+        """Why a rule or an estimator cannot be used on this network; None where it can."""
         if isinstance(asked, SPSA) or asked is None or asked is exact:
-            return ""
+            return None
         if isinstance(self.network, Asked):
             return refused(asked, "a bare callable has no gradient; only black-box attacks can attack it")
         members = asked.members() if isinstance(asked, MDSE) else [getattr(asked, "rule", None)]
-        return next(filter(None, map(self.objection, members)), "") or self._own_objection(asked)
+        return next(filter(None, map(self.objection, members)), None) or self._own_objection(asked)
 
-    def _own_objection(self, asked: object) -> str:
+    def _own_objection(self, asked: object) -> UsageError | None:
         stepwise = [site.name for site in self.sites() if not isinstance(site, Train)]
         loops = [site for site in self.sites() if isinstance(site, Heights)]
         unfit = [site.name for site in loops if isinstance(asked, SmoothTwin) or not site.fits(asked)]
@@ -113,12 +114,12 @@ class Foreign(nn.Module):
             return refused(asked, f"{stepwise[0]!r} gets one step at a time")
         if unfit:
             return refused(asked, f"the loop over time and the reset of {unfit[0]!r} are the framework's own")
-        return ""
+        return None
 
     def classify(self, z: Tensor, rule: Rule) -> Tensor:
         """(T,B,C,H,W) -> logits (B,K), the mean over time where the network returns every step's."""
         if not isinstance(self.network, Asked) and (why := self.objection(rule)):
-            raise UsageError(why)
+            raise why
         try:
             with self.switch.bound(rule, len(z)):
                 return self._read(self._run(z), z.shape[1])
@@ -160,11 +161,9 @@ class Foreign(nn.Module):
         if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != size:
             got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
             raise SpikeproofError(
-                refusal(
-                    f"logits ({size},K) or (T,{size},K) from the model",
-                    got,
-                    mend="time first, then the batch; or give wrap a readout, from what the model returns to (B,K)",
-                )
+                f"logits ({size},K) or (T,{size},K) from the model",
+                got,
+                mend="time first, then the batch; or give wrap a readout, from what the model returns to (B,K)",
             )
         return out
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.interop._checks import answering, called, hooked
 from spikeproof.tensors import exact, image_keys
-from spikeproof.types import SpikeproofError, refusal
-from spikeproof.victim import Victim
+from spikeproof.victims.victim import Victim
 
 __all__ = ["gradient_of"]
 
@@ -52,16 +52,16 @@ def gradient_of(victim: Victim, images: Tensor) -> str:
     if found[0] is None:
         live = {id(t) for call in calls for t in (*call.given, *call.found)}
         got = f"a graph that is cut in {_end(calls, live)}"
-        raise SpikeproofError(refusal("a gradient at the pixels", got, mend=_MEND))
+        raise SpikeproofError("a gradient at the pixels", got, mend=_MEND)
     size = found[0].abs().flatten(1).amax(1)
     if not bool(torch.isfinite(size).all()):
-        raise SpikeproofError(refusal("a finite gradient at the pixels", "NaN or infinity", mend="look at the weights"))
+        raise SpikeproofError("a finite gradient at the pixels", "NaN or infinity", mend="look at the weights")
     if not bool(size.any()):
         pairs = zip(wanted, found, strict=True)
         # Seen from the logits: what has a gradient lies behind the place that kills it.
         dead = {id(t) for t, g in pairs if g is None or not bool(g.any())}
         got = f"exactly 0 for every image: it ends in {_end(calls, dead)}"
-        raise SpikeproofError(refusal("a gradient at the pixels", got, mend=_MEND))
+        raise SpikeproofError("a gradient at the pixels", got, mend=_MEND)
     none = int((size == 0).sum())
     return f"reaches the pixels, up to {float(size.max()):.2g}; exactly 0 for {none} of {len(images)} images"
 

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.interop._checks import answering, hooked, seeded, twin
 from spikeproof.interop._foreign import FRAMEWORKS, Feed, Foreign, Readout
 from spikeproof.interop._spikingjelly import mode_of_steps
-from spikeproof.types import SpikeproofError, refusal
 
 __all__ = ["Layout", "layout_of"]
 
@@ -54,16 +54,16 @@ def layout_of(
             return _wanted(found, steps, step_mode)
     if probe.mixing is not None:
         return _wanted(probe.mixing, steps, step_mode)
-    raise refusals[0] if refusals else SpikeproofError(refusal("a time axis or images", "neither is taken"))
+    raise refusals[0] if refusals else SpikeproofError("a time axis or images", "neither is taken")
 
 
 def _wanted(found: Layout, steps: int | None, step_mode: str | None) -> Layout:
     if steps is not None and found.steps is None:
         raise SpikeproofError(
-            refusal(f"a model that takes {steps} steps", found.says, mend="leave steps away: it makes its own time")
+            f"a model that takes {steps} steps", found.says, mend="leave steps away: it makes its own time"
         )
     if step_mode is not None and found.step_mode != step_mode:
-        raise SpikeproofError(refusal(f"step_mode {step_mode!r}", found.says, mend=f"step_mode={found.step_mode!r}"))
+        raise SpikeproofError(f"step_mode {step_mode!r}", found.says, mend=f"step_mode={found.step_mode!r}")
     return found
 
 
@@ -109,11 +109,9 @@ class _Probe:
             batch_first = len(out) == steps  # the second axis is gone, so it was time
         if batch_first:
             raise _BatchFirst(
-                refusal(
-                    "a network that takes (T,N,C,H,W), time first",
-                    "one that takes (N,T,C,H,W): along the first axis nothing mixes",
-                    mend="x.transpose(0, 1) where its forward begins, or in a module of three lines around it",
-                )
+                "a network that takes (T,N,C,H,W), time first",
+                "one that takes (N,T,C,H,W): along the first axis nothing mixes",
+                mend="x.transpose(0, 1) where its forward begins, or in a module of three lines around it",
             )
         return Layout(steps, "m", f"takes all steps at once, time first, (T,N,C,H,W); returns {_axes(out)}")
 
@@ -150,7 +148,7 @@ class _Probe:
             if not isinstance(out, Tensor) or out.dim() not in (2, 3):
                 got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
                 raise SpikeproofError(
-                    refusal("logits (N,K) or (T,N,K)", got, mend="a readout, from what the model returns to (N,K)")
+                    "logits (N,K) or (T,N,K)", got, mend="a readout, from what the model returns to (N,K)"
                 )
             return out
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.neurons import Stepwise
 from spikeproof.rules import Surrogate
 from spikeproof.rules.atan import ATan
@@ -23,7 +24,7 @@ from spikeproof.rules.rectangle import Rectangle
 from spikeproof.rules.sigmoid import Sigmoid
 from spikeproof.rules.triangle import Triangle
 from spikeproof.tensors import graft, heaviside
-from spikeproof.types import Fire, Neuron, Rule, SpikeproofError, UsageError, refusal
+from spikeproof.types import Fire, Neuron, Rule
 
 __all__ = ["Heights", "Own", "SpikeFunction", "Steps", "Switch", "Train", "keep", "known", "refused", "strict"]
 
@@ -45,14 +46,14 @@ class Switch:
         """The rule of one call over `steps` steps; refuses a call within a call."""
         if self.rule is not None:
             raise SpikeproofError(
-                refusal("one call of a wrapped network at a time", "a second one", mend="a copy for each thread")
+                "one call of a wrapped network at a time", "a second one", mend="a copy for each thread"
             )
         self.rule, self.steps = rule, steps
         try:
             yield
             for site, v in self.membranes.items():  # a comparison swallows NaN, a membrane keeps it
                 if not bool(torch.isfinite(v).all()):
-                    raise SpikeproofError(refusal("finite membranes", f"NaN or infinity in {site!r} at the end"))
+                    raise SpikeproofError("finite membranes", f"NaN or infinity in {site!r} at the end")
         finally:
             self.rule, self.steps = None, 0
             self.met, self.membranes = {}, {}
@@ -61,11 +62,9 @@ class Switch:
         """Currents (T,B,*) -> spikes under the rule of this call."""
         if self.rule is None:
             raise SpikeproofError(
-                refusal(
-                    f"calls of {site!r} through its victim",
-                    "a call after the victim's had ended, or beside it",
-                    mend="call the victim, not the modules in it; take activation checkpointing out of the network",
-                )
+                f"calls of {site!r} through its victim",
+                "a call after the victim's had ended, or beside it",
+                mend="call the victim, not the modules in it; take activation checkpointing out of the network",
             )
         return self.rule(neuron, currents, site)
 
@@ -89,7 +88,7 @@ class Train(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.switch.step(self.name):
             raise SpikeproofError(
-                refusal("one neuron for each place in the network", f"{self.name!r} called twice in one forward")
+                "one neuron for each place in the network", f"{self.name!r} called twice in one forward"
             )
         if not self.folded:
             return self.switch.fire(self.neuron, x, self.name)
@@ -112,7 +111,7 @@ class Steps(nn.Module):
         step = _Step(self.neuron, v, x[None])
         spikes = self.switch.fire(step, step.x, f"{self.name}[{t}]")
         if step.after is None:
-            raise UsageError(refused(self.switch.rule, f"{self.name!r} gets one step at a time"))
+            raise refused(self.switch.rule, f"{self.name!r} gets one step at a time")
         membranes[self.name] = step.after
         return spikes[0]
 
@@ -168,7 +167,7 @@ class Heights(nn.Module):
         threshold = _Threshold(self, height[None])
         spikes = self.switch.fire(threshold, threshold.x, f"{self.name}[{self.switch.step(self.name)}]")
         if threshold.through_reset is None:
-            raise UsageError(refused(self.switch.rule, f"{self.name!r} gets one step at a time"))
+            raise refused(self.switch.rule, f"{self.name!r} gets one step at a time")
         return spikes[0], threshold.through_reset
 
 
@@ -192,9 +191,9 @@ def keep(module: nn.Module, **attributes: Any) -> None:
     vars(module).update(attributes)
 
 
-def refused(rule: object, why: str) -> str:
-    """The sentence for a rule or an estimator that a network cannot have."""
-    return refusal(
+def refused(rule: object, why: str) -> UsageError:
+    """The refusal of a rule or an estimator that a network cannot have."""
+    return UsageError(
         "a rule that this network can have", f"{rule}, but {why}",
         mend="a fixed surrogate that passes gradients through time and not through the reset, such as atan",
     )  # fmt: skip
@@ -208,7 +207,7 @@ class Own:
         """Currents (T,B,*) -> exact spikes (T,B,*). UsageError for a neuron that brought no surrogate."""
         own: SpikeFunction | None = getattr(neuron, "own", None)
         if own is None:
-            raise UsageError(refusal("a neuron with a surrogate of its own", f"{neuron} at {site!r}"))
+            raise UsageError("a neuron with a surrogate of its own", f"{neuron} at {site!r}")
         through_reset = not getattr(neuron, "detach_reset", True)
         return neuron.run(currents, lambda h, t: graft(heaviside(h), own(h)), through_reset=through_reset)
 
@@ -240,6 +239,6 @@ def strict(own: SpikeFunction, name: str) -> bool:
     low, below, at, above, high = own(torch.tensor([-1.0, -1e-6, 0.0, 1e-6, 1.0])).tolist()
     if (low, below, above, high) != (0.0, 0.0, 1.0, 1.0) or at not in (0.0, 1.0):
         raise SpikeproofError(
-            refusal(f"a spike function of 0 below the threshold and 1 above it in {name!r}", f"{own}: another forward")
+            f"a spike function of 0 below the threshold and 1 above it in {name!r}", f"{own}: another forward"
         )
     return bool(at == 0.0)

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.interop._sites import Steps, Switch, Train, keep
 from spikeproof.neurons import Stepwise
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
 from spikeproof.neurons.plif import PLIF
-from spikeproof.types import SpikeproofError, refusal
 
 __all__ = ["foldable", "is_neuron", "mode_of_steps", "rest", "site"]
 
@@ -94,9 +94,7 @@ def _refuse_old(name: str, node: nn.Module) -> None:
     overridden = [m for m in _OLD if any(m in vars(cls) for cls in bases)]
     if overridden:
         raise SpikeproofError(
-            refusal(
-                f"a node of SpikingJelly 2 at {name!r}",
-                f"{type(node).__name__}, whose {overridden[0]} SpikingJelly 2 never calls",
-                mend="derive it from SimpleBaseNode, or write single_step_functional_forward",
-            )
+            f"a node of SpikingJelly 2 at {name!r}",
+            f"{type(node).__name__}, whose {overridden[0]} SpikingJelly 2 never calls",
+            mend="derive it from SimpleBaseNode, or write single_step_functional_forward",
         )

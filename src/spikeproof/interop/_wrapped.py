@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop._checks import accept, answering, examine, forked, share_what_stays, twin
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
 from spikeproof.interop._spikingjelly import foldable, mode_of_steps
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
-from spikeproof.types import Encoder, Estimator, Rule, SpikeproofError, UsageError, refusal
-from spikeproof.victim import Victim, borrowed
+from spikeproof.types import Encoder, Estimator, Rule
+from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["Wrapped", "wrap"]
 
@@ -80,9 +81,9 @@ def wrap(
     change their input, print or keep graphs; that return no logits; and for neurons whose forward is not what it seems.
     """
     if steps is None and (encoder is not None or step_mode is not None):
-        raise UsageError(refusal("steps with an encoder or a step_mode", "none", mend="say how many steps to encode"))
+        raise UsageError("steps with an encoder or a step_mode", "none", mend="say how many steps to encode")
     if images.dim() != 4 or len(images) < 2:
-        raise SpikeproofError(refusal("two images (B,C,H,W) or more to try the model on", tuple(images.shape)))
+        raise SpikeproofError("two images (B,C,H,W) or more to try the model on", tuple(images.shape))
     model = model if isinstance(model, nn.Module) else Asked(model).eval()
     accept(model, images)
 
@@ -101,11 +102,9 @@ def wrap(
         examine(borrowed(found), images, found.rule or (exact if isinstance(model, Asked) else ATan()))
     if not found.apart <= tolerance:
         raise SpikeproofError(
-            refusal(
-                "the logits of the model's own code from its rewired copy",
-                f"logits that differ by {found.apart:.3g} of their size",
-                mend="let forward not look into its neurons; for the rounding of fused kernels give a tolerance",
-            )
+            "the logits of the model's own code from its rewired copy",
+            f"logits that differ by {found.apart:.3g} of their size",
+            mend="let forward not look into its neurons; for the rounding of fused kernels give a tolerance",
         )
     found.body.classes = expected.shape[1]
     share_what_stays(found.body.network, model)

@@ -13,18 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop._checks import BEHAVIOUR, DEPLOYED, PRECISIONS, Trial, called, forked, hooked, twin
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
 from spikeproof.interop._gradient import gradient_of
 from spikeproof.interop._layout import Layout, layout_of
-from spikeproof.interop._load import factory, made, weighted
 from spikeproof.interop._wrapped import Wrapped, wrap
+from spikeproof.interop.load import factory, made, weighted
 from spikeproof.metrics.robustness import clopper_pearson
 from spikeproof.rules.atan import ATan
-from spikeproof.scene import check_labels
 from spikeproof.tensors import exact, image_keys, uniform
-from spikeproof.types import Encoder, SpikeproofError, UsageError, refusal
-from spikeproof.victim import borrowed
+from spikeproof.types import Encoder
+from spikeproof.victims.scene import check_labels
+from spikeproof.victims.victim import borrowed
 
 __all__ = ["Checked", "Finding", "check", "check_path"]
 
@@ -90,9 +91,9 @@ def check(
     network takes. The other arguments are those of `wrap`. Raises UsageError for images and labels that do not fit.
     """
     if images is not None and (images.dim() != 4 or len(images) < 2):
-        raise UsageError(refusal("two images (N,C,H,W) or more", tuple(images.shape)))
+        raise UsageError("two images (N,C,H,W) or more", tuple(images.shape))
     if labels is not None and (images is None or labels.shape != (len(images),)):
-        raise UsageError(refusal("one label for each image given", tuple(labels.shape)))
+        raise UsageError("one label for each image given", tuple(labels.shape))
     asking = _Asking(model if isinstance(model, nn.Module) else Asked(model).eval(), readout, encoder)
     with forked(torch.device("cpu") if images is None else images.device):
         asking.run(images, labels, shape, steps, step_mode)
@@ -147,9 +148,11 @@ class _Asking:
         try:
             answer = question()
         except SpikeproofError as error:
-            says, _, mend = str(error).partition("; to mend: ")
-            if not any(finding.verdict == "refuse" and finding.mend == mend for finding in self.findings):
-                self.findings.append(Finding(name, "refuse", says, mend))  # else it follows from a mistake told before
+            known = [finding.mend for finding in self.findings if finding.verdict == "refuse"]
+            if error.mend not in known:
+                self.findings.append(
+                    Finding(name, "refuse", error.says, error.mend)
+                )  # else it follows from a mistake told before
             return False
         says, mend = (answer, "") if isinstance(answer, str) else answer
         self.findings.append(Finding(name, "warn" if mend else "ok", says, mend))
@@ -201,7 +204,7 @@ class _Asking:
                 self.model = self.model.to(where)
             except NotImplementedError as error:  # there are no numbers on 'meta'
                 raise SpikeproofError(
-                    refusal(f"weights that can be moved to {where.device}", error, mend="load the weights first")
+                    f"weights that can be moved to {where.device}", error, mend="load the weights first"
                 ) from error
         return "can be made; what follows is about a copy in eval mode, like the images in device and precision"
 
@@ -248,7 +251,7 @@ class _Asking:
         with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
             self.logits: Tensor = self.plain(self.images.clone(), exact, self._keys())
         if not bool(torch.isfinite(self.logits).all()):
-            raise SpikeproofError(refusal("finite logits", "NaN or infinity", mend="look at the weights"))
+            raise SpikeproofError("finite logits", "NaN or infinity", mend="look at the weights")
         self.plain.body.classes = self.logits.shape[1]
         return f"{len(self.images)} images {tuple(self.images.shape[1:])} -> logits {tuple(self.logits.shape)}"
 
@@ -275,11 +278,9 @@ class _Asking:
             if gained - lost >= 0.05 * len(labels) and clopper_pearson(gained, gained + lost).low > 0.5:
                 got = [100 * float(share.double().mean()) for share in (right, other)]
                 raise SpikeproofError(
-                    refusal(
-                        "a network that takes pixels in [0,1]",
-                        f"{got[0]:.0f} % right on them, and {got[1]:.0f} % after {name} normalisation",
-                        mend="make the normalisation of training the first layer of the network",
-                    )
+                    "a network that takes pixels in [0,1]",
+                    f"{got[0]:.0f} % right on them, and {got[1]:.0f} % after {name} normalisation",
+                    mend="make the normalisation of training the first layer of the network",
                 )
         return "none inside, and none that is usual makes it better on the images given"
 
@@ -329,7 +330,7 @@ def _arguments(layout: Layout) -> str:
 
 def _random(shape: Sequence[int]) -> Tensor:
     if len(shape) != 3 or min(shape) < 1:
-        raise UsageError(refusal("the shape of one image, (C,H,W)", tuple(shape)))
+        raise UsageError("the shape of one image, (C,H,W)", tuple(shape))
     return uniform(image_keys(0, torch.arange(8)), tuple(shape))
 
 

@@ -12,7 +12,7 @@ from spikeproof.interop._sites import Heights, Steps, Train
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
 from spikeproof.types import Rule
-from spikeproof.victim import Victim, borrowed
+from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["Plain", "as_module", "spikingjelly_state_dict"]
 

@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikeproof.encoders.direct import Direct
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.neurons import Stepwise
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
-from spikeproof.types import Encoder, Rule, SpikeproofError, UsageError, refusal
-from spikeproof.victim import Victim
+from spikeproof.types import Encoder, Rule
+from spikeproof.victims.victim import Victim
 
 __all__ = ["from_nir"]
 
@@ -53,17 +54,17 @@ def from_nir(
         try:
             import nir
         except ImportError as error:
-            raise UsageError(refusal("the package nir, to read a file", error, mend="pip install nir")) from error
+            raise UsageError("the package nir, to read a file", error, mend="pip install nir") from error
         graph = nir.read(graph)
     if not dt > 0:
-        raise UsageError(refusal("dt > 0 seconds", dt))
+        raise UsageError("dt > 0 seconds", dt)
     if at_threshold not in ("silent", "fires"):
-        raise UsageError(refusal("at_threshold", repr(at_threshold), valid=["silent", "fires"]))
+        raise UsageError("at_threshold", repr(at_threshold), valid=["silent", "fires"])
     names = _chain(graph)
     shape = tuple(int(size) for size in np.ravel(graph.nodes[names[0]].input_type["input"]))
     if len(shape) != 3:
         raise SpikeproofError(
-            refusal(f"images (C,H,W) at the node {names[0]!r}", shape, mend="begin the graph with a Flatten of (C,H,W)")
+            f"images (C,H,W) at the node {names[0]!r}", shape, mend="begin the graph with a Flatten of (C,H,W)"
         )
     body = _Body([(name, _layer(name, graph.nodes[name], dt, at_threshold)) for name in names[1:-1]], shape)
     return Victim(body, encoder or Direct(), steps).eval()
@@ -76,7 +77,7 @@ def _chain(graph: Any) -> list[str]:
     for source, target in graph.edges:
         for known, node in ((follows, source), (comes, target)):
             if node in known:
-                raise SpikeproofError(refusal("a chain of nodes", f"several edges at the node {node!r}"))
+                raise SpikeproofError("a chain of nodes", f"several edges at the node {node!r}")
         follows[source], comes[target] = target, source
     starts = [name for name in graph.nodes if name not in comes]
     chain = starts[:1]
@@ -85,7 +86,7 @@ def _chain(graph: Any) -> list[str]:
     left = sorted(set(graph.nodes) - set(chain))
     if left or len(chain) < 3 or (_kind(graph.nodes[chain[0]]), _kind(graph.nodes[chain[-1]])) != ("Input", "Output"):
         got = f"the nodes {left} apart from it" if left else f"{chain}"
-        raise SpikeproofError(refusal("one chain of nodes from an Input to an Output", got))
+        raise SpikeproofError("one chain of nodes from an Input to an Output", got)
     return chain
 
 
@@ -117,14 +118,14 @@ def _layer(name: str, node: Any, dt: float, tie: Tie) -> nn.Module:
     if kind in ("IF", "LIF"):
         return _spiking(name, node, dt, tie)
     valid = ["Linear", "Affine", "Conv2d", "AvgPool2d", "SumPool2d", "Flatten (all of an image)", "Scale", "IF", "LIF"]
-    raise SpikeproofError(refusal("a NIR node that is known here", f"{kind} at {name!r}", valid=valid))
+    raise SpikeproofError("a NIR node that is known here", f"{kind} at {name!r}", valid=valid)
 
 
 def _spiking(name: str, node: Any, dt: float, tie: Tie) -> nn.Module:
     def one(field: str) -> float:
         values = np.unique(np.asarray(getattr(node, field), dtype=np.float64))
         if len(values) != 1 or not math.isfinite(values[0]):
-            raise SpikeproofError(refusal(f"one {field} for all neurons of {name!r}", f"{len(values)} values"))
+            raise SpikeproofError(f"one {field} for all neurons of {name!r}", f"{len(values)} values")
         return float(values[0])
 
     v_threshold, v_reset = one("v_threshold"), one("v_reset")
@@ -135,9 +136,9 @@ def _spiking(name: str, node: Any, dt: float, tie: Tie) -> nn.Module:
     tau, r, v_leak = _plain(one("tau") / dt), one("r"), one("v_leak")
     if v_leak != v_reset:
         mend = "a membrane that leaks to where it is reset"
-        raise SpikeproofError(refusal(f"v_leak = v_reset in {name!r}", f"{v_leak} and {v_reset}", mend=mend))
+        raise SpikeproofError(f"v_leak = v_reset in {name!r}", f"{v_leak} and {v_reset}", mend=mend)
     if not tau > 1:
-        raise SpikeproofError(refusal(f"tau above dt = {dt} in {name!r}", one("tau"), mend="the dt of the export"))
+        raise SpikeproofError(f"tau above dt = {dt} in {name!r}", one("tau"), mend="the dt of the export")
     decayed = not math.isclose(r, tau, rel_tol=1e-6)
     neuron = LIF(tau=tau, decay_input=decayed, v_threshold=v_threshold, v_reset=v_reset)
     return _Spiking(name, neuron, r if decayed else 1.0)
@@ -211,7 +212,7 @@ class _Body(nn.Module):
         """(T,B,C,H,W) -> logits (B,K), the mean over steps."""
         steps, size = z.shape[:2]
         if tuple(z.shape[2:]) != self.shape:
-            raise SpikeproofError(refusal(f"images of the graph's shape {self.shape}", tuple(z.shape[2:])))
+            raise SpikeproofError(f"images of the graph's shape {self.shape}", tuple(z.shape[2:]))
         x = z.flatten(0, 1)
         for name, layer in zip(self.names, self.layers, strict=True):
             if isinstance(layer, _Spiking):
@@ -221,5 +222,5 @@ class _Body(nn.Module):
             else:
                 x = layer(x)
         if x.dim() != 2:
-            raise SpikeproofError(refusal("logits (B,K) at the output", tuple(x.shape[1:]), mend="flatten before it"))
+            raise SpikeproofError("logits (B,K) at the output", tuple(x.shape[1:]), mend="flatten before it")
         return x.view(steps, size, -1).mean(0)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from scipy.stats import beta, norm
 
-from spikeproof.types import SpikeproofError, refusal
+from spikeproof.errors import SpikeproofError
 
 __all__ = ["Difference", "Interval", "clopper_pearson", "newcombe"]
 
@@ -40,11 +40,11 @@ def clopper_pearson(correct: int, total: int, level: float = 0.95) -> Interval:
     True
     """
     if total < 1:
-        raise SpikeproofError(refusal("at least one image", total, mend="evaluate some images"))
+        raise SpikeproofError("at least one image", total, mend="evaluate some images")
     if not 0 <= correct <= total:
-        raise SpikeproofError(refusal(f"a count of correct images in 0..{total}", correct))
+        raise SpikeproofError(f"a count of correct images in 0..{total}", correct)
     if not 0 < level < 1:
-        raise SpikeproofError(refusal("a confidence level between 0 and 1", level, mend="0.95 is usual"))
+        raise SpikeproofError("a confidence level between 0 and 1", level, mend="0.95 is usual")
     tail = (1 - level) / 2
     low = 0.0 if correct == 0 else float(beta.ppf(tail, correct, total - correct + 1))
     high = 1.0 if correct == total else float(beta.ppf(1 - tail, correct + 1, total - correct))
@@ -61,7 +61,7 @@ def newcombe(one: Interval, other: Interval, level: float = 0.95) -> Difference:
     [0.2, 0.0524, 0.3339]
     """
     if not 0 < level < 1:
-        raise SpikeproofError(refusal("a confidence level between 0 and 1", level, mend="0.95 is usual"))
+        raise SpikeproofError("a confidence level between 0 and 1", level, mend="0.95 is usual")
     z = float(norm.ppf((1 + level) / 2))
     (p, low_p, high_p), (q, low_q, high_q) = _wilson(one, z), _wilson(other, z)
     gap = p - q

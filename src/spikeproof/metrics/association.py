@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeproof.metrics._ranks import Floats, centred, correlation, partial
-from spikeproof.metrics._resampling import ENOUGH, NOTHING, Bounds, Draws, Estimate, estimate
+from spikeproof.metrics.resampling import ENOUGH, NOTHING, Bounds, Draws, Estimate, estimate
 
 __all__ = ["Association", "associate"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from spikeproof.types import SpikeproofError, refusal
+from spikeproof.errors import SpikeproofError
 
 __all__ = ["AC_PJ", "MAC_PJ", "summarise"]
 
@@ -37,7 +37,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any] | None:
         return None
     if len({row["image"] for row in some}) < len(some):
         mend = "the rows are damaged: run the cell anew"
-        raise SpikeproofError(refusal("one row of energy for an image", "two", mend=mend))
+        raise SpikeproofError("one row of energy for an image", "two", mend=mend)
     layers = {
         name: dict(zip(("effective_acs", "effective_macs", "dense"), _means(some, "layers", name), strict=True))
         for name in some[0]["layers"]

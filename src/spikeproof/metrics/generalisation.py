@@ -1,6 +1,6 @@
 """Generalisation, three ways: from training images to others, the same under attack, and to corrupted images.
 
-Pure functions of the rows of a cell (see `spikeproof.generalisation` for those of the last two).
+Pure functions of the rows of a cell (see `spikeproof.measures.generalisation` for those of the last two).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.metrics._intervals import Interval, clopper_pearson, newcombe
-from spikeproof.types import SpikeproofError, refusal
 
 __all__ = ["summarise"]
 
@@ -40,13 +40,13 @@ def _right(rows: Iterable[Row]) -> dict[str, dict[int, bool]]:
     for row in rows:
         images = found.setdefault(row["split"], {})
         if row["image"] in images:
-            raise SpikeproofError(_damaged(f"one row of kind {row['kind']} for image {row['image']}", "two"))
+            raise _damaged(f"one row of kind {row['kind']} for image {row['image']}", "two")
         images[row["image"]] = row["predicted"] == row["label"] and not row.get("fooled", False)
     return found
 
 
-def _damaged(expected: str, got: object) -> str:
-    return refusal(expected, got, mend="the rows are damaged: run the cell anew")
+def _damaged(expected: str, got: object) -> SpikeproofError:
+    return SpikeproofError(expected, got, mend="the rows are damaged: run the cell anew")
 
 
 def _share(right: Iterable[bool]) -> Interval:
@@ -69,7 +69,7 @@ def _robust(rows: Sequence[Row]) -> dict[str, Any] | None:
         return None
     shares = {split: _share(right.values()) for split, right in _right(some).items()}
     if shares.keys() != {"train", "test"}:
-        raise SpikeproofError(_damaged("attacked images of the splits train and test", sorted(shares)))
+        raise _damaged("attacked images of the splits train and test", sorted(shares))
     return {
         **{field: some[0][field] for field in ("eps", "eps_text", "attack")},
         **{split: share._asdict() for split, share in shares.items()},
@@ -83,7 +83,7 @@ def _corruptions(rows: Sequence[Row]) -> dict[str, Any] | None:
         if row["kind"] == "corruption":
             some = by_kind.setdefault(row["corruption"], {})
             if row["image"] in some:
-                raise SpikeproofError(_damaged(f"one row of image {row['image']} under {row['corruption']}", "two"))
+                raise _damaged(f"one row of image {row['image']} under {row['corruption']}", "two")
             some[row["image"]] = row
     if not by_kind:
         return None
@@ -91,7 +91,7 @@ def _corruptions(rows: Sequence[Row]) -> dict[str, Any] | None:
     clean = {row["image"]: row for row in rows if row["kind"] == "clean" and row["split"] == "test"}
     for name, some in {**by_kind, "none": clean}.items():
         if missing := [image for image in images if image not in some]:
-            raise SpikeproofError(_damaged(f"a row of image {missing[0]} under the corruption {name}", "none"))
+            raise _damaged(f"a row of image {missing[0]} under the corruption {name}", "none")
     kinds = {name: [_severities(some[image]) for image in images] for name, some in by_kind.items()}
     each = [math.fsum(sum(hits[i]) / len(hits[i]) for hits in kinds.values()) / len(kinds) for i in range(len(images))]
     mean, untouched = _normal(each), _share(clean[image]["predicted"] == clean[image]["label"] for image in images)

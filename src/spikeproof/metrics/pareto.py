@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.metrics._ranks import Floats
-from spikeproof.metrics._resampling import SEEDS
-from spikeproof.types import SpikeproofError, refusal
+from spikeproof.metrics.resampling import SEEDS
 
 __all__ = ["chances", "front"]
 
@@ -34,7 +34,7 @@ def chances(points: Floats, *, replicates: int, seed: int) -> Floats:
     """
     seeds = len(points)
     if seeds < SEEDS or not np.isfinite(points).all():
-        raise SpikeproofError(refusal(f"{SEEDS} seeds or more with finite values", f"{seeds} seeds"))
+        raise SpikeproofError(f"{SEEDS} seeds or more with finite values", f"{seeds} seeds")
     generator = np.random.default_rng(seed)
     middle = points.mean(0)
     factors = generator.standard_normal((replicates, seeds))

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.metrics._intervals import Interval, clopper_pearson
-from spikeproof.metrics._verdict import NOT_EVALUATED, verdict_of
-from spikeproof.types import SpikeproofError, refusal
+from spikeproof.metrics.verdict import NOT_EVALUATED, verdict_of
 
 __all__ = [
     "Evaluation",
@@ -59,12 +59,12 @@ def area(eps: Sequence[float], accuracy: Sequence[float]) -> float:
     """
     if len(eps) != len(accuracy) or len(eps) < 2:
         got = f"{len(eps)} eps and {len(accuracy)} accuracies"
-        raise SpikeproofError(refusal("two points or more, one accuracy for each eps", got))
+        raise SpikeproofError("two points or more, one accuracy for each eps", got)
     x, y = np.asarray(eps, dtype=np.float64), np.asarray(accuracy, dtype=np.float64)
     if not np.isfinite(x).all() or not (np.diff(x) > 0).all():
-        raise SpikeproofError(refusal("finite and strictly ascending eps", list(eps), mend="sort the points by eps"))
+        raise SpikeproofError("finite and strictly ascending eps", list(eps), mend="sort the points by eps")
     if not ((y >= 0) & (y <= 1)).all():
-        raise SpikeproofError(refusal("accuracies in [0,1]", list(accuracy), mend="give shares, not percent"))
+        raise SpikeproofError("accuracies in [0,1]", list(accuracy), mend="give shares, not percent")
     return float(np.trapezoid(y, x) / (x[-1] - x[0]))
 
 
@@ -79,13 +79,13 @@ def clean(rows: Iterable[Row], split: str) -> Interval | None:
     Raises SpikeproofError for an unknown split, and for an image that has two rows in it.
     """
     if split not in _SPLITS:
-        raise SpikeproofError(refusal("a split", repr(split), valid=_SPLITS))
+        raise SpikeproofError("a split", repr(split), valid=_SPLITS)
     seen: dict[int, bool] = {}
     for row in rows:
         if _field(row, "kind") == "clean" and _field(row, "split") == split:
             image = _field(row, "image")
             if image in seen:
-                raise SpikeproofError(_duplicate(f"image {image} of split {split}"))
+                raise _duplicate(f"image {image} of split {split}")
             seen[image] = _field(row, "predicted") == _field(row, "label")
     return clopper_pearson(sum(seen.values()), len(seen)) if seen else None
 
@@ -150,9 +150,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     index = _index(rows)
     panels = _panels(rows, index)
     words = {(panel["evaluation"], panel["eps"]): panel["verdict"] for panel in panels}
-    entries = [
-        _entry(by_eps[eps], words.get((name, eps))) for name, by_eps in index.items() for eps in sorted(by_eps)
-    ]
+    entries = [_entry(by_eps[eps], words.get((name, eps))) for name, by_eps in index.items() for eps in sorted(by_eps)]
     return {
         "clean": splits,
         "evaluations": entries,
@@ -173,12 +171,12 @@ def _field(row: Row, name: str) -> Any:
         return row[name]
     except KeyError:
         raise SpikeproofError(
-            refusal(f"a row with the field {name!r}", sorted(row), mend="the rows are damaged: run the cell anew")
+            f"a row with the field {name!r}", sorted(row), mend="the rows are damaged: run the cell anew"
         ) from None
 
 
-def _duplicate(what: str) -> str:
-    return refusal(f"one row for {what}", "two", mend="the rows are damaged: run the cell anew")
+def _duplicate(what: str) -> SpikeproofError:
+    return SpikeproofError(f"one row for {what}", "two", mend="the rows are damaged: run the cell anew")
 
 
 def _index(rows: Iterable[Row]) -> dict[str, dict[float, _ByAttack]]:
@@ -191,7 +189,7 @@ def _index(rows: Iterable[Row]) -> dict[str, dict[float, _ByAttack]]:
         attack, image = _field(row, "attack"), _field(row, "image")
         images = index.setdefault(name, {}).setdefault(eps, {}).setdefault(attack, {})
         if image in images:
-            raise SpikeproofError(_duplicate(f"image {image}, evaluation {name}, eps {eps:g} and attack {attack}"))
+            raise _duplicate(f"image {image}, evaluation {name}, eps {eps:g} and attack {attack}")
         images[image] = row
     return index
 
@@ -200,19 +198,17 @@ def _ordered(index: dict[str, dict[float, _ByAttack]]) -> list[_ByAttack]:
     return [by_eps[eps] for by_eps in index.values() for eps in sorted(by_eps)]
 
 
-def _pick(
-    index: dict[str, dict[float, _ByAttack]], evaluation: str, eps: float, attack: str | None
-) -> _ByAttack:
+def _pick(index: dict[str, dict[float, _ByAttack]], evaluation: str, eps: float, attack: str | None) -> _ByAttack:
     if evaluation not in index:
-        raise SpikeproofError(refusal("an evaluation that was measured", repr(evaluation), valid=index))
+        raise SpikeproofError("an evaluation that was measured", repr(evaluation), valid=index)
     found = [value for value in index[evaluation] if same_eps(value, eps)]
     if not found:
-        raise SpikeproofError(refusal(f"an eps of evaluation {evaluation}", eps, valid=sorted(index[evaluation])))
+        raise SpikeproofError(f"an eps of evaluation {evaluation}", eps, valid=sorted(index[evaluation]))
     group = index[evaluation][found[0]]
     if attack is None:
         return group
     if attack not in group:
-        raise SpikeproofError(refusal(f"an attack of evaluation {evaluation}", repr(attack), valid=group))
+        raise SpikeproofError(f"an attack of evaluation {evaluation}", repr(attack), valid=group)
     return {attack: group[attack]}
 
 
@@ -222,12 +218,12 @@ def _complete(group: _ByAttack) -> _ByAttack:
     for attack, images in group.items():
         for image in sorted(every - images.keys()):
             raise SpikeproofError(
-                refusal(f"a row of attack {attack} for image {image}", "none", mend="run the cell again to complete it")
+                f"a row of attack {attack} for image {image}", "none", mend="run the cell again to complete it"
             )
     for image in every:
         labels = {_field(rows[image], "label") for rows in group.values()}
         if len(labels) > 1:
-            raise SpikeproofError(refusal(f"one label for image {image}", sorted(labels)))
+            raise SpikeproofError(f"one label for image {image}", sorted(labels))
     return group
 
 
@@ -235,9 +231,7 @@ def _named(group: _ByAttack) -> Evaluation:
     fields = ("evaluation", "protocol", "surface", "norm", "eps", "eps_text")
     names = {tuple(_field(row, field) for field in fields) for images in group.values() for row in images.values()}
     if len(names) > 1:
-        raise SpikeproofError(
-            refusal("one protocol, surface and norm for each evaluation and eps", sorted(names, key=str))
-        )
+        raise SpikeproofError("one protocol, surface and norm for each evaluation and eps", sorted(names, key=str))
     evaluation, protocol, surface, norm, eps, text = names.pop()
     return Evaluation(evaluation, protocol, surface, norm, float(eps), str(text), tuple(group))
 
@@ -401,11 +395,11 @@ def _panel(audits: Sequence[Row], group: _ByAttack) -> dict[str, Any]:
     heads = [*audits, *(row for images in group.values() for row in images.values())]
     names = {tuple(_field(row, field) for field in _PANEL) for row in heads}
     if len(names) > 1:
-        raise SpikeproofError(refusal("one tier for each evaluation and eps of a panel", sorted(names, key=str)))
+        raise SpikeproofError("one tier for each evaluation and eps of a panel", sorted(names, key=str))
     codes = [one["code"] for one in found]
     if len(set(codes)) < len(codes):
         twice = next(code for code in codes if codes.count(code) > 1)
-        raise SpikeproofError(_duplicate(f"audit {twice} of evaluation {heads[0]['evaluation']}"))
+        raise _duplicate(f"audit {twice} of evaluation {heads[0]['evaluation']}")
     verdict = verdict_of(audits)
     return {
         **dict(zip(_PANEL, names.pop(), strict=True)),

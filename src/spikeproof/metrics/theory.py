@@ -42,7 +42,8 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any] | None:
     `ratio`: `measured`, `predicted`, `bound`, and `quotient`, the median of measured by predicted; `undefined`, the
     images that have no ratio of either kind. `rise`: `predicted`, `measured`, and their `quotient` (images whose
     predicted rise is 0 have none). `weights`: for each layer the means of `density`, of the bounds `support`, `product`
-    and `count`, and of `delta`, as in `spikeproof.theory.support_rows`; `quotient` is density by support of the means.
+    and `count`, and of `delta`, as in `spikeproof.measures.theory.support_rows`; `quotient` is density by support of
+    the means.
     """
     rows = list(rows)
     some = [row for row in rows if row["kind"] == "theory"]

@@ -7,6 +7,46 @@
 
 from __future__ import annotations
 
-from spikeproof.metrics._verdict import NOT_EVALUATED, OVERSTATED, SUPPORTED, Verdict, verdict_of
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+from spikeproof.errors import SpikeproofError
 
 __all__ = ["NOT_EVALUATED", "OVERSTATED", "SUPPORTED", "Verdict", "verdict_of"]
+
+Word = Literal["supported", "overstated", "not evaluated"]
+SUPPORTED: Word = "supported"
+OVERSTATED: Word = "overstated"
+NOT_EVALUATED: Word = "not evaluated"
+
+_COLOURS = ("red", "green", "not run")
+
+
+class Verdict(NamedTuple):
+    """The word, and the codes of the audits that were red, that were green, and that were not run."""
+
+    word: Word
+    red: tuple[str, ...]
+    green: tuple[str, ...]
+    absent: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"red: {', '.join(self.red)}" if self.red else "no audit is red"]
+        parts += [f"not run: {', '.join(self.absent)}"] if self.absent else []
+        return f"{self.word} ({'; '.join(parts)})"
+
+
+def verdict_of(rows: Iterable[Mapping[str, Any]]) -> Verdict:
+    """The verdict on one evaluation and budget: rows of other kinds than 'audit' are passed over.
+
+    Where no audit was run: 'not evaluated'. Raises SpikeproofError for a colour that does not exist.
+    """
+    audits = [row for row in rows if row["kind"] == "audit"]
+    for row in audits:
+        if row["colour"] not in _COLOURS:
+            raise SpikeproofError(f"a colour of audit {row['code']}", repr(row["colour"]), valid=_COLOURS)
+    red, green, absent = (tuple(row["code"] for row in audits if row["colour"] == colour) for colour in _COLOURS)
+    word = OVERSTATED if red else SUPPORTED
+    if not (red or green) or any(row["breaks"] == NOT_EVALUATED for row in audits if row["colour"] == "red"):
+        word = NOT_EVALUATED
+    return Verdict(word, red, green, absent)

@@ -8,13 +8,15 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from spikeproof.models._conv import Conv2d
-from spikeproof.models._folded import fold
-from spikeproof.models._slim_pool import slim
-from spikeproof.pooling import Pool, stem_pool
-from spikeproof.types import Neuron, Rule, UsageError, refusal
+from spikeproof.errors import UsageError
+from spikeproof.layers.conv import Conv2d
+from spikeproof.layers.folded import fold
+from spikeproof.layers.over_time import over_time
+from spikeproof.layers.pooling import Pool, stem_pool
+from spikeproof.layers.slim_pool import slim
+from spikeproof.types import Neuron, Rule
 
-__all__ = ["Block", "BlockFactory", "NeuronFactory", "ResNet", "over_time", "stages_of"]
+__all__ = ["Block", "BlockFactory", "NeuronFactory", "ResNet", "stages_of"]
 
 NeuronFactory = Callable[[], nn.Module]
 BlockFactory = Callable[..., "Block"]
@@ -25,16 +27,8 @@ _STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}  # He et al. 20
 def stages_of(depth: int) -> tuple[tuple[int, ...], bool]:
     """Blocks per stage, and whether they are bottlenecks; UsageError for another depth."""
     if depth not in _STAGES:
-        raise UsageError(refusal("a depth", depth, valid=_STAGES))
+        raise UsageError("a depth", depth, valid=_STAGES)
     return _STAGES[depth], depth >= 50
-
-
-def over_time(z: Tensor, *layers: nn.Module) -> Tensor:
-    """Layers without state, once on all steps: (T,B,*) -> (T,B,*)."""
-    flat = z.flatten(0, 1)
-    for layer in layers:
-        flat = layer(flat)
-    return flat.view(*z.shape[:2], *flat.shape[1:])
 
 
 class Block(nn.Module):
@@ -78,8 +72,8 @@ class ResNet(nn.Module):
     """(T,B,C,H,W) -> logits (B,K): stem convolution, neuron, pool, stages, global mean, linear layer, mean over time.
 
     stem: 'imagenet' is 7x7 stride 2, 'cifar' is 3x3 stride 1; both are followed by a 3x3 stride-2 pool, max or avg,
-    the paper's sparsity knob, or one of its controls (`spikeproof.pooling.stem_pool`). width: channels of the first
-    stage, doubled at each next one.
+    the paper's sparsity knob, or one of its controls (`spikeproof.layers.pooling.stem_pool`). width: channels of the
+    first stage, doubled at each next one.
     """
 
     def __init__(
@@ -96,9 +90,9 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if stem not in ("imagenet", "cifar"):
-            raise UsageError(refusal("a stem", repr(stem), valid=["imagenet", "cifar"], mend="set model.stem"))
+            raise UsageError("a stem", repr(stem), valid=["imagenet", "cifar"], mend="set model.stem")
         if width < 1:
-            raise UsageError(refusal("width >= 1", width))
+            raise UsageError("width >= 1", width)
         self.in_channels, self.classes = in_channels, classes
         kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
         self.conv1 = Conv2d(in_channels, width, kernel, stride, padding=kernel // 2, bias=False)

@@ -6,8 +6,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from spikeproof.models._resnet import Block, NeuronFactory, over_time
-from spikeproof.types import Rule, UsageError, refusal
+from spikeproof.errors import UsageError
+from spikeproof.layers.over_time import over_time
+from spikeproof.models._resnet import Block, NeuronFactory
+from spikeproof.types import Rule
 
 __all__ = ["SEWBlock"]
 
@@ -28,7 +30,7 @@ class SEWBlock(Block):
     ) -> None:
         super().__init__(site, inputs, planes, stride, bottleneck=bottleneck, neuron=neuron)
         if connect not in ("ADD", "AND", "IAND"):
-            raise UsageError(refusal("a connect function", repr(connect), valid=["ADD", "AND", "IAND"]))
+            raise UsageError("a connect function", repr(connect), valid=["ADD", "AND", "IAND"])
         self.connect = connect
         self.bottleneck = bottleneck
         if self.downsample is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
+from spikeproof.layers.pooling import Pool
 from spikeproof.models._resnet import NeuronFactory, ResNet, stages_of
 from spikeproof.models._sew_block import SEWBlock
-from spikeproof.pooling import Pool
 
 __all__ = ["SEWResNet"]
 

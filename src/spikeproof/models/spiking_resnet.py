@@ -7,8 +7,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from spikeproof.models._resnet import Block, NeuronFactory, ResNet, over_time, stages_of
-from spikeproof.pooling import Pool
+from spikeproof.layers.over_time import over_time
+from spikeproof.layers.pooling import Pool
+from spikeproof.models._resnet import Block, NeuronFactory, ResNet, stages_of
 from spikeproof.types import Rule
 
 __all__ = ["SpikingResNet"]

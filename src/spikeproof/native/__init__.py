@@ -218,9 +218,7 @@ def scan(neuron: Membrane, x: Tensor) -> tuple[Tensor, bool]:
         with torch.cuda.device(x.device):
             return _on(x.device).scan(neuron, x)  # type: ignore[no-any-return]
     spikes = torch.empty_like(x)
-    finite = _library().spikeproof_forward(
-        ctypes.byref(_membrane(neuron)), *_sizes(x), _pointer(x), _pointer(spikes)
-    )
+    finite = _library().spikeproof_forward(ctypes.byref(_membrane(neuron)), *_sizes(x), _pointer(x), _pointer(spikes))
     return spikes, bool(finite)
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.neurons._stepwise import Stepwise
-from spikeproof.types import Fire, SpikeproofError, UsageError, refusal
+from spikeproof.types import Fire
 
 __all__ = ["Paced"]
 
@@ -25,7 +26,7 @@ class Paced(Stepwise):
     def __init__(self, *, steps: int = 10, v_threshold: float = 1.0, v_reset: float | None = 0.0) -> None:
         super().__init__(v_threshold=v_threshold, v_reset=v_reset)
         if steps < 1:
-            raise UsageError(refusal("steps >= 1", steps))
+            raise UsageError("steps >= 1", steps)
         self.steps = steps
         self.pace = nn.Parameter(torch.ones(steps))
 
@@ -45,9 +46,7 @@ class Paced(Stepwise):
         """As every neuron's; SpikeproofError for more steps than were built."""
         if len(x) > self.steps:
             raise SpikeproofError(
-                refusal(
-                    f"at most {self.steps} steps in {self}", len(x), mend="set neuron.steps to the steps of the cell"
-                )
+                f"at most {self.steps} steps in {self}", len(x), mend="set neuron.steps to the steps of the cell"
             )
         paces = iter(self.pace)
         once = _Once(lambda v, current: self.paced(v, current, next(paces)), self)

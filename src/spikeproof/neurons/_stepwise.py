@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof import native
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.tensors import heaviside
-from spikeproof.types import Fire, SpikeproofError, UsageError, refusal
+from spikeproof.types import Fire
 
 __all__ = ["Stepwise"]
 
@@ -29,11 +30,9 @@ class Stepwise(nn.Module, ABC):
         super().__init__()
         if not 0 < v_threshold < math.inf or (v_reset is not None and not -math.inf < v_reset < v_threshold):
             raise UsageError(
-                refusal(
-                    "v_threshold > 0 and v_reset below it",
-                    f"v_threshold={v_threshold}, v_reset={v_reset}",
-                    mend="a neuron that rests at or above its threshold fires for ever; use for example 1.0 and 0.0",
-                )
+                "v_threshold > 0 and v_reset below it",
+                f"v_threshold={v_threshold}, v_reset={v_reset}",
+                mend="a neuron that rests at or above its threshold fires for ever; use for example 1.0 and 0.0",
             )
         self.v_threshold = v_threshold
         self.v_reset = v_reset
@@ -102,11 +101,9 @@ class Stepwise(nn.Module, ABC):
     def _check(self, finite: bool) -> None:
         if not finite:
             raise SpikeproofError(
-                refusal(
-                    "finite input currents in a spiking layer",
-                    f"a membrane that ends at NaN or infinity in {self}",
-                    mend="look for NaN in the images or the weights, or for a learning rate that diverged",
-                )
+                "finite input currents in a spiking layer",
+                f"a membrane that ends at NaN or infinity in {self}",
+                mend="look for NaN in the images or the weights, or for a learning rate that diverged",
             )
 
     def extra_repr(self) -> str:

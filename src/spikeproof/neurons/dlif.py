@@ -6,8 +6,8 @@ import math
 
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.neurons._paced import Paced
-from spikeproof.types import UsageError, refusal
 
 __all__ = ["DLIF"]
 
@@ -24,7 +24,7 @@ class DLIF(Paced):
     ) -> None:
         super().__init__(steps=steps, v_threshold=v_threshold, v_reset=v_reset)
         if not 0 < leak <= 1 or not math.isfinite(leak):
-            raise UsageError(refusal("a leak in (0,1]", leak, mend="1 keeps everything, as IF does"))
+            raise UsageError("a leak in (0,1]", leak, mend="1 keeps everything, as IF does")
         self.leak = leak
 
     def paced(self, v: Tensor, x: Tensor, pace: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ import math
 
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.native import Charge, Membrane
 from spikeproof.neurons._stepwise import Stepwise
-from spikeproof.types import UsageError, refusal
 
 __all__ = ["LIF"]
 
@@ -25,7 +25,7 @@ class LIF(Stepwise):
     ) -> None:
         super().__init__(v_threshold=v_threshold, v_reset=v_reset)
         if not 1 < tau < math.inf:
-            raise UsageError(refusal("tau > 1", tau, mend="tau = 1 keeps no past; IF has no leak"))
+            raise UsageError("tau > 1", tau, mend="tau = 1 keeps no past; IF has no leak")
         self.tau = tau
         self.decay_input = decay_input
 

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from spikeproof.errors import UsageError
 from spikeproof.native import Charge, Membrane
 from spikeproof.neurons._stepwise import Stepwise
-from spikeproof.types import UsageError, refusal
 
 __all__ = ["PLIF"]
 
@@ -28,7 +28,7 @@ class PLIF(Stepwise):
     ) -> None:
         super().__init__(v_threshold=v_threshold, v_reset=v_reset)
         if not 1 < init_tau < math.inf:
-            raise UsageError(refusal("init_tau > 1", init_tau, mend="1/tau = sigmoid(w) is below 1 for every w"))
+            raise UsageError("init_tau > 1", init_tau, mend="1/tau = sigmoid(w) is below 1 for every w")
         self.decay_input = decay_input
         self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1.0)))
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.report import _examined, _figures, _reading, _tradeoff_figures
 from spikeproof.report._page import render
 from spikeproof.report._summary import CellLike, Headline, Summary, headline_of, summarise
 from spikeproof.report._svg import drawing, pdf, svg
 from spikeproof.report._tradeoff import Answers, answer
-from spikeproof.types import SpikeproofError, refusal
 
 __all__ = ["write"]
 
@@ -30,7 +30,7 @@ def write(cells: Sequence[CellLike], folder: Path, *, title: str) -> Path:
     is no cell, a cell comes twice, or the rows of a cell are damaged.
     """
     if not cells:
-        raise SpikeproofError(refusal("at least one cell", "none", mend="run a study first"))
+        raise SpikeproofError("at least one cell", "none", mend="run a study first")
     headline = headline_of(cells)
     summaries = summarise(cells, headline)
     (folder / "figures").mkdir(parents=True, exist_ok=True)

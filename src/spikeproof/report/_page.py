@@ -69,9 +69,7 @@ def render(
     )
 
 
-def _figures(
-    cells: Sequence[Summary], headline: Headline | None, drawings: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def _figures(cells: Sequence[Summary], headline: Headline | None, drawings: Mapping[str, str]) -> list[dict[str, Any]]:
     """Each figure with its caption; one that could not be drawn keeps its place and says so."""
     at = "the headline" if headline is None else threat(headline, cells)
     evaluated = _range([cell.headline["images"] for cell in cells if cell.headline is not None and not cell.withheld])

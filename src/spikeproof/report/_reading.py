@@ -46,9 +46,7 @@ def warnings(cells: Sequence[Summary], headline: Headline | None) -> list[str]:
 def _bite(cells: Sequence[Summary], headline: Headline) -> str:
     """Does the evaluation break what nobody defended? If not, no other number means much."""
     where = f"eps {budget(headline, cells)}"
-    vanilla = [
-        (cell, found) for cell in cells if cell.defence == "vanilla" and (found := _by_pgd(cell)) is not None
-    ]
+    vanilla = [(cell, found) for cell in cells if cell.defence == "vanilla" and (found := _by_pgd(cell)) is not None]
     if not vanilla:
         if any(cell.defence == "vanilla" and cell.withheld for cell in cells):
             return f"No vanilla cell could be evaluated at {where}, so nothing here shows that the attacks bite."
@@ -111,8 +109,7 @@ def _shape(measured: Sequence[tuple[Summary, Interval]]) -> list[str]:
         pairs = [
             (found.value, worst.share)
             for cell, worst in measured
-            if not cell.bound
-            and (found := cell.measure("image", metric)) is not None and found.value is not None
+            if not cell.bound and (found := cell.measure("image", metric)) is not None and found.value is not None
         ]
         rho = _rank_correlation(pairs)
         if len(pairs) < _ENOUGH or rho is None:

@@ -14,10 +14,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import energy, generalisation, robustness, theory
 from spikeproof.metrics.robustness import Interval, same_eps
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
-from spikeproof.types import SpikeproofError, refusal
 
 __all__ = [
     "ENCODED",
@@ -207,7 +207,7 @@ def summarise(cells: Sequence[CellLike], headline: Headline | None) -> list[Summ
     keys = Counter(cell.key for cell in cells)
     for key, count in keys.items():
         if count > 1:
-            raise SpikeproofError(refusal("each cell once", f"{count} cells with the key {key}"))
+            raise SpikeproofError("each cell once", f"{count} cells with the key {key}")
     return [_summary(cell, label, headline) for cell, label in zip(cells, _labels(cells), strict=True)]
 
 
@@ -219,7 +219,7 @@ def _own_headline(cell: CellLike) -> Headline | None:
         return Headline(str(named["evaluation"]), float(Fraction(str(named["eps"]))))
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         raise SpikeproofError(
-            refusal("a headline with an evaluation and an eps", named, mend="write eps as 0.1 or 8/255")
+            "a headline with an evaluation and an eps", named, mend="write eps as 0.1 or 8/255"
         ) from None
 
 

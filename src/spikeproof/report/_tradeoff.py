@@ -127,9 +127,7 @@ def answer(cells: Sequence[Summary]) -> Answers | None:
     if not _enough(grid):
         return None
     unit, owners = grid.units(ENOUGH)
-    drawn = draws(
-        owners, grid.strata("architecture"), max(1, len(grid.seeds)), replicates=REPLICATES, seed=SEED
-    )
+    drawn = draws(owners, grid.strata("architecture"), max(1, len(grid.seeds)), replicates=REPLICATES, seed=SEED)
     found = _correlations(grid, drawn)
     pairs = _pairs(grid)
     robust = [cell for cell in grid.cells.values() if OUTCOMES["robust"][1](cell) is not None]

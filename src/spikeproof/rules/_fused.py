@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from spikeproof import native
+from spikeproof.errors import SpikeproofError
 from spikeproof.neurons import Stepwise
 from spikeproof.tensors import heaviside
-from spikeproof.types import SpikeproofError, refusal
 
 __all__ = ["fused_scan"]
 
@@ -67,11 +67,9 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # only with create_graph=True: this backward would be missing from that graph
             raise SpikeproofError(
-                refusal(
-                    "a rule with a second derivative",
-                    f"create_graph=True through the fused backward of {ctx.shape}",
-                    mend="use the plain form, fused=False",
-                )
+                "a rule with a second derivative",
+                f"create_graph=True through the fused backward of {ctx.shape}",
+                mend="use the plain form, fused=False",
             )
         (saved,) = ctx.saved_tensors
         if ctx.known is not None:
@@ -79,9 +77,7 @@ class _Scan(torch.autograd.Function):
         return _in_torch(ctx.neuron, ctx.gains, ctx.shape, saved, upstream), None, None, None
 
 
-def _in_torch(
-    neuron: Stepwise, gains: tuple[float, float], shape: _Shape, heights: Tensor, upstream: Tensor
-) -> Tensor:
+def _in_torch(neuron: Stepwise, gains: tuple[float, float], shape: _Shape, heights: Tensor, upstream: Tensor) -> Tensor:
     """Heights and the gradient of the spikes, both (T,B,*) -> the gradient of the currents."""
     a, b = gains
     slope = shape.derivative(heights)

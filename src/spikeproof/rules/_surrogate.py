@@ -10,10 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.neurons import Stepwise
 from spikeproof.rules._fused import fused_scan
 from spikeproof.tensors import graft, heaviside
-from spikeproof.types import Neuron, UsageError, refusal
+from spikeproof.types import Neuron
 
 __all__ = ["Surrogate"]
 
@@ -37,7 +38,7 @@ class Surrogate(ABC):
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < math.inf:
-            raise UsageError(refusal("a sharpness alpha > 0", self.alpha))
+            raise UsageError("a sharpness alpha > 0", self.alpha)
 
     @abstractmethod
     def primitive(self, x: Tensor) -> Tensor:

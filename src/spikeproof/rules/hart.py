@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.tensors import graft, heaviside
-from spikeproof.types import Neuron, UsageError, refusal
+from spikeproof.types import Neuron
 
 __all__ = ["HART"]
 
@@ -24,7 +25,7 @@ class HART:
 
     def __post_init__(self) -> None:
         if not self.width > 0:
-            raise UsageError(refusal("a width > 0", self.width))
+            raise UsageError("a width > 0", self.width)
 
     def __call__(self, neuron: Neuron, currents: Tensor, site: str) -> Tensor:
         """Currents (T,B,*) -> exact spikes (T,B,*)."""

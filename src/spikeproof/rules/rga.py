@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikeproof.errors import UsageError
 from spikeproof.neurons import Stepwise
 from spikeproof.tensors import exact, graft
-from spikeproof.types import Neuron, UsageError, refusal
+from spikeproof.types import Neuron
 
 __all__ = ["RGA"]
 
@@ -29,7 +30,7 @@ class RGA:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low < 1 or not self.high > 1:
-            raise UsageError(refusal("low in [0,1) and high > 1", f"low={self.low}, high={self.high}"))
+            raise UsageError("low in [0,1) and high > 1", f"low={self.low}, high={self.high}")
 
     def slope(self, neuron: Stepwise, mean: Tensor) -> Tensor:
         """phi' at the mean input current (B,*), per unit of current."""
@@ -45,6 +46,6 @@ class RGA:
     def __call__(self, neuron: Neuron, currents: Tensor, site: str) -> Tensor:
         """Currents (T,B,*) -> exact spikes (T,B,*). Raises UsageError for a neuron whose charge it does not know."""
         if not isinstance(neuron, Stepwise):
-            raise UsageError(refusal("a neuron with a known linear charge for RGA", f"{neuron} at {site}"))
+            raise UsageError("a neuron with a known linear charge for RGA", f"{neuron} at {site}")
         spikes = exact(neuron, currents.detach(), site)
         return graft(spikes, self.slope(neuron, currents.detach().mean(0)) * currents)

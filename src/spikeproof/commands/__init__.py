@@ -1,0 +1,1 @@
+"""The command line, and the commands that are more than a call of the library."""

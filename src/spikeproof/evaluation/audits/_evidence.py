@@ -1,0 +1,165 @@
+"""What an audit looks at, and what it finds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from spikeproof.evaluation.audits._limits import Limits
+from spikeproof.evaluation.judge import Case, Row, outcomes
+from spikeproof.metrics.robustness import clopper_pearson
+from spikeproof.tensors import fold
+from spikeproof.types import Objective, Threat
+from spikeproof.victims.scene import Scene
+from spikeproof.victims.victim import Victim
+
+__all__ = ["Audit", "Batch", "Colour", "Effort", "Finding", "Subject", "difference", "worse"]
+
+Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Pixels (B,C,H,W), labels (B,), keys (B,)."""
+
+Colour: TypeAlias = Literal["green", "red", "not run"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One audit's answer. value and limit in the audit's own unit, None where not measured; n: images it rests on."""
+
+    code: str
+    name: str
+    colour: Colour
+    value: float | None
+    limit: float | None
+    n: int
+    says: str
+    means: str
+    mend: str
+    breaks: Literal["overstated", "not evaluated"]
+    detail: dict[str, Any]
+
+    def row(self) -> Row:
+        """Plain data for a file of rows."""
+        return {"kind": "audit", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much the audits that measure for themselves may spend: images, random draws an image, attack steps."""
+
+    images: int = 32
+    draws: int = 50
+    steps: int = 10
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A victim that is borrowed and in eval mode, the images it gets right when clean, and the panel's rows.
+
+    case: the plain attack of an evaluator who knows nothing of audits: PGD on the cross-entropy under the rule of
+    training. control: an undefended victim of the same kind, if there is one.
+    """
+
+    victim: Victim
+    x: Tensor
+    y: Tensor
+    keys: Tensor
+    threat: Threat
+    case: Case
+    rows: Sequence[Row]
+    effort: Effort
+    limits: Limits
+    batch_size: int
+    control: Victim | None = None
+
+    def batches(self, images: int | None = None, *, at_least: int = 1) -> Iterator[Batch]:
+        """Up to `images` of them (None: the effort's), a fair choice that does not depend on their order."""
+        wanted = min(self.effort.images if images is None else images, len(self.x))
+        # Sorted by the hash that an image owns, so that the choice is the same in every order and shard.
+        index = torch.argsort(fold(self.keys, "audit"), stable=True)[:wanted]
+        for some in torch.split(index, max(self.batch_size, at_least)) if wanted else ():
+            yield self.x[some], self.y[some], self.keys[some]
+
+    def attacked(self, purpose: str, case: Case, threat: Threat, images: int | None = None) -> list[Row]:
+        """The outcomes of one case on some images."""
+        return [row for b in self.batches(images) for row in outcomes(self.victim, *b, purpose, case, threat)]
+
+    def unlimited(self) -> Threat:
+        """The threat whose ball holds the whole box."""
+        size = self.x.shape[1:].numel() * (1 if self.threat.surface == "pixels" else self.victim.steps)
+        full = {"Linf": 1.0, "L2": size**0.5, "L1": float(size)}[self.threat.norm]
+        return replace(self.threat, eps=full)  # type: ignore[type-var]
+
+    def scene(self, batch: Batch, purpose: str) -> tuple[Scene, Objective]:
+        """The scene of the plain case on one batch, and its objective."""
+        x, y, keys = batch
+        scene = Scene(self.case.attacked(self.victim), x, y, fold(keys, purpose), self.threat.surface)
+        return scene, scene.objective(self.case.loss)
+
+    def gradient(self, batch: Batch, purpose: str) -> Tensor:
+        """Of the plain case's loss at the clean point (B,*)."""
+        scene, f = self.scene(batch, purpose)
+        return self.case.estimator(f, scene.start, self.case.estimator.init(scene.start), 0)[1]
+
+    def broken(self, *groups: str) -> tuple[int, int]:
+        """Images that the stages of these groups broke and no stage before had, and images right when clean.
+
+        None of the groups run: (0, 0).
+        """
+        ran = [row for row in self.rows if row["group"] in groups]
+        if not ran:
+            return 0, 0
+        fresh = {row["image"] for row in ran if row["fooled"] and not row.get("skipped")}
+        return len(fresh), len(self.x)
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    """The largest difference of two tensors, of the size of the second."""
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
+
+
+def worse(worst: float, new: float) -> float:
+    """The larger, and NaN where one is: every comparison with NaN is false."""
+    return worst if new <= worst else new
+
+
+class Audit(ABC):
+    """One diagnostic of gradient masking, or of the evaluation itself.
+
+    code: its name in the literature's list here, D1..D20; breaks: what a red one makes of the number.
+    """
+
+    code: ClassVar[str]
+    title: ClassVar[str]
+    means: ClassVar[str]
+    mend: ClassVar[str]
+    breaks: ClassVar[Literal["overstated", "not evaluated"]] = "overstated"
+
+    @abstractmethod
+    def __call__(self, subject: Subject) -> Finding:
+        """Look, and say what was found."""
+
+    def found(
+        self, red: bool, says: str, *, value: float | None, limit: float | None, n: int, **detail: Any
+    ) -> Finding:
+        rounded = None if value is None else float(f"{value:.6g}")
+        colour: Colour = "red" if red else "green"
+        return Finding(
+            self.code, self.title, colour, rounded, limit, n, says, self.means, self.mend, self.breaks, detail
+        )
+
+    def absent(self, why: str) -> Finding:
+        """Not run, and why."""
+        return Finding(self.code, self.title, "not run", None, None, 0, why, self.means, self.mend, self.breaks, {})
+
+    def share(self, count: int, total: int, limit: float, says: str, **detail: Any) -> Finding:
+        """Red where a share of images lies above the limit by its interval; any image at all where the limit is 0."""
+        if total == 0:
+            return self.found(False, "no image is right when clean", value=None, limit=limit, n=0, **detail)
+        interval = clopper_pearson(count, total)
+        red = count > 0 if limit == 0 else interval.low > limit
+        return self.found(red, f"{says}: {count} of {total}", value=count / total, limit=limit, n=total, **detail)

@@ -1,0 +1,61 @@
+"""D17: what the network saw under attack must be the code of an image that exists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from spikeproof.evaluation.audits._evidence import Audit, Batch, Finding, Subject
+from spikeproof.evaluation.judge import proposal
+from spikeproof.tensors import exact
+
+__all__ = ["Domain"]
+
+
+@dataclass(frozen=True)
+class Domain(Audit):
+    """What PGD proposes, encoded afresh by the deployed encoder: is it what the network saw? value: share where not.
+
+    Beside it: of the images that PGD breaks, the share that is broken still when every pixel is rounded, towards the
+    clean one, to one of 256 levels.
+    """
+
+    code = "D17"
+    title = "domain"
+    means = "The network was attacked with something that no image can be."
+    mend = "Attack pixels, through the deployed encoder; project into [0,1]."
+    breaks = "not evaluated"
+
+    def __call__(self, subject: Subject) -> Finding:
+        if subject.threat.surface != "pixels":
+            return self.absent("the threat is not on pixels")
+        other = n = broken = kept = 0
+        for batch in subject.batches():
+            o, b, k = self._batch(subject, batch)
+            other, broken, kept, n = other + o, broken + b, kept + k, n + len(batch[1])
+        says = "proposed images whose code is not what the network saw"
+        return self.share(other, n, subject.limits.domain, says, broken=broken, broken_on_the_grid=kept)
+
+    @staticmethod
+    @torch.no_grad()
+    def _batch(subject: Subject, batch: Batch) -> tuple[int, int, int]:
+        x, y, keys = batch
+        # To the end: the first point that is fooled lies so near the boundary that rounding alone may take it back.
+        case = replace(subject.case, survivors=False)
+        scene, point = proposal(subject.victim, x, y, keys, "domain", case, subject.threat)
+        seen = scene.victim.encode(point, scene.keys)
+        saved = subject.victim.encode(point.clamp(0.0, 1.0), scene.keys)
+        other = (seen != saved).transpose(0, 1).flatten(1).any(1)
+        broken = scene.logits(point, exact, scene.keys).argmax(1) != y
+        on_grid = scene.logits(_rounded(point, x), exact, scene.keys).argmax(1) != y
+        return int(other.sum()), int(broken.sum()), int((broken & on_grid).sum())
+
+
+def _rounded(point: Tensor, clean: Tensor) -> Tensor:
+    """The nearest of 256 levels that is not farther from the clean pixel."""
+    levels = 255.0 * point
+    towards = torch.where(point >= clean, torch.floor(levels), torch.ceil(levels)) / 255.0
+    nearest = torch.round(levels) / 255.0
+    return torch.where((nearest - clean).abs() <= (point - clean).abs(), nearest, towards).clamp(0.0, 1.0)

@@ -1,0 +1,25 @@
+"""D10: random corners must not break what the white box could not (Carlini et al. 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+
+__all__ = ["RandomSearch"]
+
+
+@dataclass(frozen=True)
+class RandomSearch(Audit):
+    """Images that survive the white-box attacks and that the best of many random corners breaks."""
+
+    code = "D10"
+    title = "random directions"
+    means = "An attack that blind chance beats did not use the gradient it was given."
+    mend = "Publish the worst case with random corners in it; look for zero or wrong gradients."
+
+    def __call__(self, subject: Subject) -> Finding:
+        count, total = subject.broken("random")
+        if not total:
+            return self.absent("not in this tier")
+        return self.share(count, total, subject.limits.random, "broken by random corners alone")

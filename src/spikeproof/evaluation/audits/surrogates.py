@@ -1,0 +1,26 @@
+"""D8: the surrogate of training is one of many; what do the others see? (Lee et al.; Bu et al. 2023; ASSG)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+
+__all__ = ["Surrogates"]
+
+
+@dataclass(frozen=True)
+class Surrogates(Audit):
+    """Images that PGD under the rule of training leaves and that some other estimator or slope breaks."""
+
+    code = "D8"
+    title = "surrogate sweep"
+    means = "The surrogate's gradient is a fiction of the attacker: under another one the network falls."
+    mend = "Publish the worst case over estimators, never the accuracy under one."
+
+    def __call__(self, subject: Subject) -> Finding:
+        count, total = subject.broken("dense twin", "white box")
+        if not total:
+            return self.absent("one estimator alone in this tier")
+        says = "left by PGD under the rule of training and broken by another estimator"
+        return self.share(count, total, subject.limits.surrogates, says)

@@ -1,0 +1,234 @@
+"""The judge: an attack proposes, this file decides and writes rows.
+
+The verdict uses the exact forward of the deployed network in eval mode, noise the attack has not seen, and a checked
+budget. Rows are plain dicts, one per image and attack; nothing here knows of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeproof.errors import CutGraph
+from spikeproof.metrics import sparsity
+from spikeproof.tensors import exact, fold, image_keys
+from spikeproof.types import Attack, Encoder, Estimator, Loss, Threat
+from spikeproof.victims.frozen import freeze
+from spikeproof.victims.memory import images_that_fit
+from spikeproof.victims.scene import STOCHASTIC_DRAWS, Cost, Scene, Verdict, check_labels, verdict
+from spikeproof.victims.taps import cut_at
+from spikeproof.victims.victim import Victim, borrowed
+
+__all__ = [
+    "Case", "Row", "attack_rows", "clean_rows", "clean_verdict", "gradient_fields", "head_of", "outcomes",
+    "proposal", "short", "spared",
+]  # fmt: skip
+
+Row = dict[str, Any]
+
+
+def short(values: Tensor) -> list[float]:
+    """Floats for a row, at 6 significant digits: what is read and compared, never computed on further."""
+    return [float(f"{v:.6g}") for v in values.tolist()]
+
+
+def head_of(protocol: str, evaluation: str, threat: Threat, eps_text: str, attack: str) -> Row:
+    """The fields that say which attack at which budget a row is about."""
+    return {
+        "kind": "attack",
+        "evaluation": evaluation,
+        "protocol": protocol,
+        "surface": threat.surface,
+        "norm": threat.norm,
+        "eps": float(f"{threat.eps:.9g}"),
+        "eps_text": eps_text,
+        "attack": attack,
+    }
+
+
+def clean_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, split: str, seed: int) -> list[Row]:
+    """One row per image: kind 'clean', split, image, label, predicted, margin. Victims in train mode are refused."""
+    check_labels(victim, x, y)
+    found = clean_verdict(borrowed(victim), x, y, image_keys(seed, ids).to(x.device))
+    columns = zip(ids.tolist(), y.tolist(), found.predicted.tolist(), short(found.margin), strict=True)
+    return [
+        {"kind": "clean", "split": split, "image": i, "label": t, "predicted": p, "margin": m} for i, t, p, m in columns
+    ]
+
+
+def clean_verdict(victim: Victim, x: Tensor, y: Tensor, keys: Tensor) -> Verdict:
+    """What a borrowed victim says of clean images."""
+    draws = STOCHASTIC_DRAWS if victim.stochastic else 1
+    return verdict(lambda k: victim(x, exact, k), y, fold(keys, "clean"), draws)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attack, with where its gradient comes from and what it raises.
+
+    encoder: the attacker's, of the same forward and another gradient; None for the victim's own. pooling: the
+    attacker's backward of every max pool, 'tie_spread' or 'avg'; None for torch's own. source: another network to craft
+    on, whose images are then tried on the victim (transfer); None for the victim itself. survivors: the attack drops
+    each image as soon as it is fooled; False for one that shall go on, as an attack on a source always does.
+    """
+
+    attack: Attack
+    estimator: Estimator
+    loss: Loss
+    encoder: Encoder | None = None
+    pooling: str | None = None
+    source: Victim | None = None
+    survivors: bool = True
+
+    def probe(self) -> str:
+        """Equal for cases whose gradient at the clean point is the same."""
+        return f"{self.estimator!r} {self.loss!r} {self.encoder!r} {self.pooling!r}"
+
+    def attacked(self, victim: Victim) -> Victim:
+        """The network that the attack looks at, when `victim` is the one under attack (or its frozen twin)."""
+        if self.source is not None:
+            return self.source
+        if self.encoder is None and self.pooling is None:
+            return victim
+        return victim.attacked_through(self.encoder, self.pooling)
+
+
+def attack_rows(
+    victim: Victim,
+    x: Tensor,
+    y: Tensor,
+    ids: Tensor,
+    *,
+    evaluation: str,
+    threats: Mapping[str, Threat],
+    cases: Mapping[str, Case],
+    seed: int,
+) -> list[Row]:
+    """Every case at every budget on one batch: pixels (B,C,H,W), labels and ids (B,); one row per image, case, budget.
+
+    threats: by the text of their eps; cases: by the name of their attack. Images that are wrong when clean are not
+    attacked and count as fooled. The victim must be in eval mode and is left exactly as it was. Rows do not depend on
+    how images are batched, up to float rounding in the kernels.
+    """
+    check_labels(victim, x, y)
+    victim = borrowed(victim)
+    keys = image_keys(seed, ids).to(x.device)
+    clean = clean_verdict(victim, x, y, keys)
+    right = (clean.predicted == y).nonzero()[:, 0]
+    passed = [spared(p, m) for p, m in zip(clean.predicted.tolist(), short(clean.margin), strict=True)]
+    probes: dict[str, list[Row]] = {}
+    rows: list[Row] = []
+    for eps_text, threat in threats.items():
+        for name, one in cases.items():
+            outcome = list(passed)
+            if len(right):
+                batch = (x[right], y[right], fold(keys[right], evaluation))
+                probe = f"{threat.surface} {one.probe()}"
+                if probe not in probes:
+                    probes[probe] = gradient_fields(victim, *batch, name, one, threat)
+                found = outcomes(victim, *batch, name, one, threat)
+                for slot, result, gradient in zip(right.tolist(), found, probes[probe], strict=True):
+                    outcome[slot] = {**result, **gradient}
+            head = head_of("pixels", evaluation, threat, eps_text, name)
+            columns = zip(ids.tolist(), y.tolist(), clean.predicted.tolist(), outcome, strict=True)
+            rows += [{**head, "image": i, "label": t, "predicted": p, **o} for i, t, p, o in columns]
+    return rows
+
+
+def spared(answer: int, margin: float) -> Row:
+    """The outcome of an image that is not attacked, because it is fooled already; it gives this answer."""
+    return {"attacked": answer, "fooled": True, "skipped": True, "distance": 0.0, "margin": margin, **Cost(1).rows()[0]}
+
+
+def gradient_fields(
+    victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat
+) -> list[Row]:
+    """Of the attacked loss at the clean point, per image: is it all zero, its share of zeros, its l1 norm."""
+    scene = Scene(one.attacked(freeze(victim)), x, y, fold(keys, name), threat.surface)
+    with _naming_the_cut(scene, x, one):
+        _, g, _ = one.estimator(scene.objective(one.loss), scene.start, one.estimator.init(scene.start), 0)
+    return [
+        {"zero_gradient": share == 1.0, "zero_share": share, "gradient_l1": scale}
+        for share, scale in zip(short(sparsity.zero_share(g)), short(sparsity.l1(g)), strict=True)
+    ]
+
+
+@contextmanager
+def _naming_the_cut(scene: Scene, x: Tensor, one: Case) -> Iterator[None]:
+    """A graph that is cut is refused with the name of what cuts it."""
+    try:
+        yield
+    except CutGraph as error:
+        place = cut_at(scene.victim, x[:1], getattr(one.estimator, "rule", exact), scene.keys[:1])
+        got = error.got if place is None else f"{error.got}; the graph is cut at {place}"
+        raise CutGraph(error.expected, got, mend=error.mend) from None
+
+
+def proposal(
+    victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat, cost: Cost | None = None
+) -> tuple[Scene, Tensor]:
+    """What one case makes of a batch that is right when clean, on the network that it is given: the scene in which it
+    looked for points, and these points (B,*) on its surface."""
+    keys = fold(keys, name)
+    # Fooled on another network is not fooled yet.
+    survivors = one.survivors and one.source is None
+    scene = Scene(one.attacked(victim), x, y, keys, threat.surface, survivors=survivors)
+    with _naming_the_cut(scene, x, one):
+        point = one.attack(scene.objective(one.loss, cost), scene.start, threat, one.estimator, keys).detach()
+    return scene, point
+
+
+def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat) -> list[Row]:
+    """One case on a batch that is right when clean: the part of each image's row that the attack decides.
+
+    Crafted on the frozen twin, judged by the victim. Where the two give different answers to the point, which
+    'twin_differs' says, and the victim is not fooled, the attack is run again on the victim itself. That a twin is
+    another network altogether, on which attacks are weaker, is for an audit (D14) to find.
+    """
+    fit = max(1, images_that_fit(freeze(victim), x, keys))  # every image has its own randomness: parts are the whole
+    some = [slice(start, start + fit) for start in range(0, len(x), fit)]
+    return [row for at in some for row in _outcomes(victim, (x[at], y[at], keys[at]), name, one, threat)]
+
+
+def _outcomes(victim: Victim, batch: Sequence[Tensor], name: str, one: Case, threat: Threat) -> list[Row]:
+    twin = freeze(victim)
+    found, apart, unconfirmed = _judged(victim, twin, batch, name, one, threat)
+    if len(unconfirmed):
+        part = [each[unconfirmed.to(each.device)] for each in batch]
+        again, _, _ = _judged(victim, victim, part, name, one, threat)
+        for slot, row in zip(unconfirmed.tolist(), again, strict=True):
+            spent = {what: found[slot][what] + row[what] for what in ("forwards", "backwards")}
+            found[slot] = {**row, **spent}
+    if twin is victim or one.source is not None:
+        return found
+    return [{**row, "twin_differs": bool(differs)} for row, differs in zip(found, apart.tolist(), strict=True)]
+
+
+def _judged(
+    victim: Victim, looked_at: Victim, batch: Sequence[Tensor], name: str, one: Case, threat: Threat
+) -> tuple[list[Row], Tensor, Tensor]:
+    """Crafted on one network, judged by the other: rows, where their answers differ (B,), and the slots (n,) of the
+    images among these that are not fooled."""
+    x, y, keys = batch
+    cost = Cost(len(x))
+    crafted, point = proposal(looked_at, x, y, keys, name, one, threat, cost)
+    scene = Scene(victim, x, y, crafted.keys, threat.surface)
+    distance = scene.check_budget(name, point, threat)
+    found = scene.judge(point, name)
+    told = (found.predicted.tolist(), y.tolist(), short(distance), short(found.margin))
+    columns = zip(*told, cost.rows(), strict=True)
+    rows = [{"attacked": a, "fooled": a != t, "distance": d, "margin": m, **spent} for a, t, d, m, spent in columns]
+    if scene.stochastic:  # the answer above is the majority's; this gives the mean over draws, and 'in every draw'
+        rows = [{**row, "draws_right": share} for row, share in zip(rows, short(found.right), strict=True)]
+    nowhere = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    if looked_at is victim or one.source is not None:
+        return rows, nowhere, nowhere.nonzero()[:, 0]
+    with torch.no_grad():  # on one draw of the noise, the same for both
+        ours, theirs = (each.logits(point, exact, scene.keys).argmax(1) for each in (scene, crafted))
+    lost = (theirs != ours) & (found.predicted == y) & (not scene.stochastic)
+    return rows, ours != theirs, lost.nonzero()[:, 0]

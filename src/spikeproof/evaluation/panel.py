@@ -1,0 +1,387 @@
+"""The panel: every attack of a tier on what the ones before left standing, and the audits of the attacks.
+
+The headline is the mean over images of the worst case over everything that was run. `evaluate` is the one call.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from spikeproof import parts
+from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.evaluation.audits import Finding, Limits, Subject
+from spikeproof.evaluation.judge import Row, clean_verdict, gradient_fields, head_of, outcomes, short, spared
+from spikeproof.evaluation.tiers import PREFLIGHT, Stage, Tier, plain_case, tier_of
+from spikeproof.metrics.robustness import Interval, asr_all, asr_conditional, clopper_pearson, robust
+from spikeproof.metrics.verdict import Verdict, verdict_of
+from spikeproof.rules.atan import ATan
+from spikeproof.tensors import exact, fold, image_keys
+from spikeproof.types import Rule, Threat
+from spikeproof.victims.scene import check_labels
+from spikeproof.victims.victim import Victim, borrowed
+
+__all__ = ["Examination", "Panel", "evaluate", "report_of"]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What `evaluate` found: the rows (one per image and attack, one per audit), and what they say."""
+
+    tier: str
+    rows: list[Row]
+    clean: Interval
+    verdict: Verdict
+
+    @property
+    def attacked(self) -> bool:
+        """Whether attacks were run at all: not where the victim itself was found unfit."""
+        return any(row["kind"] == "attack" for row in self.rows)
+
+    @property
+    def robust(self) -> Interval:
+        """Worst-case robust accuracy with its 95 % interval. SpikeproofError where the verdict is 'not evaluated'."""
+        return robust(self.rows, *self._headline())
+
+    def _headline(self) -> tuple[str, float]:
+        """The evaluation and budget of the rows; refused where no number may be told."""
+        if self.verdict.word == "not evaluated":
+            raise SpikeproofError(
+                "an evaluation that holds", str(self.verdict), mend="see `findings` for what each audit says"
+            )
+        first = next(row for row in self.rows if row["kind"] == "attack")
+        return first["evaluation"], first["eps"]
+
+    @property
+    def asr_conditional(self) -> Interval | None:
+        """(A0 - Ar) / A0: attack success among the images that are right when clean. Raises as `robust` does."""
+        return asr_conditional(self.rows, *self._headline())
+
+    @property
+    def asr_all(self) -> Interval:
+        """1 - Ar: clean errors count as success. Raises as `robust` does."""
+        return asr_all(self.rows, *self._headline())
+
+    @property
+    def findings(self) -> list[Row]:
+        """The audits' rows."""
+        return [row for row in self.rows if row["kind"] == "audit"]
+
+    def left(self) -> dict[str, float]:
+        """Share of images still standing after each attack, in the order of the cascade."""
+        attacks = [row for row in self.rows if row["kind"] == "attack"]
+        fallen: set[int] = set()
+        left = {}
+        for name in dict.fromkeys(row["attack"] for row in attacks):
+            # What fell before is down, also where this attack, which was run on everyone, did not break it again.
+            fallen |= {row["image"] for row in attacks if row["attack"] == name and row["fooled"]}
+            left[name] = 1 - len(fallen) / len({row["image"] for row in attacks})
+        return left
+
+    def __str__(self) -> str:
+        lines = [f"tier {self.tier}: {self.verdict}", f"clean accuracy {_text(self.clean)}"]
+        if self.verdict.word != "not evaluated":
+            lines.append(f"robust accuracy, worst case: {_text(self.robust)}")
+            lines += [f"  after {attack:28s} {100 * share:5.1f} %" for attack, share in self.left().items()]
+        else:
+            lines.append("robust accuracy: no number, see the red audits")
+        lines += [f"  {row['code']:4s} {row['colour']:8s} {row['name']}: {row['says']}" for row in self.findings]
+        red = [row for row in self.findings if row["colour"] == "red"]
+        lines += [f"  {row['code']}: {row['means']} To mend: {row['mend']}" for row in red]
+        return "\n".join(lines)
+
+
+def _text(share: Interval) -> str:
+    return f"{100 * share.share:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}], n = {share.total}"
+
+
+def _chunks(index: Tensor, size: int) -> list[Tensor]:
+    return [index[i : i + size] for i in range(0, len(index), size)]
+
+
+def _unattempted(stages: Sequence[str], differentiable: bool) -> list[Finding]:
+    """One finding that names the attacks of a tier that this network could not be given; none where there are none.
+
+    Red where no gradient was there at all: what only queries were tried on may be broken by whoever has the weights.
+    """
+    if not stages:
+        return []
+    says = f"the network cannot have the estimators of {', '.join(stages)}"
+    means, mend = "Attacks of this tier were left out.", "Wrap a network whose neurons are known."
+    colour: Literal["not run", "red"] = "not run"
+    if not differentiable:
+        says = f"a network that can only be asked: without {', '.join(stages)}"
+        means, mend, colour = "An upper bound, against attackers who only ask.", "Wrap the module itself.", "red"
+    return [
+        Finding(
+            "attacks", "attacks left out", colour, None, None, 0, says, means, mend, "overstated",
+            {"stages": list(stages)},
+        )
+    ]  # fmt: skip
+
+
+class Panel:
+    """One victim, its images, one threat and one tier. `run` yields the rows piece by piece, so that a long panel can
+    be written down as it grows, and goes on from the pieces that an earlier run wrote.
+
+    victim: in eval mode; it is left exactly as it was. x (N,C,H,W) in [0,1], y (N,), ids (N,).
+    """
+
+    def __init__(
+        self,
+        victim: Victim,
+        x: Tensor,
+        y: Tensor,
+        ids: Tensor,
+        *,
+        tier: str,
+        threat: Threat,
+        eps_text: str,
+        rule: Rule,
+        seed: int,
+        batch_size: int,
+        evaluation: str = "panel",
+        sources: Mapping[str, Victim] | None = None,
+        control: Victim | None = None,
+        limits: Limits | None = None,
+        survivors: bool = True,
+    ) -> None:
+        check_labels(victim, x, y)
+        _warn_of_rounding(x.device)
+        if batch_size < 1 or not len(x):
+            raise UsageError("batch_size >= 1 and one image or more", f"{batch_size}, {len(x)} images")
+        if len(ids) != len(x) or len(set(ids.tolist())) != len(x):
+            got = f"{len(ids)}, {len(set(ids.tolist()))} of them different"
+            raise UsageError(f"{len(x)} different ids, one for each image", got)
+        self.victim = borrowed(victim)
+        for name, other in {**(sources or {}), **({} if control is None else {"control": control})}.items():
+            if (other.classes, other.in_channels) != (victim.classes, victim.in_channels):
+                got = f"{name!r} of {other.classes} classes and {other.in_channels} channels"
+                raise UsageError(f"{victim.classes} classes and {victim.in_channels} channels", got)
+        for what, tensor in {"labels": y, **dict(victim.named_parameters())}.items():
+            if tensor.device != x.device:
+                raise UsageError(f"{what} on the device of the images, {x.device}", tensor.device)
+        self.x, self.y, self.ids = x, y, ids
+        self.keys: Tensor = fold(image_keys(seed, ids).to(x.device), evaluation)
+        sources = {name: borrowed(source) for name, source in (sources or {}).items()}
+        of = tier_of(tier, self.victim, rule, threat, sources)
+        stages = tuple(replace(stage, case=replace(stage.case, survivors=survivors)) for stage in of.stages)
+        self.tier: Tier = replace(of, stages=stages)
+        self.plain = replace(plain_case(self.victim, rule, threat), survivors=survivors)
+        self.threat, self.batch_size, self.limits = threat, batch_size, limits or Limits()
+        self.control = None if control is None else borrowed(control)
+        if control is not None and "control" not in self.tier.audits:
+            self.tier = replace(self.tier, audits=(*self.tier.audits, "control"))
+        self.head: Row = {**head_of("panel", evaluation, threat, eps_text, ""), "tier": tier}
+        self.mark = {name: self.head[name] for name in ("evaluation", "eps", "eps_text", "tier")}
+        self.clean_answers, self.clean_margins = self._clean()
+
+    def _clean(self) -> tuple[Tensor, Tensor]:
+        answers, margins = [], []
+        for index in _chunks(torch.arange(len(self.x)), self.batch_size):
+            try:
+                found = clean_verdict(self.victim, self.x[index], self.y[index], self.keys[index])
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                mend = "one call must leave nothing for the next: reset all state, or use spikeproof.wrap"
+                raise SpikeproofError("a network that takes batches of any size", error, mend=mend) from error
+            answers.append(found.predicted)
+            margins.append(found.margin)
+        return torch.cat(answers), torch.cat(margins)
+
+    def watched(self, finished: Sequence[list[Row]] = (), *, progress: bool = True) -> Iterator[list[Row]]:
+        """`run` with a bar that names the attack or audit that has just been done."""
+        total = len(self.tier.audits) + len(self.tier.stages)
+        name: str | None = None
+        with tqdm(total=total, desc=f"panel {self.mark['eps_text']}", unit="part", disable=not progress) as bar:
+            for piece in self.run(finished):
+                here = str(piece[-1].get("attack", piece[-1].get("name")))
+                bar.update(int(here != name))
+                bar.set_postfix_str(name := here)
+                yield piece
+
+    def run(self, finished: Sequence[list[Row]] = ()) -> Iterator[list[Row]]:
+        """Yields every piece that is not among `finished`, in an order that never changes."""
+        done, rows = list(finished), list[Row]()
+
+        def piece(make: Callable[[], list[Row]]) -> Iterator[list[Row]]:
+            known = done.pop(0) if done else None
+            new = make() if known is None else known
+            rows.extend(new)
+            if known is None:
+                yield new
+
+        self._refuse_probabilities()
+        for name in PREFLIGHT:
+            yield from piece(partial(self._audited, name, []))
+        if any(row["colour"] == "red" for row in rows):
+            return  # what an attack finds on such a network means nothing
+        for stage in self.tier.stages:
+            standing = self._standing(stage, rows)
+            # No piece is ever empty: what is written down is found again by counting.
+            if len(standing) < len(self.x):
+                yield from piece(partial(self._passed, stage, standing, rows))
+            for index in _chunks(standing, self.batch_size):
+                yield from piece(partial(self._attacked, stage, index))
+        attacks = [row for row in rows if row["kind"] == "attack"]
+        for name in self.tier.audits[len(PREFLIGHT) :]:
+            yield from piece(partial(self._audited, name, attacks))
+        if len(self.tier.audits) < len(parts.names("audits")) or self.tier.left_out:
+            yield from piece(self._left_out)
+
+    def _right(self) -> Tensor:
+        return (self.clean_answers == self.y).nonzero()[:, 0].cpu()
+
+    def _standing(self, stage: Stage, rows: Sequence[Row]) -> Tensor:
+        """Positions that a stage attacks."""
+        right = self._right()
+        if stage.everyone:
+            return right
+        fooled = {row["image"] for row in rows if row["kind"] == "attack" and row["fooled"]}
+        keep = [position for position in right.tolist() if int(self.ids[position]) not in fooled]
+        return torch.tensor(keep, dtype=torch.int64)
+
+    def _passed(self, stage: Stage, standing: Tensor, rows: Sequence[Row]) -> list[Row]:
+        """Rows of the images that a stage need not attack: fooled before, or wrong when clean."""
+        last = {row["image"]: row for row in rows if row["kind"] == "attack" and row["fooled"]}
+        attacked = set(standing.tolist())
+        found = []
+        for position in range(len(self.x)):
+            if position not in attacked:
+                image = int(self.ids[position])
+                before = last.get(image, {"attacked": int(self.clean_answers[position]),
+                                          "margin": short(self.clean_margins[position : position + 1])[0]})  # fmt: skip
+                found.append(self._row(stage, position, spared(before["attacked"], before["margin"])))
+        return found
+
+    def _row(self, stage: Stage, position: int, outcome: Row) -> Row:
+        own = {
+            "group": stage.group,
+            "image": int(self.ids[position]),
+            "label": int(self.y[position]),
+            "predicted": int(self.clean_answers[position]),
+        }
+        return {**self.head, "attack": stage.name, **own, **outcome}
+
+    def _attacked(self, stage: Stage, index: Tensor) -> list[Row]:
+        batch = (self.victim, self.x[index], self.y[index], self.keys[index], stage.name, stage.case, self.threat)
+        found = outcomes(*batch)
+        if stage.everyone:
+            found = [{**a, **b} for a, b in zip(found, gradient_fields(*batch), strict=True)]
+        return [self._row(stage, position, one) for position, one in zip(index.tolist(), found, strict=True)]
+
+    def _left_out(self) -> list[Row]:
+        """What was not run, said to be so: a verdict rests on what was. First the attacks, all in one row."""
+        why = {name: f"not in the tier '{self.tier.name}'" for name in parts.names("audits")} | dict(self.tier.unfit)
+        rest = [name for name in parts.names("audits") if name not in self.tier.audits]
+        found = [parts.build("audits", {"name": name}).absent(why[name]) for name in rest]
+        attacks = _unattempted(self.tier.left_out, self.victim.differentiable)
+        return [{**finding.row(), **self.mark} for finding in [*attacks, *found]]
+
+    def _audited(self, name: str, attacks: Sequence[Row]) -> list[Row]:
+        audit = parts.build("audits", {"name": name})
+        right = self._right()
+        if not len(right):
+            return [{**audit.absent("no image is right when clean").row(), **self.mark}]
+        subject = Subject(
+            self.victim,
+            self.x[right],
+            self.y[right],
+            self.keys[right],
+            self.threat,
+            replace(self.plain, attack=replace(self.plain.attack, steps=self.tier.effort.steps)),  # type: ignore[type-var]
+            attacks,
+            self.tier.effort,
+            self.limits,
+            self.batch_size,
+            self.control,
+        )
+        return [{**audit(subject).row(), **self.mark}]
+
+    @torch.no_grad()
+    def _refuse_probabilities(self) -> None:
+        """Softmax in the output saturates every loss and hides the margin."""
+        some = slice(0, max(2, min(64, self.batch_size)))
+        logits = self.victim(self.x[some], exact, self.keys[some])
+        # One row of spike rates may sum to 1 by chance; every row of a softmax does.
+        if len(logits) > 1 and bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-4).all()):
+            raise SpikeproofError(
+                "logits", "probabilities: every row sums to 1", mend="take the softmax out of the network"
+            )
+
+
+def _warn_of_rounding(device: torch.device) -> None:
+    """On a GPU torch may convolve in TF32, which keeps 10 bits: on another batch or kernel other spikes."""
+    conv = getattr(torch.backends.cudnn, "conv", None)  # what a convolution does; torch's types do not know of it
+    if device.type == "cuda" and conv is not None and conv.fp32_precision == "tf32":
+        warnings.warn(
+            "convolutions run in TF32 here, where a network and the twin that attacks see round differently; for the "
+            "figures of full precision: torch.backends.cudnn.allow_tf32 = False",
+            stacklevel=4,
+        )
+
+
+def evaluate(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    tier: str = "quick",
+    eps: float | str = "8/255",
+    norm: str = "Linf",
+    rule: Rule | None = None,
+    seed: int = 0,
+    ids: Tensor | None = None,
+    batch_size: int = 64,
+    sources: Mapping[str, Victim] | None = None,
+    control: Victim | None = None,
+    limits: Limits | None = None,
+    survivors: bool = True,
+    progress: bool = False,
+) -> Examination:
+    """How robust a victim really is: the attacks of a tier, the audits of the attacks, and a verdict.
+
+    images (N,C,H,W) in [0,1], labels (N,); tier: smoke, quick, standard or audit; eps in units of [0,1]; norm: Linf, L2
+    or L1; rule: that of training (where none is given, a wrapped victim's own, else ATan 2); ids (N,): the images'
+    names, which key all randomness (0 .. N-1 where none are given), so that a shard of a set gets the numbers it has in
+    the whole. sources: other networks to transfer from; control: an undefended network of the same kind. survivors:
+    each attack drops an image once it is fooled; False, for comparison alone, costs more and changes no verdict. Raises
+    SpikeproofError for bad images, labels, victims in train mode, probabilities instead of logits, a cut graph, NaN.
+    """
+    threat = parts.build("threats", {"name": norm.lower()}, eps=eps, surface="pixels")
+    panel = Panel(
+        victim,
+        images,
+        labels,
+        torch.arange(len(images)) if ids is None else ids,
+        tier=tier,
+        threat=threat,
+        eps_text=str(eps),
+        rule=rule or getattr(victim, "rule", None) or ATan(),
+        seed=seed,
+        batch_size=batch_size,
+        sources=sources,
+        control=control,
+        limits=limits,
+        survivors=survivors,
+    )
+    rows = [row for piece in panel.watched(progress=progress) for row in piece]
+    right = int((panel.clean_answers == labels).sum())
+    return Examination(tier, rows, clopper_pearson(right, len(images)), verdict_of(rows))
+
+
+def report_of(found: Examination, sparse: Mapping[str, Mapping[str, float | None]] | None = None) -> str:
+    """What `evaluate` found, and what `sparsity` did, as one text: verdict, accuracies, audits, gradients."""
+    lines = [str(found)]
+    for site, names in (sparse or {}).items():
+        values = (f"{name} {'undefined' if value is None else f'{value:.4g}'}" for name, value in names.items())
+        lines.append(f"input gradient at the {site}: {', '.join(values)}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Fast forms of the layers that networks are built of."""

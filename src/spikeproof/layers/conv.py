@@ -1,0 +1,87 @@
+"""Convolutions for maps of a few pixels, many at a time: channels-last, and as one matrix product where that is all.
+
+A network of 32x32 images works on 4x4, 2x2 and 1x1 maps for most of its depth, where a general kernel multiplies
+padding. Other kernels round otherwise: so evaluation keeps torch's own, bit by bit that of other frameworks, and these
+serve training and the copies that attacks craft on (`_folded.py`).
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spikeproof.native import fast
+
+__all__ = ["Conv2d", "Pair", "as_matrix", "by_matrix", "fits", "usual"]
+
+Pair = tuple[int, int]
+
+
+class Conv2d(nn.Conv2d):
+    """nn.Conv2d, and in train mode on a CPU the same sums in the order that is fast on small maps.
+
+    A 1x1 kernel must be a matrix product: oneDNN's weight gradient of channels-last 1x1 convolutions writes beyond its
+    memory where channels are no multiple of 8 (torch 2.13 on AVX2: jit_avx2_1x1_convolution_bwd_weights, by valgrind).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and fast() and x.device.type == "cpu" and usual(self)):
+            return super().forward(x)
+        stride, padding = cast(Pair, self.stride), cast(Pair, self.padding)
+        if self.kernel_size == (1, 1) and padding == (0, 0):
+            return _pointwise(x, self.weight, self.bias, stride)
+        size = cast(Pair, tuple(x.shape[-2:]))
+        if fits(self.weight, stride, padding, size):
+            return by_matrix(x, as_matrix(self.weight, stride, padding, size), self.bias, self.weight, stride, padding)
+        return F.conv2d(_last(x), _last(self.weight), self.bias, stride, padding)
+
+
+def usual(conv: nn.Conv2d) -> bool:
+    """Whether weight, bias, stride and padding are all there is to a convolution: no groups, gaps or other borders."""
+    whole = conv.groups == 1 and conv.dilation == (1, 1)
+    return whole and conv.padding_mode == "zeros" and isinstance(conv.padding, tuple)
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair) -> Tensor:
+    """x (N,C,H,W) through a 1x1 kernel without padding -> (N,C',H',W'), channels-last."""
+    pixels = x[:, :, :: stride[0], :: stride[1]].permute(0, 2, 3, 1)
+    return F.linear(pixels, weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+def _outputs(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> Pair:
+    along = [(size[i] + 2 * padding[i] - weight.shape[2 + i]) // stride[i] + 1 for i in (0, 1)]
+    return along[0], along[1]
+
+
+def fits(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> bool:
+    """Whether every output sees the whole (H,W) map: then a matrix holds no zeros, and no product is wasted."""
+    last = [count - 1 for count in _outputs(weight, stride, padding, size)]
+    return all(padding[i] - last[i] * stride[i] >= 0 and padding[i] + size[i] <= weight.shape[2 + i] for i in (0, 1))
+
+
+def as_matrix(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> Tensor:
+    """weight (C',C,k,k) -> (H' W' C', H W C), differentiable: row (i,j,c') holds the taps with which output (i,j) sees
+    the map. Only where it `fits`."""
+    rows = []
+    down, across = _outputs(weight, stride, padding, size)
+    for i in range(down):
+        for j in range(across):
+            top, left = padding[0] - i * stride[0], padding[1] - j * stride[1]
+            seen = weight[:, :, top : top + size[0], left : left + size[1]]
+            rows.append(seen.permute(0, 2, 3, 1).reshape(len(weight), -1))
+    return torch.cat(rows)
+
+
+def by_matrix(x: Tensor, matrix: Tensor, bias: Tensor | None, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    """x (N,C,H,W) through `matrix`, made by `as_matrix` of the other arguments -> (N,C',H',W'), channels-last."""
+    down, across = _outputs(weight, stride, padding, cast(Pair, tuple(x.shape[-2:])))
+    flat = x.permute(0, 2, 3, 1).flatten(1)  # a view of channels-last maps
+    out = F.linear(flat, matrix, None if bias is None else bias.repeat(down * across))
+    return out.view(len(x), down, across, len(weight)).permute(0, 3, 1, 2)

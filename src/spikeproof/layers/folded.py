@@ -1,0 +1,77 @@
+"""A convolution and the batch-norm behind it as one layer without gradients of its own, executed for speed."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spikeproof.layers.conv import Conv2d, Pair, as_matrix, by_matrix, fits, usual
+
+__all__ = ["FoldedConv", "fold"]
+
+
+class FoldedConv(nn.Module):
+    """A convolution and the batch-norm behind it: (N,C,H,W) -> (N,C',H',W'), channels-last; no weight gradient."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        mean, variance = cast(Tensor, norm.running_mean).double(), cast(Tensor, norm.running_var).double()
+        scale = norm.weight.double() / (variance + norm.eps).sqrt()
+        before = 0.0 if conv.bias is None else conv.bias.double()
+        shift = norm.bias.double() + (before - mean) * scale
+        weight = (conv.weight.double() * scale[:, None, None, None]).to(conv.weight.dtype)
+        self.register_buffer("weight", weight.detach().contiguous(memory_format=torch.channels_last))
+        self.register_buffer("bias", shift.detach().to(conv.weight.dtype))
+        self.stride, self.padding = cast(Pair, conv.stride), cast(Pair, conv.padding)
+        self._matrices: dict[Pair, Tensor] = {}
+        self._deep: Tensor | None = None
+
+    weight: Tensor
+    bias: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = cast(Pair, tuple(x.shape[-2:]))
+        if fits(self.weight, self.stride, self.padding, size):
+            if size not in self._matrices:
+                self._matrices[size] = as_matrix(self.weight, self.stride, self.padding, size)
+            return by_matrix(x, self._matrices[size], self.bias, self.weight, self.stride, self.padding)
+        # torch's pixel_unshuffle leaves the channels of no image as they are.
+        if len(x) and self.stride == (2, 2) and x.shape[1] <= 4 and size[0] % 2 == size[1] % 2 == 0:
+            return self._by_depth(x)
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+    def _by_depth(self, x: Tensor) -> Tensor:
+        """Stride 2 on few channels as stride 1 on four times as many, each 2x2 block of pixels laid into channels: the
+        same products, in vectors that are full."""
+        kernel, padding = self.weight.shape[-2:], self.padding
+        front = [pad % 2 for pad in padding]  # taps of weight 0, so that the first tap begins a block
+        back = [(size + lead) % 2 for size, lead in zip(kernel, front, strict=True)]
+        if self._deep is None:
+            whole = F.pad(self.weight, (front[1], back[1], front[0], back[0]))
+            self._deep = F.pixel_unshuffle(whole, 2).contiguous(memory_format=torch.channels_last)
+        before = [(pad + lead) // 2 for pad, lead in zip(padding, front, strict=True)]
+        after = [
+            (size + 2 * pad - taps) // 2 + deep - size // 2 - first
+            for size, pad, taps, deep, first in zip(
+                x.shape[-2:], padding, kernel, self._deep.shape[-2:], before, strict=True
+            )
+        ]
+        blocks = F.pad(F.pixel_unshuffle(x, 2), (before[1], after[1], before[0], after[0]))
+        return F.conv2d(blocks.contiguous(memory_format=torch.channels_last), self._deep, self.bias)
+
+
+def _settled(norm: nn.BatchNorm2d) -> bool:
+    """Whether a batch-norm is one scale and one shift: learned ones, and statistics that do not depend on the batch."""
+    return not any(t is None for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
+
+
+def fold(owner: nn.Module, conv: str, norm: str) -> None:
+    """Put a folded layer in the place of `owner`'s convolution, and nothing in that of its batch-norm; leaves what
+    somebody has put there instead of the two alone, and layers that are more than a weight, a scale and a shift."""
+    first, second = owner.get_submodule(conv), owner.get_submodule(norm)
+    if type(first) is Conv2d and usual(first) and type(second) is nn.BatchNorm2d and _settled(second):
+        owner.add_module(conv, FoldedConv(first, second))
+        owner.add_module(norm, nn.Identity())

@@ -1,0 +1,1 @@
+"""What is measured of a network besides attacks, as rows; each file has a twin in `metrics/` that summarises them."""

@@ -1,0 +1,196 @@
+"""Gradients where it matters: at the image, at the encoded input, at every layer, and of the weights, as rows.
+
+Where sparsity is measured decides what is found: a max pool leaves most of its input's gradient at zero, and the
+convolution in front of it spreads what is left over every pixel. So every place is measured, and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import fmean
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.metrics.sparsity import measures
+from spikeproof.rules.atan import ATan
+from spikeproof.tensors import fold, image_keys
+from spikeproof.types import Rule
+from spikeproof.victims.scene import check_labels
+from spikeproof.victims.taps import Tap, live_taps, tapped
+from spikeproof.victims.victim import Victim, borrowed
+
+__all__ = ["SCALARS", "Sparsity", "gradient_rows", "scalar_of", "sparsity", "weight_rows"]
+
+Row = dict[str, Any]
+BatchNorm = Literal["eval", "train"]
+
+SCALARS = ("ce", "probability", "margin")
+"""What is differentiated: cross-entropy, the true class's probability, z_y - max other."""
+
+
+def scalar_of(name: str, logits: Tensor, y: Tensor) -> Tensor:
+    """One of SCALARS: logits (B,K), labels (B,) -> (B,). Raises UsageError for another name."""
+    own = logits.gather(1, y[:, None])[:, 0]
+    if name == "ce":
+        return logits.logsumexp(1) - own
+    if name == "probability":
+        return torch.softmax(logits, 1).gather(1, y[:, None])[:, 0]
+    if name == "margin":
+        return own - logits.scatter(1, y[:, None], float("-inf")).amax(1)
+    raise UsageError("a scalar to differentiate", repr(name), valid=SCALARS)
+
+
+def _numbers(values: Tensor) -> Any:
+    """Nested lists at 6 significant digits, None where a measure does not exist."""
+    if values.dim():
+        return [_numbers(v) for v in values]
+    value = float(values)
+    return float(f"{value:.6g}") if value == value else None
+
+
+def _described(g: Tensor, steps: int | None) -> list[Row]:
+    """Gradient (B,*), or (T,B,*) with steps given -> per image the measures, summed over time and per step."""
+    total = g if steps is None else g.sum(0)
+    summed = measures(total)
+    rows: list[Row] = [
+        {"size": total[i].numel(), "summed": {name: _numbers(values[i]) for name, values in summed.items()}}
+        for i in range(len(total))
+    ]
+    if steps is not None:
+        for name, values in measures(g.flatten(0, 1)).items():
+            for i, column in enumerate(values.view(steps, -1).T):
+                rows[i].setdefault("steps", {})[name] = _numbers(column)
+    return rows
+
+
+def gradient_rows(
+    victim: Victim,
+    x: Tensor,
+    y: Tensor,
+    ids: Tensor,
+    *,
+    rule: Rule,
+    seed: int,
+    scalars: tuple[str, ...] = SCALARS,
+    layers: bool = True,
+    batchnorm: BatchNorm = "eval",
+) -> Iterator[Row]:
+    """One row per image, scalar, site and side, for the input gradient of images (B,C,H,W), labels, ids (B,).
+
+    Sites: 'image' (B,C,H,W), 'encoded' (T,B,C,H,W), then, with layers=True and for the first scalar only, each layer of
+    the body in the order of the forward pass. 'summed' measures the gradient summed over time, 'steps' each time step.
+    batchnorm='train' uses batch statistics, as the paper does, on copied buffers. The victim is left as it was.
+    """
+    check_labels(victim, x, y)
+    copy = borrowed(victim, train=batchnorm == "train")
+    x = x.detach().requires_grad_()
+    with torch.enable_grad(), tapped(copy, rule) as (watched, taps):
+        z = copy.encode(x, fold(image_keys(seed, ids).to(x.device), "measure"))
+        logits = copy.classify(z, watched)
+    places = [Tap("image", "input", x), Tap("encoded", "input", z), *(taps if layers else [])]
+    for number, scalar in enumerate(scalars):
+        wanted = places if number == 0 else places[:2]
+        with torch.enable_grad():  # the caller may be under no_grad
+            total = scalar_of(scalar, logits, y).sum()
+        found = torch.autograd.grad(
+            total, [tap.tensor for tap in wanted], retain_graph=number + 1 < len(scalars), allow_unused=True
+        )
+        if found[0] is None:
+            raise SpikeproofError(
+                "a gradient at the image",
+                f"an encoder that cuts the graph, {victim.encoder}",
+                mend="use an encoder with a pixel gradient (spikeproof parts)",
+            )
+        for order, (tap, g) in enumerate(zip(wanted, found, strict=True)):
+            g = torch.zeros_like(tap.tensor) if g is None else g
+            over_time = None if tap.site == "image" else victim.steps
+            if over_time is not None:
+                _check_steps(g, over_time, len(x), tap.site)
+                g = g.reshape(over_time, len(x), -1)  # a layer may have met it folded to (T B,*)
+            head = {"site": tap.site, "side": tap.side, "scalar": scalar, "batchnorm": batchnorm, "order": order}
+            for image, label, row in zip(ids.tolist(), y.tolist(), _described(g, over_time), strict=True):
+                yield {"image": image, "label": label, **head, **row}
+
+
+def _check_steps(g: Tensor, steps: int, size: int, site: str) -> None:
+    """Refuses layers of a foreign network that do not meet all steps at once, in one of the two orders known here."""
+    if g.shape[:2] != (steps, size) and len(g) != steps * size:
+        raise SpikeproofError(
+            f"all {steps} steps of {size} images at once in the layer {site!r}",
+            f"shape {tuple(g.shape)}",
+            mend="layers=False, for a network that makes its own loop over time",
+        )
+
+
+def weight_rows(
+    victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, rule: Rule, seed: int, batchnorm: BatchNorm = "eval"
+) -> Iterator[Row]:
+    """The gradient of each image's cross-entropy with respect to every convolution and linear weight, as rows.
+
+    Taps that only ever see padding are masked out first, and their share is 'masked_share'. Site 'weights' is all of
+    them together, its 'masked_share' is of *all* parameters of the network (biases and batch-norms included).
+    """
+    check_labels(victim, x, y)
+    copy = borrowed(victim, train=batchnorm == "train")
+    modules = {n: m for n, m in copy.body.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    weights = [m.weight.requires_grad_() for m in modules.values()]
+    with torch.enable_grad(), tapped(copy, rule) as (_, taps):
+        losses = scalar_of("ce", copy(x, rule, fold(image_keys(seed, ids).to(x.device), "measure")), y).unbind()
+    sizes = {tap.site: tap.tensor.shape[-2:] for tap in taps if tap.side == "input"}
+    alive = [
+        live_taps(m, *sizes[n]).to(x.device).expand_as(m.weight)
+        if isinstance(m, nn.Conv2d)
+        else torch.ones_like(m.weight, dtype=torch.bool)
+        for n, m in modules.items()
+    ]
+    parameters = sum(p.numel() for p in copy.parameters())
+    dead = sum(int((~a).sum()) for a in alive)
+    for i, (image, label) in enumerate(zip(ids.tolist(), y.tolist(), strict=True)):
+        found = torch.autograd.grad(losses[i], weights, retain_graph=i + 1 < len(x))
+        live = [g[a] for g, a in zip(found, alive, strict=True)]
+        head = {"image": image, "label": label, "side": "weight", "scalar": "ce", "batchnorm": batchnorm}
+        shares = [1.0 - float(a.double().mean()) for a in alive]
+        places = [
+            ("weights", torch.cat(live), dead / parameters),
+            *zip((f"weight:{n}" for n in modules), live, shares, strict=True),
+        ]
+        for order, (site, g, share) in enumerate(places):
+            masked = float(f"{share:.6g}")
+            yield {**head, "site": site, "order": order, "masked_share": masked, **_described(g[None], None)[0]}
+
+
+Sparsity = dict[str, dict[str, float | None]]
+"""'image' and 'encoded' -> measure -> its mean over images; None where it exists for none of them."""
+
+
+def sparsity(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    rule: Rule | None = None,
+    ids: Tensor | None = None,
+    seed: int = 0,
+) -> Sparsity:
+    """How sparse the input gradient of the cross-entropy is, at the pixels and behind the encoder (summed over time).
+
+    images (N,C,H,W) in [0,1], labels (N,); rule as in `evaluate`. The measures are those of
+    `spikeproof.metrics.sparsity`, each the mean over images. Raises SpikeproofError as `evaluate` does, and for a
+    network that can only be asked.
+    """
+    if not victim.differentiable:
+        mend = "wrap the nn.Module itself, not a function that calls it"
+        raise SpikeproofError("a network with a gradient", "one that can only be asked", mend=mend)
+    found: dict[str, dict[str, list[float]]] = {}
+    rows = gradient_rows(
+        victim, images, labels, torch.arange(len(images)) if ids is None else ids,
+        rule=rule or getattr(victim, "rule", None) or ATan(), seed=seed, scalars=("ce",), layers=False,
+    )  # fmt: skip
+    for row in rows:
+        place = found.setdefault(row["site"], {})
+        for name, value in row["summed"].items():
+            place.setdefault(name, []).extend([] if value is None else [value])
+    return {site: {name: fmean(v) if v else None for name, v in names.items()} for site, names in found.items()}

@@ -1,0 +1,1 @@
+"""Cells on disk: their folders, their keys, packed small, their cards."""

@@ -1,0 +1,142 @@
+"""A study small enough for a repository: one `<key>.json.xz` for each finished cell, from which its page is made again.
+
+Every row of rows.jsonl and history.jsonl is there, and those of gradients.jsonl without their time steps, which no page
+reads; the network is not. Rows lie as columns, because equal things side by side take no room. `xz -dc` shows the JSON:
+
+    {"format": 1, "key": ..., "config": ..., "summary": ..., "rows": TABLE, "gradients": TABLE, "history": TABLE}
+    TABLE   {"order": [[KIND, HOW MANY IN A ROW], ...], "kinds": [{FIELD: COLUMN}, ...]}; a kind: rows of equal fields
+    COLUMN  [value, ...], or {"all": value} of equal ones, or {"each": {FIELD: COLUMN}} of objects with the same fields
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from spikeproof.errors import SpikeproofError
+from spikeproof.files import write_bytes
+from spikeproof.store.store import Cell, Row
+
+__all__ = ["PackedCell", "pack", "packed_cells"]
+
+_FORMAT = 1
+_END = ".json.xz"
+
+
+def pack(cells: Sequence[Cell], folder: Path) -> list[Path]:
+    """Write the cells into `folder`; the same cells give the same bytes. Files of other cells there are left alone."""
+    written = []
+    for cell in cells:
+        tree = {
+            "format": _FORMAT,
+            "key": cell.key,
+            "config": cell.config,
+            "summary": cell.summary,
+            "rows": _table(cell.rows()),
+            "gradients": _table([{k: v for k, v in row.items() if k != "steps"} for row in cell.gradients()]),
+            "history": _table(cell.history()),
+        }
+        text = json.dumps(tree, separators=(",", ":")).encode()
+        path = folder / f"{cell.key}{_END}"
+        write_bytes(path, lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
+        written.append(path)
+    return written
+
+
+def packed_cells(folder: Path) -> list[PackedCell]:
+    """The packed cells of a folder, by the name in their configuration. Damaged ones raise SpikeproofError."""
+    cells = [PackedCell(path) for path in sorted(folder.glob(f"*{_END}"))]
+    return sorted(cells, key=lambda cell: str(cell.config.get("name", cell.key)))
+
+
+@dataclass(frozen=True)
+class PackedCell:
+    """A cell as `pack` wrote it: what a report reads of one."""
+
+    path: Path
+
+    @cached_property
+    def _tree(self) -> dict[str, Any]:
+        try:
+            tree = json.loads(lzma.decompress(self.path.read_bytes()))
+            if tree["format"] != _FORMAT or tree["key"] != self.key:
+                raise ValueError(f"format {tree['format']}, key {tree['key']}")
+        except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError) as error:
+            wanted = f"a packed cell of format {_FORMAT} at {self.path}"
+            raise SpikeproofError(wanted, error, mend="pack the study again") from error
+        return dict(tree)
+
+    @property
+    def key(self) -> str:
+        return self.path.name.removesuffix(_END)
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return dict(self._tree["config"])
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return dict(self._tree["summary"])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return dict(self.summary["provenance"])
+
+    def rows(self) -> list[Row]:
+        return _rows(self._tree["rows"])
+
+    def gradients(self) -> list[Row]:
+        return _rows(self._tree["gradients"])
+
+    def history(self) -> list[Row]:
+        return _rows(self._tree["history"])
+
+
+def _table(rows: Sequence[Row]) -> dict[str, Any]:
+    kinds: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        kinds.setdefault(tuple(row), []).append(row)
+    numbers = {fields: number for number, fields in enumerate(kinds)}
+    order = [[number, len(list(run))] for number, run in groupby(numbers[tuple(row)] for row in rows)]
+    return {"order": order, "kinds": [_columns(fields, mine) for fields, mine in kinds.items()]}
+
+
+def _columns(fields: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
+    return {field: _column([row[field] for row in rows]) for field in fields}
+
+
+def _column(values: list[Any]) -> Any:
+    if len({json.dumps(value) for value in values}) == 1:  # as text, because True equals 1 and is not the same
+        return {"all": values[0]}
+    if all(isinstance(value, dict) for value in values) and len({tuple(value) for value in values}) == 1:
+        return {"each": _columns(tuple(values[0]), values)}
+    return values
+
+
+def _rows(table: dict[str, Any]) -> list[Row]:
+    kinds = []
+    for number, columns in enumerate(table["kinds"]):
+        size = sum(count for kind, count in table["order"] if kind == number)
+        kinds.append(iter(_objects(columns, size)))
+    return [next(kinds[kind]) for kind, count in table["order"] for _ in range(count)]
+
+
+def _objects(columns: dict[str, Any], size: int) -> list[Row]:
+    values = [_values(column, size) for column in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)] if values else [{}] * size
+
+
+def _values(column: Any, size: int) -> list[Any]:
+    if isinstance(column, list):
+        return column
+    return [column["all"]] * size if "all" in column else _objects(column["each"], size)

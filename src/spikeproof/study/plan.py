@@ -1,0 +1,89 @@
+"""What a study will do, before it does it: every cell's key, and everything that can be refused without training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from spikeproof.errors import UsageError, within
+from spikeproof.store.keys import cell_key, code_digest, model_key
+from spikeproof.store.store import Store
+from spikeproof.study.config import CellConfig
+from spikeproof.study.run import Machine, load_images
+
+__all__ = ["Planned", "plan", "refuse_other_versions"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell with the names of its folders in the store; model is None where its weights are given."""
+
+    config: CellConfig
+    key: str
+    model: str | None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a cell's key and its attacks depend on of the data; the images themselves are let go."""
+
+    train: str
+    test: str
+    in_channels: int
+    classes: int
+
+
+def plan(
+    cells: Sequence[CellConfig], machine: Machine, refused: Callable[[str, UsageError], Exception]
+) -> list[Planned]:
+    """Every cell with its key, in order. Each data set is read once.
+
+    What cannot be run on its data raises `refused(name of the cell, error)`: no such data, other numbers of classes and
+    channels than an attack, a loss or an encoder can take.
+    """
+    seen: dict[str, _Seen] = {}
+    planned = []
+    for config in cells:
+        try:
+            data = json.dumps([config.data, config.train_images, config.test_images])
+            if data not in seen:
+                seen[data] = _look(config)
+            planned.append(_planned(config, seen[data], machine))
+        except UsageError as error:
+            raise refused(config.name, error) from error
+    return planned
+
+
+def _look(config: CellConfig) -> _Seen:
+    with within("data"):
+        train, test = load_images(config, "train"), load_images(config, "test")
+    if train.pixels.shape[1] != test.pixels.shape[1] or train.classes != test.classes:
+        got = f"{train.pixels.shape[1]} and {test.pixels.shape[1]} channels, classes {train.classes} and {test.classes}"
+        raise UsageError("training and test images of the same channels and classes", got)
+    return _Seen(train.digest(), test.digest(), train.pixels.shape[1], len(train.classes))
+
+
+def _planned(config: CellConfig, seen: _Seen, machine: Machine) -> Planned:
+    config.rehearse(seen.in_channels, seen.classes)
+    resolved = config.resolved()
+    key = cell_key(resolved, {"train": seen.train, "test": seen.test}, machine.device)
+    model = None if config.weights is not None else model_key(resolved, seen.train, machine.device)
+    return Planned(config, key, model)
+
+
+def refuse_other_versions(planned: Sequence[Planned], store: Store) -> None:
+    """Raises UsageError where the store has finished cells of these names, made by other sources than those running.
+
+    They would not be used, but the folder would then hold two versions of one study.
+    """
+    names = {one.config.name for one in planned}
+    keys = {one.key for one in planned}
+    for cell in store.folders():
+        if cell.key not in keys and cell.damage() is None and cell.config.get("name") in names:
+            code, version = cell.provenance.get("code"), cell.provenance.get("spikeproof")
+            if code != code_digest():
+                got = f"cell {cell.config['name']!r} ({cell.key}) of spikeproof {version}, code {code}"
+                mend = "another --out, or --anyway to leave those cells there and run the study anew"
+                wanted = f"cells of this version, code {code_digest()}, in {store.root}"
+                raise UsageError(wanted, got, mend=mend)

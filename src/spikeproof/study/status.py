@@ -1,0 +1,66 @@
+"""How far a study is, read from its folder alone; nothing there is changed, so it may be asked while others run it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from spikeproof.errors import SpikeproofError
+from spikeproof.store.store import Cell, Store
+from spikeproof.study.plan import Planned
+from spikeproof.training.checkpoint import read_tensors
+
+__all__ = ["STATES", "State", "states"]
+
+STATES = ("finished", "running", "partial", "missing", "damaged")
+
+
+class State(NamedTuple):
+    """A cell's name, its key, one of STATES, and how far it is or what is wrong with it."""
+
+    name: str
+    key: str
+    state: str
+    detail: str
+
+
+def states(planned: Sequence[Planned], store: Store) -> list[State]:
+    """The state of every cell, in order."""
+    return [State(one.config.name, one.key, *_state(one, store)) for one in planned]
+
+
+def _state(one: Planned, store: Store) -> tuple[str, str]:
+    cell = Cell(one.key, store.root / "cells" / one.key)
+    if cell.folder.is_dir():
+        damage = cell.damage()
+        return ("finished", "") if damage is None else ("damaged", damage)
+    at_work = store.locked(one.key)
+    stage = _stage(one, store)
+    if at_work:
+        return "running", stage or "starting"
+    return ("partial", stage) if stage else ("missing", "")
+
+
+def _stage(one: Planned, store: Store) -> str:
+    """The last thing that the files of an unfinished cell tell of."""
+    growing = _last(store.root / "cells" / f"{one.key}.partial")
+    if growing is not None:
+        lines = growing.read_bytes().count(b"\n")
+        return f"{growing.stem}, {lines} batches" if growing.suffix == ".part" else f"{growing.stem} done"
+    if one.model is None:
+        return ""
+    if store.model_folder(one.model).is_dir():
+        return "trained"
+    checkpoint = store.model_folder(one.model).with_name(f"{one.model}.partial") / "checkpoint.safetensors"
+    try:
+        epochs = len(read_tensors(checkpoint)[1]["history"])
+    except (SpikeproofError, OSError, KeyError, TypeError):
+        return ""
+    return f"training, {epochs} of {one.config.recipe.epochs} epochs"
+
+
+def _last(draft: Path) -> Path | None:
+    """The file of a draft that was written last, a growing one first."""
+    files = [*draft.glob("*.part")] or [*draft.glob("*.jsonl")]
+    return max(files, key=lambda path: path.stat().st_mtime_ns, default=None)

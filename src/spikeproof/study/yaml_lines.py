@@ -1,0 +1,64 @@
+"""YAML with the line of every key, so that what is wrong in a file is named by its line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from spikeproof.errors import UsageError
+
+__all__ = ["Keys", "Lines", "line_of", "read_yaml"]
+
+Keys: TypeAlias = tuple[str | int, ...]
+"""The keys that lead to a value, outermost first; a number is a place in a list."""
+
+Lines: TypeAlias = Mapping[Keys, int]
+"""The line, from 1, of every key of a file."""
+
+
+def read_yaml(path: Path, what: str) -> tuple[Any, Lines]:
+    """What a YAML file says, as plain data, and its lines.
+
+    Raises UsageError, which names the file, for what is not YAML, and for a key that comes twice in a mapping: YAML
+    itself keeps the last and forgets the others without a word.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            loader = yaml.SafeLoader(file)
+            node = loader.get_single_node()
+            lines: dict[Keys, int] = {}
+            if node is not None:
+                _walk(node, (), lines, ())
+            return (None if node is None else loader.construct_document(node)), lines
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, _Twice) as error:
+        raise UsageError(f"{what} in YAML at {path}", error) from error
+
+
+class _Twice(Exception):
+    """A key that comes twice, or a value inside itself."""
+
+
+def _walk(node: yaml.Node, keys: Keys, lines: dict[Keys, int], above: tuple[yaml.Node, ...]) -> None:
+    if any(node is one for one in above):
+        raise _Twice(f"line {node.start_mark.line + 1}: a value that contains itself")
+    lines.setdefault(keys, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in seen and name != "<<":
+                raise _Twice(f"line {line}: {name!r} for the second time, after line {seen[name]}")
+            seen[name] = line
+            lines[*keys, name] = line
+            _walk(value, (*keys, name), lines, (*above, node))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            _walk(value, (*keys, number), lines, (*above, node))
+
+
+def line_of(lines: Lines, keys: Keys) -> int:
+    """The line of the deepest of these keys that the file has."""
+    return next((lines[keys[:n]] for n in range(len(keys), -1, -1) if keys[:n] in lines), 1)

@@ -1,0 +1,1 @@
+"""Training, its checkpoints, and the attack that a defence trains on."""

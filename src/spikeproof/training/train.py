@@ -1,0 +1,280 @@
+"""Training, resumable after every epoch to the same numbers as not having stopped.
+
+All randomness is a hash of (seed, epoch, image): the order, the flips, the encoder's noise. Torch's global stream,
+which a user's dropout may draw from, is seeded from (seed, epoch) at the start of each epoch and put back afterwards.
+So the state that a checkpoint must hold is the weights, the optimiser and the epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from spikeproof.data import Images
+from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.tensors import exact, fold, image_keys, uniform
+from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
+from spikeproof.types import Craft, Defence, Rule
+from spikeproof.victims.scene import check_labels
+from spikeproof.victims.victim import Victim
+
+__all__ = ["Recipe", "train"]
+
+_DIVERGED = 1e6
+"""Validation cross-entropy, in nats, above which training is refused as diverged; guessing costs log(K)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The defaults are the paper's: Adam, 1e-3, weight decay 1e-3, constant, batch 16, 100 epochs, flips.
+
+    validation_share: of the *training* images, held out, stratified; the kept epoch is the best on it, by `select`
+    ('accuracy', ties by loss; 'loss'; or 'last', the last epoch). The paper's code chooses on test images.
+    'robust' is accuracy on validation images moved by the training attack: early stopping against robust overfitting
+    (Rice et al., ICML 2020), at the cost of that attack once an epoch.
+    """
+
+    optimiser: Literal["adam", "sgd"] = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 1e-3
+    momentum: float = 0.9
+    schedule: Literal["none", "cosine"] = "none"
+    epochs: int = 100
+    batch_size: int = 16
+    flip: bool = True
+    validation_share: float = 0.1
+    select: Literal["accuracy", "loss", "last", "robust"] = "accuracy"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("optimiser", ("adam", "sgd")), ("schedule", ("none", "cosine")),
+                              ("select", ("accuracy", "loss", "last", "robust"))):  # fmt: skip
+            if getattr(self, name) not in choices:
+                raise UsageError(f"recipe.{name}", repr(getattr(self, name)), valid=choices)
+        if self.epochs < 1 or self.batch_size < 2:
+            raise UsageError("epochs >= 1 and batch_size >= 2", self)
+        # Written so that NaN, which fails every comparison, is refused.
+        if not (0 < self.lr < math.inf and 0 <= self.weight_decay < math.inf and 0 <= self.momentum < 1):
+            raise UsageError("finite lr > 0 and weight_decay >= 0, momentum in [0,1)", self)
+        if not 0 < self.validation_share < 1:
+            raise UsageError("validation_share in (0,1)", self.validation_share)
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of epoch 1..epochs."""
+        if self.schedule == "none":
+            return self.lr
+        return self.lr * 0.5 * (1.0 + math.cos(math.pi * (epoch - 1) / self.epochs))
+
+    def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        if self.optimiser == "adam":
+            return torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
+
+def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"optimiser.{index}.{name}": torch.as_tensor(value)
+        for index, state in optimiser.state_dict()["state"].items()
+        for name, value in state.items()
+        if value is not None
+    }
+
+
+def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        _, index, name = key.split(".", 2)
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+@dataclass
+class _Run:
+    """What changes while training: everything a checkpoint holds."""
+
+    victim: Victim
+    optimiser: torch.optim.Optimizer
+    history: list[dict[str, Any]]
+    best: dict[str, Tensor]
+    best_epoch: int = 0
+
+    def save(self, path: Path, fingerprint: str) -> None:
+        tensors = {
+            **{f"model.{k}": v for k, v in self.victim.body.state_dict().items()},
+            **{f"best.{k}": v for k, v in self.best.items()},
+            **_optimiser_tensors(self.optimiser),
+        }
+        header = {"fingerprint": fingerprint, "best_epoch": self.best_epoch, "history": self.history}
+        write_tensors(path, tensors, header)
+
+    def restore(self, path: Path, fingerprint: str) -> None:
+        tensors, header = read_tensors(path)
+        if header.get("fingerprint") != fingerprint:
+            raise SpikeproofError(
+                f"a checkpoint of this training at {path}", "one of another", mend=f"delete {path.parent}"
+            )
+        load_into(self.victim.body, _under("model.", tensors), path)
+        _restore_optimiser(self.optimiser, {k: v for k, v in tensors.items() if k.startswith("optimiser.")})
+        self.best = _under("best.", tensors)
+        self.history, self.best_epoch = header["history"], header["best_epoch"]
+
+
+def _better(new: dict[str, Any], old: dict[str, Any] | None, select: str) -> bool:
+    if old is None or select == "last":
+        return True
+    if select == "loss":
+        return bool(new["validation_loss"] < old["validation_loss"])
+    measure = "validation_robust_accuracy" if select == "robust" else "validation_accuracy"
+    return (new[measure], -new["validation_loss"]) > (old[measure], -old["validation_loss"])
+
+
+def _epoch_order(keys: Tensor, epoch: int) -> Tensor:
+    return torch.argsort(fold(keys, f"order {epoch}"), stable=True)
+
+
+def _batches(order: Tensor, size: int) -> list[Tensor]:
+    """Batches of `size`; a last batch of one image is left out, because batch-norm cannot train on it."""
+    return [batch for batch in torch.split(order, size) if len(batch) > 1]
+
+
+@torch.no_grad()
+def _score(
+    victim: Victim, images: Images, seed: int, device: torch.device, craft: Craft | None = None, size: int = 256
+) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy in eval mode; of the images that `craft` makes of them, where it is given."""
+    victim.eval()
+    loss, right = 0.0, 0
+    for index in torch.split(torch.arange(len(images)), size):
+        x, y, ids = (v.to(device) for v in images.at(index))
+        keys = fold(image_keys(seed, ids), "validation")
+        logits = victim(x if craft is None else craft(x, y, keys), exact, keys)
+        loss += float(F.cross_entropy(logits, y, reduction="sum"))
+        right += int((logits.argmax(1) == y).sum())
+    return loss / len(images), right / len(images)
+
+
+def train(
+    victim: Victim,
+    training: Images,
+    validation: Images,
+    *,
+    recipe: Recipe,
+    defence: Defence,
+    rule: Rule,
+    craft: Craft,
+    seed: int,
+    checkpoint: Path,
+    fingerprint: str,
+    device: torch.device,
+    progress: bool = True,
+) -> tuple[list[dict[str, Any]], int]:
+    """Train `victim` in place and leave the kept epoch's weights in it, in eval mode.
+
+    Returns the history, one dict per epoch (epoch, loss, validation_loss, validation_accuracy, and where the epoch is
+    chosen by it validation_robust_accuracy), and the kept epoch. A checkpoint is written after every epoch, whole or
+    not at all; one that lies there with the same fingerprint is continued, with another one refused. Raises
+    SpikeproofError when the loss stops being finite or explodes.
+    """
+    check_labels(victim, training.pixels, training.labels)
+    victim.to(device)
+    optimiser = recipe.build(list(victim.parameters()))
+    run = _Run(victim, optimiser, history=[], best={})
+    if checkpoint.is_file():
+        run.restore(checkpoint, fingerprint)
+    keys = image_keys(seed, training.ids)
+    first = len(run.history) + 1
+    per_epoch = len(_batches(torch.arange(len(training)), recipe.batch_size))
+    total = recipe.epochs * per_epoch
+    with tqdm(total=total, initial=(first - 1) * per_epoch, desc="train", unit="batch", disable=not progress) as bar:
+        for epoch in range(first, recipe.epochs + 1):
+            loss = _epoch(run, training, keys, epoch, recipe, defence, rule, craft, seed, device, bar.update)
+            validation_loss, validation_accuracy = _score(victim, validation, seed, device)
+            if not validation_loss < _DIVERGED:
+                raise SpikeproofError(
+                    "a training that does not diverge",
+                    f"validation loss {validation_loss:.3g} in epoch {epoch}",
+                    mend="lower recipe.lr",
+                )
+            entry = {
+                "epoch": epoch,
+                "loss": loss,
+                "validation_loss": validation_loss,
+                "validation_accuracy": validation_accuracy,
+            }
+            if recipe.select == "robust":
+                entry["validation_robust_accuracy"] = _score(victim, validation, seed, device, craft)[1]
+            kept = run.history[run.best_epoch - 1] if run.best_epoch else None
+            run.history.append(entry)
+            if _better(entry, kept, recipe.select):
+                run.best_epoch = epoch
+                run.best = {k: v.detach().clone() for k, v in victim.body.state_dict().items()}
+            run.save(checkpoint, fingerprint)
+            bar.set_postfix_str(f"loss {loss:.3f}, validation {100 * validation_accuracy:.1f} %")
+    load_into(victim.body, {k: v.to(device) for k, v in run.best.items()}, checkpoint)
+    victim.eval()
+    return run.history, run.best_epoch
+
+
+def _epoch(
+    run: _Run,
+    images: Images,
+    keys: Tensor,
+    epoch: int,
+    recipe: Recipe,
+    defence: Defence,
+    rule: Rule,
+    craft: Craft,
+    seed: int,
+    device: torch.device,
+    tick: Callable[[int], Any],
+) -> float:
+    """One pass over the training images: the mean training loss."""
+    victim, optimiser = run.victim, run.optimiser
+    for group in optimiser.param_groups:
+        group["lr"] = recipe.rate(epoch)
+    victim.train()
+    losses: list[float] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_stream(seed, epoch))
+        for index in _batches(_epoch_order(keys, epoch), recipe.batch_size):
+            x, y, _ = (v.to(device) for v in images.at(index))
+            batch_keys = fold(keys[index], f"epoch {epoch}").to(device)
+            if recipe.flip:
+                mirrored = uniform(fold(batch_keys, "flip"), ()) < 0.5
+                x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+            loss = defence(victim, x, y, rule, batch_keys, craft)
+            if not bool(torch.isfinite(loss)):
+                raise SpikeproofError(
+                    "a finite training loss", f"{float(loss)} in epoch {epoch}", mend="lower recipe.lr"
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            _hook(defence, "after_backward", victim)
+            optimiser.step()
+            _hook(defence, "after_step", victim)
+            losses.append(float(loss.detach()))
+            tick(1)
+    return sum(losses) / len(losses)
+
+
+def _hook(defence: Defence, name: str, victim: Victim) -> None:
+    """Hooks are optional."""
+    hook = getattr(defence, name, None)
+    if hook is not None:
+        hook(victim)
+
+
+def _stream(seed: int, epoch: int) -> int:
+    """A seed for torch's global stream in one epoch."""
+    return int(fold(image_keys(seed, torch.zeros(1, dtype=torch.int64)), f"global {epoch}").item()) % 2**63
