@@ -467,7 +467,7 @@ def test_a_study_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path, 
 
 def test_a_cell_killed_at_any_operation_on_the_disk_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     done = tinycell.run(
-        [sys.executable, str(Path(__file__).parent / "crashes.py"), str(tmp_path), "3"],
+        [sys.executable, str(Path(__file__).parents[1] / "crashes.py"), str(tmp_path), "3"],
         tinycell.process_environment(tmp_path / "trace"),
     )
     assert done.returncode == 0, done.stderr
