@@ -133,9 +133,11 @@ class _Probe:
         counts: Counter[str] = Counter()
 
         def seen(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-            if any(framework.is_neuron(module) for framework in body.frameworks):
+            owners = [framework for framework in body.frameworks if framework.is_neuron(module)]
+            if owners:
                 names[name] += 1
-                one = step_mode_of(module) != "m" and len(inputs[0]) == len(self.x)
+                timed = any(framework.step_mode(module) == "m" for framework in owners)
+                one = not timed and len(inputs[0]) == len(self.x)
                 counts["a step" if one else "all steps"] += 1
                 counts["again"] += names[name] > 1
 

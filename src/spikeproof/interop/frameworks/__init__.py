@@ -75,6 +75,7 @@ def _framework(name: str) -> Framework:
 
 
 def known_frameworks() -> list[Framework]:
+    """One of each, in the order of their names."""
     return [_framework(name) for name in names()]
 
 
