@@ -17,6 +17,7 @@ from typing import (
     NotRequired,
     TypeAlias,
     TypedDict,
+    TypeVar,
     Union,
     get_args,
     get_origin,
@@ -27,12 +28,14 @@ from typing import (
 from spikeproof.errors import SpikeproofError
 
 __all__ = [
-    "AttackHead", "AttackRow", "AuditFinding", "AuditRow", "CleanRow", "CorruptionRow", "EnergyRow", "GradientRow",
-    "HistoryRow", "Mark", "Measures", "OfGradient", "Outcome", "RobustRow", "Row", "SiteRow", "Spent", "Split",
-    "SupportRow", "TheoryRow", "Tightness", "WeightRow", "attacks", "audits", "fault", "refuse_foreign",
+    "AttackHead", "AttackRow", "AuditFinding", "AuditRow", "BatchNorm", "CleanRow", "CorruptionRow", "EnergyRow",
+    "Found", "GradientRow", "HistoryRow", "Line", "Mark", "Measures", "OfGradient", "Outcome", "Protocol", "RobustRow",
+    "Row", "Scalar", "SiteRow", "Spent", "Split", "SupportRow", "TheoryRow", "Tightness", "WeightRow", "fault",
+    "lacking", "of_kind", "refuse_foreign",
 ]  # fmt: skip
 
 Split: TypeAlias = Literal["train", "validation", "test"]
+Protocol: TypeAlias = Literal["pixels", "panel", "paper"]
 Measures: TypeAlias = dict[str, float | None]
 """Measure of `spikeproof.metrics.sparsity` -> value; None where it does not exist, because the gradient is all zero."""
 
@@ -87,7 +90,7 @@ class _Head(TypedDict):
     """Which attack at which budget."""
 
     evaluation: str
-    protocol: Literal["pixels", "panel", "paper"]
+    protocol: Protocol
     surface: str
     norm: str
     eps: float
@@ -132,10 +135,9 @@ class Mark(TypedDict):
     tier: str
 
 
-class AuditFinding(TypedDict):
+class Found(TypedDict):
     """What one audit found."""
 
-    kind: Literal["audit"]
     code: str  # D1..D20, or 'attacks' for the attacks that were left out
     name: str
     colour: Literal["green", "red", "not run"]
@@ -147,6 +149,12 @@ class AuditFinding(TypedDict):
     mend: str
     breaks: Literal["overstated", "not evaluated"]  # what the number is where this audit is red
     detail: dict[str, Any]  # the audit's own
+
+
+class AuditFinding(Found):
+    """The same as the start of a row."""
+
+    kind: Literal["audit"]
 
 
 class AuditRow(AuditFinding, Mark):
@@ -217,12 +225,19 @@ Row: TypeAlias = CleanRow | AttackRow | AuditRow | RobustRow | CorruptionRow | E
 # --- lines of gradients.jsonl and history.jsonl ---
 
 
+Scalar: TypeAlias = Literal["ce", "probability", "margin"]
+"""What is differentiated: cross-entropy, the true class's probability, z_y - max other."""
+
+BatchNorm: TypeAlias = Literal["eval", "train"]
+"""Running statistics, or those of the batch."""
+
+
 class _Gradient(TypedDict):
     image: int
     label: int
     site: str  # 'image', 'encoded' or a layer; 'weights' for all of them, 'weight:LAYER' for one
-    scalar: Literal["ce", "probability", "margin"]  # what is differentiated
-    batchnorm: Literal["eval", "train"]  # running statistics, or those of the batch
+    scalar: Scalar
+    batchnorm: BatchNorm
     order: int  # of the site in the forward pass
     size: int  # entries
     summed: Measures  # of the gradient summed over time
@@ -257,27 +272,46 @@ class HistoryRow(TypedDict):
     validation_robust_accuracy: NotRequired[float]  # where the kept epoch is chosen by it
 
 
+Line: TypeAlias = Row | GradientRow | HistoryRow
+"""A line of any of the three files."""
+
+
 # --- one kind of many ---
 
 
-def attacks(rows: Iterable[Row]) -> list[AttackRow]:
-    return [row for row in rows if row["kind"] == "attack"]
+_DAMAGED = "the rows are damaged: run the cell anew"
+
+R = TypeVar("R", bound=Mapping[str, object])
+
+_KINDS: dict[str, Any] = {str(get_args(get_type_hints(kind)["kind"])[0]): kind for kind in get_args(Row)}
 
 
-def audits(rows: Iterable[Row]) -> list[AuditRow]:
-    return [row for row in rows if row["kind"] == "audit"]
+def of_kind(rows: Iterable[Row], kind: type[R]) -> list[R]:
+    """The rows of one kind, `AttackRow` for one. Raises SpikeproofError where a row has no kind, and where one of this
+    kind lacks a field."""
+    found: list[Any] = []
+    for row in rows:
+        wanted: Any = _KINDS.get(row["kind"]) if "kind" in row else None
+        mine: bool = wanted is kind
+        if missing := (wanted.__required_keys__ if mine else {"kind"}) - row.keys():
+            raise lacking(row, min(missing))
+        if mine:
+            found.append(row)
+    return found
+
+
+def lacking(row: Mapping[str, object], field: str) -> SpikeproofError:
+    return SpikeproofError(f"a row with the field {field!r}", sorted(row), mend=_DAMAGED)
 
 
 # --- the check ---
-
-_KINDS: dict[str, Any] = {str(get_args(get_type_hints(kind)["kind"])[0]): kind for kind in get_args(Row)}
 
 
 def refuse_foreign(rows: Iterable[Mapping[str, Any]]) -> None:
     """Raises SpikeproofError, which names the field, for the first that is a row of no type."""
     for number, row in enumerate(rows, start=1):
         if what := fault(row):
-            raise SpikeproofError("rows of known types", f"{what} in row {number}", mend="run the cell anew")
+            raise SpikeproofError("rows of known types", f"{what} in row {number}", mend=_DAMAGED)
 
 
 def fault(row: Mapping[str, Any]) -> str | None:
