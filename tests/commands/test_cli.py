@@ -19,7 +19,7 @@ from tinypanel import panelled
 import spikeproof
 from spikeproof import parts
 from spikeproof.commands import cli
-from spikeproof.commands.controls import Outcome
+from spikeproof.study.controls import Outcome
 from spikeproof.evaluation import tiers
 from spikeproof.store.store import Store
 from spikeproof.study.config import cell_from

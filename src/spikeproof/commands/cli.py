@@ -22,9 +22,9 @@ from jsonargparse._actions import ActionConfigFile
 
 import spikeproof
 from spikeproof import parts, report
-from spikeproof.commands.controls import run_controls
-from spikeproof.commands.paper_facts import findings
-from spikeproof.commands.transfer import of_cells
+from spikeproof.study.controls import run_controls
+from spikeproof.study.paper_facts import findings
+from spikeproof.study.transfer import of_cells
 from spikeproof.data import balanced
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.evaluation.tiers import TIERS

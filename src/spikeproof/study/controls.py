@@ -129,7 +129,7 @@ _NETWORKS: dict[str, dict[str, Any]] = {
     "max pool, direct code": {"model.pool": "max", "encoder.name": "direct"},
     "avg pool, phase code": {"model.pool": "avg", "encoder.name": "phase"},
     "avg pool, Poisson code": {"model.pool": "avg", "encoder.name": "poisson"},
-    "pooled pixels": {"model.name": "spikeproof.commands.controls:PooledResNet", "encoder.name": "direct"},
+    "pooled pixels": {"model.name": "spikeproof.study.controls:PooledResNet", "encoder.name": "direct"},
 }
 
 _FIRST = "max pool, direct code"

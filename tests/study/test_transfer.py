@@ -11,7 +11,7 @@ from subjects import clear, linear
 from tinycell import tiny
 
 from spikeproof.commands.cli import main
-from spikeproof.commands.transfer import of_cells, transfer_matrix
+from spikeproof.study.transfer import of_cells, transfer_matrix
 from spikeproof.errors import UsageError
 from spikeproof.rules.atan import ATan
 from spikeproof.store.store import Store
