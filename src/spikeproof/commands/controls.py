@@ -1,0 +1,35 @@
+"""does the toolkit flag masked networks, and only those?"""
+
+from __future__ import annotations
+
+from jsonargparse import ArgumentParser, Namespace
+
+from spikeproof.commands._machine import add_machine, machine_of
+from spikeproof.errors import UsageError
+from spikeproof.store.store import Store
+
+
+def options(parser: ArgumentParser) -> None:
+    from spikeproof.evaluation.tiers import TIERS
+
+    parser.add_argument("--tier", default="quick", choices=TIERS)
+    parser.add_argument("--images", type=int, default=128, help="test images for each control")
+    parser.add_argument("--smallest", action="store_true", help="small networks, for a check that it works")
+    add_machine(parser)
+
+
+def run(options: Namespace) -> int:
+    if options.images < 1:
+        raise UsageError("images >= 1", options.images)
+    from spikeproof.study.controls import run_controls
+
+    failed = 0
+    for one in run_controls(
+        Store(options.out), machine_of(options), tier=options.tier, images=options.images, smallest=options.smallest
+    ):
+        wanted = "masked" if one.masked else "honest"
+        fell = "" if one.broken is None else f"; {100 * one.broken:.1f} % fell"
+        print(f"{'ok  ' if one.passed else 'FAIL'} {wanted}: {one.name:36s} {one.by}{fell}", flush=True)
+        failed += not one.passed
+    print(f"controls: {failed} failed")
+    return 1 if failed else 0
