@@ -519,7 +519,7 @@ def test_dropping_what_is_fooled_changes_no_verdict(monkeypatch: pytest.MonkeyPa
     ]
     assert any(r["fooled"] for r in attacks(few))
     costs = [sum(r["forwards"] for r in attacks(rows)) for rows in (every, few)]
-    assert costs[1] < 0.9 * costs[0]
+    assert costs[1] < costs[0]
 
 
 @pytest.mark.parametrize(("precision", "told"), [("tf32", 1), ("ieee", 0), ("none", 0)])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spikeproof
-from spikeproof.commands import cli
+from spikeproof.commands import main
 from spikeproof.encoders.latency import Latency
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop.check import Checked, check, check_path
@@ -391,7 +391,7 @@ def network_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    code = cli.main(["check", *arguments])
+    code = main(["check", *arguments])
     said = capsys.readouterr()
     return code, said.out, said.err
 

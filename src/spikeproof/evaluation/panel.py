@@ -18,10 +18,11 @@ from tqdm import tqdm
 from spikeproof import parts
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.evaluation.audits import Finding, Limits, Subject
-from spikeproof.evaluation.judge import Row, clean_verdict, gradient_fields, head_of, outcomes, short, spared
+from spikeproof.evaluation.judge import clean_verdict, gradient_fields, head_of, outcomes, short, spared
 from spikeproof.evaluation.tiers import PREFLIGHT, Stage, Tier, plain_case, tier_of
 from spikeproof.metrics.robustness import Interval, asr_all, asr_conditional, clopper_pearson, robust
 from spikeproof.metrics.verdict import Verdict, verdict_of
+from spikeproof.rows import AttackHead, AttackRow, AuditRow, Mark, Outcome, Row, of_kind
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.types import Rule, Threat
@@ -70,9 +71,9 @@ class Examination:
         return asr_all(self.rows, *self._headline())
 
     @property
-    def findings(self) -> list[Row]:
+    def findings(self) -> list[AuditRow]:
         """The audits' rows."""
-        return [row for row in self.rows if row["kind"] == "audit"]
+        return of_kind(self.rows, AuditRow)
 
     def left(self) -> dict[str, float]:
         """Share of images still standing after each attack, in the order of the cascade."""
@@ -86,9 +87,9 @@ class Examination:
         return left
 
     def __str__(self) -> str:
-        lines = [f"tier {self.tier}: {self.verdict}", f"clean accuracy {_text(self.clean)}"]
+        lines = [f"tier {self.tier}: {self.verdict}", f"clean accuracy {self.clean}"]
         if self.verdict.word != "not evaluated":
-            lines.append(f"robust accuracy, worst case: {_text(self.robust)}")
+            lines.append(f"robust accuracy, worst case: {self.robust}")
             lines += [f"  after {attack:28s} {100 * share:5.1f} %" for attack, share in self.left().items()]
         else:
             lines.append("robust accuracy: no number, see the red audits")
@@ -96,10 +97,6 @@ class Examination:
         red = [row for row in self.findings if row["colour"] == "red"]
         lines += [f"  {row['code']}: {row['means']} To mend: {row['mend']}" for row in red]
         return "\n".join(lines)
-
-
-def _text(share: Interval) -> str:
-    return f"{100 * share.share:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}], n = {share.total}"
 
 
 def _chunks(index: Tensor, size: int) -> list[Tensor]:
@@ -179,8 +176,10 @@ class Panel:
         self.control = None if control is None else borrowed(control)
         if control is not None and "control" not in self.tier.audits:
             self.tier = replace(self.tier, audits=(*self.tier.audits, "control"))
-        self.head: Row = {**head_of("panel", evaluation, threat, eps_text, ""), "tier": tier}
-        self.mark = {name: self.head[name] for name in ("evaluation", "eps", "eps_text", "tier")}
+        self.head: AttackHead = {**head_of("panel", evaluation, threat, eps_text, ""), "tier": tier}
+        self.mark: Mark = {
+            "evaluation": evaluation, "eps": self.head["eps"], "eps_text": eps_text, "tier": tier
+        }  # fmt: skip
         self.clean_answers, self.clean_margins = self._clean()
 
     def _clean(self) -> tuple[Tensor, Tensor]:
@@ -212,9 +211,9 @@ class Panel:
         """Yields every piece that is not among `finished`, in an order that never changes."""
         done, rows = list(finished), list[Row]()
 
-        def piece(make: Callable[[], list[Row]]) -> Iterator[list[Row]]:
+        def piece(make: Callable[[], Sequence[Row]]) -> Iterator[list[Row]]:
             known = done.pop(0) if done else None
-            new = make() if known is None else known
+            new = list(make()) if known is None else known
             rows.extend(new)
             if known is None:
                 yield new
@@ -222,7 +221,7 @@ class Panel:
         self._refuse_probabilities()
         for name in PREFLIGHT:
             yield from piece(partial(self._audited, name, []))
-        if any(row["colour"] == "red" for row in rows):
+        if any(row["colour"] == "red" for row in of_kind(rows, AuditRow)):
             return  # what an attack finds on such a network means nothing
         for stage in self.tier.stages:
             standing = self._standing(stage, rows)
@@ -231,7 +230,7 @@ class Panel:
                 yield from piece(partial(self._passed, stage, standing, rows))
             for index in _chunks(standing, self.batch_size):
                 yield from piece(partial(self._attacked, stage, index))
-        attacks = [row for row in rows if row["kind"] == "attack"]
+        attacks = of_kind(rows, AttackRow)
         for name in self.tier.audits[len(PREFLIGHT) :]:
             yield from piece(partial(self._audited, name, attacks))
         if len(self.tier.audits) < len(parts.names("audits")) or self.tier.left_out:
@@ -249,7 +248,7 @@ class Panel:
         keep = [position for position in right.tolist() if int(self.ids[position]) not in fooled]
         return torch.tensor(keep, dtype=torch.int64)
 
-    def _passed(self, stage: Stage, standing: Tensor, rows: Sequence[Row]) -> list[Row]:
+    def _passed(self, stage: Stage, standing: Tensor, rows: Sequence[Row]) -> list[AttackRow]:
         """Rows of the images that a stage need not attack: fooled before, or wrong when clean."""
         last = {row["image"]: row for row in rows if row["kind"] == "attack" and row["fooled"]}
         attacked = set(standing.tolist())
@@ -257,40 +256,45 @@ class Panel:
         for position in range(len(self.x)):
             if position not in attacked:
                 image = int(self.ids[position])
-                before = last.get(image, {"attacked": int(self.clean_answers[position]),
-                                          "margin": short(self.clean_margins[position : position + 1])[0]})  # fmt: skip
-                found.append(self._row(stage, position, spared(before["attacked"], before["margin"])))
+                clean = int(self.clean_answers[position]), short(self.clean_margins[position : position + 1])[0]
+                before = (last[image]["attacked"], last[image]["margin"]) if image in last else clean
+                found.append(self._row(stage, position, spared(*before)))
         return found
 
-    def _row(self, stage: Stage, position: int, outcome: Row) -> Row:
-        own = {
+    def _row(self, stage: Stage, position: int, outcome: Outcome) -> AttackRow:
+        return {
+            **self.head,
+            "attack": stage.name,
             "group": stage.group,
             "image": int(self.ids[position]),
             "label": int(self.y[position]),
             "predicted": int(self.clean_answers[position]),
+            **outcome,
         }
-        return {**self.head, "attack": stage.name, **own, **outcome}
 
-    def _attacked(self, stage: Stage, index: Tensor) -> list[Row]:
+    def _attacked(self, stage: Stage, index: Tensor) -> list[AttackRow]:
         batch = (self.victim, self.x[index], self.y[index], self.keys[index], stage.name, stage.case, self.threat)
         found = outcomes(*batch)
         if stage.everyone:
             found = [{**a, **b} for a, b in zip(found, gradient_fields(*batch), strict=True)]
         return [self._row(stage, position, one) for position, one in zip(index.tolist(), found, strict=True)]
 
-    def _left_out(self) -> list[Row]:
+    def _left_out(self) -> list[AuditRow]:
         """What was not run, said to be so: a verdict rests on what was. First the attacks, all in one row."""
         why = {name: f"not in the tier '{self.tier.name}'" for name in parts.names("audits")} | dict(self.tier.unfit)
         rest = [name for name in parts.names("audits") if name not in self.tier.audits]
         found = [parts.build("audits", {"name": name}).absent(why[name]) for name in rest]
         attacks = _unattempted(self.tier.left_out, self.victim.differentiable)
-        return [{**finding.row(), **self.mark} for finding in [*attacks, *found]]
+        return [self._marked(finding) for finding in [*attacks, *found]]
 
-    def _audited(self, name: str, attacks: Sequence[Row]) -> list[Row]:
+    def _marked(self, finding: Finding) -> AuditRow:
+        return {**finding.row(), **self.mark}
+
+    def _audited(self, name: str, attacks: Sequence[AttackRow]) -> list[AuditRow]:
         audit = parts.build("audits", {"name": name})
         right = self._right()
         if not len(right):
-            return [{**audit.absent("no image is right when clean").row(), **self.mark}]
+            return [self._marked(audit.absent("no image is right when clean"))]
         subject = Subject(
             self.victim,
             self.x[right],
@@ -304,7 +308,7 @@ class Panel:
             self.batch_size,
             self.control,
         )
-        return [{**audit(subject).row(), **self.mark}]
+        return [self._marked(audit(subject))]
 
     @torch.no_grad()
     def _refuse_probabilities(self) -> None:

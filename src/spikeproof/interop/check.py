@@ -298,7 +298,7 @@ class _Asking:
         check_labels(self.plain, self.images, labels)
         right = int((self.logits.argmax(1) == labels).sum())
         share = clopper_pearson(right, len(labels))
-        says = f"{100 * share.share:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}], n = {len(labels)}"
+        says = str(share)
         if share.low <= 1 / self.plain.classes:
             return f"{says}: not above chance", "weights, order of the classes, range of the pixels"
         return says

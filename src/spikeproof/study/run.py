@@ -239,7 +239,7 @@ def _panel(
             victim, x, y, ids, tier=evaluation.tier or "quick", threat=threat, eps_text=eps_text, rule=rule,
             seed=config.seed, batch_size=evaluation.batch_size or 64, evaluation=evaluation.name,
         )  # fmt: skip
-        mine = [piece for piece in written if piece[0]["eps_text"] == eps_text]
+        mine = [piece for piece in written if piece[0].get("eps_text") == eps_text]
         for piece in panel.watched(mine, progress=machine.progress):
             draft.append(stage, piece)
     draft.close(stage)
@@ -252,7 +252,7 @@ def _measure(victim: Victim, draft: Draft, config: CellConfig, images: Images, m
     modes: list[Any] = ["eval", "train"] if wanted.train_mode else ["eval"]
     options: dict[str, Any] = {"rule": rule, "seed": config.seed}
     inputs: dict[str, Any] = {**options, "scalars": tuple(wanted.scalars), "layers": wanted.layers}
-    work = [
+    work: list[Work] = [
         *(
             (lambda n=n, m=m: list(gradient_rows(victim, *_batch(images, n, machine), **inputs, batchnorm=m)))
             for m in modes
@@ -332,5 +332,5 @@ def run_cell(config: CellConfig, store: Store, machine: Machine, *, wait: bool =
             "data": data,
             "evaluate_seconds": round(time.perf_counter() - started, 1),
         }
-        summary = {"provenance": provenance, "results": results(rows, draft.stage("gradients"))}
+        summary = {"provenance": provenance, "results": results(rows, draft.gradients())}
         return store.finish(draft, resolved, summary, card(resolved, summary), weights)

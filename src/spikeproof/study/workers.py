@@ -36,8 +36,8 @@ __all__ = ["Outcome", "cores", "run_cells"]
 _PRELOADED = [
     "spikeproof.study.preload",
     "spikeproof.report",
-    "spikeproof.commands.controls",
-    "spikeproof.commands.transfer",
+    "spikeproof.study.controls",
+    "spikeproof.study.transfer",
     "sklearn.datasets",
 ]
 """What the server of workers imports once: all parts, what a worker imports with the command's main module (which it

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from spikeproof.evaluation.audits._limits import Limits
-from spikeproof.evaluation.judge import Case, Row, outcomes
+from spikeproof.evaluation.judge import Case, outcomes
 from spikeproof.metrics.robustness import clopper_pearson
+from spikeproof.rows import AttackRow, AuditFinding, Outcome
 from spikeproof.tensors import fold
 from spikeproof.types import Objective, Threat
 from spikeproof.victims.scene import Scene
@@ -42,9 +43,13 @@ class Finding:
     breaks: Literal["overstated", "not evaluated"]
     detail: dict[str, Any]
 
-    def row(self) -> Row:
+    def row(self) -> AuditFinding:
         """Plain data for a file of rows."""
-        return {"kind": "audit", **asdict(self)}
+        return {
+            "kind": "audit", "code": self.code, "name": self.name, "colour": self.colour, "value": self.value,
+            "limit": self.limit, "n": self.n, "says": self.says, "means": self.means, "mend": self.mend,
+            "breaks": self.breaks, "detail": self.detail,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Subject:
     keys: Tensor
     threat: Threat
     case: Case
-    rows: Sequence[Row]
+    rows: Sequence[AttackRow]
     effort: Effort
     limits: Limits
     batch_size: int
@@ -84,7 +89,7 @@ class Subject:
         for some in torch.split(index, max(self.batch_size, at_least)) if wanted else ():
             yield self.x[some], self.y[some], self.keys[some]
 
-    def attacked(self, purpose: str, case: Case, threat: Threat, images: int | None = None) -> list[Row]:
+    def attacked(self, purpose: str, case: Case, threat: Threat, images: int | None = None) -> list[Outcome]:
         """The outcomes of one case on some images."""
         return [row for b in self.batches(images) for row in outcomes(self.victim, *b, purpose, case, threat)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.rows import AttackRow
 
 __all__ = ["Accounting"]
 
@@ -29,5 +30,5 @@ class Accounting(Audit):
         return self.share(len(only), len(subject.x), subject.limits.accounting, says, images=only[:50])
 
 
-def _weak(row: dict[str, object]) -> bool:
-    return row["group"] in ("random", "black box") or str(row["attack"]).startswith("fgsm")
+def _weak(row: AttackRow) -> bool:
+    return row["group"] in ("random", "black box") or row["attack"].startswith("fgsm")
