@@ -13,9 +13,10 @@ from spikeproof.attacks.pgd import PGD
 from spikeproof.encoders.direct import Direct
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.audits import Effort, Limits, Subject
-from spikeproof.evaluation.judge import Case, Row
+from spikeproof.evaluation.judge import Case
 from spikeproof.evaluation.tiers import Tier
 from spikeproof.losses import margin
+from spikeproof.rows import Row
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, uniform
 from spikeproof.threats import Linf

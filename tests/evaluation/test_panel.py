@@ -21,11 +21,12 @@ from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.evaluation import panel as panel_file
 from spikeproof.evaluation import tiers
 from spikeproof.evaluation.audits import Limits
-from spikeproof.evaluation.judge import Row, short
+from spikeproof.evaluation.judge import short
 from spikeproof.evaluation.panel import Examination, Panel, evaluate
 from spikeproof.losses import margin
 from spikeproof.metrics.robustness import clopper_pearson, robust
 from spikeproof.metrics.verdict import verdict_of
+from spikeproof.rows import Row
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf

@@ -13,7 +13,7 @@ from subjects import clear, linear, row, subject
 from spikeproof import parts
 from spikeproof.evaluation.audits import Finding, Limits
 from spikeproof.evaluation.audits._evidence import Audit
-from spikeproof.evaluation.judge import Row
+from spikeproof.rows import Row
 from spikeproof.threats import Linf
 
 N = 200
