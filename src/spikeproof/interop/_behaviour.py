@@ -20,6 +20,7 @@ from spikeproof.interop._borrowing import answering, called, forked, hooked, kep
 from spikeproof.interop.frameworks import names
 from spikeproof.tensors import exact, image_keys
 from spikeproof.types import Rule
+from spikeproof.victims.outputs import refuse_probabilities
 from spikeproof.victims.victim import Victim
 
 __all__ = ["BEHAVIOUR", "Trial", "examine"]
@@ -184,11 +185,7 @@ def _first_change(call: Callable[[Tensor], Tensor], network: nn.Module, z: Tenso
 
 
 def _refuse_probabilities(trial: Trial) -> None:
-    logits = trial.logits(trial.code)
-    if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-4).all()):
-        raise SpikeproofError(
-            "logits", "probabilities: every row sums to 1", mend="take the softmax out of the network"
-        )
+    refuse_probabilities(trial.logits(trial.code))
 
 
 def _refuse_graphs(trial: Trial) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spikeproof.data import Images
 from spikeproof.errors import SpikeproofError
-from spikeproof.evaluation.audits import Limits
+from spikeproof.evaluation.audits.control import Control as PositiveControl
 from spikeproof.evaluation.panel import evaluate
 from spikeproof.layers.over_time import over_time
 from spikeproof.models.small_sew_resnet import SmallSEWResNet
@@ -168,7 +168,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        return self.masked == self.flagged and (self.broken is None or self.broken >= Limits().control)
+        return self.masked == self.flagged and (self.broken is None or self.broken >= PositiveControl.limit)
 
 
 def _trained(network: str, store: Store, machine: Machine, smallest: bool) -> tuple[Victim, Images]:

@@ -23,7 +23,7 @@ from spikeproof import native, parts
 from spikeproof.data import Images, balanced, split
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import attack_rows, clean_rows
-from spikeproof.evaluation.panel import Panel
+from spikeproof.evaluation.panel import Asked, Panel
 from spikeproof.evaluation.paper import paper_rows
 from spikeproof.losses import cross_entropy
 from spikeproof.measures.gradients import gradient_rows, weight_rows
@@ -235,10 +235,16 @@ def _panel(
     rule = parts.build("rules", evaluation.rule or config.rule)
     written = draft.batches(stage)
     for eps_text, threat in threats.items():
-        panel = Panel(
-            victim, x, y, ids, tier=evaluation.tier or "quick", threat=threat, eps_text=eps_text, rule=rule,
-            seed=config.seed, batch_size=evaluation.batch_size or 64, evaluation=evaluation.name,
-        )  # fmt: skip
+        asked = Asked(
+            evaluation.tier or "quick",
+            threat,
+            eps_text,
+            rule,
+            config.seed,
+            evaluation.batch_size or 64,
+            evaluation.name,
+        )
+        panel = Panel(victim, x, y, ids, asked)
         mine = [piece for piece in written if piece[0].get("eps_text") == eps_text]
         for piece in panel.watched(mine, progress=machine.progress):
             draft.append(stage, piece)
