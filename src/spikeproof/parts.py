@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -23,7 +23,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from spikeproof.errors import UsageError, within
 from spikeproof.types import Knob
 
-__all__ = ["FOLDERS", "build", "describe", "find", "key_in", "knob", "names", "resolve"]
+__all__ = ["FOLDERS", "build", "describe", "find", "key_in", "knob", "names", "refused_alone", "resolve"]
 
 FOLDERS = (
     "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "audits",
@@ -104,15 +104,17 @@ def build(folder: str, spec: Mapping[str, Any], **given: Any) -> Any:
     try:
         return target if folder == "losses" else target(**given, **{**options, **nested})
     except UsageError as error:
-        error.path = error.path or _refused_alone(target, given, {k: v for k, v in options.items() if k in spec})
+        error.path = error.path or refused_alone(target, {k: v for k, v in options.items() if k in spec}, given)
         raise
 
 
-def _refused_alone(target: Any, given: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The one option that a part refuses also beside the defaults of the others; () where none is, or several."""
+def refused_alone(
+    target: Any, options: Mapping[str, Any], given: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[str, ...]:
+    """The one option that a class refuses also beside the defaults of the others; () where none is, or several."""
     refused = []
     for option, value in options.items():
-        with suppress(TypeError):  # another option has no default
+        with suppress(TypeError):  # another option has no default, or a text stands for a number
             try:
                 target(**given, **{option: value})
             except UsageError:

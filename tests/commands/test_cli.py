@@ -22,7 +22,7 @@ from spikeproof.commands import cli
 from spikeproof.commands.controls import Outcome
 from spikeproof.evaluation import tiers
 from spikeproof.store.store import Store
-from spikeproof.study.config import cell_from
+from spikeproof.study.config import cell_from, cell_of
 from spikeproof.training.checkpoint import read_tensors
 
 PACKAGE = Path(spikeproof.__file__).parent
@@ -216,7 +216,7 @@ def test_an_interrupted_run_exits_1_and_says_that_it_goes_on(
 
 def config_of(*arguments: object) -> dict[str, Any]:
     options = cli._parser().parse_args([str(argument) for argument in ("train", *arguments)])
-    return cli._cell(options["train"]).resolved()
+    return cell_of(options["train"]).resolved()
 
 
 def test_a_dotted_option_keeps_the_part_s_other_options(cell_file: Path) -> None:

@@ -31,7 +31,7 @@ from spikeproof.evaluation.tiers import TIERS
 from spikeproof.interop.check import check_path
 from spikeproof.store.packed import pack, packed_cells
 from spikeproof.store.store import Cell, Store
-from spikeproof.study.config import CellConfig, Evaluation, Headline, Study, cell_from, load_study
+from spikeproof.study.config import Study, add_cell_arguments, cell_from, cell_of, load_study
 from spikeproof.study.plan import Planned, plan, refuse_other_versions
 from spikeproof.study.rerun import differences, find, reproduce
 from spikeproof.study.run import Machine, run_cell, trained_victim
@@ -70,7 +70,7 @@ def _parser() -> ArgumentParser:
     for verb, text in (("train", "train one network"), ("evaluate", "train where needed, attack, measure, one cell")):
         one = ArgumentParser(description=text)
         one.add_argument("--config", action=ActionConfigFile, help="a cell's YAML; later options override it")
-        one.add_class_arguments(CellConfig)
+        add_cell_arguments(one)
         if verb == "evaluate":
             one.add_argument(
                 "--tier", default=None, choices=TIERS,
@@ -267,27 +267,22 @@ def _reproduce(options: Namespace) -> int:
     return 1 if found else 0
 
 
-def _cell(options: Namespace) -> CellConfig:
-    tree = options.as_dict()
-    return cell_from({k: v for k, v in tree.items() if k in CellConfig.__dataclass_fields__})
-
-
 def _train(options: Namespace) -> int:
-    _, weights = trained_victim(_cell(options), Store(options.out), _machine(options))
+    _, weights = trained_victim(cell_of(options), Store(options.out), _machine(options))
     print(f"weights: {weights.resolve()}")
     return 0
 
 
 def _evaluate(options: Namespace) -> int:
-    config = _cell(options)
+    config = cell_of(options)
     if options.tier is None and options.eps is not None:
         mend = "the budgets of evaluations stand in the configuration"
         raise UsageError("--tier with --eps", "none", mend=mend)
     if options.tier is not None:
         first = config.evaluations[0]
-        panel = Evaluation("panel", "panel", eps=[options.eps or "8/255"], tier=options.tier, images=first.images)
-        config = replace(config, evaluations=[panel], headline=Headline())
-        config.check()
+        panel = {"name": "panel", "protocol": "panel", "eps": [options.eps or "8/255"], "tier": options.tier,
+                 "images": first.images}  # fmt: skip
+        config = cell_from({**config.resolved(), "evaluations": [panel], "headline": {}})
     cell = run_cell(config, Store(options.out), _machine(options))
     print((cell.folder / "README.md").read_text(encoding="utf-8"))
     print(f"report: {report.write([cell], options.out, title=cell.config['name']).resolve()}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from spikeproof.errors import UsageError, within
 from spikeproof.store.keys import cell_key, code_digest, model_key
 from spikeproof.store.store import Store
-from spikeproof.study.config import CellConfig
+from spikeproof.study.config import CellConfig, rehearse
 from spikeproof.study.run import Machine, load_images
 
 __all__ = ["Planned", "plan", "refuse_other_versions"]
@@ -65,7 +65,7 @@ def _look(config: CellConfig) -> _Seen:
 
 
 def _planned(config: CellConfig, seen: _Seen, machine: Machine) -> Planned:
-    config.rehearse(seen.in_channels, seen.classes)
+    rehearse(config, in_channels=seen.in_channels, classes=seen.classes)
     resolved = config.resolved()
     key = cell_key(resolved, {"train": seen.train, "test": seen.test}, machine.device)
     model = None if config.weights is not None else model_key(resolved, seen.train, machine.device)

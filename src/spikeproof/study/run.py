@@ -23,14 +23,23 @@ from spikeproof import native, parts
 from spikeproof.data import Images, balanced, split
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import attack_rows, clean_rows
-from spikeproof.evaluation.panel import Panel
+from spikeproof.evaluation.panel import Panel as Running
 from spikeproof.evaluation.paper import paper_rows
 from spikeproof.losses import cross_entropy
 from spikeproof.measures.gradients import gradient_rows, weight_rows
 from spikeproof.store.card import card
 from spikeproof.store.keys import cell_key, code_digest, model_key
 from spikeproof.store.store import Cell, Draft, Store
-from spikeproof.study.config import CellConfig, Evaluation, cases_of, threats_of
+from spikeproof.study.config import (
+    CellConfig,
+    Panel,
+    Paper,
+    Pixels,
+    cases_of,
+    rehearse,
+    threats_of,
+    training_threat,
+)  # fmt: skip
 from spikeproof.study.stages import Batches, Work, examinations, results
 from spikeproof.tensors import fold, image_keys
 from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
@@ -97,13 +106,12 @@ def trained_victim(
     Its folder in the store is locked meanwhile, so that two processes never train the same network. Weights that the
     configuration names are loaded, strictly, and nothing is trained.
     """
-    resolved = config.resolved()
     images = images or load_images(config, "train")
     victim = build_victim(config, images.pixels.shape[1], len(images.classes)).to(machine.torch)
     if config.weights is not None:
         load_into(victim.body, read_tensors(Path(config.weights))[0], config.weights)
         return victim.eval(), Path(config.weights)
-    key = model_key(resolved, images.digest(), machine.device)
+    key = model_key(config.resolved(), images.digest(), machine.device)
     with store.lock(f"model-{key}"):
         weights = store.whole_model(key)
         if weights is None:
@@ -118,7 +126,7 @@ def _train(config: CellConfig, store: Store, machine: Machine, images: Images, v
     draft = store.model_folder(key).with_name(f"{key}.partial")
     training, validation = split(images, config.recipe.validation_share, config.seed)
     rule = parts.build("rules", config.rule)
-    (threat,) = threats_of(config.training_threat, [config.training_threat["eps"]], "pixels").values()
+    threat = training_threat(config.training_threat)
     attack = parts.build("attacks", config.training_attack)
     checkpoint = draft / "checkpoint.safetensors"
     resumed, started = checkpoint.is_file(), time.perf_counter()
@@ -136,10 +144,9 @@ def _train(config: CellConfig, store: Store, machine: Machine, images: Images, v
         device=machine.torch,
         progress=machine.progress,
     )
-    resolved = config.resolved()
     facts = {
-        "architecture": resolved["model"],
-        "neuron": resolved["neuron"],
+        "architecture": config.model,
+        "neuron": config.neuron,
         "input_shape": list(images.pixels.shape[1:]),
         "classes": list(images.classes),
         "best_epoch": best,
@@ -197,23 +204,22 @@ def _clean(victim: Victim, draft: Draft, named: dict[str, Images], seed: int, ma
 
 
 def _attack(
-    victim: Victim, draft: Draft, config: CellConfig, evaluation: Evaluation, images: Images, machine: Machine
+    victim: Victim, draft: Draft, config: CellConfig, evaluation: Pixels | Panel, images: Images, machine: Machine
 ) -> None:
+    """The rows of one evaluation, in the way of its protocol."""
     stage = f"attack-{evaluation.name}"
     images = some_images(images, evaluation.images)
-    threats = threats_of({"name": evaluation.norm}, evaluation.eps or [], evaluation.surface or "pixels")
-    if evaluation.protocol == "panel":
-        return _panel(victim, draft, config, evaluation, images, threats, machine)
+    threats = threats_of({"name": evaluation.norm}, evaluation.eps, evaluation.surface)
+    if isinstance(evaluation, Panel):
+        return _panel(victim, draft, config.seed, evaluation, images, threats, machine)
     settings: dict[str, Any] = {
-        "evaluation": evaluation.name,
-        "threats": threats,
-        "cases": cases_of(evaluation, config.rule),
+        "evaluation": evaluation.name, "threats": threats, "cases": cases_of(evaluation, config.encoder),
         "seed": config.seed,
-    }
-    indices = _indices(images, evaluation.batch_size or 64)
-    rounds = len(settings["threats"]) if evaluation.protocol == "paper" else 1
+    }  # fmt: skip
+    indices = _indices(images, evaluation.batch_size)
+    rounds = len(threats) if isinstance(evaluation, Paper) else 1
     with _bar(machine, len(images) * rounds, f"attack {evaluation.name}", "image") as tick:
-        if evaluation.protocol == "paper":
+        if isinstance(evaluation, Paper):
             # Its batches depend on one another, so it is one piece of work.
             batches = [_batch(images, index, machine) for index in indices]
             _grow(draft, stage, [lambda: paper_rows(victim, batches, **settings, tick=tick)], lambda: None)
@@ -224,20 +230,20 @@ def _attack(
 
 
 def _panel(
-    victim: Victim, draft: Draft, config: CellConfig, evaluation: Evaluation, images: Images,
-    threats: dict[str, Threat], machine: Machine,
+    victim: Victim, draft: Draft, seed: int, evaluation: Panel, images: Images, threats: dict[str, Threat],
+    machine: Machine,
 ) -> None:  # fmt: skip
     """A panel at every budget. Its pieces depend on those before, so each is handed back the ones that are written."""
     stage = f"attack-{evaluation.name}"
     if draft.done(stage):
         return
     x, y, ids = _batch(images, torch.arange(len(images)), machine)
-    rule = parts.build("rules", evaluation.rule or config.rule)
+    rule = parts.build("rules", evaluation.rule)
     written = draft.batches(stage)
     for eps_text, threat in threats.items():
-        panel = Panel(
-            victim, x, y, ids, tier=evaluation.tier or "quick", threat=threat, eps_text=eps_text, rule=rule,
-            seed=config.seed, batch_size=evaluation.batch_size or 64, evaluation=evaluation.name,
+        panel = Running(
+            victim, x, y, ids, tier=evaluation.tier, threat=threat, eps_text=eps_text, rule=rule, seed=seed,
+            batch_size=evaluation.batch_size, evaluation=evaluation.name,
         )  # fmt: skip
         mine = [piece for piece in written if piece[0]["eps_text"] == eps_text]
         for piece in panel.watched(mine, progress=machine.progress):
@@ -301,7 +307,7 @@ def run_cell(config: CellConfig, store: Store, machine: Machine, *, wait: bool =
     """
     resolved = config.resolved()
     training, test = load_images(config, "train"), load_images(config, "test")
-    config.rehearse(training.pixels.shape[1], len(training.classes))
+    rehearse(config, in_channels=training.pixels.shape[1], classes=len(training.classes))
     data = {"train": training.digest(), "test": test.digest()}
     key = cell_key(resolved, data, machine.device)
     with store.lock(key, wait=wait):
@@ -312,8 +318,7 @@ def run_cell(config: CellConfig, store: Store, machine: Machine, *, wait: bool =
         draft = store.draft(key)
         fitted, held_out = split(training, config.recipe.validation_share, config.seed)
         _clean(victim, draft, {"test": test, "validation": held_out, "train": fitted}, config.seed, machine)
-        evaluations = [e.resolved() for e in config.evaluations]
-        for evaluation in evaluations:
+        for evaluation in config.evaluations:
             _attack(victim, draft, config, evaluation, test, machine)
         _measure(victim, draft, config, test, machine)
 
@@ -322,7 +327,7 @@ def run_cell(config: CellConfig, store: Store, machine: Machine, *, wait: bool =
             return [partial(_batch, images, index, machine) for index in _indices(images, size)]
 
         examined = _examine(victim, draft, config, batches, machine)
-        stages = ["clean", *(f"attack-{e.name}" for e in evaluations), *examined]
+        stages = ["clean", *(f"attack-{e.name}" for e in config.evaluations), *examined]
         rows = [row for stage in stages for row in draft.stage(stage)]
         draft.write_stage("rows", rows)
         _, facts = read_tensors(weights)
