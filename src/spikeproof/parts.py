@@ -23,7 +23,19 @@ from jsonargparse import ArgumentError, ArgumentParser
 from spikeproof.errors import UsageError, within
 from spikeproof.types import Knob
 
-__all__ = ["FOLDERS", "build", "describe", "find", "key_in", "knob", "names", "refused_alone", "resolve"]
+__all__ = [
+    "FOLDERS",
+    "build",
+    "describe",
+    "find",
+    "home",
+    "key_in",
+    "knob",
+    "module_name",
+    "names",
+    "refused_alone",
+    "resolve",
+]
 
 FOLDERS = (
     "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "audits",
@@ -44,10 +56,22 @@ _NESTED = {"defences": ("base",)}
 """Options that are a part of the same folder themselves, or None."""
 
 
+def home(folder: str) -> str:
+    """Where the parts of a folder lie, as a dotted name under the package: a folder, or a single file."""
+    return _HOMES.get(folder, folder)
+
+
+def module_name(folder: str, name: str) -> str:
+    """The dotted name under the package of the file that holds a part, which need not be there."""
+    if hasattr(_folder(folder), "__path__"):
+        return f"{home(folder)}.{name}{'_' if keyword.iskeyword(name) else ''}"
+    return home(folder)
+
+
 def _folder(folder: str) -> ModuleType:
     if folder not in FOLDERS:
         raise UsageError("a kind of part", repr(folder), valid=FOLDERS)
-    return importlib.import_module(f"spikeproof.{_HOMES.get(folder, folder)}")
+    return importlib.import_module(f"spikeproof.{home(folder)}")
 
 
 def _public(module: ModuleType) -> dict[str, str]:
@@ -84,7 +108,7 @@ def find(folder: str, name: str) -> Any:
         raise UsageError(f"a part of {folder}", repr(name), valid=names(folder), mend="or give package.module:Name")
     if not hasattr(module, "__path__"):
         return getattr(module, _public(module)[name])
-    file = importlib.import_module(f"{module.__name__}.{name}{'_' if keyword.iskeyword(name) else ''}")
+    file = importlib.import_module(f"spikeproof.{module_name(folder, name)}")
     return getattr(file, file.__all__[0])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from spikeproof import parts
 from spikeproof.errors import UsageError, within
 from spikeproof.evaluation.judge import Case
-from spikeproof.study.config.schema import Part, Pixels
+from spikeproof.study.config.schema import Attacked, Part
 from spikeproof.types import Threat
 
 __all__ = ["USING", "cases_of", "threats_of", "training_threat", "using_of"]
@@ -37,12 +37,12 @@ def using_of(name: str, attack: Part) -> dict[str, Any]:
     return dict(own)
 
 
-def cases_of(evaluation: Pixels, encoder: Part) -> dict[str, Case]:
+def cases_of(evaluation: Attacked, encoder: Part) -> dict[str, Case]:
     """The cases of an evaluation by name; encoder: the network's own. Raises UsageError for a wrong part."""
     return {name: _case(name, attack, evaluation, encoder) for name, attack in evaluation.attacks.items()}
 
 
-def _case(name: str, attack: Part, e: Pixels, encoder: Part) -> Case:
+def _case(name: str, attack: Part, e: Attacked, encoder: Part) -> Case:
     with within("attacks", name):
         usual = {"loss": e.loss, "rule": e.rule, "encoder": e.encoder, "estimator": e.estimator}
         using = {**usual, **using_of(name, attack)}

@@ -36,9 +36,11 @@ def once(function: Callable[P, T]) -> Callable[P, T]:
     Only for answers that nobody changes.
     """
 
+    whatever: Callable[..., T] = function
+
     @functools.lru_cache(maxsize=_KEPT)
     def known(*given: _Said) -> T:
-        return function(*(one.said for one in given))  # type: ignore[call-arg]
+        return whatever(*(one.said for one in given))
 
     @functools.wraps(function)
     def asked(*given: P.args, **named: P.kwargs) -> T:

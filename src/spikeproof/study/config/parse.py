@@ -29,6 +29,7 @@ from spikeproof.study.config.schema import (
     LEAST,
     PROTOCOLS,
     WRITTEN,
+    Attacked,
     CellConfig,
     Evaluation,
     Generalisation,
@@ -197,7 +198,7 @@ def _own_part(name: str, value: Any) -> Any:
 def _resolved(e: Pixels | Paper | Panel) -> Pixels | Paper | Panel:
     """The same with every part written out."""
     whole: dict[str, Any] = {name: _own_part(name, getattr(e, name)) for name in ("rule", "encoder")}
-    if isinstance(e, Pixels):
+    if isinstance(e, Attacked):
         whole["estimator"] = _own_part("estimator", e.estimator)
         whole["attacks"] = {name: _attack(name, attack) for name, attack in e.attacks.items()}
     return replace(e, **whole)
@@ -216,13 +217,13 @@ def _check_evaluation(e: Pixels | Paper | Panel, encoder: Part) -> None:
     if isinstance(e, Panel) and e.tier not in TIERS:
         with within("tier"):
             raise UsageError("a tier", repr(e.tier), valid=TIERS)
-    attacks = e.attacks if isinstance(e, Pixels) else e.tier
+    attacks = e.attacks if isinstance(e, Attacked) else e.tier
     if not e.eps or not attacks:
         raise UsageError(f"one eps and one attack or more in evaluation {e.name!r}", f"{e.eps}, {attacks}")
     budgets = [threat.eps for threat in threats_of({"name": e.norm}, e.eps, e.surface).values()]
     if any(same_eps(a, b) for a, b in itertools.combinations(budgets, 2)):
         raise UsageError(f"different eps in evaluation {e.name!r}", e.eps)
-    cases = cases_of(e, encoder) if isinstance(e, Pixels) else {}
+    cases = cases_of(e, encoder) if isinstance(e, Attacked) else {}
     if e.surface == "encoded" and any(case.encoder is not None for case in cases.values()):
         raise UsageError(f"no attacker's encoder in {e.name!r}, which attacks behind the encoder", e.encoder)
 
@@ -268,13 +269,18 @@ def _check_section(name: str, section: Any) -> None:
 
 def check_keys(target: Any, tree: object, what: str) -> None:
     """Every level a mapping with known keys, else UsageError that lists the valid ones."""
-    kinds = get_type_hints(target)
+    kinds = _hints(target)
     _check_mapping(tree, kinds, what)
     assert isinstance(tree, Mapping)
     for key, value in tree.items():
         if is_dataclass(kinds[key]):
             with within(str(key)):
                 check_keys(kinds[key], value, f"{key!r} in {what}")
+
+
+@functools.cache
+def _hints(target: Hashable) -> dict[str, Any]:
+    return get_type_hints(target)
 
 
 def _check_mapping(tree: object, known: Mapping[str, Any], what: str) -> None:

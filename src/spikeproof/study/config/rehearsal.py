@@ -23,7 +23,7 @@ from spikeproof.evaluation.tiers import tier_of
 from spikeproof.losses import cross_entropy
 from spikeproof.study.config.build import cases_of, threats_of, training_threat
 from spikeproof.study.config.once import once
-from spikeproof.study.config.schema import CellConfig, Panel, Part, Pixels
+from spikeproof.study.config.schema import CellConfig, Panel, Paper, Part, Pixels
 from spikeproof.tensors import exact, image_keys
 from spikeproof.training.craft import crafter
 from spikeproof.types import Neuron, Rule
@@ -88,7 +88,7 @@ def _rehearse_training(attack: Part, threat: Part, rule: Part, network: _Network
 
 
 @once
-def _rehearse(evaluation: Pixels | Panel, network: _Network) -> None:
+def _rehearse(evaluation: Pixels | Paper | Panel, network: _Network) -> None:
     """Each case at the first budget; of a panel, what its tier would run."""
     threats = threats_of({"name": evaluation.norm}, evaluation.eps, evaluation.surface)
     if isinstance(evaluation, Panel):
