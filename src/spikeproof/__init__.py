@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from spikeproof.interop.load import load
     from spikeproof.interop.wrap import wrap
     from spikeproof.measures.gradients import sparsity
-    from spikeproof.study.trained import trained
+    from spikeproof.study.finished import trained
 
 __version__ = "0.1.0"
 
@@ -24,7 +24,7 @@ _HOMES = {
     "load": "spikeproof.interop.load",
     "report_of": "spikeproof.evaluation.panel",
     "sparsity": "spikeproof.measures.gradients",
-    "trained": "spikeproof.study.trained",
+    "trained": "spikeproof.study.finished",
     "wrap": "spikeproof.interop.wrap",
 }
 """Where the names of the package live: loaded when first asked for, because torch takes seconds."""

@@ -19,6 +19,7 @@ from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -28,7 +29,20 @@ from spikeproof.errors import UsageError, within
 if TYPE_CHECKING:
     from spikeproof.types import Knob
 
-__all__ = ["FOLDERS", "build", "check_name", "describe", "find", "key_in", "knob", "names", "resolve"]
+__all__ = [
+    "FOLDERS",
+    "build",
+    "check_name",
+    "describe",
+    "find",
+    "home",
+    "key_in",
+    "knob",
+    "module_name",
+    "names",
+    "refused_alone",
+    "resolve",
+]
 
 FOLDERS = (
     "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "audits",
@@ -49,11 +63,23 @@ _NESTED = {"defences": ("base",)}
 """Options that are a part of the same folder themselves, or None."""
 
 
+def home(folder: str) -> str:
+    """Where the parts of a folder lie, as a dotted name under the package: a folder, or a single file."""
+    return _HOMES.get(folder, folder)
+
+
+def module_name(folder: str, name: str) -> str:
+    """The dotted name under the package of the file that holds a part, which need not be there."""
+    if _place(folder).submodule_search_locations is None:
+        return home(folder)
+    return f"{home(folder)}.{name}{'_' if keyword.iskeyword(name) else ''}"
+
+
 def _place(folder: str) -> ModuleSpec:
     """Where the parts of a folder lie; nothing is imported, so that a wrong name is refused at once."""
     if folder not in FOLDERS:
         raise UsageError("a kind of part", repr(folder), valid=FOLDERS)
-    found = find_spec(f"spikeproof.{_HOMES.get(folder, folder)}")
+    found = find_spec(f"spikeproof.{home(folder)}")
     assert found is not None
     return found
 
@@ -98,10 +124,10 @@ def find(folder: str, name: str) -> Any:
             raise UsageError(f"a class or function at {name!r}", type(found).__name__)
         return found
     check_name(folder, name)
+    file = importlib.import_module(f"spikeproof.{module_name(folder, name)}")
     place = _place(folder)
     if place.submodule_search_locations is None:
-        return getattr(importlib.import_module(place.name), _public(str(place.origin))[name])
-    file = importlib.import_module(f"{place.name}.{name}{'_' if keyword.iskeyword(name) else ''}")
+        return getattr(file, _public(str(place.origin))[name])
     return getattr(file, file.__all__[0])
 
 
@@ -121,15 +147,17 @@ def build(folder: str, spec: Mapping[str, Any], **given: Any) -> Any:
     try:
         return target if folder == "losses" else target(**given, **{**options, **nested})
     except UsageError as error:
-        error.path = error.path or _refused_alone(target, given, {k: v for k, v in options.items() if k in spec})
+        error.path = error.path or refused_alone(target, {k: v for k, v in options.items() if k in spec}, given)
         raise
 
 
-def _refused_alone(target: Any, given: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The one option that a part refuses also beside the defaults of the others; () where none is, or several."""
+def refused_alone(
+    target: Any, options: Mapping[str, Any], given: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[str, ...]:
+    """The one option that a class refuses also beside the defaults of the others; () where none is, or several."""
     refused = []
     for option, value in options.items():
-        with suppress(TypeError):  # another option has no default
+        with suppress(TypeError):  # another option has no default, or a text stands for a number
             try:
                 target(**given, **{option: value})
             except UsageError:

@@ -20,9 +20,8 @@ from tinypanel import panelled
 import spikeproof
 from spikeproof import parts
 from spikeproof.commands import main, train
-from spikeproof.commands._cell import cell_of
 from spikeproof.store.store import Store
-from spikeproof.study.config import cell_from
+from spikeproof.study.config import cell_from, cell_of
 from spikeproof.study.controls import Outcome
 from spikeproof.training.checkpoint import read_tensors
 
@@ -206,7 +205,7 @@ def test_an_interrupted_run_exits_1_and_says_that_it_goes_on(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spikeproof.study.run.train", stop)
+    monkeypatch.setattr("spikeproof.study.trained.train", stop)
     code, _, err = command("train", "--config", cell_file, "--out", tmp_path / "runs", "--quiet")
     assert code == 1
     assert "goes on from here" in err

@@ -62,7 +62,7 @@ def test_another_version_is_refused_and_both_are_named(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cell = copied(root, tmp_path)
-    monkeypatch.setattr(reproduction, "code_digest", lambda: "f00d")
+    monkeypatch.setattr(reproduction, "code_of", lambda _: "f00d")
     assert main(["reproduce", cell.key, "--out", str(tmp_path / "runs"), "--quiet"]) == 2
     said = capsys.readouterr().err
     assert "f00d" in said
@@ -84,8 +84,8 @@ def test_a_study_in_a_folder_of_another_version_is_refused_before_any_work(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cell = copied(root, tmp_path)
-    monkeypatch.setattr(plan, "code_digest", lambda: "f00d")
-    monkeypatch.setattr(plan, "cell_key", lambda *_: "0" * 16)
+    monkeypatch.setattr(plan, "code_of", lambda _: "f00d")
+    monkeypatch.setattr(plan, "key_of_cell", lambda *_: "0" * 16)
     given = ["study", str(root / "mine.yaml"), "--out", str(tmp_path / "runs"), "--workers", "1", "--quiet"]
     assert main(given) == 2
     said = capsys.readouterr().err

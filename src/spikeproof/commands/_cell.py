@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser
 
-from spikeproof.study.config import CellConfig, cell_from
+from spikeproof.study.config import add_cell_arguments
 
-__all__ = ["add_cell", "cell_of"]
+__all__ = ["add_cell"]
 
 
 def add_cell(parser: ArgumentParser) -> None:
     """Every field of a cell as an option, and --config for a file with them."""
     parser.add_argument("--config", action=ActionConfigFile, help="a cell's YAML; later options override it")
-    parser.add_class_arguments(CellConfig)
-
-
-def cell_of(options: Namespace) -> CellConfig:
-    """The cell that these options name. Raises UsageError."""
-    tree = options.as_dict()
-    return cell_from({k: v for k, v in tree.items() if k in CellConfig.__dataclass_fields__})
+    add_cell_arguments(parser)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from jsonargparse import ArgumentParser, Namespace
 
 from spikeproof.commands._machine import add_machine, machine_of
@@ -26,9 +24,8 @@ def options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     from spikeproof import report
-    from spikeproof.commands._cell import cell_of
     from spikeproof.commands._cells import trust
-    from spikeproof.study.config import Evaluation, Headline
+    from spikeproof.study.config import cell_from, cell_of
     from spikeproof.study.run import run_cell
 
     config = cell_of(options)
@@ -37,9 +34,14 @@ def run(options: Namespace) -> int:
         raise UsageError("--tier with --eps", "none", mend=mend)
     if options.tier is not None:
         first = config.evaluations[0]
-        panel = Evaluation("panel", "panel", eps=[options.eps or "8/255"], tier=options.tier, images=first.images)
-        config = replace(config, evaluations=[panel], headline=Headline())
-        config.check()
+        panel = {
+            "name": "panel",
+            "protocol": "panel",
+            "eps": [options.eps or "8/255"],
+            "tier": options.tier,
+            "images": first.images,
+        }
+        config = cell_from({**config.resolved(), "evaluations": [panel], "headline": {}})
     cell = run_cell(config, Store(options.out), machine_of(options))
     print((cell.folder / "README.md").read_text(encoding="utf-8"))
     print(f"report: {report.write([cell], options.out, title=cell.config['name']).resolve()}")

@@ -16,8 +16,8 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    from spikeproof.commands._cell import cell_of
-    from spikeproof.study.run import trained_victim
+    from spikeproof.study.config import cell_of
+    from spikeproof.study.trained import trained_victim
 
     _, weights = trained_victim(cell_of(options), Store(options.out), machine_of(options))
     print(f"weights: {weights.resolve()}")

@@ -23,7 +23,7 @@ from spikeproof.data.image_folder import ImageFolder
 from spikeproof.errors import UsageError
 from spikeproof.measures.gradients import gradient_rows, weight_rows
 from spikeproof.rules.atan import ATan
-from spikeproof.study.config import CellConfig
+from spikeproof.study.config import cell_from
 from spikeproof.study.run import Machine, build_victim
 from spikeproof.tensors import fold, image_keys
 from spikeproof.victims.victim import Victim
@@ -50,7 +50,7 @@ def _images(folder: Path | None, steps: int) -> Images:
 
 def _victim(pool: str, depth: int, classes: int, seed: int) -> Victim:
     model = {"name": "sew_resnet", "depth": depth, "pool": pool, "connect": "ADD", "stem": "imagenet"}
-    return build_victim(CellConfig(model=model, seed=seed), 3, classes).eval()
+    return build_victim(cell_from({"model": model, "seed": seed}), 3, classes).eval()
 
 
 def _batches(images: Images, steps: int, seed: int) -> Iterator[Any]:

@@ -13,7 +13,6 @@ from typing import Any
 from torch import Tensor
 
 from spikeproof import parts
-from spikeproof.attacks.pgd import PGD
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case
 from spikeproof.losses import cross_entropy
@@ -70,7 +69,7 @@ def _robust(victim: Victim, config: CellConfig, batches: Batches) -> list[Work]:
     rule = parts.build("rules", config.rule)
     options: dict[str, Any] = {
         "threats": threats_of({"name": "linf"}, [wanted.eps], "pixels"),
-        "cases": {f"pgd-{wanted.steps}": Case(PGD(wanted.steps), WhiteBox(rule), cross_entropy)},
+        "cases": {f"pgd-{wanted.steps}": Case(parts.build("attacks", wanted.attack), WhiteBox(rule), cross_entropy)},
         "seed": config.seed,
     }
     work: list[Work] = []
@@ -108,7 +107,8 @@ def _theory(victim: Victim, config: CellConfig, batches: Batches) -> list[Work]:
         ((eps_text, threat),) = threats_of({"name": "linf"}, [wanted.eps], "pixels").items()
         work += _work(
             partial(theory_rows, victim), batches("test", wanted.images, wanted.batch_size), rule=rule, threat=threat,
-            eps_text=eps_text, attack=PGD(wanted.steps), estimator=WhiteBox(rule), draws=wanted.draws, seed=config.seed,
+            eps_text=eps_text, attack=parts.build("attacks", wanted.attack), estimator=WhiteBox(rule),
+            draws=wanted.draws, seed=config.seed,
         )  # fmt: skip
     if wanted.weight_images:
         some = batches("test", wanted.weight_images, wanted.batch_size)

@@ -14,8 +14,8 @@ from spikeproof.data.digits import Digits
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import cell_from
+from spikeproof.study.finished import trained
 from spikeproof.study.run import Machine, run_cell
-from spikeproof.study.trained import trained
 from spikeproof.tensors import exact, image_keys
 from spikeproof.training.checkpoint import read_tensors, write_tensors
 
