@@ -48,6 +48,7 @@ T = TypeVar("T")
 
 _WHAT = "a cell's configuration"
 _KINDS: dict[str, Any] = get_type_hints(CellConfig)
+_SECTIONS = {name for name, kind in _KINDS.items() if is_dataclass(kind)} - {"headline"}
 
 
 def cell_from(tree: Mapping[str, Any]) -> CellConfig:
@@ -86,7 +87,7 @@ def _read(name: str, value: Any) -> Any:
         with within(name):
             return _training_threat(value)
     kind = _KINDS[name]
-    if is_dataclass(kind):
+    if name in _SECTIONS:
         section: Any = typed(kind, value, f"{name!r} in {_WHAT}", name)
         with within(name):
             _check_section(name, section)
@@ -321,7 +322,8 @@ def _parsed(name: str, kind: Any, value: Any) -> Any:
 
 def typed(kind: type[T], tree: Any, what: str, at: str | None = None) -> T:
     """A dataclass from a mapping, every value checked against its type and its least; at: its key in a cell."""
-    parser = _parser(kind, at)
+    asked: Any = kind
+    parser = _parser(asked, at)
     try:
         # A copy, because the parser writes its own objects into the lists that it is given.
         read = parser.instantiate(parser.parse_object(copy.deepcopy(tree if at is None else {at: tree})))
