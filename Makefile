@@ -1,8 +1,9 @@
 # make demo: set-up, then the main job on digits and a page.   make test: set-up, then every test.
 PYTHON ?= python3
 DEMO ?=
+TESTS ?= -n 2 --dist loadfile
 
-.PHONY: demo test check peers bench bench-gpu clean
+.PHONY: demo test test-everywhere coverage bounds check peers bench bench-gpu clean
 
 .venv/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spikeproof needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -22,10 +23,31 @@ demo: .venv/.ready
 	.venv/bin/spikeproof demo --out runs/demo $(DEMO)
 
 test: .venv/.ready
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(TESTS)
+
+# Every test as this processor computes, as one with AVX2 does, and as one with neither: they round differently.
+test-everywhere: .venv/.ready
+	.venv/bin/python -m pytest $(TESTS)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 .venv/bin/python -m pytest $(TESTS)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 .venv/bin/python -m pytest $(TESTS)
+
+# How much of the package the tests run, line by line and branch by branch.
+coverage: .venv/.ready
+	.venv/bin/python -m pytest --cov=spikeproof --cov-branch --cov-report=term:skip-covered $(TESTS)
+
+# The tests with the oldest versions that pyproject.toml allows (torch of the index, several GB).
+.venv-bounds/.ready: requirements-bounds.txt pyproject.toml
+	$(PYTHON) -m venv .venv-bounds
+	.venv-bounds/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bounds.txt
+	.venv-bounds/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+bounds: .venv-bounds/.ready
+	.venv-bounds/bin/python -m pytest $(TESTS)
 
 # Types and style.
 check: .venv/.ready
+	.venv/bin/ruff format --check src tests benchmarks
 	.venv/bin/ruff check src tests benchmarks
 	.venv/bin/mypy
 
@@ -42,4 +64,4 @@ bench-gpu: .venv-peers/.ready
 	.venv-peers/bin/python -m benchmarks --device cuda
 
 clean:
-	rm -rf .venv .venv-peers build src/*.egg-info
+	rm -rf .venv .venv-peers .venv-bounds build src/*.egg-info

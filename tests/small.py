@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,15 +46,20 @@ def digits(count: int, *, first: int = 0, split: str = "test") -> tuple[Tensor, 
 
 @cache
 def _trained(encoder: str, steps: int, options: tuple[tuple[str, Any], ...]) -> Victim:
-    victim = built(encoder, steps=steps, **dict(options))
+    # Trained in float64 from numpy's numbers, so that every processor gets the same network: what differs in the last
+    # bits of float32, torch's normal numbers among it, grows into another one.
+    victim = built(encoder, steps=steps, **dict(options)).double()
+    stream = np.random.default_rng(0)
+    for weight in (p for p in victim.parameters() if p.dim() > 1):
+        weight.data = torch.from_numpy(stream.normal(0.0, (2 / weight[0].numel()) ** 0.5, tuple(weight.shape)))
     optimiser = torch.optim.Adam(victim.parameters(), lr=2e-2)
     for k in range(60):
         x, y, ids = digits(32, first=(32 * k) % 1400, split="train")
-        loss = F.cross_entropy(victim(x, ATan(), image_keys(k, ids)), y)
+        loss = F.cross_entropy(victim(x.double(), ATan(), image_keys(k, ids)), y)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    return victim.eval()
+    return victim.float().eval()
 
 
 def trained(encoder: str = "direct", *, steps: int = 3, **options: Any) -> Victim:

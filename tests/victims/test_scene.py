@@ -87,7 +87,7 @@ def test_an_ascent_counts_nothing_as_fooled() -> None:
     assert plain.fooled.any()
     for f, index in ((found, slice(None)), (found.of(torch.tensor([4, 1])), [4, 1])):
         assert not f(X[index], exact, 0).fooled.any()
-        assert torch.equal(f(X[index], exact, 0).loss, plain.loss[index])
+        torch.testing.assert_close(f(X[index], exact, 0).loss, plain.loss[index])  # another batch rounds otherwise
     assert not found.aimed(1)(X, exact, 0).fooled.any()
     assert not found.encoded()(found.encode(X), exact, 0).fooled.any()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, product
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ class APGD:
     targeted form of the loss (AutoAttack: DLR, 9). Costs steps + 1 gradients a restart and target, two more in L1.
     """
 
+    asks_gradient: ClassVar[bool] = True
     steps: int = 100
     restarts: int = 1
     targets: int = 0
@@ -40,6 +42,10 @@ class APGD:
     def __post_init__(self) -> None:
         at_least_one(steps=self.steps, restarts=self.restarts)
         check_targets(self.targets)
+
+    @property
+    def label(self) -> str:
+        return f"apgd-{'t-' if self.targets else ''}{self.steps}"
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         if threat.norm not in ("Linf", "L2", "L1"):

@@ -7,6 +7,7 @@ the code is exact there, and a code has few values, so the encoder is enumerated
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class CodeSearch:
     Where a success is final, an image that a restart has fooled takes no part in the next.
     """
 
+    asks_gradient: ClassVar[bool] = True
     steps: int = 25
     restarts: int = 4
     p: float = 1.0
@@ -43,6 +45,10 @@ class CodeSearch:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1 or not 0 < self.p <= 1 or self.levels < 1:
             raise UsageError("steps, restarts and levels >= 1, and p in (0,1]", self)
+
+    @property
+    def label(self) -> str:
+        return f"code-search-{self.steps}"
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         if threat.norm != "Linf" or threat.surface != "pixels":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,6 +15,12 @@ __all__ = ["FGSM"]
 @dataclass(frozen=True)
 class FGSM:
     """x0 + eps * ascend(gradient at x0), projected. One gradient, deterministic."""
+
+    asks_gradient: ClassVar[bool] = True
+
+    @property
+    def label(self) -> str:
+        return "fgsm"
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
         _, gradient, _ = estimator(f, x0, estimator.init(x0), 0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.interop._foreign import Foreign
-from spikeproof.interop._sites import Heights, Steps, Train
+from spikeproof.interop.sites import Site
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
 from spikeproof.types import Rule
@@ -55,7 +55,7 @@ def spikingjelly_state_dict(victim: Victim) -> dict[str, Tensor]:
 
     wrapped = isinstance(victim.body, Foreign)
     # Where a node stood there is a site with the node's constants in its neuron.
-    sites = [n for n, module in victim.body.named_modules() if isinstance(module, Train | Steps | Heights)]
+    sites = [n for n, module in victim.body.named_modules() if isinstance(module, Site)]
 
     def renamed() -> Iterator[tuple[str, Tensor]]:
         for name, tensor in victim.body.state_dict().items():

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import scipy  # its stats take a second to import, and do so when they are first asked
 
 from spikeproof.errors import SpikeproofError
+from spikeproof.metrics.summaries import Gap, Share
 
 __all__ = ["Difference", "Interval", "clopper_pearson", "newcombe"]
 
@@ -21,6 +22,19 @@ class Interval(NamedTuple):
     correct: int
     total: int
 
+    def __str__(self) -> str:
+        """In percent.
+
+        >>> str(Interval(0.5, 0.25, 0.75, 2, 4))
+        '50.0 % [25.0, 75.0], n = 4'
+        """
+        return f"{100 * self.share:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {self.total}"
+
+    def plain(self) -> Share:
+        """As JSON holds it."""
+        share, low, high, correct, total = self
+        return {"share": share, "low": low, "high": high, "correct": correct, "total": total}
+
 
 class Difference(NamedTuple):
     """One share less another, in [-1,1], with the two ends of its confidence interval."""
@@ -28,6 +42,10 @@ class Difference(NamedTuple):
     gap: float
     low: float
     high: float
+
+    def plain(self) -> Gap:
+        """As JSON holds it."""
+        return {"gap": self.gap, "low": self.low, "high": self.high}
 
 
 def clopper_pearson(correct: int, total: int, level: float = 0.95) -> Interval:

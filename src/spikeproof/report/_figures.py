@@ -8,7 +8,7 @@ apart by colour-blind readers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -177,7 +177,11 @@ def training(cells: Sequence[Summary]) -> Figure | None:
         return None
     lines = cell_lines(cells)
     figure, panels = _panels(2, lines, height=2.9, across=True)
-    for axes, (field, factor) in zip(panels, (("loss", 1.0), ("validation_accuracy", 100.0)), strict=True):
+    fields: tuple[tuple[Literal["loss", "validation_accuracy"], float], ...] = (
+        ("loss", 1.0),
+        ("validation_accuracy", 100.0),
+    )
+    for axes, (field, factor) in zip(panels, fields, strict=True):
         for index, cell in shown:
             points: dict[float, float] = {
                 row["epoch"]: factor * row[field] for row in cell.history if row.get(field) is not None

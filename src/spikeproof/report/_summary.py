@@ -12,12 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import energy, generalisation, robustness, theory
 from spikeproof.metrics.robustness import Interval, same_eps
+from spikeproof.metrics.summaries import (
+    EnergySummary,
+    EvaluationSummary,
+    GeneralisationSummary,
+    PanelSummary,
+    RobustnessSummary,
+    Share,
+    TheorySummary,
+)
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
+from spikeproof.rows import GradientRow, HistoryRow, Measures, Row, TheoryRow, of_kind
 
 __all__ = [
     "ENCODED",
@@ -39,7 +49,8 @@ _DEFENDING = ("low_pass",)
 """Encoders that are a defence."""
 
 IMAGE, ENCODED = "image", "encoded"
-WEIGHT = "weight"
+WEIGHT: Literal["weight"] = "weight"
+E = TypeVar("E", EvaluationSummary, PanelSummary)
 
 
 class CellLike(Protocol):
@@ -57,11 +68,11 @@ class CellLike(Protocol):
     @property
     def provenance(self) -> dict[str, Any]: ...
 
-    def rows(self) -> list[dict[str, Any]]: ...
+    def rows(self) -> list[Row]: ...
 
-    def gradients(self) -> list[dict[str, Any]]: ...
+    def gradients(self) -> list[GradientRow]: ...
 
-    def history(self) -> list[dict[str, Any]]: ...
+    def history(self) -> list[HistoryRow]: ...
 
 
 class Headline(NamedTuple):
@@ -122,17 +133,17 @@ class Summary:
     label: str
     config: dict[str, Any]
     provenance: dict[str, Any]
-    history: list[dict[str, Any]]
-    numbers: dict[str, Any]
-    headline: dict[str, Any] | None
-    panel: dict[str, Any] | None
+    history: list[HistoryRow]
+    numbers: RobustnessSummary
+    headline: EvaluationSummary | None
+    panel: PanelSummary | None
     curve: Curve | None
     gradients: dict[Probe, dict[str, Mean]]
     sites: tuple[Site, ...]
-    generalisation: dict[str, Any]
-    energy: dict[str, Any] | None
-    theory: dict[str, Any] | None
-    ratios: list[dict[str, Any]]
+    generalisation: GeneralisationSummary
+    energy: EnergySummary | None
+    theory: TheorySummary | None
+    ratios: list[TheoryRow]
 
     def setting(self, *path: str) -> str | None:
         """A value of the configuration as text; None where it is not set."""
@@ -191,7 +202,7 @@ class Summary:
         return self.gradients.get(Probe(site, "input", scalar, batchnorm), {}).get(metric)
 
 
-def interval(plain: Mapping[str, Any] | None) -> Interval | None:
+def interval(plain: Share | None) -> Interval | None:
     """The dictionary form of an interval back to the tuple."""
     return None if plain is None else Interval(**plain)
 
@@ -261,18 +272,18 @@ def _summary(cell: CellLike, label: str, headline: Headline | None) -> Summary:
         generalisation=generalisation.summarise(found),
         energy=energy.summarise(found),
         theory=theory.summarise(found),
-        ratios=[row for row in found if row["kind"] == "theory"],
+        ratios=of_kind(found, TheoryRow),
     )
 
 
-def _at(entries: Sequence[Mapping[str, Any]], headline: Headline | None) -> dict[str, Any] | None:
+def _at(entries: Sequence[E], headline: Headline | None) -> E | None:
     for entry in entries:
         if headline and entry["evaluation"] == headline.evaluation and same_eps(entry["eps"], headline.eps):
-            return dict(entry)
+            return entry
     return None
 
 
-def _curve(numbers: Mapping[str, Any], headline: Headline | None) -> Curve | None:
+def _curve(numbers: RobustnessSummary, headline: Headline | None) -> Curve | None:
     """Only budgets over the same number of images make a curve: the others would bend it."""
     entries = [e for e in numbers["evaluations"] if headline and e["evaluation"] == headline.evaluation and e["eps"]]
     entries = [e for e in entries if e["images"] == entries[0]["images"] and e["clean"] == entries[0]["clean"]]
@@ -287,13 +298,13 @@ def _curve(numbers: Mapping[str, Any], headline: Headline | None) -> Curve | Non
     return Curve(eps, texts, points, bounds, robustness.area(eps, shares) if whole else None)
 
 
-def _withheld(numbers: Mapping[str, Any], headline: Headline | None) -> bool:
+def _withheld(numbers: RobustnessSummary, headline: Headline | None) -> bool:
     """Whether any budget of the headline's evaluation has no number, also where no attack was run."""
     panels = [panel for panel in numbers["panels"] if headline and panel["evaluation"] == headline.evaluation]
     return any(panel["verdict"] == NOT_EVALUATED for panel in panels)
 
 
-def _sites(rows: Sequence[Mapping[str, Any]]) -> tuple[Site, ...]:
+def _sites(rows: Sequence[GradientRow]) -> tuple[Site, ...]:
     """Where input gradients were measured, by depth: the image, its encoding, then each layer once."""
     depth: dict[str, int] = {}
     for row in rows:
@@ -304,14 +315,14 @@ def _sites(rows: Sequence[Mapping[str, Any]]) -> tuple[Site, ...]:
     return tuple(sorted(Site(order, name) for name, order in depth.items()))
 
 
-def _means(rows: Sequence[Mapping[str, Any]]) -> dict[Probe, dict[str, Mean]]:
+def _means(rows: Sequence[GradientRow]) -> dict[Probe, dict[str, Mean]]:
     """The mean over images of every measure of every probe; the image and its encoding count as inputs."""
     values: dict[Probe, dict[str, list[float | None]]] = {}
     for row in rows:
         site = str(row["site"])
         side = "input" if site in (IMAGE, ENCODED) else str(row["side"])
         measures = values.setdefault(Probe(site, side, str(row["scalar"]), str(row["batchnorm"])), {})
-        shares = {"masked_share": row["masked_share"]} if "masked_share" in row else {}
+        shares: Measures = {"masked_share": row["masked_share"]} if row["side"] == WEIGHT else {}
         for metric, value in {**row["summed"], **shares}.items():
             measures.setdefault(metric, []).append(value)
     return {probe: {metric: _mean(found) for metric, found in measures.items()} for probe, measures in values.items()}

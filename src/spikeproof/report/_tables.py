@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from spikeproof.metrics.robustness import Interval, same_eps
+from spikeproof.metrics.summaries import Share
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
 from spikeproof.report._summary import ENCODED, IMAGE, WEIGHT, Mean, Summary, interval
 from spikeproof.report._text import BOUND, MISSING, mean, percent
@@ -176,7 +177,7 @@ def _alone(entry: Mapping[str, Any]) -> list[str]:
     return [name for name, found in entry["attacks"].items() if found["alone"]]
 
 
-def _outcome(entry: Mapping[str, Any], plain: Mapping[str, Any] | None) -> Entry:
+def _outcome(entry: Mapping[str, Any], plain: Share | None) -> Entry:
     return Entry(NOT_EVALUATED) if entry["verdict"] == NOT_EVALUATED else share(interval(plain))
 
 

@@ -19,6 +19,7 @@ import spikeproof
 from spikeproof import native, parts
 from spikeproof.data import Images, balanced, split
 from spikeproof.evaluation.judge import attack_rows, clean_rows
+from spikeproof.evaluation.panel import Asked
 from spikeproof.evaluation.panel import Panel as Running
 from spikeproof.evaluation.paper import paper_rows
 from spikeproof.measures.gradients import gradient_rows, weight_rows
@@ -131,11 +132,11 @@ def _panel(
     rule = parts.build("rules", evaluation.rule)
     written = draft.batches(stage)
     for eps_text, threat in threats.items():
-        panel = Running(
-            victim, x, y, ids, tier=evaluation.tier, threat=threat, eps_text=eps_text, rule=rule, seed=seed,
-            batch_size=evaluation.batch_size, evaluation=evaluation.name,
+        asked = Asked(
+            evaluation.tier, threat, eps_text, rule, seed, evaluation.batch_size, evaluation.name
         )  # fmt: skip
-        mine = [piece for piece in written if piece[0]["eps_text"] == eps_text]
+        panel = Running(victim, x, y, ids, asked)
+        mine = [piece for piece in written if piece[0].get("eps_text") == eps_text]
         for piece in panel.watched(mine, progress=machine.progress):
             draft.append(stage, piece)
     draft.close(stage)
@@ -148,7 +149,7 @@ def _measure(victim: Victim, draft: Draft, config: CellConfig, images: Images, m
     modes: list[Any] = ["eval", "train"] if wanted.train_mode else ["eval"]
     options: dict[str, Any] = {"rule": rule, "seed": config.seed}
     inputs: dict[str, Any] = {**options, "scalars": tuple(wanted.scalars), "layers": wanted.layers}
-    work = [
+    work: list[Work] = [
         *(
             (lambda n=n, m=m: list(gradient_rows(victim, *_batch(images, n, machine), **inputs, batchnorm=m)))
             for m in modes
@@ -229,6 +230,6 @@ def run_cell(
             "data": data,
             "evaluate_seconds": round(time.perf_counter() - started, 1),
         }
-        summary = {"provenance": provenance, "results": results(rows, draft.stage("gradients"))}
+        summary = {"provenance": provenance, "results": results(rows, draft.gradients())}
         resolved = config.resolved()
         return store.finish(draft, resolved, summary, card(resolved, summary), weights)

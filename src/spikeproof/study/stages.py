@@ -20,15 +20,16 @@ from spikeproof.measures.energy import energy_rows
 from spikeproof.measures.generalisation import corruption_rows, robust_rows
 from spikeproof.measures.theory import support_rows, theory_rows
 from spikeproof.metrics import energy, generalisation, gradients, robustness, theory
+from spikeproof.metrics.summaries import Results
+from spikeproof.rows import GradientRow, Line, Row, Split
 from spikeproof.study.config import CellConfig, threats_of
 from spikeproof.victims.victim import Victim
 
 __all__ = ["Batches", "Work", "examinations", "results"]
 
-Row = dict[str, Any]
 Batch = tuple[Tensor, Tensor, Tensor]
-Work = Callable[[], list[Row]]
-Batches = Callable[[str, int, int], Sequence[Callable[[], Batch]]]
+Work = Callable[[], Sequence[Line]]
+Batches = Callable[[Split, int, int], Sequence[Callable[[], Batch]]]
 """(split, how many images, batch size) -> the batches of pixels, labels and ids, each loaded when it is called."""
 
 
@@ -43,7 +44,7 @@ def examinations(victim: Victim, config: CellConfig, batches: Batches) -> dict[s
     return {stage: work for stage, work in stages.items() if work}
 
 
-def results(rows: Sequence[Row], gradient_rows: Iterable[Row]) -> dict[str, Any]:
+def results(rows: Sequence[Row], gradient_rows: Iterable[GradientRow]) -> Results:
     """Every number of a cell, from its rows and those of its gradients, as plain JSON."""
     return {
         **robustness.summarise(rows),

@@ -81,11 +81,6 @@ class Cost:
         self.forwards = torch.zeros(images, dtype=torch.int64)
         self.backwards = torch.zeros(images, dtype=torch.int64)
 
-    def rows(self) -> list[dict[str, int]]:
-        """For each image what its row says of it."""
-        columns = zip(self.forwards.tolist(), self.backwards.tolist(), strict=True)
-        return [{"forwards": forwards, "backwards": backwards} for forwards, backwards in columns]
-
 
 class Scene:
     """A victim, a batch and a surface. x (B,C,H,W), y (B,), keys (B,); `start` is the clean point on the surface.

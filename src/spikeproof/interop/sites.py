@@ -26,7 +26,9 @@ from spikeproof.rules.triangle import Triangle
 from spikeproof.tensors import graft, heaviside
 from spikeproof.types import Fire, Neuron, Rule
 
-__all__ = ["Heights", "Own", "SpikeFunction", "Steps", "Switch", "Train", "keep", "known", "refused", "strict"]
+__all__ = [
+    "AllSteps", "Heights", "OneStep", "Own", "Site", "SpikeFunction", "Switch", "keep", "known", "refused", "strict",
+]  # fmt: skip
 
 SpikeFunction = Callable[[Tensor], Tensor]
 """Height above the threshold -> spikes, with the surrogate's gradient."""
@@ -74,8 +76,12 @@ class Switch:
         return self.met[site]
 
 
-class Train(nn.Module):
-    """A neuron that gets all steps at once: (T,B,*), or folded (T B,*) in a network that has no time axis."""
+class AllSteps(nn.Module):
+    """A neuron that gets all steps at once.
+
+    (T,B,*), time first, in a network whose neurons take all steps; or, folded, (T B,*) with the steps of the switch
+    under each other, in a network of one step a call that was given all steps as one batch.
+    """
 
     def __init__(self, name: str, neuron: Stepwise, switch: Switch, *, folded: bool) -> None:
         super().__init__()
@@ -95,7 +101,7 @@ class Train(nn.Module):
         return self.switch.fire(self.neuron, x.view(self.switch.steps, -1, *x.shape[1:]), self.name).flatten(0, 1)
 
 
-class Steps(nn.Module):
+class OneStep(nn.Module):
     """A neuron that gets one step after the other, (B,*) each; a rule sees every step as a train of one."""
 
     def __init__(self, name: str, neuron: Stepwise, switch: Switch) -> None:
@@ -171,6 +177,9 @@ class Heights(nn.Module):
         return spikes[0], threshold.through_reset
 
 
+Site = AllSteps | OneStep | Heights
+
+
 class _Threshold:
     """A threshold alone, as the neuron that a rule runs: charge and reset are the framework's."""
 
@@ -224,11 +233,11 @@ def known(own: SpikeFunction, *, through_reset: bool) -> Surrogate | None:
     with torch.enable_grad():
         x = torch.tensor([0.0, *(s * 2.0**k for k in range(-6, 3) for s in (1.0, -1.0))]).requires_grad_()
         spikes = own(x)
-    if not spikes.requires_grad or not float((found := torch.autograd.grad(spikes.sum(), x)[0])[0]) > 0:
+    if not spikes.requires_grad or not float((slopes := torch.autograd.grad(spikes.sum(), x)[0])[0]) > 0:
         return None
     for shape in _SHAPES:
-        alpha = float(found[0]) / float(shape(alpha=1.0).derivative(torch.zeros(())))
-        if torch.allclose(shape(alpha=alpha).derivative(x.detach()), found, rtol=1e-4, atol=1e-6 * alpha):
+        alpha = float(slopes[0]) / float(shape(alpha=1.0).derivative(torch.zeros(())))
+        if torch.allclose(shape(alpha=alpha).derivative(x.detach()), slopes, rtol=1e-4, atol=1e-6 * alpha):
             return shape(alpha=float(f"{alpha:.6g}"), through_reset=through_reset)  # type: ignore[no-any-return]
     return None
 

@@ -12,11 +12,11 @@ from small import digits, trained, untouched
 from torch import Tensor
 
 from spikeproof import parts
-from spikeproof.commands import controls
-from spikeproof.commands.controls import CONTROLS, Control, Outcome, PooledResNet, run_controls
 from spikeproof.data.digits import Digits
 from spikeproof.rules.atan import ATan
 from spikeproof.store.store import Store
+from spikeproof.study import controls
+from spikeproof.study.controls import CONTROLS, Control, Outcome, PooledResNet, run_controls
 from spikeproof.study.run import Machine
 from spikeproof.tensors import exact, image_keys
 from spikeproof.victims.taps import cut_at

@@ -2,7 +2,7 @@
 
 Norse's step functions call a global `threshold(height, method, alpha)`. The copy gets step functions of the same code
 with another global; Norse itself is not patched. Where the code does not detach the spikes that reset the membrane,
-they are detached for a rule that wants no gradient through the reset.
+they are detached for a rule that wants no gradient through the reset. States are arguments, so nothing needs a rest.
 """
 
 from __future__ import annotations
@@ -14,32 +14,34 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spikeproof.interop._sites import Heights, Switch, keep, strict
+from spikeproof.interop.frameworks import Framework
+from spikeproof.interop.sites import Heights, Switch, keep, strict
 
-__all__ = ["is_neuron", "rest", "site"]
-
-
-def is_neuron(module: nn.Module) -> bool:
-    """Whether a module is a cell, layer or encoder of Norse that may fire: all with parameters but the integrators."""
-    homes = [cls.__module__ for cls in type(module).__mro__ if cls.__module__.startswith("norse.")]
-    fires = hasattr(module, "activation") or hasattr(module, "p")
-    return bool(homes) and fires and not any("leaky_integrator" in home for home in homes)
+__all__ = ["Norse"]
 
 
-def site(name: str, cell: Any, switch: Switch, *, folded: bool) -> nn.Module | None:
-    """The cell itself, with a site in its step function; None where that one does not call the threshold itself."""
-    step = getattr(cell, "activation", None)
-    if not isinstance(step, FunctionType) or "threshold" not in step.__code__.co_names or not hasattr(cell.p, "method"):
-        return None
-    own = partial(step.__globals__["threshold"], method=cell.p.method, alpha=cell.p.alpha)
-    attached = "detach" not in step.__code__.co_names
-    cell.spikes = Heights(name, own, switch, strict=strict(own, name), detach_reset=not attached, either=attached)
-    keep(cell, activation=_Step(step, cell.spikes))
-    return cell  # type: ignore[no-any-return]
+class Norse(Framework):
+    """Cells, layers and encoders that may fire: all with parameters but the integrators."""
 
+    title, versions = "Norse", "1.1"
 
-def rest(network: nn.Module) -> None:
-    """Norse's states are arguments: nothing stays."""
+    def is_neuron(self, module: nn.Module) -> bool:
+        homes = [cls.__module__ for cls in type(module).__mro__ if cls.__module__.startswith("norse.")]
+        fires = hasattr(module, "activation") or hasattr(module, "p")
+        return bool(homes) and fires and not any("leaky_integrator" in home for home in homes)
+
+    def site(self, name: str, cell: Any, switch: Switch, *, folded: bool) -> nn.Module | None:
+        """The cell itself, with a site in its step function; None where that one does not call the threshold itself."""
+        step = getattr(cell, "activation", None)
+        if not isinstance(step, FunctionType) or "threshold" not in step.__code__.co_names:
+            return None
+        if not hasattr(cell.p, "method"):
+            return None
+        own = partial(step.__globals__["threshold"], method=cell.p.method, alpha=cell.p.alpha)
+        attached = "detach" not in step.__code__.co_names
+        cell.spikes = Heights(name, own, switch, strict=strict(own, name), detach_reset=not attached, either=attached)
+        keep(cell, activation=_Step(step, cell.spikes))
+        return cell  # type: ignore[no-any-return]
 
 
 class _Step:

@@ -10,13 +10,13 @@ from small import untouched
 from subjects import clear, linear
 from tinycell import tiny
 
-from spikeproof.commands.cli import main
-from spikeproof.commands.transfer import of_cells, transfer_matrix
+from spikeproof.commands import main
 from spikeproof.errors import UsageError
 from spikeproof.rules.atan import ATan
 from spikeproof.store.store import Store
 from spikeproof.study.config import cell_from
 from spikeproof.study.run import Machine, run_cell
+from spikeproof.study.transfer import of_cells, transfer_matrix
 from spikeproof.threats import Linf
 
 FIRST = torch.arange(16) < 8

@@ -14,9 +14,9 @@ from PIL import Image
 from small import built
 from torch import Tensor
 
-from spikeproof.commands import paper_facts as module
-from spikeproof.commands.paper_facts import findings
 from spikeproof.data.digits import Digits
+from spikeproof.study import paper_facts as module
+from spikeproof.study.paper_facts import findings
 from spikeproof.study.run import Machine
 from spikeproof.victims.victim import Victim
 

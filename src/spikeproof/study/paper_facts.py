@@ -81,7 +81,7 @@ def _zero_shares(victim: Victim, batch: Any, seed: int, batchnorm: Any) -> list[
     for place in _PLACES:
         here = [row for row in rows if (row["site"], row["side"]) == place]
         per_step = [row["steps"]["zero_share"] if "steps" in row else [row["summed"]["zero_share"]] for row in here]
-        shares.append(fmean(share for row in per_step for share in row))
+        shares.append(fmean(share for row in per_step for share in row if share is not None))
     return [f"{100 * share:.2f} %" for share in shares]
 
 
