@@ -21,13 +21,13 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 from spikeproof.errors import UsageError, within
-from spikeproof.types import Knob
+from spikeproof.types import Knob, Surface
 
-__all__ = ["FOLDERS", "build", "describe", "find", "key_in", "knob", "names", "resolve"]
+__all__ = ["FOLDERS", "build", "describe", "find", "key_in", "knob", "names", "resolve", "surface"]
 
 FOLDERS = (
     "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "audits",
-    "data", "corruptions",
+    "data", "corruptions", "surfaces",
 )  # fmt: skip
 
 _HOMES = {"audits": "evaluation.audits"}
@@ -86,6 +86,13 @@ def find(folder: str, name: str) -> Any:
         return getattr(module, _public(module)[name])
     file = importlib.import_module(f"{module.__name__}.{name}{'_' if keyword.iskeyword(name) else ''}")
     return getattr(file, file.__all__[0])
+
+
+@cache
+def surface(name: str) -> Surface:
+    """The surface that a threat names, made once; UsageError with the valid names where there is none."""
+    found: Surface = find("surfaces", name)()
+    return found
 
 
 def _options(folder: str, target: Any) -> dict[str, inspect.Parameter]:

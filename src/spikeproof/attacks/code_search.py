@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikeproof import parts
 from spikeproof.attacks._best import Best, Part
 from spikeproof.errors import UsageError
 from spikeproof.tensors import fold, per_image, uniform
@@ -45,7 +46,7 @@ class CodeSearch:
             raise UsageError("steps, restarts and levels >= 1, and p in (0,1]", self)
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
-        if threat.norm != "Linf" or threat.surface != "pixels":
+        if threat.norm != "Linf" or not parts.surface(threat.surface).before_encoder:
             raise UsageError("the Linf threat on pixels for code search", f"{threat.norm} on {threat.surface}")
         best = Best(x0)
         for restart in range(self.restarts):

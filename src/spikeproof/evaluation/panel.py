@@ -365,7 +365,7 @@ def evaluate(
         tier=tier,
         threat=threat,
         eps_text=str(eps),
-        rule=rule or getattr(victim, "rule", None) or ATan(),
+        rule=rule or victim.rule or ATan(),
         seed=seed,
         batch_size=batch_size,
         sources=sources,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from spikeproof import parts
 from spikeproof.attacks.apgd import APGD
 from spikeproof.attacks.code_search import CodeSearch
 from spikeproof.attacks.fab import FAB
@@ -144,7 +145,7 @@ def _distinct(make: _Maker, stages: list[Stage]) -> list[Stage]:
         if isinstance(estimator, SmoothTwin):
             continue
         if isinstance(estimator, ASSG | MDSE | WhiteBox | EOT) and case.source is None:
-            filled = getattr(estimator, "fill_zeros", False)
+            filled = isinstance(estimator, WhiteBox) and estimator.fill_zeros
             case = replace(case, estimator=make.estimator(make.rule, fill=filled))
         if not any(case == other.case for other in kept):
             kept.append(replace(stage, name=_ADAPTIVE.sub("", stage.name), case=case))
@@ -157,7 +158,7 @@ def _within_reach(victim: Victim, stages: list[Stage]) -> list[Stage]:
     kept = []
     for stage in stages:
         case = stage.case
-        supports = getattr(case.source or victim, "supports", lambda estimator: True)
+        supports = (case.source or victim).supports
         if isinstance(case.attack, _BLIND) or supports(case.estimator):
             kept.append(stage)
         elif stage.everyone and victim.differentiable:
@@ -179,7 +180,7 @@ class _Maker:
     def __init__(self, victim: Victim, rule: Rule, threat: Threat) -> None:
         self.victim, self.rule, self.threat = victim, rule, threat
         self.linf = threat.norm == "Linf"
-        self.pixels = threat.surface == "pixels"
+        self.pixels = parts.surface(threat.surface).before_encoder
         self.noisy = victim.stochastic and self.pixels
         self.code = _reaching(victim.encoder, threat) if self.pixels else None
         # Without three classes DLR does not exist, without four its targeted form.
@@ -246,7 +247,7 @@ class _Maker:
 
     def transfer(self, name: str, source: Victim) -> Stage:
         """Crafted on the source as on a victim of its own: its rule, its noise, its code."""
-        rule = getattr(source, "rule", None) or self.rule
+        rule = source.rule or self.rule
         theirs = _Maker(source, rule, self.threat).case(PGD(steps=50), loss=margin)
         crafted_on = theirs.attacked(source)
         return Stage(f"from {name}", "transfer", replace(theirs, encoder=None, source=crafted_on))

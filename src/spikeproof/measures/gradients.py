@@ -187,7 +187,7 @@ def sparsity(
     found: dict[str, dict[str, list[float]]] = {}
     rows = gradient_rows(
         victim, images, labels, torch.arange(len(images)) if ids is None else ids,
-        rule=rule or getattr(victim, "rule", None) or ATan(), seed=seed, scalars=("ce",), layers=False,
+        rule=rule or victim.rule or ATan(), seed=seed, scalars=("ce",), layers=False,
     )  # fmt: skip
     for row in rows:
         place = found.setdefault(row["site"], {})

@@ -50,13 +50,15 @@ class _Body(nn.Module):
 
 
 def toy(encoder: Encoder, neuron: Neuron, steps: int, *, in_channels: int, classes: int) -> Victim:
-    """A victim of one layer, in eval mode, for images (B,in_channels,4,4); torch's random stream is left alone."""
+    """A victim of one layer, in eval mode, for images of 4x4 pixels; torch's random stream is left alone."""
     return Victim(_Body(neuron, in_channels, classes), encoder, steps).eval()
 
 
 def _scene(victim: Victim) -> tuple[Tensor, Tensor, Tensor]:
     """Two images, what the toy says of them, and their keys."""
-    x = (torch.arange(2 * victim.in_channels * _SIDE**2).view(2, -1, _SIDE, _SIDE) % 7 + 1).float() / 8.0
+    sizes = {"T": victim.steps, "C": victim.in_channels, "H": _SIDE, "W": _SIDE}
+    shape = [2, *(sizes[axis] for axis in victim.takes)]
+    x = (torch.arange(math.prod(shape)).view(shape) % 7 + 1).float() / 8.0
     keys = image_keys(0, torch.arange(2))
     with torch.no_grad():
         return x, victim(x, exact, keys).argmax(1), keys

@@ -99,7 +99,7 @@ def trained_victim(
     """
     resolved = config.resolved()
     images = images or load_images(config, "train")
-    victim = build_victim(config, images.pixels.shape[1], len(images.classes)).to(machine.torch)
+    victim = build_victim(config, images.channels, len(images.classes)).to(machine.torch)
     if config.weights is not None:
         load_into(victim.body, read_tensors(Path(config.weights))[0], config.weights)
         return victim.eval(), Path(config.weights)
@@ -301,7 +301,7 @@ def run_cell(config: CellConfig, store: Store, machine: Machine, *, wait: bool =
     """
     resolved = config.resolved()
     training, test = load_images(config, "train"), load_images(config, "test")
-    config.rehearse(training.pixels.shape[1], len(training.classes))
+    config.rehearse(training.channels, len(training.classes))
     data = {"train": training.digest(), "test": test.digest()}
     key = cell_key(resolved, data, machine.device)
     with store.lock(key, wait=wait):

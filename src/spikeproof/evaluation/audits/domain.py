@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from spikeproof import parts
 from spikeproof.evaluation.audits._evidence import Audit, Batch, Finding, Subject
 from spikeproof.evaluation.judge import proposal
 from spikeproof.tensors import exact
@@ -29,7 +30,7 @@ class Domain(Audit):
     breaks = "not evaluated"
 
     def __call__(self, subject: Subject) -> Finding:
-        if subject.threat.surface != "pixels":
+        if not parts.surface(subject.threat.surface).before_encoder:
             return self.absent("the threat is not on pixels")
         other = n = broken = kept = 0
         for batch in subject.batches():
