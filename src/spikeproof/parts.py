@@ -27,7 +27,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from spikeproof.errors import UsageError, within
 
 if TYPE_CHECKING:
-    from spikeproof.types import Knob
+    from spikeproof.types import Knob, Surface
 
 __all__ = [
     "FOLDERS",
@@ -42,11 +42,12 @@ __all__ = [
     "names",
     "refused_alone",
     "resolve",
+    "surface",
 ]
 
 FOLDERS = (
     "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "audits",
-    "data", "corruptions",
+    "data", "corruptions", "surfaces",
 )  # fmt: skip
 
 _HOMES = {"audits": "evaluation.audits"}
@@ -129,6 +130,13 @@ def find(folder: str, name: str) -> Any:
     if place.submodule_search_locations is None:
         return getattr(file, _public(str(place.origin))[name])
     return getattr(file, file.__all__[0])
+
+
+@cache
+def surface(name: str) -> Surface:
+    """The surface that a threat names, made once; UsageError with the valid names where there is none."""
+    found: Surface = find("surfaces", name)()
+    return found
 
 
 def _options(folder: str, target: Any) -> dict[str, inspect.Parameter]:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from spikeproof import parts
 from spikeproof.attacks._best import Best, Part
 from spikeproof.errors import UsageError
 from spikeproof.tensors import fold, per_image, uniform
@@ -51,7 +52,7 @@ class CodeSearch:
         return f"code-search-{self.steps}"
 
     def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
-        if threat.norm != "Linf" or threat.surface != "pixels":
+        if threat.norm != "Linf" or not parts.surface(threat.surface).before_encoder:
             raise UsageError("the Linf threat on pixels for code search", f"{threat.norm} on {threat.surface}")
         best = Best(x0)
         for restart in range(self.restarts):

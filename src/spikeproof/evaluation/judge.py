@@ -16,7 +16,7 @@ from torch import Tensor
 from spikeproof.errors import CutGraph
 from spikeproof.metrics import sparsity
 from spikeproof.rows import AttackHead, AttackRow, CleanRow, OfGradient, Outcome, Protocol, Split
-from spikeproof.tensors import exact, fold, image_keys
+from spikeproof.tensors import exact, fold, image_keys, rule_of
 from spikeproof.types import Attack, Encoder, Estimator, Loss, Threat
 from spikeproof.victims.frozen import freeze
 from spikeproof.victims.memory import images_that_fit
@@ -163,7 +163,7 @@ def _naming_the_cut(scene: Scene, x: Tensor, one: Case) -> Iterator[None]:
     try:
         yield
     except CutGraph as error:
-        place = cut_at(scene.victim, x[:1], getattr(one.estimator, "rule", exact), scene.keys[:1])
+        place = cut_at(scene.victim, x[:1], rule_of(one.estimator), scene.keys[:1])
         got = error.got if place is None else f"{error.got}; the graph is cut at {place}"
         raise CutGraph(error.expected, got, mend=error.mend) from None
 

@@ -366,7 +366,7 @@ def evaluate(
         tier,
         threat,
         str(eps),
-        rule or getattr(victim, "rule", None) or ATan(),
+        rule or victim.rule or ATan(),
         seed,
         batch_size,
         sources=sources or {},

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple, Protocol
 
+from spikeproof import parts
 from spikeproof.attacks.apgd import APGD
 from spikeproof.attacks.code_search import CodeSearch
 from spikeproof.attacks.fab import FAB
@@ -147,7 +148,7 @@ def _distinct(make: _Maker, stages: list[Stage]) -> list[Stage]:
         if isinstance(estimator, SmoothTwin):
             continue
         if isinstance(estimator, ASSG | MDSE | WhiteBox | EOT) and stage.case.source is None:
-            filled = getattr(estimator, "fill_zeros", False)
+            filled = isinstance(estimator, WhiteBox) and estimator.fill_zeros
             own = replace(stage.case, estimator=make.estimator(make.rule, fill=filled))
             stage = replace(stage, case=own, estimator="")
         if not any(stage.case == other.case for other in kept):
@@ -161,7 +162,7 @@ def _within_reach(victim: Victim, stages: list[Stage]) -> list[Stage]:
     kept = []
     for stage in stages:
         case = stage.case
-        supports = getattr(case.source or victim, "supports", lambda estimator: True)
+        supports = (case.source or victim).supports
         if not stage.asks_gradient or supports(case.estimator):
             kept.append(stage)
         elif stage.everyone and victim.differentiable:
@@ -186,7 +187,7 @@ class _Maker:
     def __init__(self, victim: Victim, rule: Rule, threat: Threat) -> None:
         self.victim, self.rule, self.threat = victim, rule, threat
         self.linf = threat.norm == "Linf"
-        self.pixels = threat.surface == "pixels"
+        self.pixels = parts.surface(threat.surface).before_encoder
         self.noisy = victim.stochastic and self.pixels
         self.code = _reaching(victim.encoder, threat) if self.pixels else None
         # Without three classes DLR does not exist, without four its targeted form.
@@ -278,7 +279,7 @@ class _Maker:
 
     def transfer(self, name: str, source: Victim) -> Stage:
         """Crafted on the source as on a victim of its own: its rule, its noise, its code."""
-        rule = getattr(source, "rule", None) or self.rule
+        rule = source.rule or self.rule
         theirs = _Maker(source, rule, self.threat).stage("transfer", PGD(steps=50), margin, called="from", variant=name)
         crafted_on = theirs.case.attacked(source)
         return replace(theirs, case=replace(theirs.case, encoder=None, source=crafted_on))

@@ -44,7 +44,7 @@ def as_module(victim: Victim, rule: Rule | None = None, seed: int = 0) -> Plain:
     that of (seed, position in the batch), the same in every call. Raises SpikeproofError for a victim in train mode,
     and when called for pixels outside [0,1].
     """
-    return Plain(victim, rule or getattr(victim, "rule", None) or ATan(), seed)
+    return Plain(victim, rule or victim.rule or ATan(), seed)
 
 
 def spikingjelly_state_dict(victim: Victim) -> dict[str, Tensor]:

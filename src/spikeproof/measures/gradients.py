@@ -193,6 +193,6 @@ def sparsity(
         raise SpikeproofError("a network with a gradient", "one that can only be asked", mend=mend)
     rows = gradient_rows(
         victim, images, labels, torch.arange(len(images)) if ids is None else ids,
-        rule=rule or getattr(victim, "rule", None) or ATan(), seed=seed, scalars=("ce",), layers=False,
+        rule=rule or victim.rule or ATan(), seed=seed, scalars=("ce",), layers=False,
     )  # fmt: skip
     return {probe.site: {name: mean.value for name, mean in found.items()} for probe, found in means(rows).items()}

@@ -36,7 +36,7 @@ def trained(folder: str | Path) -> Victim:
 def _of_data(config: CellConfig) -> tuple[int, int]:
     """Channels and classes, where the weights are another program's and do not say."""
     images = load_images(config, "train")
-    return images.pixels.shape[1], len(images.classes)
+    return images.channels, len(images.classes)
 
 
 def _cell(folder: Path) -> Cell:

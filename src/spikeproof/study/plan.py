@@ -62,10 +62,10 @@ def plan(
 def _look(config: CellConfig) -> _Seen:
     with within("data"):
         train, test = Reader()(config)
-    if train.pixels.shape[1] != test.pixels.shape[1] or train.classes != test.classes:
-        got = f"{train.pixels.shape[1]} and {test.pixels.shape[1]} channels, classes {train.classes} and {test.classes}"
+    if train.channels != test.channels or train.classes != test.classes:
+        got = f"{train.channels} and {test.channels} channels, classes {train.classes} and {test.classes}"
         raise UsageError("training and test images of the same channels and classes", got)
-    return _Seen(train.digest(), test.digest(), train.pixels.shape[1], len(train.classes))
+    return _Seen(train.digest(), test.digest(), train.channels, len(train.classes))
 
 
 def _planned(config: CellConfig, seen: _Seen, machine: Machine) -> Planned:

@@ -200,7 +200,7 @@ def run_cell(
     read images for the cells before.
     """
     training, test = (read or Reader())(config)
-    rehearse(config, in_channels=training.pixels.shape[1], classes=len(training.classes))
+    rehearse(config, in_channels=training.channels, classes=len(training.classes))
     data = {"train": training.digest(), "test": test.digest()}
     key = key_of_cell(config, data, machine.device)
     with store.lock(key, wait=wait):

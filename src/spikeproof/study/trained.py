@@ -91,7 +91,7 @@ def trained_victim(
     configuration names are loaded, strictly, and nothing is trained.
     """
     images = images or load_images(config, "train")
-    victim = build_victim(config, images.pixels.shape[1], len(images.classes)).to(machine.torch)
+    victim = build_victim(config, images.channels, len(images.classes)).to(machine.torch)
     if config.weights is not None:
         load_into(victim.body, read_tensors(Path(config.weights))[0], config.weights)
         return victim.eval(), Path(config.weights)

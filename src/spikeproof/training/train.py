@@ -21,7 +21,7 @@ from tqdm import tqdm
 from spikeproof.data import Images
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.rows import HistoryRow
-from spikeproof.tensors import exact, fold, image_keys, uniform
+from spikeproof.tensors import exact, fold, image_keys, per_image, uniform
 from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
 from spikeproof.types import Craft, Defence, Rule
 from spikeproof.victims.scene import check_labels
@@ -253,7 +253,7 @@ def _epoch(
             batch_keys = fold(keys[index], f"epoch {epoch}").to(device)
             if recipe.flip:
                 mirrored = uniform(fold(batch_keys, "flip"), ()) < 0.5
-                x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+                x = torch.where(per_image(x, mirrored), images.mirrored(x), x)
             loss = defence(victim, x, y, rule, batch_keys, craft)
             if not bool(torch.isfinite(loss)):
                 raise SpikeproofError(

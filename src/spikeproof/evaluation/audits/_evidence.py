@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from spikeproof import parts
 from spikeproof.evaluation.judge import Case, outcomes
 from spikeproof.evaluation.roles import Role, TierName
 from spikeproof.metrics.robustness import clopper_pearson
@@ -95,8 +96,9 @@ class Subject:
 
     def unlimited(self) -> Threat:
         """The threat whose ball holds the whole box."""
-        size = self.x.shape[1:].numel() * (1 if self.threat.surface == "pixels" else self.victim.steps)
-        full = {"Linf": 1.0, "L2": size**0.5, "L1": float(size)}[self.threat.norm]
+        surface = parts.surface(self.threat.surface)
+        size = surface.start(self.victim, self.x[:1], self.keys[:1]).shape[1:].numel()
+        full = surface.widest(self.threat.norm, size)
         return replace(self.threat, eps=full)  # type: ignore[type-var]
 
     def scene(self, batch: Batch, purpose: str) -> tuple[Scene, Objective]:

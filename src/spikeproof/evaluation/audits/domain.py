@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from spikeproof import parts
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
 from spikeproof.evaluation.judge import proposal
 from spikeproof.tensors import exact
@@ -32,7 +33,7 @@ class Domain(Audit):
     limit: float = 0.0  # images whose code is not that of the picture that would be saved
 
     def __call__(self, subject: Subject) -> AuditResult:
-        if subject.threat.surface != "pixels":
+        if not parts.surface(subject.threat.surface).before_encoder:
             return self.absent("the threat is not on pixels")
         other = n = broken = kept = 0
         for batch in subject.batches():

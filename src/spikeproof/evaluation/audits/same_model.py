@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikeproof import parts
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject, difference, worse
-from spikeproof.tensors import exact
+from spikeproof.tensors import exact, rule_of
 from spikeproof.victims.frozen import freeze
 
 __all__ = ["SameModel"]
@@ -57,9 +58,9 @@ class SameModel(Audit):
     def _apart(subject: Subject, x: Tensor, keys: Tensor) -> float:
         """How far attacked and deployed logits are apart, clean and at a random point of the ball."""
         attacked = subject.case.attacked(subject.victim)
-        rule = getattr(subject.case.estimator, "rule", exact)
+        rule = rule_of(subject.case.estimator)
         apart = 0.0
-        for point in (x, subject.threat.sample(x, keys) if subject.threat.surface == "pixels" else x):
+        for point in (x, subject.threat.sample(x, keys) if parts.surface(subject.threat.surface).before_encoder else x):
             with torch.no_grad():
                 deployed = subject.victim(point, exact, keys)
             with torch.enable_grad():
@@ -81,6 +82,6 @@ class SameModel(Audit):
         """How many images, clean or at a random point of the ball, get another answer of the twin."""
         attacked, twin = (subject.case.attacked(network) for network in (subject.victim, freeze(subject.victim)))
         differs = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        for point in (x, subject.threat.sample(x, keys) if subject.threat.surface == "pixels" else x):
+        for point in (x, subject.threat.sample(x, keys) if parts.surface(subject.threat.surface).before_encoder else x):
             differs |= attacked(point, exact, keys).argmax(1) != twin(point, exact, keys).argmax(1)
         return int(differs.sum())

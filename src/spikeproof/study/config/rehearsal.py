@@ -73,7 +73,7 @@ _Network: TypeAlias = tuple[Part, Part, int, int, int]
 
 
 def _toy(network: _Network) -> Victim:
-    """A victim of one layer, in eval mode, for images (B,C,4,4); torch's random stream is left alone."""
+    """A victim of one layer, in eval mode, for images of 4x4 pixels; torch's random stream is left alone."""
     encoder, neuron, steps, in_channels, classes = network
     body = _Body(parts.build("neurons", neuron), in_channels, classes)
     return Victim(body, parts.build("encoders", encoder), steps).eval()
@@ -104,7 +104,9 @@ def _rehearse(evaluation: Pixels | Paper | Panel, network: _Network) -> None:
 
 def _scene(victim: Victim) -> tuple[Tensor, Tensor, Tensor]:
     """Two images, what the toy says of them, and their keys."""
-    x = (torch.arange(2 * victim.in_channels * _SIDE**2).view(2, -1, _SIDE, _SIDE) % 7 + 1).float() / 8.0
+    sizes = {"T": victim.steps, "C": victim.in_channels, "H": _SIDE, "W": _SIDE}
+    shape = [2, *(sizes[axis] for axis in victim.takes)]
+    x = (torch.arange(math.prod(shape)).view(shape) % 7 + 1).float() / 8.0
     keys = image_keys(0, torch.arange(2))
     with torch.no_grad():
         return x, victim(x, exact, keys).argmax(1), keys
