@@ -25,6 +25,7 @@ def test_the_files_of_the_guide_work_where_they_are_put(tmp_path: Path) -> None:
     for room in ("src", "tests"):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "results" / "paper-cifar10-short", tmp_path / "results" / "paper-cifar10-short")
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     own = [name for name in FILES if name.startswith("tests/")]

@@ -66,7 +66,7 @@ def test_commands_of_the_readme_are_verbs() -> None:
 def test_contributing_names_every_folder_of_parts() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for folder in parts.FOLDERS:
-        assert f"`{folder}" in text
+        assert f"`{parts.home(folder).replace('.', '/')}" in text
 
 
 def test_pins_name_no_index_and_cover_the_dependencies() -> None:
