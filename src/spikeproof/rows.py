@@ -51,7 +51,7 @@ class CleanRow(TypedDict):
     image: int
     label: int
     predicted: int
-    margin: float  # largest wrong logit less the true one: above 0 where the answer is wrong
+    margin: float  # the true logit less the largest other: above 0 where the answer is right
 
 
 class Spent(TypedDict):
