@@ -221,10 +221,17 @@ def _judged(
     distance = scene.check_budget(name, point, threat)
     found = scene.judge(point, name)
     told = (found.predicted.tolist(), y.tolist(), short(distance), short(found.margin))
-    columns = zip(*told, cost.forwards.tolist(), cost.backwards.tolist(), strict=True)
+    columns = zip(*told, cost.rows(), strict=True)
     rows: list[Outcome] = [
-        {"attacked": a, "fooled": a != t, "distance": d, "margin": m, "forwards": there, "backwards": back}
-        for a, t, d, m, there, back in columns
+        {
+            "attacked": a,
+            "fooled": a != t,
+            "distance": d,
+            "margin": m,
+            "forwards": spent["forwards"],
+            "backwards": spent["backwards"],
+        }  # fmt: skip
+        for a, t, d, m, spent in columns
     ]
     if scene.stochastic:  # the answer above is the majority's; this gives the mean over draws, and 'in every draw'
         rows = [{**row, "draws_right": share} for row, share in zip(rows, short(found.right), strict=True)]

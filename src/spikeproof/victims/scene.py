@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from spikeproof import parts
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.losses import difference, margin, targeted
+from spikeproof.rows import Spent
 from spikeproof.surfaces.encoded import Encoded
 from spikeproof.tensors import exact, fold
 from spikeproof.types import Loss, Objective, Rule, Score, Surface, Threat
@@ -82,6 +83,11 @@ class Cost:
     def __init__(self, images: int) -> None:
         self.forwards = torch.zeros(images, dtype=torch.int64)
         self.backwards = torch.zeros(images, dtype=torch.int64)
+
+    def rows(self) -> list[Spent]:
+        """For each image what its row says of it."""
+        columns = zip(self.forwards.tolist(), self.backwards.tolist(), strict=True)
+        return [{"forwards": forwards, "backwards": backwards} for forwards, backwards in columns]
 
 
 class Scene:
