@@ -230,7 +230,7 @@ def _judged(
             "margin": m,
             "forwards": spent["forwards"],
             "backwards": spent["backwards"],
-        }  # fmt: skip
+        }
         for a, t, d, m, spent in columns
     ]
     if scene.stochastic:  # the answer above is the majority's; this gives the mean over draws, and 'in every draw'
