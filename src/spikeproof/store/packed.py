@@ -35,6 +35,7 @@ def pack(cells: Sequence[Cell], folder: Path) -> list[Path]:
     SpikeproofError, which names the field, for a cell with a row of no known type."""
     written = []
     for cell in cells:
+        refuse_foreign([*cell.rows(), *cell.gradients(), *cell.history()])
         tree = {
             "format": _FORMAT,
             "key": cell.key,
@@ -105,7 +106,6 @@ class PackedCell:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    refuse_foreign(rows)
     kinds: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         kinds.setdefault(tuple(row), []).append(row)

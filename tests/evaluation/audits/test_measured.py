@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import madeup
 import pytest
 import torch
 from small import digits, trained, untouched
@@ -572,7 +573,7 @@ class Digits:
         index = order(right)
         case = Case(parts.build("attacks", {"name": "pgd", "steps": 3}), WhiteBox(ATan()), cross_entropy)
         rows = [
-            {"kind": "attack", "attack": group, "group": group, "image": i, "fooled": i % 2 == 0, "distance": 0.1}
+            madeup.attack(i, group, group=group, fooled=i % 2 == 0)
             for i in ids[index].tolist()
             for group in ("first", "random", "black box", "white box")
         ]
