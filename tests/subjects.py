@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-import madeup
 import torch
+from made import made
 from torch import Tensor, nn
 
 from spikeproof.attacks.pgd import PGD
@@ -112,7 +112,7 @@ def roles_of(rows: Sequence[Row]) -> Mapping[str, Role]:
 
 def row(attack: str, group: str, image: int, fooled: bool, **more: Any) -> Row:
     """One row of a panel."""
-    return madeup.attack(image, attack, group=group, fooled=fooled, **more)
+    return made("attack", attack=attack, group=group, image=image, fooled=fooled, **{"distance": 0.01, **more})
 
 
 _FEW = {"steps": 3, "queries": 4, "draws": 3, "restarts": 2}

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import madeup
 import pytest
+from made import made
 from tinycell import tiny
 
 from spikeproof import rows as types
@@ -21,8 +21,11 @@ from spikeproof.study.run import Machine, run_cell
 
 RESULTS = Path(__file__).parent.parent / "results"
 
-SITE = madeup.gradient(0, "conv1", "input", {"l1": 2.0, "gini": None})
-WEIGHT = madeup.gradient(0, "weights", "weight", {"l1": 2.0}, masked_share=0.5)
+CLEAN, ATTACK, AUDIT = made("clean"), made("attack"), made("audit")
+CORRUPTION = made("corruption", predicted=[1, 1, 1, 1, 0])
+PLACE = {"image": 0, "label": 0, "scalar": "ce", "batchnorm": "eval", "order": 7, "size": 64}
+SITE = {**PLACE, "site": "conv1", "side": "input", "summed": {"l1": 2.0, "gini": None}}
+WEIGHT = {**PLACE, "site": "weights", "side": "weight", "summed": {"l1": 2.0}, "masked_share": 0.5}
 EPOCH = {"epoch": 1, "loss": 0.5, "validation_loss": 0.25, "validation_accuracy": 1.0}
 LAYER = {"size": 9, "support": 0.5, "product": 0.5, "count": 1.0, "density": 0.25, "delta": 0.5}
 SUPPORT = {"kind": "support", "image": 0, "label": 0, "layers": {"conv1": LAYER}}
@@ -31,9 +34,8 @@ ENERGY = {"kind": "energy", "image": 0, "label": 0, "steps": 4, "layers": {"a": 
 
 @pytest.mark.parametrize(
     "row",
-    [madeup.clean(0), madeup.attack(0), madeup.audit("D1"), madeup.audit("D9", "not run"), madeup.robust(0, "train"),
-     madeup.corruption(0, "jpeg", [1, 1, 1, 1, 0]), SITE, SITE | {"steps": {"l1": [1.0, None]}}, WEIGHT, EPOCH,
-     SUPPORT, ENERGY, madeup.attack(0, distance=0), madeup.attack(0, tier="quick", group="first")],
+    [CLEAN, ATTACK, AUDIT, AUDIT | {"value": 0.5}, made("robust"), CORRUPTION, SITE, WEIGHT, EPOCH, SUPPORT, ENERGY,
+     SITE | {"steps": {"l1": [1.0, None]}}, ATTACK | {"distance": 0}, ATTACK | {"tier": "quick", "group": "first"}],
 )  # fmt: skip
 def test_a_row_of_its_type_is_whole_and_lacks_what_is_taken_away(row: dict[str, Any]) -> None:
     assert fault(row) is None
@@ -46,17 +48,17 @@ def test_a_row_of_its_type_is_whole_and_lacks_what_is_taken_away(row: dict[str, 
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        (madeup.clean(0) | {"split": "tests"}, "split: 'tests'"),
-        (madeup.clean(0) | {"image": True}, "image: True"),
-        (madeup.clean(0) | {"image": 1.0}, "image: 1.0"),
-        (madeup.clean(0) | {"margin": None}, "margin: None"),
-        (madeup.clean(0) | {"margin": False}, "margin: False"),
-        (madeup.attack(0) | {"fooled": 1}, "fooled: 1"),
-        (madeup.attack(0) | {"protocol": "paperback"}, "protocol: 'paperback'"),
-        (madeup.attack(0) | {"split": "test"}, "an unknown split"),
-        (madeup.audit("D1") | {"colour": "amber"}, "colour: 'amber'"),
-        (madeup.audit("D1") | {"value": "0.5"}, "value: '0.5'"),
-        (madeup.corruption(0, "jpeg", [1, 0]) | {"predicted": [1, None]}, "predicted: [1, None]"),
+        (CLEAN | {"split": "tests"}, "split: 'tests'"),
+        (CLEAN | {"image": True}, "image: True"),
+        (CLEAN | {"image": 1.0}, "image: 1.0"),
+        (CLEAN | {"margin": None}, "margin: None"),
+        (CLEAN | {"margin": False}, "margin: False"),
+        (ATTACK | {"fooled": 1}, "fooled: 1"),
+        (ATTACK | {"protocol": "paperback"}, "protocol: 'paperback'"),
+        (ATTACK | {"split": "test"}, "an unknown split"),
+        (AUDIT | {"colour": "amber"}, "colour: 'amber'"),
+        (AUDIT | {"value": "0.5"}, "value: '0.5'"),
+        (CORRUPTION | {"predicted": [1, None]}, "predicted: [1, None]"),
         (SUPPORT | {"layers": {"conv1": {**LAYER, "size": 0.5}}}, "layers: {'conv1': "),
         (SUPPORT | {"layers": {"conv1": {"size": 9}}}, "layers: {'conv1': "),
         (SITE | {"summed": {"l1": "2"}}, "summed: {'l1': '2'}"),
@@ -71,15 +73,15 @@ def test_a_value_that_does_not_fit_is_named(row: dict[str, Any], what: str) -> N
 
 
 def test_foreign_rows_are_refused_with_the_field_and_the_place() -> None:
-    refuse_foreign([madeup.clean(0), madeup.attack(0)])
+    refuse_foreign([CLEAN, ATTACK])
     with pytest.raises(SpikeproofError, match=r"got an unknown colour in row 2; to mend: .*run the cell anew"):
-        refuse_foreign([madeup.clean(0), madeup.clean(1) | {"colour": "red"}])
+        refuse_foreign([CLEAN, CLEAN | {"colour": "red"}])
 
 
 def test_one_kind_is_chosen_and_a_row_that_lacks_a_field_is_refused() -> None:
-    rows = [madeup.clean(0), madeup.attack(1), madeup.audit("D1"), madeup.attack(2)]
+    rows = [CLEAN, made("attack", image=1), AUDIT, made("attack", image=2)]
     assert [row["image"] for row in of_kind(rows, AttackRow)] == [1, 2]
-    short: Any = {k: v for k, v in madeup.clean(3).items() if k != "label"}
+    short: Any = {k: v for k, v in CLEAN.items() if k != "label"}
     assert [row["image"] for row in of_kind([*rows, short], AttackRow)] == [1, 2]
     with pytest.raises(SpikeproofError, match="a row with the field 'label'"):
         of_kind([*rows, short], CleanRow)

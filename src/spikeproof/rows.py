@@ -51,7 +51,7 @@ class CleanRow(TypedDict):
     image: int
     label: int
     predicted: int
-    margin: float  # largest wrong logit less the true one: above 0 where the answer is wrong
+    margin: float  # the true logit less the largest other: above 0 where the answer is right
 
 
 class Spent(TypedDict):
@@ -289,13 +289,16 @@ _KINDS: dict[str, Any] = {str(get_args(get_type_hints(kind)["kind"])[0]): kind f
 def of_kind(rows: Iterable[Row], kind: type[R]) -> list[R]:
     """The rows of one kind, `AttackRow` for one. Raises SpikeproofError where a row has no kind, and where one of this
     kind lacks a field."""
+    name = next(name for name, known in _KINDS.items() if known is kind)
+    wanted: Any = kind
+    needed: frozenset[str] = wanted.__required_keys__
     found: list[Any] = []
     for row in rows:
-        wanted: Any = _KINDS.get(row["kind"]) if "kind" in row else None
-        mine: bool = wanted is kind
-        if missing := (wanted.__required_keys__ if mine else {"kind"}) - row.keys():
-            raise lacking(row, min(missing))
-        if mine:
+        if "kind" not in row:
+            raise lacking(row, "kind")
+        if row["kind"] == name:
+            if missing := needed - row.keys():
+                raise lacking(row, min(missing))
             found.append(row)
     return found
 

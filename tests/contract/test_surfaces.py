@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from small import digits, trained, untouched
-from spikeproof.study.rehearsal import rehearse, toy
 from torch import Tensor, nn
 
 import spikeproof
 from spikeproof import parts
-from spikeproof.attacks.fgsm import FGSM
 from spikeproof.data import Images
 from spikeproof.defences.vanilla import Vanilla
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.evaluation.judge import Case
-from spikeproof.losses import cross_entropy
 from spikeproof.measures.gradients import gradient_rows
 from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
+from spikeproof.study.config import cell_from, rehearse
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import L1, L2, Linf
 from spikeproof.training.train import Recipe, train
@@ -171,10 +167,20 @@ def test_images_of_the_other_axes_are_refused() -> None:
         trained()(frames().at(torch.arange(4))[0], exact, KEYS)
 
 
+class Watched(Through):
+    """The same, and which shapes it was given."""
+
+    shapes: ClassVar[set[tuple[int, ...]]] = set()
+
+    def __call__(self, x: Tensor, steps: int, keys: Tensor) -> Tensor:
+        self.shapes.add(tuple(x.shape))
+        return super().__call__(x, steps, keys)
+
+
 def test_a_rehearsal_plays_what_the_encoder_takes() -> None:
-    network = toy(Through(), IF(), 3, in_channels=2, classes=2)
-    rehearse(network, {"fgsm": Case(FGSM(), WhiteBox(ATan()), cross_entropy)}, {"0.1": Linf(0.1)})
-    assert network.body.calls > 0
+    cell = cell_from({"encoder": {"name": f"{__name__}:Watched"}, "steps": 3})
+    rehearse(cell, in_channels=2, classes=2)
+    assert {shape[1:] for shape in Watched.shapes} == {(3, 1, 4, 4), (3, 2, 4, 4)}  # asked first of one channel
 
 
 def test_a_surface_that_is_none_is_refused() -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import madeup
 import pytest
 import torch
+from made import made
 from small import digits, trained, untouched
 from subjects import Changed, brief, clear, linear
 from torch import Tensor, nn
@@ -256,7 +256,7 @@ def test_what_is_left_never_grows_and_ends_at_the_headline(quick: Examination) -
 def test_what_is_left_counts_what_fell_before() -> None:
     """PGD, which is run on everyone, does not raise up what FGSM had broken."""
     rows = [
-        madeup.attack(image, attack, fooled=broken)
+        made("attack", image=image, attack=attack, fooled=broken)
         for attack, answers in (("fgsm", (True, False, False)), ("pgd", (False, True, False)))
         for image, broken in enumerate(answers)
     ]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import madeup
 import pytest
+from made import made
 
 from spikeproof.metrics.robustness import summarise
 
 
-def row(image: int, attack: str, right: float | None, *, fooled: bool, clean: bool = True) -> Any:
+def row(image: int, attack: str, right: float | None, *, fooled: bool, clean: bool = True) -> dict[str, Any]:
     told = {} if right is None else {"draws_right": right}
-    return madeup.attack(image, attack, label=1, predicted=1 if clean else 2, fooled=fooled, **told)
+    answer = 1 if clean else 2
+    return made("attack", attack=attack, image=image, label=1, predicted=answer, fooled=fooled, **told)
 
 
 def test_majority_every_and_mean_of_the_draws() -> None:

@@ -6,8 +6,8 @@ import math
 import statistics
 from typing import Any
 
-import madeup
 import pytest
+from made import made
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import generalisation, gradients
@@ -17,15 +17,16 @@ Row = dict[str, Any]
 
 
 def clean(split: str, right: int, total: int) -> list[Row]:
-    return [madeup.clean(i, split, label=1, predicted=int(i < right)) for i in range(total)]
+    return [made("clean", split=split, image=i, label=1, predicted=int(i < right)) for i in range(total)]
 
 
 def robust(split: str, kept: int, right: int, total: int) -> list[Row]:
-    return [madeup.robust(i, split, label=1, predicted=int(i < right), fooled=i >= kept) for i in range(total)]
+    head = {"eps": 0.1, "eps_text": "0.1", "attack": "pgd-20", "split": split, "label": 1}
+    return [made("robust", **head, image=i, predicted=int(i < right), fooled=i >= kept) for i in range(total)]
 
 
 def corrupted(name: str, predicted: list[list[int]]) -> list[Row]:
-    return [madeup.corruption(i, name, p) for i, p in enumerate(predicted)]
+    return [made("corruption", corruption=name, image=i, label=1, predicted=p) for i, p in enumerate(predicted)]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,8 @@ def test_damaged_rows_are_refused() -> None:
 
 def test_gradients_are_averaged_by_place_and_scalar() -> None:
     def row(image: int, site: str, side: str, l1: float, gini: float | None, **more: Any) -> Row:
-        return madeup.gradient(image, site, side, {"l1": l1, "gini": gini}, **more)
+        head = {"image": image, "site": site, "side": side, "scalar": "ce", "batchnorm": "eval", "order": 7}
+        return {**head, "summed": {"l1": l1, "gini": gini}, **more}
 
     tree = gradients.summarise([
         row(0, "image", "input", 2.0, 0.5), row(1, "image", "input", 0.0, None), row(2, "image", "input", 4.0, 0.7),

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import madeup
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from madeup import audit, clean
+from made import made
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import robustness
@@ -19,11 +18,19 @@ SHARES = ("robust", "survived", "asr_conditional", "asr_all", "deployed")
 HEAD = {"evaluation": "panel", "eps": 0.25, "eps_text": "1/4", "tier": "quick"}
 
 
+def audit(code: str, colour: str = "green", breaks: str = "overstated", **changes: Any) -> Row:
+    said = {"name": f"name of {code}", "value": 0.5, "limit": 0.25, "n": 4, "says": "s", "means": "m", "mend": "e"}
+    row = {"code": code, "colour": colour, **said, "breaks": breaks, "detail": {}, **HEAD} | changes
+    return made("audit", damaged=colour == "amber", **row)
+
+
 def attack(image: int, name: str, fooled: bool, *, skipped: bool = False, right: bool = True, **changes: Any) -> Row:
-    group = "first" if name in ("fgsm", "pgd") else "black box"
-    spent = {"forwards": 0 if skipped else 10, "backwards": 0, **({"skipped": True} if skipped else {})}
-    head = {**HEAD, "protocol": "panel", "group": group, "fooled": fooled}
-    return madeup.attack(image, name, predicted=int(not right), **head, **spent | changes)
+    row = {
+        **HEAD, "protocol": "panel", "surface": "pixels", "norm": "Linf", "attack": name,
+        "group": "first" if name in ("fgsm", "pgd") else "black box", "image": image, "label": 0,
+        "predicted": int(not right), "fooled": fooled, "forwards": 0 if skipped else 10, "backwards": 0,
+    }  # fmt: skip
+    return made("attack", **(row | ({"skipped": True} if skipped else {}) | changes))
 
 
 def cascade(outcomes: list[tuple[bool, list[bool]]]) -> list[Row]:
@@ -102,8 +109,9 @@ def test_panels_are_listed_by_ascending_eps_and_attacks_without_audits_are_not_e
 
 
 def test_every_reader_of_rows_passes_over_audits() -> None:
-    plain = madeup.attack(0, eps=0.25)
-    rows = [audit("D13"), clean(0), plain, audit("D14")]
+    clean = {"kind": "clean", "split": "test", "image": 0, "label": 0, "predicted": 0, "margin": 1.0}
+    plain = attack(0, "pgd", False, evaluation="pixels", protocol="pixels")
+    rows = [audit("D13"), clean, plain, audit("D14")]
     found = robustness.clean(rows, "test")
     assert found is not None
     assert found.total == 1
@@ -112,7 +120,7 @@ def test_every_reader_of_rows_passes_over_audits() -> None:
     summary = robustness.summarise(rows)
     assert summary["evaluations"][0]["verdict"] is None
     assert summary["evaluations"][0]["worst"]["robust"]["correct"] == 1
-    assert robustness.summarise([clean(0), plain])["panels"] == []
+    assert robustness.summarise([clean, plain])["panels"] == []
 
 
 @pytest.mark.parametrize(
@@ -122,7 +130,7 @@ def test_every_reader_of_rows_passes_over_audits() -> None:
         ([audit("D13"), audit("D14", tier="smoke")], "one tier for each evaluation and eps"),
         ([audit("D13"), *cascade([(True, [False] * 4)] * 2)[:-1]], "a row of attack square for image 1"),
         ([{k: v for k, v in audit("D13").items() if k != "colour"}], "the field 'colour'"),
-        ([audit("D13") | {"colour": "amber"}], "a colour of audit D13"),
+        ([audit("D13", "amber")], "a colour of audit D13"),
         ([audit("D13"), {k: v for k, v in attack(0, "pgd", False).items() if k != "group"}], "the field 'group'"),
     ],
 )

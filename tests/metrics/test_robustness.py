@@ -8,10 +8,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-import madeup
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import made
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import robustness
@@ -34,12 +34,20 @@ def bisect(rises_above: Callable[[Fraction], bool]) -> float:
     return float(high)
 
 
-def attacked(image: int, attack: str = "pgd", **changes: Any) -> Row:
-    return madeup.attack(image, attack, **{"zero_gradient": False, **changes})
+def attacked(image: int, attack: str = "pgd", *, label: int = 0, predicted: int = 0, **changes: Any) -> Row:
+    row = {
+        "evaluation": "pixels", "protocol": "pixels", "surface": "pixels", "norm": "Linf",
+        "eps": 8 / 255, "eps_text": "8/255", "attack": attack, "image": image, "label": label,
+        "predicted": predicted, "attacked": 0, "fooled": predicted != label, "forwards": 10, "backwards": 9,
+        "zero_gradient": False,
+    }  # fmt: skip
+    if predicted != label:
+        row |= {"skipped": True, "forwards": 0, "backwards": 0}
+    return made("attack", **(row | changes))
 
 
 def clean_row(image: int, split: str = "test", predicted: int = 0) -> Row:
-    return madeup.clean(image, split, predicted=predicted)
+    return {"kind": "clean", "split": split, "image": image, "label": 0, "predicted": predicted, "margin": 1.0}
 
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 5), (5, 5), (1, 2), (3, 10), (1, 17), (29, 40)])

@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from madeup import attack, audit
+from made import made
 
 from spikeproof import parts
 from spikeproof.errors import SpikeproofError
 from spikeproof.evaluation.audits import Audit
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED, SUPPORTED, verdict_of
+
+
+def audit(code: str, colour: str, breaks: str = OVERSTATED) -> dict[str, Any]:
+    return made("audit", damaged=colour not in ("green", "red", "not run"), code=code, colour=colour, breaks=breaks)
+
 
 GREEN, RED, FATAL = audit("D1", "green"), audit("D2", "red"), audit("D3", "red", NOT_EVALUATED)
 ABSENT = audit("D18", "not run", NOT_EVALUATED)
@@ -50,7 +55,7 @@ AUDITS = st.lists(
 
 @given(rows=AUDITS, others=st.integers(0, 3))
 def test_the_word_follows_the_rule_and_every_code_is_told_once(rows: list[dict[str, Any]], others: int) -> None:
-    found = verdict_of([*rows, *[attack(0)] * others])
+    found = verdict_of([*rows, *[made("attack")] * others])
     red = [row["breaks"] for row in rows if row["colour"] == "red"]
     ran = any(row["colour"] != "not run" for row in rows)
     if not ran or NOT_EVALUATED in red:
@@ -70,7 +75,7 @@ def test_one_more_red_audit_never_makes_a_verdict_better(rows: list[Any], more: 
 
 def test_a_colour_that_does_not_exist_is_refused() -> None:
     with pytest.raises(SpikeproofError, match=r"a colour of audit D1, got 'amber'; valid: red, green, not run"):
-        verdict_of([audit("D1") | {"colour": "amber"}])
+        verdict_of([audit("D1", "amber")])
 
 
 def test_the_verdict_says_what_was_red_and_what_was_not_run() -> None:

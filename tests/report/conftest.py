@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from madeup import held
+from made import held
 
 Rows = list[dict[str, Any]]
 BUDGETS = {"0": 0.0, "2/255": 2 / 255, "8/255": 8 / 255, "16/255": 16 / 255}
@@ -42,6 +42,10 @@ def configuration(name: str, *, seed: int = 0, pool: str = "max", defence: str =
         "data": {"name": "digits"},
         "model": {"name": "small_sew_resnet", "pool": pool},
         "defence": {"name": defence},
+        "evaluations": [
+            {"name": "pixels", "attacks": {"square-500": {"name": "square"}, "pgd-20": {"name": "pgd", "steps": 20}}},
+            {"name": "paper", "attacks": {"fgsm": {"name": "fgsm"}, "pgd-7": {"name": "pgd", "steps": 7}}},
+        ],
         "headline": {"evaluation": "pixels", "eps": "8/255"},
     }
 
@@ -55,7 +59,7 @@ def clean_rows(accuracy: float, images: int) -> Rows:
 
 
 def attack_rows(
-    accuracy: float, strength: float, images: int, *, attack: str = "pgd", protocol: str = "pixels", blind: int = 0
+    accuracy: float, strength: float, images: int, *, attack: str = "pgd-20", protocol: str = "pixels", blind: int = 0
 ) -> Rows:
     """The share that survives falls with strength * eps; the last `blind` images right when clean have no gradient."""
     rows = []
@@ -213,9 +217,9 @@ def make_cell() -> Callable[..., FakeCell]:
         rows = clean_rows(accuracy, images)
         if attacks:
             rows += attack_rows(accuracy, strength, images, blind=blind)
-            rows += attack_rows(accuracy, strength / 2, images, attack="square")
+            rows += attack_rows(accuracy, strength / 2, images, attack="square-500")
         if paper:
-            rows += attack_rows(accuracy, strength / 3, images, protocol="paper")
+            rows += attack_rows(accuracy, strength / 3, images, protocol="paper", attack="pgd-7")
         config = configuration(name, seed=seed, pool=pool, defence=defence)
         gradient = gradient_rows(sparsity, 4) if gradients else []
         return FakeCell(f"{name}-{seed}", config, rows, gradient, epochs())

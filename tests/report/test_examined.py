@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from madeup import held
+from made import held
 
 from spikeproof.report import write
 

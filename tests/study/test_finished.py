@@ -39,7 +39,7 @@ def held_against_its_rows(cell: Cell) -> None:
     with torch.no_grad():
         logits = victim(x, exact, image_keys(3, ids))
     others = logits.scatter(1, y[:, None], float("-inf")).amax(1)
-    margins = others - logits.gather(1, y[:, None])[:, 0]
+    margins = logits.gather(1, y[:, None])[:, 0] - others
     torch.testing.assert_close(margins, torch.tensor([row["margin"] for row in rows.values()]), atol=1e-4, rtol=1e-4)
     assert margins.unique().numel() > 3, "a network that says the same of all would not be told from another"
 

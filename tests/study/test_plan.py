@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -94,3 +96,13 @@ def test_the_sources_are_read_once_in_a_process(counted: Counter[str]) -> None:
         plan(study.cells(), Machine(), study.refused)
     assert package() is package()
     assert counted["_files_of_disk"] <= 1
+
+
+def test_planning_imports_no_more_than_it_needs() -> None:
+    """scipy's statistics and scikit-learn each take a second; `status` asks neither."""
+    code = (
+        "import sys; from spikeproof.study.plan import plan; from spikeproof.data.digits import Digits; "
+        "Digits().load('test'); print([m for m in ('scipy.stats', 'sklearn', 'spikeproof.report') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"

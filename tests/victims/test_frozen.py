@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import madeup
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import made
 from small import built, digits, trained, untouched
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -304,8 +304,8 @@ def test_the_verdict_is_that_of_the_deployed_network(monkeypatch: pytest.MonkeyP
 
 
 def test_the_summary_has_the_share_of_differing_answers() -> None:
-    rows = [madeup.attack(i, twin_differs=i == 0) for i in range(8)]
-    rows.append(madeup.attack(8, predicted=2))
+    rows = [made("attack", image=i, twin_differs=i == 0) for i in range(8)]
+    rows.append(made("attack", image=8, fooled=True, predicted=2, skipped=True))
     found = summarise(rows)["twin_differs"]
     assert (found["correct"], found["total"]) == (1, 8)
-    assert summarise([madeup.attack(0)])["twin_differs"] is None
+    assert summarise([made("attack")])["twin_differs"] is None

@@ -21,15 +21,12 @@ from matplotlib.ticker import MaxNLocator
 from spikeproof.metrics.robustness import Interval
 from spikeproof.report._labels import place
 from spikeproof.report._summary import Curve, Headline, Site, Summary
-from spikeproof.report._text import BOUND, claim, mean, threat, with_interval
+from spikeproof.report._text import BOUND, MANY, claim, mean, threat, with_interval
 
-__all__ = ["FEW", "MANY", "MARK", "STYLE", "cell_lines", "curves", "layers", "legend", "marks", "tradeoff", "training"]
+__all__ = ["FEW", "MARK", "STYLE", "cell_lines", "curves", "layers", "legend", "marks", "tradeoff", "training"]
 
 FEW = 8
 """Up to so many cells, marks carry names and lines carry bands."""
-
-MANY = 40
-"""More cells than that have no names in a figure: colours tell the kinds of cells apart, and the pointer each mark."""
 
 MARK = "mark-"
 """Prefix of the gid of each cell's mark in the trade-off; the cell's place in the order follows."""

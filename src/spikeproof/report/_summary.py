@@ -6,7 +6,6 @@ on and how many had to be left out because the measure is undefined for an all-z
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import energy, generalisation, robustness, theory
+from spikeproof.metrics.gradients import Mean, Probe, depth, means
 from spikeproof.metrics.robustness import Interval, same_eps
 from spikeproof.metrics.summaries import (
     EnergySummary,
@@ -27,7 +27,7 @@ from spikeproof.metrics.summaries import (
     TheorySummary,
 )
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
-from spikeproof.rows import GradientRow, HistoryRow, Measures, Row, TheoryRow, of_kind
+from spikeproof.rows import BatchNorm, GradientRow, HistoryRow, Row, Scalar, TheoryRow, of_kind
 
 __all__ = [
     "ENCODED",
@@ -36,8 +36,6 @@ __all__ = [
     "CellLike",
     "Curve",
     "Headline",
-    "Mean",
-    "Probe",
     "Site",
     "Summary",
     "headline_of",
@@ -87,23 +85,6 @@ class Site(NamedTuple):
 
     order: int
     name: str
-
-
-class Probe(NamedTuple):
-    """Which gradient: where, on which side of the layer, of which scalar, with which batch-norm."""
-
-    site: str
-    side: str
-    scalar: str
-    batchnorm: str
-
-
-class Mean(NamedTuple):
-    """A mean over `images`; `undefined` more images had no value. Without any image the value is None."""
-
-    value: float | None
-    images: int
-    undefined: int
 
 
 class Curve(NamedTuple):
@@ -191,13 +172,29 @@ class Summary:
         """The name of the first layer whose gradient was measured."""
         return next((site.name for site in self.sites if site.name not in (IMAGE, ENCODED)), None)
 
+    @property
+    def plain(self) -> str | None:
+        """The name of the plain PGD at the headline; None where it was not run.
+
+        A panel's first group is one step, then the plain PGD; elsewhere the configuration says which attack is one.
+        """
+        if self.panel is not None:
+            first = [stage["attack"] for stage in self.panel["stages"] if stage["group"] == "first"]
+            return first[1] if len(first) > 1 else None
+        own = (spec for spec in self.config.get("evaluations") or () if self._is_headline(spec))
+        attacks: dict[str, dict[str, Any]] = next((spec["attacks"] for spec in own), {})
+        return next((name for name, attack in attacks.items() if attack["name"] == "pgd"), None)
+
+    def _is_headline(self, spec: Mapping[str, Any]) -> bool:
+        return self.headline is not None and spec["name"] == self.headline["evaluation"]
+
     def attack(self, name: str) -> Interval | None:
         """Robust accuracy under one attack at the headline."""
         if self.headline is None or name not in self.headline["attacks"]:
             return None
         return interval(self.headline["attacks"][name]["robust"])
 
-    def measure(self, site: str, metric: str, scalar: str = "ce", batchnorm: str = "eval") -> Mean | None:
+    def measure(self, site: str, metric: str, scalar: Scalar = "ce", batchnorm: BatchNorm = "eval") -> Mean | None:
         """A sparsity measure of the gradient that enters `site`, averaged over images."""
         return self.gradients.get(Probe(site, "input", scalar, batchnorm), {}).get(metric)
 
@@ -267,7 +264,7 @@ def _summary(cell: CellLike, label: str, headline: Headline | None) -> Summary:
         headline=_at(numbers["evaluations"], headline),
         panel=_at(numbers["panels"], headline),
         curve=_curve(numbers, headline),
-        gradients=_means(rows),
+        gradients=means(rows),
         sites=_sites(rows),
         generalisation=generalisation.summarise(found),
         energy=energy.summarise(found),
@@ -306,29 +303,8 @@ def _withheld(numbers: RobustnessSummary, headline: Headline | None) -> bool:
 
 def _sites(rows: Sequence[GradientRow]) -> tuple[Site, ...]:
     """Where input gradients were measured, by depth: the image, its encoding, then each layer once."""
-    depth: dict[str, int] = {}
+    least: dict[str, int] = {}
     for row in rows:
         if row["side"] != WEIGHT:
-            name = str(row["site"])
-            order = {IMAGE: -2, ENCODED: -1}.get(name, int(row["order"]))
-            depth[name] = min(order, depth.get(name, order))
-    return tuple(sorted(Site(order, name) for name, order in depth.items()))
-
-
-def _means(rows: Sequence[GradientRow]) -> dict[Probe, dict[str, Mean]]:
-    """The mean over images of every measure of every probe; the image and its encoding count as inputs."""
-    values: dict[Probe, dict[str, list[float | None]]] = {}
-    for row in rows:
-        site = str(row["site"])
-        side = "input" if site in (IMAGE, ENCODED) else str(row["side"])
-        measures = values.setdefault(Probe(site, side, str(row["scalar"]), str(row["batchnorm"])), {})
-        shares: Measures = {"masked_share": row["masked_share"]} if row["side"] == WEIGHT else {}
-        for metric, value in {**row["summed"], **shares}.items():
-            measures.setdefault(metric, []).append(value)
-    return {probe: {metric: _mean(found) for metric, found in measures.items()} for probe, measures in values.items()}
-
-
-def _mean(values: Sequence[float | None]) -> Mean:
-    defined = [value for value in values if value is not None]
-    mean = math.fsum(defined) / len(defined) if defined else None
-    return Mean(mean, len(defined), len(values) - len(defined))
+            least[row["site"]] = min(depth(row), least.get(row["site"], depth(row)))
+    return tuple(sorted(Site(order, name) for name, order in least.items()))

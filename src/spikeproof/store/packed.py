@@ -35,15 +35,17 @@ def pack(cells: Sequence[Cell], folder: Path) -> list[Path]:
     SpikeproofError, which names the field, for a cell with a row of no known type."""
     written = []
     for cell in cells:
-        refuse_foreign([*cell.rows(), *cell.gradients(), *cell.history()])
+        rows, gradients, history = cell.rows(), cell.gradients(), cell.history()
+        for lines in (rows, gradients, history):
+            refuse_foreign(lines)
         tree = {
             "format": _FORMAT,
             "key": cell.key,
             "config": cell.config,
             "summary": cell.summary,
-            "rows": _table(cell.rows()),
-            "gradients": _table([{k: v for k, v in row.items() if k != "steps"} for row in cell.gradients()]),
-            "history": _table(cell.history()),
+            "rows": _table(rows),
+            "gradients": _table([{k: v for k, v in row.items() if k != "steps"} for row in gradients]),
+            "history": _table(history),
         }
         text = json.dumps(tree, separators=(",", ":")).encode()
         path = folder / f"{cell.key}{_END}"

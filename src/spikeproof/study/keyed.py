@@ -29,7 +29,8 @@ def key_of_model(cell: CellConfig, training_data: str, device: str) -> str:
 def parts_of_training(cell: CellConfig) -> Named:
     """Those that decide the weights; images count by their content, wherever they are from."""
     named = {(folder, str(getattr(cell, field)["name"])) for field, folder in FOLDERS.items() if field != "data"}
-    return frozenset({*named, *_nested(cell.defence), ("threats", str(cell.training_threat["name"]))})
+    threat = {("threats", str(cell.training_threat["name"])), ("surfaces", "pixels")}
+    return frozenset({*named, *_nested(cell.defence), *threat})
 
 
 def _nested(defence: Part) -> Iterator[tuple[str, str]]:
@@ -55,6 +56,7 @@ def parts_of(cell: CellConfig) -> Named:
 
 def _of_evaluation(evaluation: Pixels | Paper | Panel) -> Iterator[tuple[str, str]]:
     yield "threats", evaluation.norm
+    yield "surfaces", evaluation.surface
     yield "rules", str(evaluation.rule["name"])
     yield "encoders", str(evaluation.encoder["name"])
     if isinstance(evaluation, Panel):
