@@ -23,6 +23,7 @@ from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, uniform
 from spikeproof.threats import Linf
 from spikeproof.types import Attack, Encoder, Loss, Rule, Threat
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 __all__ = ["Changed", "D", "Linear", "away", "brief", "clear", "linear", "roles_of", "row", "subject"]
@@ -97,11 +98,11 @@ def subject(
 ) -> Subject:
     """The images, which must all have this label; under L-inf 0.02 and PGD on the margin where nothing else is said."""
     y = torch.full((len(x),), label, dtype=torch.int64)
-    keys = image_keys(0, torch.arange(len(x)) if ids is None else ids)
+    batch = Batch.of(victim, x, y, torch.arange(len(x)) if ids is None else ids, 0)
     case = Case(PGD(steps=10) if attack is None else attack, WhiteBox(ATan()), loss)
     threat = Linf(0.02) if threat is None else threat
     effort = Effort(64, 50, 10) if effort is None else effort
-    return Subject(victim, x, y, keys, threat, case, rows, effort, batch_size, control, roles_of(rows))
+    return Subject(victim, batch, threat, case, rows, effort, batch_size, control, roles_of(rows))
 
 
 def roles_of(rows: Sequence[Row]) -> Mapping[str, Role]:

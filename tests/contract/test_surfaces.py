@@ -23,6 +23,7 @@ from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import L1, L2, Linf
 from spikeproof.training.train import Recipe, train
 from spikeproof.types import Rule
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 each_surface = pytest.mark.parametrize("name", parts.names("surfaces"))
@@ -135,7 +136,7 @@ def test_frames_are_evaluated_as_images_are() -> None:
 
 def test_gradient_rows_of_frames_measure_every_frame() -> None:
     x, y, ids = frames().at(torch.arange(4))
-    rows = list(gradient_rows(victim(), x, y, ids, rule=ATan(), seed=0, scalars=("ce",), layers=False))
+    rows = list(gradient_rows(victim(), Batch.of(victim(), x, y, ids, 0), rule=ATan(), scalars=("ce",), layers=False))
     assert {(row["site"], row["size"]) for row in rows} == {("image", 3 * 2 * 16), ("encoded", 2 * 16)}
 
 

@@ -25,6 +25,7 @@ from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.threats import L2, Linf
 from spikeproof.training.craft import crafter
 from spikeproof.types import Carry, Loss, Objective, Score, Threat
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.scene import COMMON_DRAWS, Scene
 from spikeproof.victims.victim import Victim
 
@@ -46,7 +47,8 @@ def rows_of(
     victim: Victim, index: Any = slice(0, 12), *, threats: Any = THREATS, cases: Any = CASES, seed: int = 0
 ) -> list[dict[str, Any]]:
     x = X[index].to(next(victim.parameters()).dtype)
-    return attack_rows(victim, x, Y[index], IDS[index], evaluation="pixels", threats=threats, cases=cases, seed=seed)
+    batch = Batch.of(victim, x, Y[index], IDS[index], seed)
+    return attack_rows(victim, batch, evaluation="pixels", threats=threats, cases=cases)
 
 
 def broken(rows: list[dict[str, Any]]) -> set[Any]:
@@ -181,7 +183,7 @@ def test_a_batch_with_no_image_to_attack_gives_its_rows() -> None:
 def test_clean_rows_are_those_of_a_direct_forward() -> None:
     victim = trained("phase")
     with untouched(victim):
-        rows = clean_rows(victim, X, Y, IDS, split="test", seed=3)
+        rows = clean_rows(victim, Batch.of(victim, X, Y, IDS, 3), split="test")
     logits = victim(X, exact, image_keys(9, IDS))
     columns = zip(IDS.tolist(), Y.tolist(), logits.argmax(1).tolist(), short(-margin(logits, Y)), strict=True)
     assert rows == [

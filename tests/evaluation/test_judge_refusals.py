@@ -18,6 +18,7 @@ from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.threats import L2, Linf
 from spikeproof.types import Objective, Threat
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 X, Y, IDS = digits(8)
@@ -27,7 +28,7 @@ THREATS: dict[str, Threat] = {"0.1": Linf(0.1)}
 
 
 def rows_of(victim: Victim, *, threats: Any = THREATS, cases: Any = CASES) -> list[dict[str, Any]]:
-    return attack_rows(victim, X, Y, IDS, evaluation="pixels", threats=threats, cases=cases, seed=0)
+    return attack_rows(victim, Batch.of(victim, X, Y, IDS, 0), evaluation="pixels", threats=threats, cases=cases)
 
 
 class Careless:
@@ -73,9 +74,9 @@ def test_images_and_labels_that_do_not_fit_are_refused(x: Tensor, y: Tensor, wor
     victim = trained()
     with untouched(victim):
         with pytest.raises(SpikeproofError, match=words):
-            attack_rows(victim, x, y, IDS[:4], evaluation="e", threats=THREATS, cases=CASES, seed=0)
+            attack_rows(victim, Batch.of(victim, x, y, IDS[:4], 0), evaluation="e", threats=THREATS, cases=CASES)
         with pytest.raises(SpikeproofError, match=words):
-            clean_rows(victim, x, y, IDS[:4], split="test", seed=0)
+            clean_rows(victim, Batch.of(victim, x, y, IDS[:4], 0), split="test")
 
 
 def test_a_victim_in_train_mode_is_refused() -> None:
@@ -83,7 +84,7 @@ def test_a_victim_in_train_mode_is_refused() -> None:
     with pytest.raises(SpikeproofError, match="train mode"):
         rows_of(victim)
     with pytest.raises(SpikeproofError, match="train mode"):
-        clean_rows(victim, X, Y, IDS, split="test", seed=0)
+        clean_rows(victim, Batch.of(victim, X, Y, IDS, 0), split="test")
 
 
 class Bang:

@@ -31,6 +31,7 @@ from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
 from spikeproof.types import Neuron, Rule
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 X, Y, IDS = digits(12)
@@ -40,7 +41,7 @@ EPS = 0.05
 
 def panel(victim: Victim, index: Any = slice(None), *, tier: str = "smoke", batch_size: int = 64, **more: Any) -> Panel:
     asked = Asked(tier, Linf(EPS), str(EPS), ATan(), batch_size=batch_size, **more)
-    return Panel(victim, X[index], Y[index], IDS[index], asked)
+    return Panel(victim, Batch.of(victim, X[index], Y[index], IDS[index], 0), asked)
 
 
 def rows_of(*panels: Panel) -> list[Row]:
@@ -336,7 +337,7 @@ def test_every_pass_of_every_stage_is_counted(monkeypatch: pytest.MonkeyPatch, e
     before, met = copy.copy(tally), set()
     x = X[:4].float()
     y = victim(x, exact, image_keys(0, IDS[:4])).argmax(1)
-    of = Panel(victim, x, y, IDS[:4], Asked("standard", Linf(1e-4), "1e-4", ATan(), batch_size=8))
+    of = Panel(victim, Batch.of(victim, x, y, IDS[:4], 0), Asked("standard", Linf(1e-4), "1e-4", ATan(), batch_size=8))
     for piece in of.run():
         spent = (tally.forwards - before.forwards, tally.backwards - before.backwards)
         before = Tally(tally.forwards, tally.backwards)

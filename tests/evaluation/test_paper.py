@@ -21,6 +21,7 @@ from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact
 from spikeproof.threats import Linf
 from spikeproof.types import Objective, Score, Threat
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 EPS = 6 / 255
@@ -75,7 +76,8 @@ def run(victim: Victim, batches: Any = BATCHES, threats: Any = None, seed: int =
         name: Case(Kept(parts.build("attacks", spec), points[name], first[name]), WhiteBox(ATan()), cross_entropy)
         for name, spec in PROTOCOL["attacks"].items()
     }
-    rows = paper_rows(victim, batches, evaluation="paper", threats=threats or {"6/255": THREAT}, cases=cases, seed=seed)
+    checked = [Batch.of(victim, *batch, seed) for batch in batches]
+    rows = paper_rows(victim, checked, evaluation="paper", threats=threats or {"6/255": THREAT}, cases=cases)
     return Run(rows, points, first)
 
 
@@ -212,7 +214,8 @@ def test_every_image_is_attacked_also_those_wrong_when_clean() -> None:
 def test_the_callback_hears_of_every_batch() -> None:
     heard: list[int] = []
     cases = {"fgsm": Case(parts.build("attacks", {"name": "fgsm"}), WhiteBox(ATan()), cross_entropy)}
-    paper_rows(trained(), BATCHES, evaluation="p", threats={"6/255": THREAT}, cases=cases, seed=0, tick=heard.append)
+    batches = [Batch.of(trained(), *batch, 0) for batch in BATCHES]
+    paper_rows(trained(), batches, evaluation="p", threats={"6/255": THREAT}, cases=cases, tick=heard.append)
     assert heard == [8, 8, 5]
 
 
@@ -226,8 +229,9 @@ def test_a_victim_in_train_mode_and_wrong_labels_are_refused() -> None:
 
 def test_an_attack_beyond_the_budget_is_refused_by_name() -> None:
     cases = {"sly": Case(lambda f, x0, threat, estimator, keys: x0 + 0.5, WhiteBox(ATan()), cross_entropy)}
+    batches = [Batch.of(trained(), *batch, 0) for batch in BATCHES]
     with pytest.raises(SpikeproofError, match="'sly'"):
-        paper_rows(trained(), BATCHES, evaluation="p", threats={"6/255": THREAT}, cases=cases, seed=0)
+        paper_rows(trained(), batches, evaluation="p", threats={"6/255": THREAT}, cases=cases)
 
 
 def test_a_stochastic_encoder_is_behind_the_attack() -> None:

@@ -27,6 +27,7 @@ from spikeproof.metrics.robustness import summarise
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, graft, image_keys
 from spikeproof.threats import Linf
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.scene import Scene
 from spikeproof.victims.victim import Victim, borrowed
 
@@ -152,8 +153,8 @@ def test_a_callable_is_attacked_as_a_black_box() -> None:
     copy = borrowed(victim)
     threat = Linf(eps=0.3, surface="pixels")
     right = (copy(X, exact, KEYS).argmax(1) == Y).nonzero()[:, 0]
-    batch = X[right], Y[right], KEYS[right]
-    rows = outcomes(copy, *batch, "square", Case(Square(20), SPSA(), margin), threat)
+    batch = Batch.of(copy, X, Y, IDS, 0).take(right)
+    rows = outcomes(copy, batch, "square", Case(Square(20), SPSA(), margin), threat)
     assert len(rows) == len(right)
     scene = Scene(copy, X, Y, KEYS, "pixels")
     with pytest.raises(CutGraph):

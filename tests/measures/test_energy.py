@@ -15,11 +15,12 @@ from spikeproof.measures.energy import energy_rows
 from spikeproof.metrics import energy
 from spikeproof.tensors import exact, image_keys
 from spikeproof.types import Neuron
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 
 def rows(victim: Victim, count: int = 3, first: int = 0) -> list[dict[str, Any]]:
-    return list(energy_rows(victim, *digits(count, first=first), seed=0))
+    return list(energy_rows(victim, Batch.of(victim, *digits(count, first=first), 0)))
 
 
 def inputs_of(victim: Victim, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -18,9 +18,11 @@ from torch.nn import functional as F
 from spikeproof.encoders.direct import Direct
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.measures.gradients import SCALARS, gradient_rows, weight_rows
+from spikeproof.rows import BatchNorm
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import fold, image_keys, normal
 from spikeproof.types import Neuron, Rule
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.taps import live_taps
 from spikeproof.victims.victim import Victim
 
@@ -35,7 +37,7 @@ def double(encoder: str = "direct", **options: Any) -> Victim:
 
 def rows_of(victim: Victim, **options: Any) -> list[dict[str, Any]]:
     x = X.to(next(victim.parameters()).dtype)
-    return list(gradient_rows(victim, x, Y, IDS, rule=options.pop("rule", RULE), seed=0, **options))
+    return list(gradient_rows(victim, Batch.of(victim, x, Y, IDS, 0), rule=options.pop("rule", RULE), **options))
 
 
 def matches(described: dict[str, Any], g: Tensor) -> None:
@@ -195,7 +197,7 @@ def test_scalars_are_those_of_finite_differences(name: str) -> None:
     victim = Victim(Smooth(), Direct(), 2).eval()
     x = 0.1 + 0.8 * X.double()
     y = torch.tensor([2, 0])
-    rows = list(gradient_rows(victim, x, y, IDS, rule=RULE, seed=0, scalars=(name,), layers=False))
+    rows = list(gradient_rows(victim, Batch.of(victim, x, y, IDS, 0), rule=RULE, scalars=(name,), layers=False))
     for image, row in enumerate(r for r in rows if r["site"] == "image"):
         slopes = []
         for pixel in range(64):
@@ -226,20 +228,11 @@ def test_an_all_zero_gradient_is_rows_of_zeros() -> None:
 def test_an_image_in_eval_mode_does_not_know_of_its_company() -> None:
     """In train mode it does: that is why the paper's gradients belong to a batch."""
     victim = double()
-    for mode, alone in (("eval", True), ("train", False)):
+    modes: dict[BatchNorm, bool] = {"eval": True, "train": False}
+    for mode, alone in modes.items():
         together = rows_of(victim, scalars=("ce",), batchnorm=mode)
-        first = list(
-            gradient_rows(
-                victim,
-                X[:1].double(),
-                Y[:1],
-                IDS[:1],
-                rule=RULE,
-                seed=0,
-                scalars=("ce",),
-                batchnorm=mode,  # type: ignore[arg-type]
-            )
-        )
+        one = Batch.of(victim, X[:1].double(), Y[:1], IDS[:1], 0)
+        first = list(gradient_rows(victim, one, rule=RULE, scalars=("ce",), batchnorm=mode))
         # At 5 digits: another size of batch may sum in another order.
         l1 = [(row["summed"]["l1"], other["summed"]["l1"]) for row, other in zip(together[::2], first, strict=True)]
         assert all(math.isclose(a, b, rel_tol=1e-5) for a, b in l1) == alone
@@ -262,14 +255,15 @@ def test_the_victim_is_left_as_it_was(mode: Any, grad_mode: bool) -> None:
     victim, x = trained(), X.clone()
     with torch.set_grad_enabled(grad_mode), untouched(victim):
         rows_of(victim, batchnorm=mode)
-        list(weight_rows(victim, X, Y, IDS, rule=RULE, seed=0, batchnorm=mode))
-        unfinished = gradient_rows(victim, X, Y, IDS, rule=RULE, seed=0, batchnorm=mode)
+        batch = Batch.of(victim, X, Y, IDS, 0)
+        list(weight_rows(victim, batch, rule=RULE, batchnorm=mode))
+        unfinished = gradient_rows(victim, batch, rule=RULE, batchnorm=mode)
         next(unfinished)
         unfinished.close()  # type: ignore[attr-defined]
         with pytest.raises(Bang):
             rows_of(victim, batchnorm=mode, rule=bang)
         with pytest.raises(Bang):
-            list(weight_rows(victim, X, Y, IDS, rule=bang, seed=0, batchnorm=mode))
+            list(weight_rows(victim, batch, rule=bang, batchnorm=mode))
     assert torch.equal(X, x)
     assert not X.requires_grad
 
@@ -279,13 +273,7 @@ def test_batch_statistics_are_for_victims_in_either_mode_and_deployed_ones_for_e
     assert rows_of(victim, batchnorm="train") == rows_of(trained(), batchnorm="train")
     for measure in (gradient_rows, weight_rows):
         with pytest.raises(SpikeproofError, match="train mode"):
-            list(measure(victim, X, Y, IDS, rule=RULE, seed=0))
-
-
-@pytest.mark.parametrize("measure", [gradient_rows, weight_rows])
-def test_labels_that_do_not_fit_are_refused(measure: Any) -> None:
-    with pytest.raises(SpikeproofError, match="labels"):
-        list(measure(trained(), X, Y + 10, IDS, rule=RULE, seed=0))
+            list(measure(victim, Batch.of(victim, X, Y, IDS, 0), rule=RULE))
 
 
 SHAPES = [
@@ -324,7 +312,7 @@ def test_live_taps_are_those_that_a_gradient_can_reach(layer: nn.Conv2d, height:
 def test_weight_rows_are_those_of_autograd_by_hand(mode: Any) -> None:
     """On 4x4 images, where the last convolutions work on single pixels and most of their taps see padding alone."""
     victim, x = double(), X[:, :, 2:6, 2:6].double()
-    rows = list(weight_rows(victim, x, Y, IDS, rule=RULE, seed=0, batchnorm=mode))
+    rows = list(weight_rows(victim, Batch.of(victim, x, Y, IDS, 0), rule=RULE, batchnorm=mode))
     twin = copy.deepcopy(victim).train(mode == "train")
     modules = {n: m for n, m in twin.body.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     sizes = {"layer2.0.conv1": (2, 2), "layer2.0.conv2": (1, 1)}
@@ -359,7 +347,7 @@ def test_weight_rows_are_those_of_autograd_by_hand(mode: Any) -> None:
 
 
 def test_nothing_is_masked_where_every_tap_sees_a_pixel() -> None:
-    rows = list(weight_rows(trained(), X, Y, IDS, rule=RULE, seed=0))
+    rows = list(weight_rows(trained(), Batch.of(trained(), X, Y, IDS, 0), rule=RULE))
     assert {r["masked_share"] for r in rows} == {0.0}
 
 

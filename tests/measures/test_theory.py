@@ -22,6 +22,7 @@ from spikeproof.metrics.sparsity import l1, l2
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal, signs
 from spikeproof.threats import Linf
+from spikeproof.victims.batch import Batch
 
 KEY = image_keys(0, torch.arange(1))
 
@@ -84,8 +85,8 @@ def test_a_smooth_network_does_what_first_order_theory_says() -> None:
     y = torch.tensor([0, 1] * 3)
     victim, rule = Victim(Linear(), Direct(), 2).eval(), ATan()
     found = theory_rows(
-        victim, x, y, ids, rule=rule, threat=Linf(0.002), eps_text="0.002", attack=PGD(5), estimator=WhiteBox(rule),
-        draws=400, seed=0,
+        victim, Batch.of(victim, x, y, ids, 0), rule=rule, threat=Linf(0.002), eps_text="0.002", attack=PGD(5),
+        estimator=WhiteBox(rule), draws=400,
     )  # fmt: skip
     weight = victim.body.weight[0] - victim.body.weight[1]  # type: ignore[index]
     for row in found:
@@ -104,19 +105,19 @@ def test_a_smooth_network_does_what_first_order_theory_says() -> None:
 @pytest.mark.parametrize("encoder", ["direct", "phase", "poisson"])
 def test_rows_of_a_spiking_network(encoder: str) -> None:
     victim, rule = trained(encoder, steps=2), ATan()
-    x, y, ids = digits(4)
+    batch = Batch.of(victim, *digits(4), 0)
     options: dict[str, Any] = {
         "rule": rule, "threat": Linf("4/255"), "eps_text": "4/255", "attack": PGD(4), "estimator": WhiteBox(rule),
-        "draws": 12, "seed": 0,
+        "draws": 12,
     }  # fmt: skip
     with untouched(victim):
-        found = theory_rows(victim, x, y, ids, **options)
+        found = theory_rows(victim, batch, **options)
     for row in found:
         assert row["rho_adv"] >= row["rho_rand"] >= 0
         assert row["rise"] >= 0
         assert row["l1"] ** 2 <= row["l0"] * row["l2"] ** 2 * (1 + 1e-4)
         assert row["eps_text"] == "4/255"
-    alone = [theory_rows(victim, x[i : i + 1], y[i : i + 1], ids[i : i + 1], **options)[0] for i in range(4)]
+    alone = [theory_rows(victim, one, **options)[0] for one in batch.split(1)]
     for one, other in zip(found, alone, strict=True):
         assert one.keys() == other.keys()
         for name, value in one.items():
@@ -209,7 +210,7 @@ def test_the_product_counts_each_group_by_itself() -> None:
 def test_the_bounds_hold_on_a_trained_network(encoder: str, pool: str) -> None:
     victim = trained(encoder, steps=2, pool=pool)
     with untouched(victim):
-        found = list(support_rows(victim, *digits(5), rule=ATan(), seed=0))
+        found = list(support_rows(victim, Batch.of(victim, *digits(5), 0), rule=ATan()))
     names = [n for n, m in victim.body.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     for row in found:
         assert list(row["layers"]) == names

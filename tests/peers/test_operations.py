@@ -14,6 +14,7 @@ from spikeproof import parts
 from spikeproof.measures.energy import energy_rows
 from spikeproof.metrics import energy
 from spikeproof.tensors import exact, fold, image_keys, uniform
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 try:
@@ -35,7 +36,8 @@ def test_accumulates_are_those_of_spikingjelly(seed: int) -> None:
         body = parts.build("models", spec, in_channels=3, classes=10, neuron=lambda: parts.build("neurons", neuron))
     victim = Victim(body, parts.build("encoders", {"name": "phase"}), 2).eval()
     ids = torch.arange(2)
-    found = energy.summarise(energy_rows(victim, pixels(ids), torch.zeros(2, dtype=torch.int64), ids, seed=0))
+    batch = Batch.of(victim, pixels(ids), torch.zeros(2, dtype=torch.int64), ids, 0)
+    found = energy.summarise(energy_rows(victim, batch))
     counter = SynOpCounter()
     with torch.no_grad(), DispatchCounterMode([counter]):
         victim(pixels(ids), exact, fold(image_keys(0, ids), "energy"))

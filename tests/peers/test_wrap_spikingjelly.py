@@ -22,6 +22,7 @@ from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.sigmoid import Sigmoid
 from spikeproof.rules.triangle import Triangle
 from spikeproof.tensors import exact
+from spikeproof.victims.batch import Batch
 
 try:
     from spikingjelly.activation_based import functional, layer, neuron, surrogate
@@ -229,7 +230,7 @@ def test_a_tier_leaves_out_what_a_network_cannot_have(caplog: pytest.LogCaptureF
 def test_gradients_are_measured_layer_by_layer() -> None:
     model = trained(network, over_steps)
     victim = spikeproof.wrap(model, X, steps=T)
-    rows = list(gradient_rows(victim, X[:4], Y[:4], IDS[:4], rule=ATan(), seed=0, scalars=("ce",)))
+    rows = list(gradient_rows(victim, Batch.of(victim, X[:4], Y[:4], IDS[:4], 0), rule=ATan(), scalars=("ce",)))
     assert {"image", "encoded", "network.0", "2", "network.3", "6"} <= {row["site"] for row in rows}
 
 
@@ -331,7 +332,7 @@ def test_weights_stay_the_users_and_copies_stand_alone() -> None:
 def test_layers_in_a_loop_of_their_own_are_not_measured_as_if_they_met_all_steps() -> None:
     model = trained(lambda: Repeats("m"), on_images)
     victim = spikeproof.wrap(model, X)
-    some: Any = (victim, X[:5], Y[:5], IDS[:5])
-    assert len(list(gradient_rows(*some, rule=ATan(), seed=0, layers=False))) == 5 * 3 * 2
+    batch = Batch.of(victim, X[:5], Y[:5], IDS[:5], 0)
+    assert len(list(gradient_rows(victim, batch, rule=ATan(), layers=False))) == 5 * 3 * 2
     with pytest.raises(SpikeproofError, match="layers=False"):
-        list(gradient_rows(*some, rule=ATan(), seed=0))
+        list(gradient_rows(victim, batch, rule=ATan()))

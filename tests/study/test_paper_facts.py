@@ -18,6 +18,7 @@ from spikeproof.data.digits import Digits
 from spikeproof.study import paper_facts as module
 from spikeproof.study.paper_facts import findings
 from spikeproof.study.run import Machine
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 
@@ -60,20 +61,21 @@ def small(pool: str, depth: int, classes: int, seed: int) -> Victim:
 
 
 @pytest.fixture
-def grey(monkeypatch: pytest.MonkeyPatch) -> Tensor:
+def grey(monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Tensor, Tensor]:
     """Networks of four channels for grey images in place of the paper's, and a batch for them."""
     monkeypatch.setattr(module, "_victim", lambda *arguments: small(*arguments).eval())
     monkeypatch.setattr(module, "_dead", lambda depth, *rest: depth / 1000)
     images = module._images(None, 1)
     one_channel = replace(images, pixels=images.pixels[:, :1].contiguous())
     monkeypatch.setattr(module, "_images", lambda folder, steps: one_channel)
-    return next(module._batches(module._images(None, 1), 1, 0))  # type: ignore[no-any-return]
+    return next(module._batches(module._images(None, 1), 1, 0))
 
 
 def test_a_max_pool_makes_zeros_and_no_pixel_keeps_one(grey: Any) -> None:
     shares = {}
     for pool in ("max", "avg"):
-        texts = module._zero_shares(small(pool, 18, 10, 0).eval(), grey, 0, "train")
+        victim = small(pool, 18, 10, 0).eval()
+        texts = module._zero_shares(victim, Batch.of(victim, *grey, 0), "train")
         shares[pool] = [float(text.removesuffix(" %")) for text in texts]
     image, encoded, stem, pooled = shares["max"]
     assert (image, encoded) == (0, 0)

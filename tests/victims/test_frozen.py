@@ -28,6 +28,7 @@ from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.frozen import FrozenVictim, freeze
 from spikeproof.victims.victim import Victim, borrowed
 
@@ -286,8 +287,8 @@ def test_the_verdict_is_that_of_the_deployed_network(monkeypatch: pytest.MonkeyP
     """With a twin that is wrong everywhere, no success of it counts, and the attack is run on the victim itself."""
     victim = trained()
     right = (victim(X, exact, KEYS).argmax(1) == Y).nonzero()[:, 0]
-    batch = (X[right], Y[right], KEYS[right])
-    honest = outcomes(victim, *batch, "pgd", CASE, Linf(0.02))
+    batch = Batch.of(victim, X, Y, IDS, 0).take(right)
+    honest = outcomes(victim, batch, "pgd", CASE, Linf(0.02))
     assert not any(row["twin_differs"] for row in honest)
 
     liar = FrozenVictim(freeze(victim).body, victim.encoder, victim.steps).eval()
@@ -295,7 +296,7 @@ def test_the_verdict_is_that_of_the_deployed_network(monkeypatch: pytest.MonkeyP
                         + 0.0 * z.sum())  # fmt: skip
     monkeypatch.setattr("spikeproof.evaluation.judge.freeze", lambda v: liar)
     with untouched(victim):
-        misled = outcomes(victim, *batch, "pgd", CASE, Linf(0.02))
+        misled = outcomes(victim, batch, "pgd", CASE, Linf(0.02))
     assert all(row["twin_differs"] for row in misled)
     assert [row["fooled"] for row in misled] == [row["fooled"] for row in honest]
     pairs = list(zip(misled, honest, strict=True))

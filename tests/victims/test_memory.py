@@ -20,6 +20,7 @@ from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
 from spikeproof.victims import memory
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.memory import available, images_that_fit
 from spikeproof.victims.victim import Victim
 
@@ -127,10 +128,10 @@ def test_what_fits_is_in_proportion_to_memory_and_to_steps(monkeypatch: pytest.M
 def test_parts_give_the_rows_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     victim = trained("phase")
     right = victim(X, exact, KEYS).argmax(1) == Y
-    batch = (X[right], Y[right], KEYS[right])
+    batch = Batch.of(victim, X, Y, IDS, 0).take(right)
     case = Case(PGD(steps=4), WhiteBox(ATan()), cross_entropy)
-    whole = outcomes(victim, *batch, "pgd", case, Linf(0.05))
+    whole = outcomes(victim, batch, "pgd", case, Linf(0.05))
     monkeypatch.setattr("spikeproof.evaluation.judge.images_that_fit", lambda victim, x, keys: min(len(x), 5))
-    parts = outcomes(victim, *batch, "pgd", case, Linf(0.05))
+    parts = outcomes(victim, batch, "pgd", case, Linf(0.05))
     assert [row["fooled"] for row in parts] == [row["fooled"] for row in whole]
     assert [row["forwards"] for row in parts] == [row["forwards"] for row in whole]

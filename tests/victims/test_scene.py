@@ -14,7 +14,7 @@ from spikeproof.losses import cross_entropy, margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.threats import L2, Linf
-from spikeproof.victims.scene import COMMON_DRAWS, STOCHASTIC_DRAWS, Cost, Scene, check_labels, verdict
+from spikeproof.victims.scene import COMMON_DRAWS, STOCHASTIC_DRAWS, Cost, Scene, verdict
 
 X, Y, IDS = digits(6)
 KEYS = image_keys(0, IDS)
@@ -193,23 +193,3 @@ def test_a_point_outside_the_box_or_without_a_number_is_refused(value: float) ->
     point[5, 0, 7, 7] = value
     with pytest.raises(SpikeproofError, match="from attack 'mine'"):
         one.check_budget("mine", point, Linf(2.0))
-
-
-@pytest.mark.parametrize(
-    ("labels", "words"),
-    [
-        (Y[:5], "6 integer labels"),
-        (Y.float(), "6 integer labels.*float32"),
-        (Y[:, None], r"shape \(6, 1\)"),
-        (torch.tensor([0, 1, 2, 3, 4, 10]), r"labels in 0\.\.9.*0 to 10"),
-        (torch.tensor([0, 1, 2, 3, 4, -1]), r"labels in 0\.\.9.*-1 to 4"),
-    ],
-)
-def test_labels_that_do_not_fit_are_refused(labels: Tensor, words: str) -> None:
-    with pytest.raises(SpikeproofError, match=words):
-        check_labels(trained(), X, labels)
-
-
-def test_labels_that_fit_pass() -> None:
-    check_labels(trained(), X, Y)
-    check_labels(trained(), X[:0], Y[:0])

@@ -6,7 +6,7 @@ budget. Rows are plain dicts, one per image and attack; nothing here knows of fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,11 +16,12 @@ from torch import Tensor
 from spikeproof.errors import CutGraph
 from spikeproof.metrics import sparsity
 from spikeproof.rows import AttackHead, AttackRow, CleanRow, OfGradient, Outcome, Protocol, Split
-from spikeproof.tensors import exact, fold, image_keys, rule_of
+from spikeproof.tensors import exact, fold, rule_of
 from spikeproof.types import Attack, Encoder, Estimator, Loss, Threat
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.frozen import freeze
 from spikeproof.victims.memory import images_that_fit
-from spikeproof.victims.scene import STOCHASTIC_DRAWS, Cost, Scene, Verdict, check_labels, verdict
+from spikeproof.victims.scene import STOCHASTIC_DRAWS, Cost, Scene, Verdict, verdict
 from spikeproof.victims.taps import cut_at
 from spikeproof.victims.victim import Victim, borrowed
 
@@ -49,20 +50,19 @@ def head_of(protocol: Protocol, evaluation: str, threat: Threat, eps_text: str, 
     }
 
 
-def clean_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, split: Split, seed: int) -> list[CleanRow]:
+def clean_rows(victim: Victim, batch: Batch, *, split: Split) -> list[CleanRow]:
     """One row per image: kind 'clean', split, image, label, predicted, margin. Victims in train mode are refused."""
-    check_labels(victim, x, y)
-    found = clean_verdict(borrowed(victim), x, y, image_keys(seed, ids).to(x.device))
-    columns = zip(ids.tolist(), y.tolist(), found.predicted.tolist(), short(found.margin), strict=True)
+    found = clean_verdict(borrowed(victim), batch)
+    columns = zip(batch.ids.tolist(), batch.y.tolist(), found.predicted.tolist(), short(found.margin), strict=True)
     return [
         {"kind": "clean", "split": split, "image": i, "label": t, "predicted": p, "margin": m} for i, t, p, m in columns
     ]
 
 
-def clean_verdict(victim: Victim, x: Tensor, y: Tensor, keys: Tensor) -> Verdict:
+def clean_verdict(victim: Victim, batch: Batch) -> Verdict:
     """What a borrowed victim says of clean images."""
     draws = STOCHASTIC_DRAWS if victim.stochastic else 1
-    return verdict(lambda k: victim(x, exact, k), y, fold(keys, "clean"), draws)
+    return verdict(lambda k: victim(batch.x, exact, k), batch.y, fold(batch.keys, "clean"), draws)
 
 
 @dataclass(frozen=True)
@@ -97,27 +97,18 @@ class Case:
 
 
 def attack_rows(
-    victim: Victim,
-    x: Tensor,
-    y: Tensor,
-    ids: Tensor,
-    *,
-    evaluation: str,
-    threats: Mapping[str, Threat],
-    cases: Mapping[str, Case],
-    seed: int,
+    victim: Victim, batch: Batch, *, evaluation: str, threats: Mapping[str, Threat], cases: Mapping[str, Case]
 ) -> list[AttackRow]:
-    """Every case at every budget on one batch: pixels (B,C,H,W), labels and ids (B,); one row per image, case, budget.
+    """Every case at every budget on one batch; one row per image, case, budget.
 
     threats: by the text of their eps; cases: by the name of their attack. Images that are wrong when clean are not
     attacked and count as fooled. The victim must be in eval mode and is left exactly as it was. Rows do not depend on
     how images are batched, up to float rounding in the kernels.
     """
-    check_labels(victim, x, y)
     victim = borrowed(victim)
-    keys = image_keys(seed, ids).to(x.device)
-    clean = clean_verdict(victim, x, y, keys)
-    right = (clean.predicted == y).nonzero()[:, 0]
+    clean = clean_verdict(victim, batch)
+    right = (clean.predicted == batch.y).nonzero()[:, 0]
+    attacked = batch.take(right).keyed(evaluation)
     passed = [spared(p, m) for p, m in zip(clean.predicted.tolist(), short(clean.margin), strict=True)]
     probes: dict[str, list[OfGradient]] = {}
     rows: list[AttackRow] = []
@@ -125,15 +116,14 @@ def attack_rows(
         for name, one in cases.items():
             outcome = list(passed)
             if len(right):
-                batch = (x[right], y[right], fold(keys[right], evaluation))
                 probe = f"{threat.surface} {one.probe()}"
                 if probe not in probes:
-                    probes[probe] = gradient_fields(victim, *batch, name, one, threat)
-                found = outcomes(victim, *batch, name, one, threat)
+                    probes[probe] = gradient_fields(victim, attacked, name, one, threat)
+                found = outcomes(victim, attacked, name, one, threat)
                 for slot, result, gradient in zip(right.tolist(), found, probes[probe], strict=True):
                     outcome[slot] = {**result, **gradient}
             head = head_of("pixels", evaluation, threat, eps_text, name)
-            columns = zip(ids.tolist(), y.tolist(), clean.predicted.tolist(), outcome, strict=True)
+            columns = zip(batch.ids.tolist(), batch.y.tolist(), clean.predicted.tolist(), outcome, strict=True)
             rows += [{**head, "image": i, "label": t, "predicted": p, **o} for i, t, p, o in columns]
     return rows
 
@@ -144,12 +134,10 @@ def spared(answer: int, margin: float) -> Outcome:
             "backwards": 0}  # fmt: skip
 
 
-def gradient_fields(
-    victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat
-) -> list[OfGradient]:
+def gradient_fields(victim: Victim, batch: Batch, name: str, one: Case, threat: Threat) -> list[OfGradient]:
     """Of the attacked loss at the clean point, per image: is it all zero, its share of zeros, its l1 norm."""
-    scene = Scene(one.attacked(freeze(victim)), x, y, fold(keys, name), threat.surface)
-    with _naming_the_cut(scene, x, one):
+    scene = Scene(one.attacked(freeze(victim)), batch.x, batch.y, fold(batch.keys, name), threat.surface)
+    with _naming_the_cut(scene, batch.x, one):
         _, g, _ = one.estimator(scene.objective(one.loss), scene.start, one.estimator.init(scene.start), 0)
     return [
         {"zero_gradient": share == 1.0, "zero_share": share, "gradient_l1": scale}
@@ -169,37 +157,36 @@ def _naming_the_cut(scene: Scene, x: Tensor, one: Case) -> Iterator[None]:
 
 
 def proposal(
-    victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat, cost: Cost | None = None
+    victim: Victim, batch: Batch, name: str, one: Case, threat: Threat, cost: Cost | None = None
 ) -> tuple[Scene, Tensor]:
     """What one case makes of a batch that is right when clean, on the network that it is given: the scene in which it
     looked for points, and these points (B,*) on its surface."""
-    keys = fold(keys, name)
+    batch = batch.keyed(name)
     # Fooled on another network is not fooled yet.
     survivors = one.survivors and one.source is None
-    scene = Scene(one.attacked(victim), x, y, keys, threat.surface, survivors=survivors)
-    with _naming_the_cut(scene, x, one):
-        point = one.attack(scene.objective(one.loss, cost), scene.start, threat, one.estimator, keys).detach()
+    scene = Scene(one.attacked(victim), batch.x, batch.y, batch.keys, threat.surface, survivors=survivors)
+    with _naming_the_cut(scene, batch.x, one):
+        point = one.attack(scene.objective(one.loss, cost), scene.start, threat, one.estimator, batch.keys).detach()
     return scene, point
 
 
-def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat) -> list[Outcome]:
+def outcomes(victim: Victim, batch: Batch, name: str, one: Case, threat: Threat) -> list[Outcome]:
     """One case on a batch that is right when clean: the part of each image's row that the attack decides.
 
     Crafted on the frozen twin, judged by the victim. Where the two give different answers to the point, which
     'twin_differs' says, and the victim is not fooled, the attack is run again on the victim itself. That a twin is
     another network altogether, on which attacks are weaker, is for an audit (D14) to find.
     """
-    fit = max(1, images_that_fit(freeze(victim), x, keys))  # every image has its own randomness: parts are the whole
-    some = [slice(start, start + fit) for start in range(0, len(x), fit)]
-    return [row for at in some for row in _outcomes(victim, (x[at], y[at], keys[at]), name, one, threat)]
+    fit = max(1, images_that_fit(freeze(victim), batch.x, batch.keys))
+    # Every image has its own randomness: parts are the whole.
+    return [row for part in batch.split(fit) for row in _outcomes(victim, part, name, one, threat)]
 
 
-def _outcomes(victim: Victim, batch: Sequence[Tensor], name: str, one: Case, threat: Threat) -> list[Outcome]:
+def _outcomes(victim: Victim, batch: Batch, name: str, one: Case, threat: Threat) -> list[Outcome]:
     twin = freeze(victim)
     found, apart, unconfirmed = _judged(victim, twin, batch, name, one, threat)
     if len(unconfirmed):
-        part = [each[unconfirmed.to(each.device)] for each in batch]
-        again, _, _ = _judged(victim, victim, part, name, one, threat)
+        again, _, _ = _judged(victim, victim, batch.take(unconfirmed), name, one, threat)
         for slot, row in zip(unconfirmed.tolist(), again, strict=True):
             row["forwards"] += found[slot]["forwards"]
             row["backwards"] += found[slot]["backwards"]
@@ -210,14 +197,13 @@ def _outcomes(victim: Victim, batch: Sequence[Tensor], name: str, one: Case, thr
 
 
 def _judged(
-    victim: Victim, looked_at: Victim, batch: Sequence[Tensor], name: str, one: Case, threat: Threat
+    victim: Victim, looked_at: Victim, batch: Batch, name: str, one: Case, threat: Threat
 ) -> tuple[list[Outcome], Tensor, Tensor]:
     """Crafted on one network, judged by the other: rows, where their answers differ (B,), and the slots (n,) of the
     images among these that are not fooled."""
-    x, y, keys = batch
-    cost = Cost(len(x))
-    crafted, point = proposal(looked_at, x, y, keys, name, one, threat, cost)
-    scene = Scene(victim, x, y, crafted.keys, threat.surface)
+    y, cost = batch.y, Cost(len(batch))
+    crafted, point = proposal(looked_at, batch, name, one, threat, cost)
+    scene = Scene(victim, batch.x, y, crafted.keys, threat.surface)
     distance = scene.check_budget(name, point, threat)
     found = scene.judge(point, name)
     told = (found.predicted.tolist(), y.tolist(), short(distance), short(found.margin))
@@ -235,7 +221,7 @@ def _judged(
     ]
     if scene.stochastic:  # the answer above is the majority's; this gives the mean over draws, and 'in every draw'
         rows = [{**row, "draws_right": share} for row, share in zip(rows, short(found.right), strict=True)]
-    nowhere = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    nowhere = torch.zeros_like(y, dtype=torch.bool)
     if looked_at is victim or one.source is not None:
         return rows, nowhere, nowhere.nonzero()[:, 0]
     with torch.no_grad():  # on one draw of the noise, the same for both

@@ -24,10 +24,10 @@ from spikeproof.metrics.robustness import Interval, asr_all, asr_conditional, cl
 from spikeproof.metrics.verdict import Verdict, verdict_of
 from spikeproof.rows import AttackHead, AttackRow, AuditRow, Mark, Outcome, Row, of_kind
 from spikeproof.rules.atan import ATan
-from spikeproof.tensors import exact, fold, image_keys
+from spikeproof.tensors import exact
 from spikeproof.types import Rule, Threat
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.outputs import refuse_probabilities
-from spikeproof.victims.scene import check_labels
 from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["Asked", "Examination", "Panel", "evaluate", "report_of"]
@@ -133,7 +133,6 @@ class Asked:
     threat: Threat
     eps_text: str
     rule: Rule
-    seed: int = 0
     batch_size: int = 64
     evaluation: str = "panel"
     sources: Mapping[str, Victim] = field(default_factory=dict)
@@ -142,35 +141,33 @@ class Asked:
     survivors: bool = True
 
 
-def _check(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, asked: Asked) -> None:
-    check_labels(victim, x, y)
-    if asked.batch_size < 1 or not len(x):
-        raise UsageError("batch_size >= 1 and one image or more", f"{asked.batch_size}, {len(x)} images")
-    if len(ids) != len(x) or len(set(ids.tolist())) != len(x):
-        got = f"{len(ids)}, {len(set(ids.tolist()))} of them different"
-        raise UsageError(f"{len(x)} different ids, one for each image", got)
+def _check(victim: Victim, batch: Batch, asked: Asked) -> None:
+    if asked.batch_size < 1 or not len(batch):
+        raise UsageError("batch_size >= 1 and one image or more", f"{asked.batch_size}, {len(batch)} images")
+    if (different := len(set(batch.ids.tolist()))) != len(batch):
+        got = f"{len(batch)}, {different} of them different"
+        raise UsageError(f"{len(batch)} different ids, one for each image", got)
     others = {**asked.sources, **({} if asked.control is None else {"control": asked.control})}
     for name, other in others.items():
         if (other.classes, other.in_channels) != (victim.classes, victim.in_channels):
             got = f"{name!r} of {other.classes} classes and {other.in_channels} channels"
             raise UsageError(f"{victim.classes} classes and {victim.in_channels} channels", got)
-    for what, tensor in {"labels": y, **dict(victim.named_parameters())}.items():
-        if tensor.device != x.device:
-            raise UsageError(f"{what} on the device of the images, {x.device}", tensor.device)
+    for what, tensor in {"labels": batch.y, **dict(victim.named_parameters())}.items():
+        if tensor.device != batch.x.device:
+            raise UsageError(f"{what} on the device of the images, {batch.x.device}", tensor.device)
 
 
 class Panel:
     """One victim, its images, and what is asked. `run` yields the rows piece by piece, so that a long panel can be
     written down as it grows, and goes on from the pieces that an earlier run wrote.
 
-    victim: in eval mode; it is left exactly as it was. x (N,C,H,W) in [0,1], y (N,), ids (N,).
+    victim: in eval mode; it is left exactly as it was. batch: all of the images, no two of one id.
     """
 
-    def __init__(self, victim: Victim, x: Tensor, y: Tensor, ids: Tensor, asked: Asked) -> None:
-        _warn_of_rounding(x.device)
-        _check(victim, x, y, ids, asked)
-        self.victim, self.x, self.y, self.ids = borrowed(victim), x, y, ids
-        self.keys: Tensor = fold(image_keys(asked.seed, ids).to(x.device), asked.evaluation)
+    def __init__(self, victim: Victim, batch: Batch, asked: Asked) -> None:
+        _warn_of_rounding(batch.x.device)
+        _check(victim, batch, asked)
+        self.victim, self.batch = borrowed(victim), batch.keyed(asked.evaluation)
         self.threat, self.batch_size, self.audits = asked.threat, asked.batch_size, every(asked.limits)
         self.control = None if asked.control is None else borrowed(asked.control)
         sources = {name: borrowed(source) for name, source in asked.sources.items()}
@@ -192,9 +189,9 @@ class Panel:
 
     def _clean(self) -> tuple[Tensor, Tensor]:
         answers, margins = [], []
-        for index in _chunks(torch.arange(len(self.x)), self.batch_size):
+        for index in _chunks(torch.arange(len(self.batch)), self.batch_size):
             try:
-                found = clean_verdict(self.victim, self.x[index], self.y[index], self.keys[index])
+                found = clean_verdict(self.victim, self.batch.take(index))
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
@@ -228,7 +225,7 @@ class Panel:
 
         some = slice(0, max(2, min(64, self.batch_size)))
         with torch.no_grad():
-            refuse_probabilities(self.victim(self.x[some], exact, self.keys[some]))
+            refuse_probabilities(self.victim(self.batch.x[some], exact, self.batch.keys[some]))
         preflight = [name for name in self.tier.audits if self.audits[name].preflight]
         for name in preflight:
             yield from piece(partial(self._audited, name, []))
@@ -237,7 +234,7 @@ class Panel:
         for stage in self.tier.stages:
             standing = self._standing(stage, rows)
             # No piece is ever empty: what is written down is found again by counting.
-            if len(standing) < len(self.x):
+            if len(standing) < len(self.batch):
                 yield from piece(partial(self._passed, stage, standing, rows))
             for index in _chunks(standing, self.batch_size):
                 yield from piece(partial(self._attacked, stage, index))
@@ -248,7 +245,7 @@ class Panel:
             yield from piece(self._left_out)
 
     def _right(self) -> Tensor:
-        return (self.clean_answers == self.y).nonzero()[:, 0].cpu()
+        return (self.clean_answers == self.batch.y).nonzero()[:, 0].cpu()
 
     def _standing(self, stage: Stage, rows: Sequence[Row]) -> Tensor:
         """Positions that a stage attacks."""
@@ -256,7 +253,7 @@ class Panel:
         if stage.everyone:
             return right
         fooled = {row["image"] for row in rows if row["kind"] == "attack" and row["fooled"]}
-        keep = [position for position in right.tolist() if int(self.ids[position]) not in fooled]
+        keep = [position for position in right.tolist() if int(self.batch.ids[position]) not in fooled]
         return torch.tensor(keep, dtype=torch.int64)
 
     def _passed(self, stage: Stage, standing: Tensor, rows: Sequence[Row]) -> list[AttackRow]:
@@ -264,9 +261,9 @@ class Panel:
         last = {row["image"]: row for row in rows if row["kind"] == "attack" and row["fooled"]}
         attacked = set(standing.tolist())
         found = []
-        for position in range(len(self.x)):
+        for position in range(len(self.batch)):
             if position not in attacked:
-                image = int(self.ids[position])
+                image = int(self.batch.ids[position])
                 clean = int(self.clean_answers[position]), short(self.clean_margins[position : position + 1])[0]
                 before = (last[image]["attacked"], last[image]["margin"]) if image in last else clean
                 found.append(self._row(stage, position, spared(*before)))
@@ -277,17 +274,17 @@ class Panel:
             **self.head,
             "attack": stage.name,
             "group": stage.group,
-            "image": int(self.ids[position]),
-            "label": int(self.y[position]),
+            "image": int(self.batch.ids[position]),
+            "label": int(self.batch.y[position]),
             "predicted": int(self.clean_answers[position]),
             **outcome,
         }
 
     def _attacked(self, stage: Stage, index: Tensor) -> list[AttackRow]:
-        batch = (self.victim, self.x[index], self.y[index], self.keys[index], stage.name, stage.case, self.threat)
-        found = outcomes(*batch)
+        asked = self.victim, self.batch.take(index), stage.name, stage.case, self.threat
+        found = outcomes(*asked)
         if stage.everyone:
-            found = [{**a, **b} for a, b in zip(found, gradient_fields(*batch), strict=True)]
+            found = [{**a, **b} for a, b in zip(found, gradient_fields(*asked), strict=True)]
         return [self._row(stage, position, one) for position, one in zip(index.tolist(), found, strict=True)]
 
     def _left_out(self) -> list[AuditRow]:
@@ -308,9 +305,7 @@ class Panel:
             return [self._marked(audit.absent("no image is right when clean"))]
         subject = Subject(
             self.victim,
-            self.x[right],
-            self.y[right],
-            self.keys[right],
+            self.batch.take(right),
             self.threat,
             replace(self.plain, attack=replace(self.plain.attack, steps=self.tier.effort.steps)),  # type: ignore[type-var]
             attacks,
@@ -367,14 +362,14 @@ def evaluate(
         threat,
         str(eps),
         rule or victim.rule or ATan(),
-        seed,
         batch_size,
         sources=sources or {},
         control=control,
         limits=limits or {},
         survivors=survivors,
     )
-    panel = Panel(victim, images, labels, torch.arange(len(images)) if ids is None else ids, asked)
+    names = torch.arange(len(images)) if ids is None else ids
+    panel = Panel(victim, Batch.of(victim, images, labels, names, seed), asked)
     rows = [row for piece in panel.watched(progress=progress) for row in piece]
     right = int((panel.clean_answers == labels).sum())
     return Examination(tier, rows, clopper_pearson(right, len(images)), verdict_of(rows))

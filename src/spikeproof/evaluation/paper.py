@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
-from spikeproof.evaluation.judge import Case, head_of, short
+from spikeproof.evaluation.judge import Case, clean_verdict, head_of, short
 from spikeproof.rows import AttackRow, Outcome
-from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.types import Threat
-from spikeproof.victims.scene import STOCHASTIC_DRAWS, Cost, Scene, check_labels, verdict
+from spikeproof.victims.batch import Batch
+from spikeproof.victims.scene import Cost, Scene
 from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["PROTOCOL", "paper_rows"]
@@ -34,9 +32,6 @@ PROTOCOL: dict[str, Any] = {
 }
 """What the paper's code fixes."""
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Pixels (B,C,H,W), labels (B,), ids (B,)."""
-
 
 def paper_rows(
     victim: Victim,
@@ -45,7 +40,6 @@ def paper_rows(
     evaluation: str,
     threats: Mapping[str, Threat],
     cases: Mapping[str, Case],
-    seed: int,
     tick: Callable[[int], None] = lambda images: None,
 ) -> list[AttackRow]:
     """Rows of protocol 'paper'. Every image is attacked, also those wrong when clean.
@@ -55,20 +49,18 @@ def paper_rows(
     statistics. The victim itself is left as it was. tick(images) is called after each batch.
     """
     deployed = borrowed(victim)
-    draws = STOCHASTIC_DRAWS if victim.stochastic else 1
     rows: list[AttackRow] = []
     for eps_text, threat in threats.items():
         moving = borrowed(victim, train=True)
-        for x, y, ids in batches:
-            check_labels(victim, x, y)
-            keys = image_keys(seed, ids).to(x.device)
-            clean = verdict(lambda k, x=x: deployed(x, exact, k), y, fold(keys, "clean"), draws)  # type: ignore[misc]
+        for batch in batches:
+            clean = clean_verdict(deployed, batch)
             moving.train()
-            scene = Scene(moving, x, y, fold(keys, evaluation), threat.surface)
+            x, y, keys = batch.x, batch.y, batch.keyed(evaluation).keys
+            scene = Scene(moving, x, y, keys, threat.surface)
             costs = {name: Cost(len(x)) for name in cases}
             points = {
                 name: one.attack(
-                    scene.objective(one.loss, costs[name]), scene.start, threat, one.estimator, scene.keys
+                    scene.objective(one.loss, costs[name]), scene.start, threat, one.estimator, keys
                 ).detach()
                 for name, one in cases.items()
             }
@@ -76,10 +68,10 @@ def paper_rows(
             for name, point in points.items():
                 distance = scene.check_budget(name, point, threat)
                 moved = scene.judge(point, name)
-                fixed = Scene(deployed, x, y, scene.keys, threat.surface).judge(point, name)
+                fixed = Scene(deployed, x, y, keys, threat.surface).judge(point, name)
                 spent = costs[name]
                 head = head_of("paper", evaluation, threat, eps_text, name)
-                for k, image in enumerate(ids.tolist()):
+                for k, image in enumerate(batch.ids.tolist()):
                     label, attacked = int(y[k]), int(moved.predicted[k])
                     outcome: Outcome = {
                         "attacked": attacked,
@@ -92,5 +84,5 @@ def paper_rows(
                     }
                     predicted = int(clean.predicted[k])
                     rows.append({**head, "image": image, "label": label, "predicted": predicted, **outcome})
-            tick(len(ids))
+            tick(len(batch))
     return rows

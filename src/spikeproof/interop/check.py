@@ -27,7 +27,7 @@ from spikeproof.metrics.robustness import clopper_pearson
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys, uniform
 from spikeproof.types import Encoder
-from spikeproof.victims.scene import check_labels
+from spikeproof.victims.batch import check_labels
 from spikeproof.victims.victim import borrowed
 
 __all__ = ["CheckResult", "Checked", "check", "check_path"]

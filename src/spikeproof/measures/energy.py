@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.rows import EnergyRow
-from spikeproof.tensors import exact, fold, image_keys
+from spikeproof.tensors import exact, fold
 from spikeproof.types import Neuron
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.taps import tapped
 from spikeproof.victims.victim import Victim, borrowed
 
@@ -18,7 +19,7 @@ __all__ = ["energy_rows"]
 
 
 @torch.no_grad()
-def energy_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, seed: int) -> Iterator[EnergyRow]:
+def energy_rows(victim: Victim, batch: Batch) -> Iterator[EnergyRow]:
     """One row per image (B,C,H,W) of kind 'energy', for one inference of `steps` steps.
 
     `layers`: each convolution's and linear layer's [effective ACs, effective MACs, dense operations], as NeuroBench
@@ -31,17 +32,17 @@ def energy_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, seed: int)
 
     def counted(neuron: Neuron, currents: Tensor, site: str) -> Tensor:
         spikes = exact(neuron, currents, site)
-        sites[site] = sites.get(site, 0) + _spikes(spikes, len(x))
+        sites[site] = sites.get(site, 0) + _spikes(spikes, len(batch))
         return spikes
 
     with tapped(lent := borrowed(victim), counted) as (watched, taps):
-        lent(x, watched, fold(image_keys(seed, ids).to(x.device), "energy"))
+        lent(batch.x, watched, fold(batch.keys, "energy"))
     modules = dict(lent.body.named_modules())
     for tap in taps:
         layer = modules.get(tap.site)
         if isinstance(layer, nn.Conv2d | nn.Linear) and tap.side == "input":
-            layers[tap.site] = layers.get(tap.site, 0) + _operations(layer, tap.tensor, len(x))
-    for i, (image, label) in enumerate(zip(ids.tolist(), y.tolist(), strict=True)):
+            layers[tap.site] = layers.get(tap.site, 0) + _operations(layer, tap.tensor, len(batch))
+    for i, (image, label) in enumerate(zip(batch.ids.tolist(), batch.y.tolist(), strict=True)):
         yield {
             "kind": "energy",
             "image": image,

@@ -18,9 +18,9 @@ from spikeproof.metrics.gradients import means
 from spikeproof.metrics.sparsity import measures
 from spikeproof.rows import BatchNorm, Measures, Scalar, SiteRow, WeightRow
 from spikeproof.rules.atan import ATan
-from spikeproof.tensors import fold, image_keys
+from spikeproof.tensors import fold
 from spikeproof.types import Rule
-from spikeproof.victims.scene import check_labels
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.taps import Tap, live_taps, tapped
 from spikeproof.victims.victim import Victim, borrowed
 
@@ -73,27 +73,23 @@ def _described(g: Tensor, steps: int | None) -> list[_Described]:
 
 def gradient_rows(
     victim: Victim,
-    x: Tensor,
-    y: Tensor,
-    ids: Tensor,
+    batch: Batch,
     *,
     rule: Rule,
-    seed: int,
     scalars: tuple[Scalar, ...] = SCALARS,
     layers: bool = True,
     batchnorm: BatchNorm = "eval",
 ) -> Iterator[SiteRow]:
-    """One row per image, scalar, site and side, for the input gradient of images (B,C,H,W), labels, ids (B,).
+    """One row per image (B,C,H,W), scalar, site and side, for the input gradient.
 
     Sites: 'image' (B,C,H,W), 'encoded' (T,B,C,H,W), then, with layers=True and for the first scalar only, each layer of
     the body in the order of the forward pass. 'summed' measures the gradient summed over time, 'steps' each time step.
     batchnorm='train' uses batch statistics, as the paper does, on copied buffers. The victim is left as it was.
     """
-    check_labels(victim, x, y)
     copy = borrowed(victim, train=batchnorm == "train")
-    x = x.detach().requires_grad_()
+    x, y = batch.x.detach().requires_grad_(), batch.y
     with torch.enable_grad(), tapped(copy, rule) as (watched, taps):
-        z = copy.encode(x, fold(image_keys(seed, ids).to(x.device), "measure"))
+        z = copy.encode(x, fold(batch.keys, "measure"))
         logits = copy.classify(z, watched)
     places = [Tap("image", "input", x), Tap("encoded", "input", z), *(taps if layers else [])]
     for number, scalar in enumerate(scalars):
@@ -115,7 +111,7 @@ def gradient_rows(
             if over_time is not None:
                 _check_steps(g, over_time, len(x), tap.site)
                 g = g.reshape(over_time, len(x), -1)  # a layer may have met it folded to (T B,*)
-            for image, label, row in zip(ids.tolist(), y.tolist(), _described(g, over_time), strict=True):
+            for image, label, row in zip(batch.ids.tolist(), y.tolist(), _described(g, over_time), strict=True):
                 yield {"image": image, "label": label, "site": tap.site, "side": tap.side, "scalar": scalar,
                        "batchnorm": batchnorm, "order": order, **row}  # fmt: skip
 
@@ -130,31 +126,28 @@ def _check_steps(g: Tensor, steps: int, size: int, site: str) -> None:
         )
 
 
-def weight_rows(
-    victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, rule: Rule, seed: int, batchnorm: BatchNorm = "eval"
-) -> Iterator[WeightRow]:
+def weight_rows(victim: Victim, batch: Batch, *, rule: Rule, batchnorm: BatchNorm = "eval") -> Iterator[WeightRow]:
     """The gradient of each image's cross-entropy with respect to every convolution and linear weight, as rows.
 
     Taps that only ever see padding are masked out first, and their share is 'masked_share'. Site 'weights' is all of
     them together, its 'masked_share' is of *all* parameters of the network (biases and batch-norms included).
     """
-    check_labels(victim, x, y)
     copy = borrowed(victim, train=batchnorm == "train")
     modules = {n: m for n, m in copy.body.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     weights = [m.weight.requires_grad_() for m in modules.values()]
     with torch.enable_grad(), tapped(copy, rule) as (_, taps):
-        losses = scalar_of("ce", copy(x, rule, fold(image_keys(seed, ids).to(x.device), "measure")), y).unbind()
+        losses = scalar_of("ce", copy(batch.x, rule, fold(batch.keys, "measure")), batch.y).unbind()
     sizes = {tap.site: tap.tensor.shape[-2:] for tap in taps if tap.side == "input"}
     alive = [
-        live_taps(m, *sizes[n]).to(x.device).expand_as(m.weight)
+        live_taps(m, *sizes[n]).to(batch.x.device).expand_as(m.weight)
         if isinstance(m, nn.Conv2d)
         else torch.ones_like(m.weight, dtype=torch.bool)
         for n, m in modules.items()
     ]
     parameters = sum(p.numel() for p in copy.parameters())
     dead = sum(int((~a).sum()) for a in alive)
-    for i, (image, label) in enumerate(zip(ids.tolist(), y.tolist(), strict=True)):
-        found = torch.autograd.grad(losses[i], weights, retain_graph=i + 1 < len(x))
+    for i, (image, label) in enumerate(zip(batch.ids.tolist(), batch.y.tolist(), strict=True)):
+        found = torch.autograd.grad(losses[i], weights, retain_graph=i + 1 < len(batch))
         live = [g[a] for g, a in zip(found, alive, strict=True)]
         shares = [1.0 - float(a.double().mean()) for a in alive]
         places = [
@@ -191,8 +184,6 @@ def sparsity(
     if not victim.differentiable:
         mend = "wrap the nn.Module itself, not a function that calls it"
         raise SpikeproofError("a network with a gradient", "one that can only be asked", mend=mend)
-    rows = gradient_rows(
-        victim, images, labels, torch.arange(len(images)) if ids is None else ids,
-        rule=rule or victim.rule or ATan(), seed=seed, scalars=("ce",), layers=False,
-    )  # fmt: skip
+    batch = Batch.of(victim, images, labels, torch.arange(len(images)) if ids is None else ids, seed)
+    rows = gradient_rows(victim, batch, rule=rule or victim.rule or ATan(), scalars=("ce",), layers=False)
     return {probe.site: {name: mean.value for name, mean in found.items()} for probe, found in means(rows).items()}

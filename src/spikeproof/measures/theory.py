@@ -17,9 +17,10 @@ from spikeproof.losses import cross_entropy
 from spikeproof.measures.gradients import scalar_of
 from spikeproof.metrics.sparsity import l1, l2
 from spikeproof.rows import Scalar, SupportRow, TheoryRow, Tightness
-from spikeproof.tensors import exact, fold, image_keys, uniform
+from spikeproof.tensors import exact, fold, uniform
 from spikeproof.types import Attack, Estimator, Rule, Threat
-from spikeproof.victims.scene import Scene, check_labels
+from spikeproof.victims.batch import Batch
+from spikeproof.victims.scene import Scene
 from spikeproof.victims.taps import live_taps, tapped
 from spikeproof.victims.victim import Victim, borrowed
 
@@ -49,8 +50,8 @@ def rho(
 
 
 def theory_rows(
-    victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, rule: Rule, threat: Threat, eps_text: str, attack: Attack,
-    estimator: Estimator, draws: int, seed: int,
+    victim: Victim, batch: Batch, *, rule: Rule, threat: Threat, eps_text: str, attack: Attack, estimator: Estimator,
+    draws: int,
 ) -> list[TheoryRow]:  # fmt: skip
     """One row per image (B,C,H,W) of kind 'theory', at the image moved into [eps, 1 - eps], so that its ball is whole.
 
@@ -59,11 +60,9 @@ def theory_rows(
     rise: how far the attack raises the cross-entropy (at least 0). A stochastic encoder keeps one draw throughout.
     `threat` is an L-inf ball on pixels; the victim must be in eval mode.
     """
-    check_labels(victim, x, y)
     lent = borrowed(victim)
     eps = threat.eps
-    x = x.clamp(eps, 1.0 - eps)
-    keys = fold(image_keys(seed, ids).to(x.device), "theory")
+    x, y, keys = batch.x.clamp(eps, 1.0 - eps), batch.y, fold(batch.keys, "theory")
 
     def value(name: Scalar, r: Rule = exact) -> Function:
         return lambda point: scalar_of(name, lent(point, r, keys), y)
@@ -83,7 +82,7 @@ def theory_rows(
         {"kind": "theory", "eps": rounded, "eps_text": eps_text, "image": image, "label": label, "l1": one, "l2": two,
          "l0": nonzero, "ce_l1": steep, "rho_adv": adversarial, "rho_rand": random, "rise": rose}
         for image, label, one, two, nonzero, steep, adversarial, random, rose
-        in zip(ids.tolist(), y.tolist(), *numbers, strict=True)
+        in zip(batch.ids.tolist(), y.tolist(), *numbers, strict=True)
     ]  # fmt: skip
 
 
@@ -122,27 +121,24 @@ def _meetings(layer: nn.Conv2d | nn.Linear, entered: Tensor, delta: Tensor) -> T
     )
 
 
-def support_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, rule: Rule, seed: int) -> Iterator[SupportRow]:
+def support_rows(victim: Victim, batch: Batch, *, rule: Rule) -> Iterator[SupportRow]:
     """One row per image (B,C,H,W) of kind 'support', of its cross-entropy; for each convolution and linear layer:
 
     size: weights that can ever meet a pixel; density: the share of them whose gradient is not exactly 0; support,
     product, count: the bounds of `support_bounds`, as shares of size too (a count above 1 says nothing, and is 1);
     delta: the share of entries of the gradient at the layer's output that are not 0. The victim must be in eval mode.
     """
-    check_labels(victim, x, y)
     lent = borrowed(victim)
     modules = {n: m for n, m in lent.body.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     weights = [m.weight.requires_grad_() for m in modules.values()]
-    keys = fold(image_keys(seed, ids).to(x.device), "measure")
-    for i, (image, label) in enumerate(zip(ids.tolist(), y.tolist(), strict=True)):
-        one = slice(i, i + 1)
+    for one in batch.keyed("measure").split(1):
         with torch.enable_grad(), tapped(lent, rule) as (watched, taps):
-            loss = scalar_of("ce", lent(x[one], watched, keys[one]), y[one]).sum()
+            loss = scalar_of("ce", lent(one.x, watched, one.keys), one.y).sum()
         seen = {(tap.site, tap.side): tap.tensor for tap in taps if tap.site in modules}
         found = torch.autograd.grad(loss, [*weights, *(seen[name, "output"] for name in modules)])
         parts = zip(modules.items(), found[: len(weights)], found[len(weights) :], strict=True)
         layers = {name: _tightness(m, seen[name, "input"].detach(), w, d) for (name, m), w, d in parts}
-        yield {"kind": "support", "image": image, "label": label, "layers": layers}
+        yield {"kind": "support", "image": int(one.ids), "label": int(one.y), "layers": layers}
 
 
 def _tightness(layer: nn.Conv2d | nn.Linear, entered: Tensor, weight: Tensor, delta: Tensor) -> Tightness:

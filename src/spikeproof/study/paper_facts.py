@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -22,15 +22,18 @@ from spikeproof.data.digits import Digits
 from spikeproof.data.image_folder import ImageFolder
 from spikeproof.errors import UsageError
 from spikeproof.measures.gradients import gradient_rows, weight_rows
+from spikeproof.rows import BatchNorm
 from spikeproof.rules.atan import ATan
 from spikeproof.study.config import cell_from
 from spikeproof.study.run import Machine, build_victim
 from spikeproof.tensors import fold, image_keys
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 __all__ = ["findings"]
 
 _BATCH = 16
+_MODES: tuple[BatchNorm, ...] = ("train", "eval")
 _PLACES = (("image", "input"), ("encoded", "input"), ("bn1", "output"), ("maxpool", "input"))
 
 
@@ -53,7 +56,7 @@ def _victim(pool: str, depth: int, classes: int, seed: int) -> Victim:
     return build_victim(cell_from({"model": model, "seed": seed}), 3, classes).eval()
 
 
-def _batches(images: Images, steps: int, seed: int) -> Iterator[Any]:
+def _batches(images: Images, steps: int, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches in a keyed order, over and over."""
     for step in range(steps):
         epoch, position = divmod(step * _BATCH, len(images) - _BATCH + 1)
@@ -73,10 +76,9 @@ def _train(victim: Victim, images: Images, steps: int, seed: int, machine: Machi
     victim.eval()
 
 
-def _zero_shares(victim: Victim, batch: Any, seed: int, batchnorm: Any) -> list[str]:
+def _zero_shares(victim: Victim, batch: Batch, batchnorm: BatchNorm) -> list[str]:
     """Exact-zero share per place over images and time steps, as hooks on whole tensors would see it."""
-    x, y, ids = batch
-    rows = list(gradient_rows(victim, x, y, ids, rule=ATan(), seed=seed, scalars=("ce",), batchnorm=batchnorm))
+    rows = list(gradient_rows(victim, batch, rule=ATan(), scalars=("ce",), batchnorm=batchnorm))
     shares = []
     for place in _PLACES:
         here = [row for row in rows if (row["site"], row["side"]) == place]
@@ -85,18 +87,17 @@ def _zero_shares(victim: Victim, batch: Any, seed: int, batchnorm: Any) -> list[
     return [f"{100 * share:.2f} %" for share in shares]
 
 
-def _dead(depth: int, classes: int, batch: Any, seed: int) -> float:
-    x, y, ids = (v[:1].cpu() for v in batch)
+def _dead(depth: int, classes: int, some: tuple[Tensor, Tensor, Tensor], seed: int) -> float:
     victim = _victim("max", depth, classes, seed)
-    return float(next(iter(weight_rows(victim, x, y, ids, rule=ATan(), seed=seed)))["masked_share"])
+    (one, *_) = Batch.of(victim, *some, seed).split(1)
+    return float(next(iter(weight_rows(victim, one, rule=ATan())))["masked_share"])
 
 
 def findings(folder: Path | None, steps: int, seed: int, machine: Machine) -> str:
     """Markdown: zero shares before and after `steps` training steps for both pools, and the dead weights by depth."""
     images = _images(folder, steps)
     classes = len(images.classes)
-    (batch,) = _batches(images, 1, seed)
-    batch = tuple(v.to(machine.torch) for v in batch)
+    (some,) = _batches(images, 1, seed)
     lines = [
         f"SEW-ResNet-18 (ImageNet stem, ADD), IF, ATan 2, weighted phase code, T = 10; {images.name}, "
         f"{_BATCH} images, seed {seed}. Share of exact zeros in the gradient of the cross-entropy:",
@@ -106,13 +107,14 @@ def findings(folder: Path | None, steps: int, seed: int, machine: Machine) -> st
     ]
     for pool in ("max", "avg"):
         victim = _victim(pool, 18, classes, seed).to(machine.torch)
+        batch = Batch.of(victim, *some, seed).to(machine.torch)
         for trained in (0, steps):
             if trained:
                 _train(victim, images, steps, seed, machine)
-            for mode in ("train", "eval"):
-                cells = " | ".join(_zero_shares(victim, batch, seed, mode))
+            for mode in _MODES:
+                cells = " | ".join(_zero_shares(victim, batch, mode))
                 lines.append(f"| {pool} | {trained} | {mode} | {cells} |")
     lines += ["", "Share of all parameters whose taps only ever see padding (32x32 images):", ""]
     lines += ["| network | dead |", "| --- | --- |"]
-    lines += [f"| SEW-ResNet-{depth} | {100 * _dead(depth, classes, batch, seed):.1f} % |" for depth in (18, 34, 50)]
+    lines += [f"| SEW-ResNet-{depth} | {100 * _dead(depth, classes, some, seed):.1f} % |" for depth in (18, 34, 50)]
     return "\n".join(lines)

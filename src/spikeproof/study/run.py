@@ -35,27 +35,30 @@ from spikeproof.study.config import (
     threats_of,
 )
 from spikeproof.study.keyed import code_of, key_of_cell
-from spikeproof.study.stages import Batches, Work, examinations, results
+from spikeproof.study.stages import Batches, Work, examinations, results, work_on
 from spikeproof.study.trained import Machine, Reader, build_victim, load_images, trained_victim
 from spikeproof.tensors import fold, image_keys
 from spikeproof.training.checkpoint import read_tensors
 from spikeproof.types import Threat
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 __all__ = [
     "Machine", "build_victim", "load_images", "run_cell", "some_images", "trained_victim",
 ]  # fmt: skip
 
-Batch = tuple[Tensor, Tensor, Tensor]
-
 
 def _indices(images: Images, size: int) -> list[Tensor]:
     return list(torch.split(torch.arange(len(images)), size))
 
 
-def _batch(images: Images, index: Tensor, machine: Machine) -> Batch:
-    x, y, ids = images.at(index)
-    return x.to(machine.torch), y.to(machine.torch), ids
+def _batches(victim: Victim, images: Images, size: int, seed: int, machine: Machine) -> list[Callable[[], Batch]]:
+    """All of the images in order, each batch loaded when it is called."""
+
+    def load(index: Tensor) -> Batch:
+        return Batch.of(victim, *images.at(index), seed).to(machine.torch)
+
+    return [partial(load, index) for index in _indices(images, size)]
 
 
 def some_images(images: Images, count: int | None) -> Images:
@@ -85,9 +88,9 @@ def _grow(draft: Draft, stage: str, work: Iterable[Work], tick: Callable[[], Any
 
 def _clean(victim: Victim, draft: Draft, named: dict[str, Images], seed: int, machine: Machine) -> None:
     work = [
-        (lambda i=images, n=index, s=which: clean_rows(victim, *_batch(i, n, machine), split=s, seed=seed))
+        piece
         for which, images in named.items()
-        for index in _indices(images, 256)
+        for piece in work_on(victim, clean_rows, _batches(victim, images, 256, seed, machine), split=which)
     ]
     with _bar(machine, len(work), "clean accuracy") as tick:
         _grow(draft, "clean", work, lambda: tick(1))
@@ -104,20 +107,18 @@ def _attack(
     if isinstance(evaluation, Panel):
         return _panel(victim, draft, config.seed, evaluation, images, threats, machine)
     settings: dict[str, Any] = {
-        "evaluation": evaluation.name, "threats": threats, "cases": cases_of(evaluation, config.encoder),
-        "seed": config.seed,
+        "evaluation": evaluation.name, "threats": threats, "cases": cases_of(evaluation, config.encoder)
     }  # fmt: skip
-    indices = _indices(images, evaluation.batch_size)
+    batches = _batches(victim, images, evaluation.batch_size, config.seed, machine)
     rounds = len(threats) if isinstance(evaluation, Paper) else 1
     with _bar(machine, len(images) * rounds, f"attack {evaluation.name}", "image") as tick:
         if isinstance(evaluation, Paper):
             # Its batches depend on one another, so it is one piece of work.
-            batches = [_batch(images, index, machine) for index in indices]
-            _grow(draft, stage, [lambda: paper_rows(victim, batches, **settings, tick=tick)], lambda: None)
+            whole = [lambda: paper_rows(victim, [load() for load in batches], **settings, tick=tick)]
+            _grow(draft, stage, whole, lambda: None)
         else:
-            sizes = iter([len(index) for index in indices])
-            work = [(lambda n=index: attack_rows(victim, *_batch(images, n, machine), **settings)) for index in indices]
-            _grow(draft, stage, work, lambda: tick(next(sizes)))
+            sizes = map(len, _indices(images, evaluation.batch_size))
+            _grow(draft, stage, work_on(victim, attack_rows, batches, **settings), lambda: tick(next(sizes)))
 
 
 def _panel(
@@ -128,14 +129,12 @@ def _panel(
     stage = f"attack-{evaluation.name}"
     if draft.done(stage):
         return
-    x, y, ids = _batch(images, torch.arange(len(images)), machine)
+    batch = Batch.of(victim, *images.at(torch.arange(len(images))), seed).to(machine.torch)
     rule = parts.build("rules", evaluation.rule)
     written = draft.batches(stage)
     for eps_text, threat in threats.items():
-        asked = Asked(
-            evaluation.tier, threat, eps_text, rule, seed, evaluation.batch_size, evaluation.name
-        )  # fmt: skip
-        panel = Running(victim, x, y, ids, asked)
+        asked = Asked(evaluation.tier, threat, eps_text, rule, evaluation.batch_size, evaluation.name)
+        panel = Running(victim, batch, asked)
         mine = [piece for piece in written if piece[0].get("eps_text") == eps_text]
         for piece in panel.watched(mine, progress=machine.progress):
             draft.append(stage, piece)
@@ -147,20 +146,13 @@ def _measure(victim: Victim, draft: Draft, config: CellConfig, images: Images, m
     few, images = some_images(images, wanted.weight_images), some_images(images, wanted.images)
     rule = parts.build("rules", config.rule)
     modes: list[Any] = ["eval", "train"] if wanted.train_mode else ["eval"]
-    options: dict[str, Any] = {"rule": rule, "seed": config.seed}
-    inputs: dict[str, Any] = {**options, "scalars": tuple(wanted.scalars), "layers": wanted.layers}
-    work: list[Work] = [
-        *(
-            (lambda n=n, m=m: list(gradient_rows(victim, *_batch(images, n, machine), **inputs, batchnorm=m)))
-            for m in modes
-            for n in _indices(images, wanted.batch_size)
-        ),
-        *(
-            (lambda n=n, m=m: list(weight_rows(victim, *_batch(few, n, machine), **options, batchnorm=m)))
-            for m in modes
-            for n in _indices(few, wanted.batch_size)
-        ),
-    ]
+    inputs: dict[str, Any] = {"rule": rule, "scalars": tuple(wanted.scalars), "layers": wanted.layers}
+    all_of, few_of = (_batches(victim, some, wanted.batch_size, config.seed, machine) for some in (images, few))
+    work: list[Work] = []
+    for mode in modes:
+        work += work_on(victim, gradient_rows, all_of, **inputs, batchnorm=mode)
+    for mode in modes:
+        work += work_on(victim, weight_rows, few_of, rule=rule, batchnorm=mode)
     with _bar(machine, len(work), "gradients") as tick:
         _grow(draft, "gradients", work, lambda: tick(1))
 
@@ -217,7 +209,7 @@ def run_cell(
 
         def batches(which: str, count: int, size: int) -> list[Callable[[], Batch]]:
             images = some_images({"train": fitted, "test": test}[which], count)
-            return [partial(_batch, images, index, machine) for index in _indices(images, size)]
+            return _batches(victim, images, size, config.seed, machine)
 
         examined = _examine(victim, draft, config, batches, machine)
         stages = ["clean", *(f"attack-{e.name}" for e in config.evaluations), *examined]

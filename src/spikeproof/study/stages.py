@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from torch import Tensor
-
 from spikeproof import parts
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case
@@ -23,14 +21,14 @@ from spikeproof.metrics import energy, generalisation, gradients, robustness, th
 from spikeproof.metrics.summaries import Results
 from spikeproof.rows import GradientRow, Line, Row, Split
 from spikeproof.study.config import CellConfig, threats_of
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
-__all__ = ["Batches", "Work", "examinations", "results"]
+__all__ = ["Batches", "Work", "examinations", "results", "work_on"]
 
-Batch = tuple[Tensor, Tensor, Tensor]
 Work = Callable[[], Sequence[Line]]
 Batches = Callable[[Split, int, int], Sequence[Callable[[], Batch]]]
-"""(split, how many images, batch size) -> the batches of pixels, labels and ids, each loaded when it is called."""
+"""(split, how many images, batch size) -> their batches, each loaded when it is called."""
 
 
 def examinations(victim: Victim, config: CellConfig, batches: Batches) -> dict[str, list[Work]]:
@@ -55,11 +53,15 @@ def results(rows: Sequence[Row], gradient_rows: Iterable[GradientRow]) -> Result
     }
 
 
-def _work(rows: Callable[..., Iterable[Row]], batches: Sequence[Callable[[], Batch]], **options: Any) -> list[Work]:
-    def made(batch: Callable[[], Batch]) -> list[Row]:
-        return list(rows(*batch(), **options))
+def work_on(
+    victim: Victim, rows: Callable[..., Iterable[Line]], batches: Sequence[Callable[[], Batch]], **options: Any
+) -> list[Work]:
+    """rows(victim, batch, **options) of each batch, when it is called."""
 
-    return [partial(made, batch) for batch in batches]
+    def made(load: Callable[[], Batch]) -> list[Line]:
+        return list(rows(victim, load(), **options))
+
+    return [partial(made, load) for load in batches]
 
 
 def _robust(victim: Victim, config: CellConfig, batches: Batches) -> list[Work]:
@@ -70,12 +72,11 @@ def _robust(victim: Victim, config: CellConfig, batches: Batches) -> list[Work]:
     options: dict[str, Any] = {
         "threats": threats_of({"name": "linf"}, [wanted.eps], "pixels"),
         "cases": {f"pgd-{wanted.steps}": Case(parts.build("attacks", wanted.attack), WhiteBox(rule), cross_entropy)},
-        "seed": config.seed,
     }
     work: list[Work] = []
     for split in ("train", "test"):
         some = batches(split, wanted.robust_images, wanted.batch_size)
-        work += _work(partial(robust_rows, victim), some, split=split, **options)
+        work += work_on(victim, robust_rows, some, split=split, **options)
     return work
 
 
@@ -87,8 +88,7 @@ def _corruptions(victim: Victim, config: CellConfig, batches: Batches) -> list[W
     work: list[Work] = []
     for name in wanted.corruptions:
         severities = [parts.build("corruptions", {"name": name}, severity=severity) for severity in range(1, 6)]
-        options: dict[str, Any] = {"name": name, "severities": severities, "seed": config.seed}
-        work += _work(partial(corruption_rows, victim), some, **options)
+        work += work_on(victim, corruption_rows, some, name=name, severities=severities)
     return work
 
 
@@ -96,7 +96,7 @@ def _energy(victim: Victim, config: CellConfig, batches: Batches) -> list[Work]:
     wanted = config.energy
     if not wanted.images:
         return []
-    return _work(partial(energy_rows, victim), batches("test", wanted.images, wanted.batch_size), seed=config.seed)
+    return work_on(victim, energy_rows, batches("test", wanted.images, wanted.batch_size))
 
 
 def _theory(victim: Victim, config: CellConfig, batches: Batches) -> list[Work]:
@@ -105,12 +105,12 @@ def _theory(victim: Victim, config: CellConfig, batches: Batches) -> list[Work]:
     work: list[Work] = []
     if wanted.images:
         ((eps_text, threat),) = threats_of({"name": "linf"}, [wanted.eps], "pixels").items()
-        work += _work(
-            partial(theory_rows, victim), batches("test", wanted.images, wanted.batch_size), rule=rule, threat=threat,
+        work += work_on(
+            victim, theory_rows, batches("test", wanted.images, wanted.batch_size), rule=rule, threat=threat,
             eps_text=eps_text, attack=parts.build("attacks", wanted.attack), estimator=WhiteBox(rule),
-            draws=wanted.draws, seed=config.seed,
+            draws=wanted.draws,
         )  # fmt: skip
     if wanted.weight_images:
         some = batches("test", wanted.weight_images, wanted.batch_size)
-        work += _work(partial(support_rows, victim), some, rule=rule, seed=config.seed)
+        work += work_on(victim, support_rows, some, rule=rule)
     return work

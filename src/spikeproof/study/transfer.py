@@ -18,9 +18,8 @@ from spikeproof.metrics.robustness import Interval, clopper_pearson
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import cell_from
 from spikeproof.study.run import Machine, load_images, some_images, trained_victim
-from spikeproof.tensors import image_keys
 from spikeproof.types import Rule, Threat
-from spikeproof.victims.scene import check_labels
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["of_cells", "transfer_matrix"]
@@ -45,10 +44,8 @@ def transfer_matrix(
     white box. Raises UsageError where no image is right on every network, SpikeproofError as `evaluate` does.
     """
     frozen = {name: borrowed(victim) for name, victim in victims.items()}
-    keys = image_keys(seed, ids).to(x.device)
-    for victim in frozen.values():
-        check_labels(victim, x, y)
-    right = torch.stack([_right(v, x, y, keys, batch_size) for v in frozen.values()]).all(0).nonzero()[:, 0]
+    batch, *_ = [Batch.of(victim, x, y, ids, seed) for victim in frozen.values()]  # labels that all of them know
+    right = torch.stack([_right(victim, batch, batch_size) for victim in frozen.values()]).all(0).nonzero()[:, 0]
     if not len(right):
         raise UsageError("an image that every network gets right", "none", mend="give more images")
     matrix: dict[str, dict[str, Interval]] = {}
@@ -57,10 +54,9 @@ def transfer_matrix(
         matrix[source] = {}
         for target, victim in frozen.items():
             tried = case if source == target else replace(case, encoder=None, source=case.attacked(looked_at))
-            fooled = 0
-            for index in torch.split(right, batch_size):
-                batch = (x[index], y[index], keys[index])
-                fooled += sum(row["fooled"] for row in outcomes(victim, *batch, f"from {source}", tried, threat))
+            pieces = batch.take(right).split(batch_size)
+            rows = [row for piece in pieces for row in outcomes(victim, piece, f"from {source}", tried, threat)]
+            fooled = sum(row["fooled"] for row in rows)
             matrix[source][target] = clopper_pearson(fooled, len(right))
     return matrix
 
@@ -82,10 +78,6 @@ def of_cells(cells: Sequence[Cell], eps: str, images: int, machine: Machine) -> 
 
 
 @torch.no_grad()
-def _right(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, size: int) -> Tensor:
+def _right(victim: Victim, batch: Batch, size: int) -> Tensor:
     """Which images a victim gets right when clean, (N,) bool."""
-    found = []
-    for i in range(0, len(x), size):
-        part = slice(i, i + size)
-        found.append(clean_verdict(victim, x[part], y[part], keys[part]).predicted == y[part])
-    return torch.cat(found)
+    return torch.cat([clean_verdict(victim, part).predicted == part.y for part in batch.split(size)])

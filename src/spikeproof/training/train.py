@@ -24,7 +24,7 @@ from spikeproof.rows import HistoryRow
 from spikeproof.tensors import exact, fold, image_keys, per_image, uniform
 from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
 from spikeproof.types import Craft, Defence, Rule
-from spikeproof.victims.scene import check_labels
+from spikeproof.victims.batch import Batch, check_labels
 from spikeproof.victims.victim import Victim
 
 __all__ = ["Recipe", "train"]
@@ -158,8 +158,8 @@ def _score(
     victim.eval()
     loss, right = 0.0, 0
     for index in torch.split(torch.arange(len(images)), size):
-        x, y, ids = (v.to(device) for v in images.at(index))
-        keys = fold(image_keys(seed, ids), "validation")
+        batch = Batch.of(victim, *images.at(index), seed).to(device).keyed("validation")
+        x, y, keys = batch.x, batch.y, batch.keys
         logits = victim(x if craft is None else craft(x, y, keys), exact, keys)
         loss += float(F.cross_entropy(logits, y, reduction="sum"))
         right += int((logits.argmax(1) == y).sum())

@@ -20,7 +20,7 @@ from spikeproof.tensors import exact, fold
 from spikeproof.types import Loss, Objective, Rule, Score, Surface, Threat
 from spikeproof.victims.victim import Victim
 
-__all__ = ["BUDGET_TOLERANCE", "STOCHASTIC_DRAWS", "Cost", "Scene", "Verdict", "check_labels", "verdict"]
+__all__ = ["BUDGET_TOLERANCE", "STOCHASTIC_DRAWS", "Cost", "Scene", "Verdict", "verdict"]
 
 BUDGET_TOLERANCE = 1e-6
 """Slack of the budget (absolute, and relative to eps) and of the box: float32's (x + d) - x is off by up to 6e-8."""
@@ -30,18 +30,6 @@ COMMON_DRAWS = 5
 
 STOCHASTIC_DRAWS = 20
 """Fresh encodings behind the verdict on a stochastic victim; the class with most votes is the answer."""
-
-
-def check_labels(victim: Victim, x: Tensor, y: Tensor) -> None:
-    """Raises SpikeproofError where labels (B,) do not fit the images or the classes."""
-    if y.shape != (len(x),) or y.is_floating_point():
-        raise SpikeproofError(f"{len(x)} integer labels", f"{y.dtype} of shape {tuple(y.shape)}")
-    if len(y) and (int(y.min()) < 0 or int(y.max()) >= victim.classes):
-        raise SpikeproofError(
-            f"labels in 0..{victim.classes - 1}",
-            f"labels from {int(y.min())} to {int(y.max())}",
-            mend="the model's classes must be those of the data set",
-        )
 
 
 def _finite(logits: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, graft, image_keys, normal, uniform
 from spikeproof.threats import L1, L2, Linf
 from spikeproof.types import Rule
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 EPS = 0.02
@@ -432,10 +433,9 @@ def test_the_control_is_left_alone() -> None:
     control = trained()
     x, y, ids = digits(8)
     case = Case(FGSM(), WhiteBox(ATan()), cross_entropy)
-    keys = image_keys(0, ids)
     with untouched(control):
-        Subject(control, x, y, keys, Linf(0.1), case, (), Effort(8, 2, 2), 8, control)
-        found("control", Subject(control, x, y, keys, Linf(0.1), case, (), Effort(8, 2, 2), 8, control))
+        batch = Batch.of(control, x, y, ids, 0)
+        found("control", Subject(control, batch, Linf(0.1), case, (), Effort(8, 2, 2), 8, control))
 
 
 # --- D13, determinism ---
@@ -568,8 +568,8 @@ class Digits:
 
     def subject(self, order: Callable[[Tensor], Tensor], batch_size: int) -> Subject:
         x, y, ids = digits(10)
-        keys = image_keys(0, ids)
-        right = (self.victim(x.double(), exact, keys).argmax(1) == y).nonzero()[:, 0]
+        batch = Batch.of(self.victim, x.double(), y, ids, 0)
+        right = (self.victim(batch.x, exact, batch.keys).argmax(1) == y).nonzero()[:, 0]
         index = order(right)
         case = Case(parts.build("attacks", {"name": "pgd", "steps": 3}), WhiteBox(ATan()), cross_entropy)
         rows = [
@@ -577,9 +577,8 @@ class Digits:
             for i in ids[index].tolist()
             for group in ("first", "random", "black box", "white box")
         ]
-        batch = x[index].double(), y[index], keys[index]
         effort, roles = Effort(64, 4, 3), roles_of(rows)
-        return Subject(self.victim, *batch, Linf(0.1), case, rows, effort, batch_size, self.victim, roles)
+        return Subject(self.victim, batch.take(index), Linf(0.1), case, rows, effort, batch_size, self.victim, roles)
 
 
 DIGITS = Digits()
@@ -596,9 +595,9 @@ def test_a_finding_does_not_depend_on_order_or_batches(name: str) -> None:
 
 def test_a_part_of_the_images_is_a_fair_choice_that_no_order_changes() -> None:
     x = clear(40, spread=0.3)
-    some = {tuple(image.flatten().tolist()) for batch in subject(linear(), x).batches(7) for image in batch[0]}
+    some = {tuple(image.flatten().tolist()) for batch in subject(linear(), x).batches(7) for image in batch.x}
     ids = torch.arange(40).flip(0)
-    again = {tuple(i.flatten().tolist()) for b in subject(linear(), x.flip(0), ids=ids).batches(7) for i in b[0]}
+    again = {tuple(i.flatten().tolist()) for b in subject(linear(), x.flip(0), ids=ids).batches(7) for i in b.x}
     assert some == again
     assert len(some) == 7
     assert some != {tuple(image.flatten().tolist()) for image in x[:7]}

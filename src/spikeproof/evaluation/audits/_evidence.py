@@ -17,13 +17,11 @@ from spikeproof.metrics.robustness import clopper_pearson
 from spikeproof.rows import AttackRow, AuditFinding, Outcome
 from spikeproof.tensors import fold
 from spikeproof.types import Objective, Threat
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.scene import Scene
 from spikeproof.victims.victim import Victim
 
-__all__ = ["Audit", "AuditResult", "Batch", "Colour", "Effort", "Subject", "difference", "worse"]
-
-Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""Pixels (B,C,H,W), labels (B,), keys (B,)."""
+__all__ = ["Audit", "AuditResult", "Colour", "Effort", "Subject", "difference", "worse"]
 
 Colour: TypeAlias = Literal["green", "red", "not run"]
 
@@ -71,9 +69,7 @@ class Subject:
     """
 
     victim: Victim
-    x: Tensor
-    y: Tensor
-    keys: Tensor
+    batch: Batch
     threat: Threat
     case: Case
     rows: Sequence[AttackRow]
@@ -82,29 +78,33 @@ class Subject:
     control: Victim | None = None
     roles: Mapping[str, Role] = field(default_factory=dict)
 
+    @property
+    def x(self) -> Tensor:
+        """The pixels (N,*) of all of the images."""
+        return self.batch.x
+
     def batches(self, images: int | None = None, *, at_least: int = 1) -> Iterator[Batch]:
         """Up to `images` of them (None: the effort's), a fair choice that does not depend on their order."""
         wanted = min(self.effort.images if images is None else images, len(self.x))
         # Sorted by the hash that an image owns, so that the choice is the same in every order and shard.
-        index = torch.argsort(fold(self.keys, "audit"), stable=True)[:wanted]
-        for some in torch.split(index, max(self.batch_size, at_least)) if wanted else ():
-            yield self.x[some], self.y[some], self.keys[some]
+        index = torch.argsort(fold(self.batch.keys, "audit"), stable=True)[:wanted]
+        return self.batch.take(index).split(max(self.batch_size, at_least))
 
     def attacked(self, purpose: str, case: Case, threat: Threat, images: int | None = None) -> list[Outcome]:
         """The outcomes of one case on some images."""
-        return [row for b in self.batches(images) for row in outcomes(self.victim, *b, purpose, case, threat)]
+        return [row for b in self.batches(images) for row in outcomes(self.victim, b, purpose, case, threat)]
 
     def unlimited(self) -> Threat:
         """The threat whose ball holds the whole box."""
         surface = parts.surface(self.threat.surface)
-        size = surface.start(self.victim, self.x[:1], self.keys[:1]).shape[1:].numel()
+        size = surface.start(self.victim, self.x[:1], self.batch.keys[:1]).shape[1:].numel()
         full = surface.widest(self.threat.norm, size)
         return replace(self.threat, eps=full)  # type: ignore[type-var]
 
     def scene(self, batch: Batch, purpose: str) -> tuple[Scene, Objective]:
         """The scene of the plain case on one batch, and its objective."""
-        x, y, keys = batch
-        scene = Scene(self.case.attacked(self.victim), x, y, fold(keys, purpose), self.threat.surface)
+        keys = fold(batch.keys, purpose)
+        scene = Scene(self.case.attacked(self.victim), batch.x, batch.y, keys, self.threat.surface)
         return scene, scene.objective(self.case.loss)
 
     def gradient(self, batch: Batch, purpose: str) -> Tensor:

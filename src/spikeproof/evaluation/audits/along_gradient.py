@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.tensors import exact, fold, normal
+from spikeproof.victims.batch import Batch
 
 __all__ = ["AlongGradient"]
 
@@ -35,7 +36,7 @@ class AlongGradient(Audit):
 
     def __call__(self, subject: Subject) -> AuditResult:
         found = [self._batch(subject, batch) for batch in subject.batches()]
-        n = sum(len(batch[1]) for batch in subject.batches())
+        n = sum(len(batch) for batch in subject.batches())
         rises = torch.stack([rise.sum(1) for rise, _ in found]).sum(0) / n if n else torch.ones(len(_LENGTHS))
         beaten = sum(int(b.sum()) for _, b in found)
         up = float(rises.max())

@@ -33,10 +33,10 @@ class Control(Audit):
             return self.absent("give an undefended victim of the same kind as `control`")
         case = replace(subject.case, encoder=None)  # a control may have another code
         fell = n = 0
-        for x, y, keys in subject.batches():
-            right = clean_verdict(control, x, y, keys).predicted == y
+        for batch in subject.batches():
+            right = clean_verdict(control, batch).predicted == batch.y
             if right.any():
-                rows = outcomes(control, x[right], y[right], keys[right], "control", case, subject.threat)
+                rows = outcomes(control, batch.take(right), "control", case, subject.threat)
                 fell, n = fell + sum(row["fooled"] for row in rows), n + len(rows)
         limit = self.limit
         says = f"{fell} of {n} images of the undefended network fall"

@@ -36,8 +36,8 @@ class Determinism(Audit):
     @torch.no_grad()
     def __call__(self, subject: Subject) -> AuditResult:
         worst, n, limit = 0.0, 0, self.limit
-        for x, _, keys in subject.batches():
-            n += len(x)
+        for batch in subject.batches():
+            x, keys, n = batch.x, batch.keys, n + len(batch)
             try:
                 first = subject.victim(x, exact, keys)
                 for repeat in range(1, _REPEATS):

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from spikeproof import parts
-from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.evaluation.judge import proposal
 from spikeproof.tensors import exact
+from spikeproof.victims.batch import Batch
 
 __all__ = ["Domain"]
 
@@ -38,22 +39,21 @@ class Domain(Audit):
         other = n = broken = kept = 0
         for batch in subject.batches():
             o, b, k = self._batch(subject, batch)
-            other, broken, kept, n = other + o, broken + b, kept + k, n + len(batch[1])
+            other, broken, kept, n = other + o, broken + b, kept + k, n + len(batch)
         says = "proposed images whose code is not what the network saw"
         return self.share(other, n, self.limit, says, broken=broken, broken_on_the_grid=kept)
 
     @staticmethod
     @torch.no_grad()
     def _batch(subject: Subject, batch: Batch) -> tuple[int, int, int]:
-        x, y, keys = batch
         # To the end: the first point that is fooled lies so near the boundary that rounding alone may take it back.
         case = replace(subject.case, survivors=False)
-        scene, point = proposal(subject.victim, x, y, keys, "domain", case, subject.threat)
+        scene, point = proposal(subject.victim, batch, "domain", case, subject.threat)
         seen = scene.victim.encode(point, scene.keys)
         saved = subject.victim.encode(point.clamp(0.0, 1.0), scene.keys)
         other = (seen != saved).transpose(0, 1).flatten(1).any(1)
-        broken = scene.logits(point, exact, scene.keys).argmax(1) != y
-        on_grid = scene.logits(_rounded(point, x), exact, scene.keys).argmax(1) != y
+        broken = scene.logits(point, exact, scene.keys).argmax(1) != batch.y
+        on_grid = scene.logits(_rounded(point, batch.x), exact, scene.keys).argmax(1) != batch.y
         return int(other.sum()), int(broken.sum()), int((broken & on_grid).sum())
 
 

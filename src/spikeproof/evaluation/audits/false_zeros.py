@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.evaluation.audits._touch import FALSE_ZERO, rise, some_of
+from spikeproof.victims.batch import Batch
 
 __all__ = ["FalseZeros"]
 
@@ -33,7 +34,7 @@ class FalseZeros(Audit):
         found = [pair for batch in subject.batches() for pair in self._batch(subject, batch)]
         n = len(found)
         if not n:
-            seen = sum(len(batch[1]) for batch in subject.batches())
+            seen = sum(len(batch) for batch in subject.batches())
             says = f"no image of {seen} has more than {100 * self.zeros:.0f} % zeros and others to compare with"
             return self.found(False, says, value=0.0, limit=self.limit, n=seen)
         on_zeros, on_others = (max(sum(side) / n, 0.0) for side in zip(*found, strict=True))

@@ -8,8 +8,9 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.tensors import exact, fold, signs
+from spikeproof.victims.batch import Batch
 
 __all__ = ["Fidelity"]
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.tensors import exact, fold, signs
+from spikeproof.victims.batch import Batch
 
 __all__ = ["Flatness"]
 

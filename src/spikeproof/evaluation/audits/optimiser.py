@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from spikeproof.attacks.pgd import PGD
-from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.types import Objective, Rule, Score
+from spikeproof.victims.batch import Batch
 
 __all__ = ["Optimiser"]
 
@@ -56,7 +57,7 @@ class Optimiser(Audit):
 
     def __call__(self, subject: Subject) -> AuditResult:
         found = [self._batch(subject, batch) for batch in subject.batches()]
-        n = sum(len(batch[1]) for batch in subject.batches())
+        n = sum(len(batch) for batch in subject.batches())
         lost, unfinished, left = (sum(part[i] for part in found) for i in range(3))
         says = f"{lost} of {n} successes lost; {unfinished} of {left} survivors still rising"
         early = left > 0 and self.share(unfinished, left, self.unfinished, "").colour == "red"

@@ -38,8 +38,8 @@ class SameModel(Audit):
 
     def __call__(self, subject: Subject) -> AuditResult:
         apart, company, twins, n, limit = 0.0, 0, 0, 0, self.limit
-        for x, _, keys in subject.batches(at_least=2):  # alone, an image has no company to compare with
-            n += len(x)
+        for batch in subject.batches(at_least=2):  # alone, an image has no company to compare with
+            x, keys, n = batch.x, batch.keys, n + len(batch)
             try:
                 apart = worse(apart, self._apart(subject, x, keys))
                 company += self._other_answers(subject, x, keys)

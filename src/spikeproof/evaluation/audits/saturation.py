@@ -44,7 +44,7 @@ class Saturation(Audit):
 
     def __call__(self, subject: Subject) -> AuditResult:
         with torch.no_grad():
-            losses = [cross_entropy(subject.victim(x, exact, keys), y) for x, y, keys in subject.batches()]
+            losses = [cross_entropy(subject.victim(b.x, exact, b.keys), b.y) for b in subject.batches()]
         saturated = (torch.cat(losses) < _SATURATED).tolist() if losses else []
         n, gained, limit = len(saturated), 0, self.limit
         if any(saturated):

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.evaluation.audits._touch import FALSE_ZERO, rise, some_of
 from spikeproof.types import Carry, Objective, Score
+from spikeproof.victims.batch import Batch
 
 __all__ = ["ZeroGradients"]
 

@@ -27,6 +27,7 @@ from spikeproof.study.config.schema import CellConfig, Panel, Paper, Part, Pixel
 from spikeproof.tensors import exact, image_keys
 from spikeproof.training.craft import crafter
 from spikeproof.types import Neuron, Rule
+from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 __all__ = ["rehearse"]
@@ -84,7 +85,8 @@ def _rehearse_training(attack: Part, threat: Part, rule: Part, network: _Network
     own = Case(parts.build("attacks", attack), WhiteBox(parts.build("rules", rule)), cross_entropy)
     victim = _toy(network)
     with _played("the training attack"):
-        crafter(victim, own.attack, training_threat(threat), own.estimator, own.loss)(*_scene(victim))
+        craft, toys = crafter(victim, own.attack, training_threat(threat), own.estimator, own.loss), _batch(victim)
+        craft(toys.x, toys.y, toys.keys)
 
 
 @once
@@ -99,17 +101,18 @@ def _rehearse(evaluation: Pixels | Paper | Panel, network: _Network) -> None:
     for name, case in cases_of(evaluation, network[0]).items():
         victim = _toy(network)
         with within("attacks", name), _played(f"attack {name!r}"):
-            proposal(victim, *_scene(victim), name, case, threat)
+            proposal(victim, _batch(victim), name, case, threat)
 
 
-def _scene(victim: Victim) -> tuple[Tensor, Tensor, Tensor]:
-    """Two images, what the toy says of them, and their keys."""
+def _batch(victim: Victim) -> Batch:
+    """Two images, and what the toy says of them."""
     sizes = {"T": victim.steps, "C": victim.in_channels, "H": _SIDE, "W": _SIDE}
     shape = [2, *(sizes[axis] for axis in victim.takes)]
     x = (torch.arange(math.prod(shape)).view(shape) % 7 + 1).float() / 8.0
-    keys = image_keys(0, torch.arange(2))
+    ids = torch.arange(2)
+    keys = image_keys(0, ids)
     with torch.no_grad():
-        return x, victim(x, exact, keys).argmax(1), keys
+        return Batch(x, victim(x, exact, keys).argmax(1), ids, keys)
 
 
 @contextmanager
