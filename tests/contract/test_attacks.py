@@ -89,6 +89,9 @@ class Stopping(Curved):
     def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
         raise Stop
 
+    def of(self, index: Tensor) -> Objective:
+        return self
+
     def aimed(self, rank: int) -> Objective:
         return self
 
@@ -176,7 +179,7 @@ class Level(Curved):
 
     def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
         assert len(x) == len(self.at) > 0
-        self.calls[self.at] += 1
+        self.calls += torch.bincount(self.at, minlength=B)  # an image may stand in a pass several times
         return super().__call__(x, rule, salt)
 
     def of(self, index: Tensor) -> Objective:

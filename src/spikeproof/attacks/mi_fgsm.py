@@ -28,7 +28,16 @@ class MIFGSM:
         if self.steps < 1 or self.decay < 0:
             raise UsageError("steps >= 1 and decay >= 0", f"steps={self.steps}, decay={self.decay}")
 
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
         return ascend(
             f,
             x0,
@@ -39,4 +48,5 @@ class MIFGSM:
             length=lambda k: threat.eps / self.steps,
             direction=lambda: Momentum(threat, self.decay),
             start=lambda x, k: x,
+            given=start,
         )

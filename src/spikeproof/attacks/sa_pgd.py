@@ -28,7 +28,16 @@ class SAPGD:
     def __post_init__(self) -> None:
         at_least_one(steps=self.steps, restarts=self.restarts)
 
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
         if threat.norm != "Linf":
             raise UsageError("the Linf threat for SA-PGD", threat.norm, mend="use pgd or apgd for other norms")
         marks = checkpoints(self.steps)
@@ -42,5 +51,6 @@ class SAPGD:
             length=lambda k: threat.eps * 0.5 ** sum(mark <= k for mark in marks),
             direction=StableAdaptive,
             start=threat.sample,
+            given=start,
             restarts=self.restarts,
         )

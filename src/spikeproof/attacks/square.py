@@ -24,10 +24,10 @@ class Square:
     """L-inf on images (B,C,H,W). queries >= 1: forwards per image (times
     `scene.COMMON_DRAWS` where the encoder draws); p: the first patch's share of the pixels.
 
-    Start: vertical stripes of +-eps. Each query: a square at a random place, one random sign a channel, 2 eps added and
-    clipped to the ball; taken where the loss rises, and with chance 1/2 where it is equal, as scores made of spike
-    counts often are. The place and the signs are each image's own. Use it with the margin loss. The schedule is
-    rescaled from 10,000 queries to the number given, as in the paper.
+    Start: vertical stripes of +-eps, or what is given. Each query: a square at a random place, one random sign a
+    channel, 2 eps added and clipped to the ball; taken where the loss rises, and with chance 1/2 where it is equal, as
+    scores made of spike counts often are. The place and the signs are each image's own. Use it with the margin loss.
+    The schedule is rescaled from 10,000 queries to the number given, as in the paper.
     """
 
     queries: int = 500
@@ -44,14 +44,23 @@ class Square:
         return int(min(max(round(math.sqrt(share * height * width)), 1), height, width))
 
     @torch.no_grad()
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
         if threat.norm != "Linf" or x0.dim() != 4:
             raise UsageError(
                 "the Linf threat on images (B,C,H,W) for Square", f"{threat.norm}, shape {tuple(x0.shape)}"
             )
         _, channels, height, width = x0.shape
         stripes = signs(fold(keys, "square stripes"), (channels, 1, width)).to(x0)
-        x = threat.project(x0 + threat.eps * stripes, x0)
+        x = threat.project(x0 + threat.eps * stripes if start is None else start, x0)
         held = f(x, exact, 0)
         best = Best(x0, final=f.final)
         part = best.standing(f, x0)
