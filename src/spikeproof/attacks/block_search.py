@@ -74,9 +74,9 @@ class BlockSearch:
         *,
         start: Tensor | None = None,
     ) -> Tensor:
-        noise = normal(fold(keys, "block start"), x0.shape[1:]).to(x0)
-        x = x0 + threat.eps * threat.ascend(noise) if start is None else start
-        walk = _Walk(f, x0, threat, keys, threat.project(x, x0), self.queries)
+        if start is None:
+            start = x0 + threat.eps * threat.ascend(normal(fold(keys, "block start"), x0.shape[1:]).to(x0))
+        walk = _Walk(f, x0, threat, keys, threat.project(start, x0), self.queries)
         sides = self.sides(*(1, *x0.shape[1:])[-2:])
         sweep = 0
         while len(walk.at):
