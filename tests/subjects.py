@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +12,19 @@ from torch import Tensor, nn
 from spikeproof.attacks.pgd import PGD
 from spikeproof.encoders.direct import Direct
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.evaluation.audits import Effort, Limits, Subject
-from spikeproof.evaluation.judge import Case, Row
+from spikeproof.evaluation.audits import Effort, Subject
+from spikeproof.evaluation.judge import Case
+from spikeproof.evaluation.roles import Role
 from spikeproof.evaluation.tiers import Tier
 from spikeproof.losses import margin
+from spikeproof.rows import Row
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, uniform
 from spikeproof.threats import Linf
 from spikeproof.types import Attack, Encoder, Loss, Rule, Threat
 from spikeproof.victims.victim import Victim
 
-__all__ = ["Changed", "D", "Linear", "away", "brief", "clear", "linear", "row", "subject"]
+__all__ = ["Changed", "D", "Linear", "away", "brief", "clear", "linear", "roles_of", "row", "subject"]
 
 D = 16
 
@@ -98,7 +100,13 @@ def subject(
     case = Case(PGD(steps=10) if attack is None else attack, WhiteBox(ATan()), loss)
     threat = Linf(0.02) if threat is None else threat
     effort = Effort(64, 50, 10) if effort is None else effort
-    return Subject(victim, x, y, keys, threat, case, rows, effort, Limits(), batch_size, control)
+    return Subject(victim, x, y, keys, threat, case, rows, effort, batch_size, control, roles_of(rows))
+
+
+def roles_of(rows: Sequence[Row]) -> Mapping[str, Role]:
+    """The roles of stages in rows made by hand: of the first two by name, of the others their group."""
+    first: dict[str, Role] = {"fgsm": "one step", "pgd-20": "plain", "first": "plain"}
+    return {row["attack"]: first.get(row["attack"], cast(Role, row["group"])) for row in rows}
 
 
 def row(attack: str, group: str, image: int, fooled: bool, **more: Any) -> Row:

@@ -88,7 +88,7 @@ def process_environment(trace: Path, kill_at: int = 0) -> dict[str, str]:
 
 def command(*arguments: object) -> list[str]:
     """The command line, without bars, on one thread."""
-    return [sys.executable, "-m", "spikeproof.commands.cli", *map(str, arguments), "--quiet", "--threads", "1"]
+    return [sys.executable, "-m", "spikeproof", *map(str, arguments), "--quiet", "--threads", "1"]
 
 
 def numbers(root: Path) -> dict[str, bytes]:

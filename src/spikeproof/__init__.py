@@ -2,11 +2,19 @@
 
 import logging
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spikeproof.evaluation.panel import evaluate, report_of
+    from spikeproof.interop.check import check
+    from spikeproof.interop.load import load
+    from spikeproof.interop.wrap import wrap
+    from spikeproof.measures.gradients import sparsity
+    from spikeproof.study.finished import trained
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "check", "evaluate", "load", "report_of", "sparsity", "wrap"]
+__all__ = ["__version__", "check", "evaluate", "load", "report_of", "sparsity", "trained", "wrap"]
 
 logging.getLogger("spikeproof").addHandler(logging.NullHandler())
 
@@ -16,12 +24,18 @@ _HOMES = {
     "load": "spikeproof.interop.load",
     "report_of": "spikeproof.evaluation.panel",
     "sparsity": "spikeproof.measures.gradients",
+    "trained": "spikeproof.study.finished",
     "wrap": "spikeproof.interop.wrap",
 }
 """Where the names of the package live: loaded when first asked for, because torch takes seconds."""
 
+if not TYPE_CHECKING:  # a checker would take it to give any name whatever
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'spikeproof' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'spikeproof' has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,6 +7,7 @@ part in a configuration is a mapping with 'name' and its options, checked agains
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import keyword
@@ -15,19 +16,38 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
-from types import ModuleType
-from typing import Any
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 from spikeproof.errors import UsageError, within
-from spikeproof.types import Knob
 
-__all__ = ["FOLDERS", "build", "describe", "find", "key_in", "knob", "names", "resolve"]
+if TYPE_CHECKING:
+    from spikeproof.types import Knob, Surface
+
+__all__ = [
+    "FOLDERS",
+    "build",
+    "check_name",
+    "describe",
+    "find",
+    "home",
+    "key_in",
+    "knob",
+    "module_name",
+    "names",
+    "refused_alone",
+    "resolve",
+    "surface",
+]
 
 FOLDERS = (
     "neurons", "rules", "encoders", "models", "losses", "threats", "estimators", "attacks", "defences", "audits",
-    "data", "corruptions",
+    "data", "corruptions", "surfaces",
 )  # fmt: skip
 
 _HOMES = {"audits": "evaluation.audits"}
@@ -44,28 +64,53 @@ _NESTED = {"defences": ("base",)}
 """Options that are a part of the same folder themselves, or None."""
 
 
-def _folder(folder: str) -> ModuleType:
+def home(folder: str) -> str:
+    """Where the parts of a folder lie, as a dotted name under the package: a folder, or a single file."""
+    return _HOMES.get(folder, folder)
+
+
+def module_name(folder: str, name: str) -> str:
+    """The dotted name under the package of the file that holds a part, which need not be there."""
+    if _place(folder).submodule_search_locations is None:
+        return home(folder)
+    return f"{home(folder)}.{name}{'_' if keyword.iskeyword(name) else ''}"
+
+
+def _place(folder: str) -> ModuleSpec:
+    """Where the parts of a folder lie; nothing is imported, so that a wrong name is refused at once."""
     if folder not in FOLDERS:
         raise UsageError("a kind of part", repr(folder), valid=FOLDERS)
-    return importlib.import_module(f"spikeproof.{_HOMES.get(folder, folder)}")
+    found = find_spec(f"spikeproof.{home(folder)}")
+    assert found is not None
+    return found
 
 
-def _public(module: ModuleType) -> dict[str, str]:
-    """Part name -> attribute, for a single file that holds several parts."""
-    return {name.lower(): name for name in module.__all__ if name[0].isupper() or _is_loss(getattr(module, name))}
+@cache
+def _public(file: str) -> dict[str, str]:
+    """Part name -> attribute, for a single file that holds several parts: its public classes and losses."""
+    body = ast.parse(Path(file).read_text(encoding="utf-8")).body
+    public = next(ast.literal_eval(node.value) for node in body if isinstance(node, ast.Assign))  # __all__ comes first
+    return {node.name.lower(): node.name for node in body if _is_part(node) and node.name in public}
 
 
-def _is_loss(found: Any) -> bool:
-    """A function of logits and labels alone; a targeted loss takes more."""
-    return inspect.isfunction(found) and len(inspect.signature(found).parameters) == 2
+def _is_part(node: ast.stmt) -> TypeGuard[ast.ClassDef | ast.FunctionDef]:
+    """A class, or a function of logits and labels alone; a targeted loss takes more."""
+    return isinstance(node, ast.ClassDef) or (isinstance(node, ast.FunctionDef) and len(node.args.args) == 2)
 
 
 def names(folder: str) -> list[str]:
     """The names of the parts in a folder, sorted."""
-    module = _folder(folder)
-    if not hasattr(module, "__path__"):
-        return sorted(_public(module))
-    return sorted(m.name.rstrip("_") for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_"))
+    place = _place(folder)
+    if place.submodule_search_locations is None:
+        return sorted(_public(str(place.origin)))
+    files = pkgutil.iter_modules(place.submodule_search_locations)
+    return sorted(file.name.rstrip("_") for file in files if not file.name.startswith("_"))
+
+
+def check_name(folder: str, name: str) -> None:
+    """Raises UsageError with the valid names where a folder has no such part."""
+    if name not in names(folder):
+        raise UsageError(f"a part of {folder}", repr(name), valid=names(folder), mend="or give package.module:Name")
 
 
 def find(folder: str, name: str) -> Any:
@@ -79,13 +124,19 @@ def find(folder: str, name: str) -> Any:
         if not callable(found):
             raise UsageError(f"a class or function at {name!r}", type(found).__name__)
         return found
-    module = _folder(folder)
-    if name not in names(folder):
-        raise UsageError(f"a part of {folder}", repr(name), valid=names(folder), mend="or give package.module:Name")
-    if not hasattr(module, "__path__"):
-        return getattr(module, _public(module)[name])
-    file = importlib.import_module(f"{module.__name__}.{name}{'_' if keyword.iskeyword(name) else ''}")
+    check_name(folder, name)
+    file = importlib.import_module(f"spikeproof.{module_name(folder, name)}")
+    place = _place(folder)
+    if place.submodule_search_locations is None:
+        return getattr(file, _public(str(place.origin))[name])
     return getattr(file, file.__all__[0])
+
+
+@cache
+def surface(name: str) -> Surface:
+    """The surface that a threat names, made once; UsageError with the valid names where there is none."""
+    found: Surface = find("surfaces", name)()
+    return found
 
 
 def _options(folder: str, target: Any) -> dict[str, inspect.Parameter]:
@@ -104,15 +155,17 @@ def build(folder: str, spec: Mapping[str, Any], **given: Any) -> Any:
     try:
         return target if folder == "losses" else target(**given, **{**options, **nested})
     except UsageError as error:
-        error.path = error.path or _refused_alone(target, given, {k: v for k, v in options.items() if k in spec})
+        error.path = error.path or refused_alone(target, {k: v for k, v in options.items() if k in spec}, given)
         raise
 
 
-def _refused_alone(target: Any, given: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The one option that a part refuses also beside the defaults of the others; () where none is, or several."""
+def refused_alone(
+    target: Any, options: Mapping[str, Any], given: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[str, ...]:
+    """The one option that a class refuses also beside the defaults of the others; () where none is, or several."""
     refused = []
     for option, value in options.items():
-        with suppress(TypeError):  # another option has no default
+        with suppress(TypeError):  # another option has no default, or a text stands for a number
             try:
                 target(**given, **{option: value})
             except UsageError:
@@ -183,7 +236,7 @@ def describe(folder: str) -> list[tuple[str, str, str]]:
     for name in names(folder):
         target = find(folder, name)
         module = inspect.getmodule(target)
-        text = target if not hasattr(_folder(folder), "__path__") else module
+        text = target if _place(folder).submodule_search_locations is None else module
         options = [] if folder == "losses" else [str(p).split(": ")[0] + (
             "" if p.default is p.empty else f"={p.default!r}") for p in _options(folder, target).values()]  # fmt: skip
         line, turned = (inspect.getdoc(text) or "").splitlines()[0], knob(folder, name)
@@ -195,5 +248,7 @@ def describe(folder: str) -> list[tuple[str, str, str]]:
 
 def knob(folder: str, name: str) -> Knob | None:
     """The option that traces a part's trade-off, with the values worth a sweep; None for a part without one."""
+    from spikeproof.types import Knob
+
     found = getattr(find(folder, name), "KNOB", None)
     return found if isinstance(found, Knob) else None

@@ -15,11 +15,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from spikeproof.types import Neuron
+from spikeproof.types import Estimator, Neuron, Rule, Ruled
 
 __all__ = [
-    "exact", "fold", "graft", "heaviside", "image_keys", "integers", "normal", "per_image", "signs", "sparse_sign",
-    "uniform",
+    "exact", "fold", "graft", "heaviside", "image_keys", "integers", "normal", "per_image", "rule_of", "signs",
+    "sparse_sign", "uniform",
 ]  # fmt: skip
 
 
@@ -130,3 +130,9 @@ def exact(neuron: Neuron, currents: Tensor, site: str) -> Tensor:
     if spikes is not None and not (torch.is_grad_enabled() and currents.requires_grad):
         return cast(Tensor, spikes(currents))
     return neuron.run(currents, lambda height, step: heaviside(height))
+
+
+def rule_of(estimator: Estimator) -> Rule:
+    """The rule whose gradient an estimator takes; `exact` of one that has none."""
+    found = estimator.rule if isinstance(estimator, Ruled) else None
+    return exact if found is None else found

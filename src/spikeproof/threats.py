@@ -1,9 +1,7 @@
-"""What the attacker may do: a ball around the clean point, inside the box [0,1], on one surface.
+"""What the attacker may do: a ball around the clean point, inside the box of one surface, [0,1].
 
-Surface 'pixels' is the image, through the encoder: the attacker who owns the picture. Surface 'encoded' is the tensor
-behind the encoder, (B,T,C,H,W), each step perturbed on its own: the paper's threat, usually much weaker, and its eps
-has no meaning in pixels. `spikeproof.victims.scene` puts the objective on the surface; the geometry is the same for
-both.
+A threat names its surface, which `spikeproof.parts.surface` finds by its file: where the attacker acts, what a point is
+and how large the box. The geometry is the same for all. `spikeproof.victims.scene` puts the objective on the surface.
 """
 
 from __future__ import annotations
@@ -11,11 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from spikeproof import parts
 from spikeproof.errors import UsageError
 from spikeproof.tensors import fold, normal, per_image, signs, sparse_sign, uniform
 
@@ -40,12 +39,16 @@ def radius(eps: float | str) -> float:
 @dataclass(frozen=True)
 class _Ball:
     eps: float
-    surface: Literal["pixels", "encoded"] = "pixels"
+    surface: str = "pixels"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", radius(self.eps))
-        if self.surface not in ("pixels", "encoded"):
-            raise UsageError("a surface", repr(self.surface), valid=["pixels", "encoded"])
+        parts.surface(str(self.surface))  # refuses a name that is none
+
+    @property
+    def box(self) -> tuple[float, float]:
+        """The least and the largest value of a coordinate on the surface."""
+        return parts.surface(self.surface).box
 
     def scaled(self, share: float) -> Self:
         """The same ball with `share` >= 0 of its radius."""
@@ -60,7 +63,8 @@ class Linf(_Ball):
 
     def project(self, x: Tensor, x0: Tensor) -> Tensor:
         """The nearest admissible point; all shapes (B,*)."""
-        return torch.clamp(x, (x0 - self.eps).clamp(min=0.0), (x0 + self.eps).clamp(max=1.0))
+        low, high = self.box
+        return torch.clamp(x, (x0 - self.eps).clamp(min=low), (x0 + self.eps).clamp(max=high))
 
     def ascend(self, gradient: Tensor) -> Tensor:
         """Steepest unit step: the sign; 0 where the gradient is exactly 0."""
@@ -85,7 +89,7 @@ class L2(_Ball):
         """Scale into the ball, then clip to the box: admissible, and the field's standard; not the nearest point where
         both bind. Clipping towards a box that contains x0 only shortens the way, so the ball still holds."""
         scale = self.eps / self.distance(x, x0).clamp(min=self.eps).clamp(min=1e-30)
-        return (x0 + (x - x0) * per_image(x, scale)).clamp(0.0, 1.0)
+        return (x0 + (x - x0) * per_image(x, scale)).clamp(*self.box)
 
     def ascend(self, gradient: Tensor) -> Tensor:
         """g / ||g||; an all-zero gradient stays zero."""
@@ -125,7 +129,8 @@ class L1(_Ball):
         """The nearest admissible point of ball and box together: each shift shrunk by one number, then clipped."""
         centre = x0.flatten(1).double()
         shift = x.flatten(1).double() - centre
-        room = torch.where(shift > 0, 1.0 - centre, centre)
+        low, high = self.box
+        room = torch.where(shift > 0, high - centre, centre - low)
         kept = torch.minimum((shift.abs() - _shrinkage(shift.abs(), room, self.eps)).clamp(min=0.0), room)
         nearest = (centre + kept * shift.sign()).to(x0.dtype)
         # Thousands of shifts, each rounded away from x0, would leave the ball: round towards x0.

@@ -1,4 +1,7 @@
-"""What the parts promise each other, and how spikeproof refuses.
+"""What the parts promise each other.
+
+A part must have every member of its protocol. What it may have besides is a protocol of its own (`Framed`, `Shaped`,
+`Ruled`), asked for by isinstance; the docstring there says what holds for a part without it.
 
 Axes, everywhere in the package: T time, B batch, C H W image, K classes, * any further axes.
 """
@@ -6,7 +9,7 @@ Axes, everywhere in the package: T time, B batch, C H W image, K classes, * any 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
@@ -19,12 +22,16 @@ __all__ = [
     "Encoder",
     "Estimator",
     "Fire",
+    "Framed",
     "Knob",
     "Loss",
     "Neuron",
     "Objective",
     "Rule",
+    "Ruled",
     "Score",
+    "Shaped",
+    "Surface",
     "Threat",
     "VictimLike",
 ]
@@ -73,11 +80,30 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
+class Framed(Encoder, Protocol):
+    """An encoder that says which of its frames differ; of another one every step is a frame of its own."""
+
+    def frames(self, x: Tensor, steps: int, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """As the call, -> the frames that differ (F,B,*), and which of them comes at each step (T,) int64."""
+        ...
+
+
+@runtime_checkable
+class Shaped(Protocol):
+    """An encoder that says what one image is; without it an image is 'CHW'."""
+
+    @property
+    def takes(self) -> str:
+        """The axes of one image in order: 'CHW', or 'TCHW' where the data come as frames."""
+        ...
+
+
 class VictimLike(Protocol):
     """A classifier under attack: `encode`, then `classify`; calling it does both."""
 
     def encode(self, x: Tensor, keys: Tensor) -> Tensor:
-        """Pixels (B,C,H,W) in [0,1], keys (B,) -> (T,B,C,H,W)."""
+        """Images (B,*) in [0,1] of the axes that the encoder takes, keys (B,) -> (T,B,C,H,W)."""
         ...
 
     def classify(self, z: Tensor, rule: Rule) -> Tensor:
@@ -138,27 +164,73 @@ class Objective(Protocol):
         ...
 
 
+class Surface(Protocol):
+    """Where an attacker acts. A point there is (B,*), images first; one file of surfaces/ each, without options."""
+
+    @property
+    def box(self) -> tuple[float, float]:
+        """The least and the largest value of a coordinate."""
+        ...
+
+    @property
+    def before_encoder(self) -> bool:
+        """Whether a point is what the victim takes, so that the encoder, its slopes and its noise are in between."""
+        ...
+
+    def start(self, victim: VictimLike, x: Tensor, keys: Tensor) -> Tensor:
+        """Clean images (B,*), keys (B,) -> the points (B,*) that stand for them, without graph."""
+        ...
+
+    def logits(self, victim: VictimLike, point: Tensor, rule: Rule, keys: Tensor) -> Tensor:
+        """Points (B,*) -> the victim's logits (B,K)."""
+        ...
+
+    def widest(self, norm: str, size: int) -> float:
+        """The eps of the ball that holds the whole box around any point of `size` coordinates."""
+        ...
+
+
 class Threat(Protocol):
-    """What the attacker may do: a ball of radius `eps` on a surface, inside a box."""
+    """What the attacker may do: a ball of radius `eps` around the clean point x0 on a surface, inside its box.
+
+    Points and gradients are (B,*) on the surface. A part is built from eps, in units of [0,1] and of the norm, or a
+    fraction such as '8/255', and from the name of the surface; it is frozen.
+    """
 
     @property
-    def eps(self) -> float: ...
+    def eps(self) -> float:
+        """>= 0: the largest `distance`, in units of the surface's values."""
+        ...
 
     @property
-    def norm(self) -> str: ...
+    def norm(self) -> str:
+        """'Linf', 'L2' or 'L1': as rows name it, and as attacks ask."""
+        ...
 
     @property
-    def surface(self) -> str: ...
+    def surface(self) -> str:
+        """The name of the surface, as in a configuration and in rows; `spikeproof.parts.surface` makes it."""
+        ...
 
-    def project(self, x: Tensor, x0: Tensor) -> Tensor: ...
+    def project(self, x: Tensor, x0: Tensor) -> Tensor:
+        """Any points (B,*), clean ones (B,*) in the box -> admissible points (B,*): within eps of x0, in the box."""
+        ...
 
-    def ascend(self, gradient: Tensor) -> Tensor: ...
+    def ascend(self, gradient: Tensor) -> Tensor:
+        """Gradient (B,*) -> the step (B,*) of norm 1 that raises the loss most, each image's own; 0 where it is 0."""
+        ...
 
-    def distance(self, x: Tensor, x0: Tensor) -> Tensor: ...
+    def distance(self, x: Tensor, x0: Tensor) -> Tensor:
+        """Points (B,*) -> (B,) >= 0, in the unit of eps."""
+        ...
 
-    def sample(self, x0: Tensor, keys: Tensor) -> Tensor: ...
+    def sample(self, x0: Tensor, keys: Tensor) -> Tensor:
+        """A random admissible point (B,*) for each clean one, drawn by its key (B,) alone."""
+        ...
 
-    def scaled(self, share: float) -> Threat: ...
+    def scaled(self, share: float) -> Threat:
+        """The same with `share` >= 0 of its eps."""
+        ...
 
 
 class Estimator(Protocol):
@@ -175,6 +247,14 @@ class Estimator(Protocol):
     def of(self, carry: Carry, index: Tensor) -> Carry:
         """The memory of some of the images alone: index (n,) int64 into them."""
         ...
+
+
+@runtime_checkable
+class Ruled(Protocol):
+    """An estimator that takes the gradient of one rule; one without it, or with None, has no rule of its own."""
+
+    @property
+    def rule(self) -> Rule | None: ...
 
 
 class Attack(Protocol):

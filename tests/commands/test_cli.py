@@ -13,22 +13,22 @@ import pytest
 import tinycell
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 from tinycell import tiny
 from tinypanel import panelled
 
 import spikeproof
 from spikeproof import parts
-from spikeproof.commands import cli
-from spikeproof.commands.controls import Outcome
-from spikeproof.evaluation import tiers
+from spikeproof.commands import main, train
 from spikeproof.store.store import Store
-from spikeproof.study.config import cell_from
+from spikeproof.study.config import cell_from, cell_of
+from spikeproof.study.controls import Outcome
 from spikeproof.training.checkpoint import read_tensors
 
 PACKAGE = Path(spikeproof.__file__).parent
 VERBS = (
-    "demo", "train", "evaluate", "study", "status", "reproduce", "pack", "report", "parts", "controls", "findings",
-    "check",
+    "demo", "train", "evaluate", "study", "status", "reproduce", "pack", "report", "parts", "transfer", "controls",
+    "findings", "check",
 )  # fmt: skip
 
 Command = Callable[..., tuple[int, str, str]]
@@ -40,7 +40,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 
     def run(*arguments: object) -> tuple[int, str, str]:
         try:
-            code = cli.main([str(argument) for argument in arguments])
+            code = main([str(argument) for argument in arguments])
         except SystemExit as stop:
             code = int(stop.code or 0)
         said = capsys.readouterr()
@@ -61,7 +61,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `evaluate` makes of the tiny cell; not to be changed."""
     root = tmp_path_factory.mktemp("results")
     (root / "cell.yaml").write_text(yaml.safe_dump(tiny(name="mine")), encoding="utf-8")
-    assert cli.main(["evaluate", "--config", str(root / "cell.yaml"), "--out", str(root / "runs"), "--quiet"]) == 0
+    assert main(["evaluate", "--config", str(root / "cell.yaml"), "--out", str(root / "runs"), "--quiet"]) == 0
     return root / "runs"
 
 
@@ -115,7 +115,7 @@ def test_parts_lists_one_folder_with_its_options(command: Command) -> None:
     ("arguments", "said"),
     [
         ((), "verb"),
-        (("dance",), "demo.*train.*evaluate.*study.*report.*parts.*findings"),
+        (("dance",), "demo.*evaluate.*findings.*parts.*report.*study.*train"),
         (("train", "--wat=1"), "--wat"),
         (("train", "--recipe.wat=1"), "--recipe.wat"),
         (("train", "--model.wat=1"), "'wat'; valid: connect='ADD', pool='max', width=16"),
@@ -205,7 +205,7 @@ def test_an_interrupted_run_exits_1_and_says_that_it_goes_on(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spikeproof.study.run.train", stop)
+    monkeypatch.setattr("spikeproof.study.trained.train", stop)
     code, _, err = command("train", "--config", cell_file, "--out", tmp_path / "runs", "--quiet")
     assert code == 1
     assert "goes on from here" in err
@@ -215,8 +215,9 @@ def test_an_interrupted_run_exits_1_and_says_that_it_goes_on(
 
 
 def config_of(*arguments: object) -> dict[str, Any]:
-    options = cli._parser().parse_args([str(argument) for argument in ("train", *arguments)])
-    return cli._cell(options["train"]).resolved()
+    parser = ArgumentParser(exit_on_error=False)
+    train.options(parser)
+    return cell_of(parser.parse_args([str(argument) for argument in arguments])).resolved()
 
 
 def test_a_dotted_option_keeps_the_part_s_other_options(cell_file: Path) -> None:
@@ -330,7 +331,10 @@ def panel_file(folder: Path, **changes: Any) -> Path:
 def test_a_tier_replaces_the_evaluations_and_a_supported_verdict_exits_0(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiers, "_SMOKE", ("budget_kept",))  # a network that has learnt nothing is red elsewhere
+    for name in set(parts.names("audits")) - {"determinism", "same_model", "budget_kept"}:
+        monkeypatch.setattr(
+            parts.find("audits", name), "tier", "quick"
+        )  # a network that has learnt nothing is red there
     given = ("--config", panel_file(tmp_path), "--tier=smoke", "--eps=1/10", "--quiet", "--out", tmp_path)
     code, out, err = command("evaluate", *given)
     assert (code, err) == (0, "")
@@ -389,7 +393,7 @@ def test_controls_exit_1_where_one_is_not_what_it_is_said_to_be(
         assert (store.root, tier, images, smallest) == (tmp_path, "smoke", 5, True)
         return [Outcome("fine", False, False, "supported", 1.0), Outcome("odd", masked, True, "overstated (red: D5)")]
 
-    monkeypatch.setattr(cli, "run_controls", outcomes)
+    monkeypatch.setattr("spikeproof.study.controls.run_controls", outcomes)
     given = ("controls", "--tier=smoke", "--images=5", "--smallest", "--out", tmp_path, "--quiet")
     got, out, err = command(*given)
     assert (got, err) == (code, "")

@@ -354,3 +354,29 @@ def test_given_its_own_start_an_attack_is_itself(name: str) -> None:
         attack({"name": name, **more})(Curved(), X0, Linf(0.1), ESTIMATOR, KEYS, start=start) for start in (None, own)
     )
     assert torch.equal(kept, given)
+
+
+LABELS = {
+    "apgd": ("apgd-100", True),
+    "code_search": ("code-search-25", True),
+    "fab": ("fab-100", True),
+    "fgsm": ("fgsm", True),
+    "mi_fgsm": ("mi-fgsm-10", True),
+    "pgd": ("pgd-20", True),
+    "random_corners": ("corners-100", False),
+    "rfgsm": ("rfgsm", True),
+    "sa_pgd": ("sa-pgd-100", True),
+    "square": ("square-500", False),
+}
+
+
+@pytest.mark.parametrize("name", parts.names("attacks"))
+def test_an_attack_says_what_it_is_called_and_whether_it_asks_for_a_gradient(name: str) -> None:
+    attack = parts.build("attacks", {"name": name})
+    assert (attack.label, attack.asks_gradient) == LABELS.get(name, (attack.label, attack.asks_gradient))
+    assert attack.label
+
+
+@pytest.mark.parametrize(("name", "label"), [("apgd", "apgd-t-100"), ("fab", "fab-t-100")])
+def test_a_targeted_attack_says_so(name: str, label: str) -> None:
+    assert parts.build("attacks", {"name": name, "targets": 9}).label == label

@@ -110,5 +110,5 @@ def test_a_radius_that_is_none_is_refused(name: str, eps: Any) -> None:
 
 @each_threat
 def test_another_surface_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="pixels, encoded"):
+    with pytest.raises(UsageError, match="encoded, pixels"):
         threat(name, 0.1, "membrane")

@@ -20,12 +20,12 @@ from spikeproof import parts
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.evaluation import panel as panel_file
 from spikeproof.evaluation import tiers
-from spikeproof.evaluation.audits import Limits
-from spikeproof.evaluation.judge import Row, short
-from spikeproof.evaluation.panel import Examination, Panel, evaluate
+from spikeproof.evaluation.judge import short
+from spikeproof.evaluation.panel import Asked, Examination, Panel, evaluate
 from spikeproof.losses import margin
 from spikeproof.metrics.robustness import clopper_pearson, robust
 from spikeproof.metrics.verdict import verdict_of
+from spikeproof.rows import Row
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
@@ -38,8 +38,8 @@ EPS = 0.05
 
 
 def panel(victim: Victim, index: Any = slice(None), *, tier: str = "smoke", batch_size: int = 64, **more: Any) -> Panel:
-    given = {"threat": Linf(EPS), "eps_text": str(EPS), "rule": ATan(), "seed": 0, **more}
-    return Panel(victim, X[index], Y[index], IDS[index], tier=tier, batch_size=batch_size, **given)
+    asked = Asked(tier, Linf(EPS), str(EPS), ATan(), batch_size=batch_size, **more)
+    return Panel(victim, X[index], Y[index], IDS[index], asked)
 
 
 def rows_of(*panels: Panel) -> list[Row]:
@@ -336,8 +336,7 @@ def test_every_pass_of_every_stage_is_counted(monkeypatch: pytest.MonkeyPatch, e
     before, met = copy.copy(tally), set()
     x = X[:4].float()
     y = victim(x, exact, image_keys(0, IDS[:4])).argmax(1)
-    given: Any = {"threat": Linf(1e-4), "eps_text": "1e-4", "rule": ATan(), "seed": 0, "batch_size": 8}
-    of = Panel(victim, x, y, IDS[:4], tier="standard", **given)
+    of = Panel(victim, x, y, IDS[:4], Asked("standard", Linf(1e-4), "1e-4", ATan(), batch_size=8))
     for piece in of.run():
         spent = (tally.forwards - before.forwards, tally.backwards - before.backwards)
         before = Tally(tally.forwards, tally.backwards)
@@ -381,7 +380,7 @@ def test_where_an_audit_says_so_the_attacks_numbers_are_not_told_either() -> Non
 
 
 def test_limits_are_an_argument() -> None:
-    wide = Limits(loss_rises=0.0, beaten_by_random=1.0, random=1.0, plateau=1.0, unfinished=1.0)
+    wide = {"along_gradient": {"limit": 0.0, "beaten": 1.0}, "random_search": {"limit": 1.0}}
     found = evaluate(linear(), clear(4), torch.zeros(4, dtype=torch.int64), tier="quick", eps=EPS, limits=wide)
     limits = {row["code"]: row["limit"] for row in found.findings}
     assert (limits["D5"], limits["D10"]) == (0.0, 1.0)
@@ -492,6 +491,8 @@ def test_a_user_s_mistake_is_refused(victim: Callable[[], Victim], changes: dict
         ({"eps": float("nan")}, "eps as a number >= 0.*got nan"),
         ({"norm": "L7"}, "a part of threats, got 'l7'; valid: l1, l2, linf"),
         ({"batch_size": 0}, "batch_size >= 1"),
+        ({"limits": {"two_steps": {}}}, "a part of audits, got 'two_steps'; valid: accounting, "),
+        ({"limits": {"one_step": {"most": 0.1}}}, "an option of audits 'one_step', got 'most'; valid: limit=0.01"),
         ({"ids": IDS[:5]}, "12 different ids, one for each image, got 5"),
         ({"ids": torch.zeros_like(IDS)}, "12 different ids, one for each image, got 12, 1 of them different"),
     ],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +19,11 @@ from spikeproof import parts
 from spikeproof.errors import UsageError
 from spikeproof.estimators.eot import EOT
 from spikeproof.estimators.smooth_twin import SmoothTwin
+from spikeproof.estimators.spsa import SPSA
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation import panel
-from spikeproof.evaluation.tiers import PREFLIGHT, TIERS, Tier, plain_case, tier_of
+from spikeproof.evaluation.roles import GROUPS
+from spikeproof.evaluation.tiers import TIERS, Stage, Tier, plain_case, tier_of
 from spikeproof.losses import cross_entropy, dlr, margin
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
@@ -30,7 +34,7 @@ from spikeproof.types import Rule, Threat
 from spikeproof.victims.victim import Victim
 
 ENCODERS = parts.names("encoders")
-GROUPS = ["first", "dense twin", "white box", "more effort", "random", "transfer", "black box"]
+CASCADE = ["first", "dense twin", "white box", "more effort", "random", "transfer", "black box"]
 LINF = Linf("8/255")
 CODES = {name: parts.find("audits", name).code for name in parts.names("audits")}
 
@@ -66,6 +70,94 @@ def every_tier() -> Iterator[Tier]:
         yield tier(name, encoder, threat, rule, classes=classes)
 
 
+# --- what rows call the stages ---
+
+
+class OneGradient(Victim):
+    """A network in which no neuron is known."""
+
+    one_gradient = True
+
+
+class Asked(Victim):
+    """A network without a gradient."""
+
+    differentiable = False
+
+    def supports(self, estimator: object) -> bool:
+        return isinstance(estimator, SPSA)
+
+
+NETWORKS = {"known neurons": Victim, "one gradient": OneGradient, "only asked": Asked}
+THREATS = {"Linf": LINF, "L2": L2(0.5), "L1": L1(5.0), "encoded": Linf(0.1, surface="encoded")}
+TRAINED = {"atan": ATan(), "triangle 1": Triangle(alpha=1.0), "bptr": BPTR()}
+NAMES = [json.loads(line) for line in (Path(__file__).parent / "stage_names.jsonl").read_text("utf-8").splitlines()]
+"""Written down once: what rows on disk call the stages must not change by itself."""
+
+
+@pytest.mark.parametrize("of", NAMES, ids=lambda of: " ".join(str(of[key]) for key in list(of)[:-1]))
+def test_stages_are_called_what_rows_call_them(of: dict[str, Any]) -> None:
+    known = victim_of(of["encoder"], of["classes"])
+    victim = NETWORKS[of["network"]](known.body, known.encoder, known.steps).eval()
+    sources = {name: victim_of("phase", of["classes"]) for name in of["sources"]}
+    found = tier_of(of["tier"], victim, TRAINED[of["rule"]], THREATS[of["threat"]], sources)
+    assert names(found) == of["names"]
+
+
+def test_a_stage_is_called_by_its_attack_its_estimator_and_its_variant() -> None:
+    case = plain_case(victim_of(), ATan(), LINF)
+    assert Stage("white box", case, "pgd-20").name == "pgd-20"
+    assert Stage("white box", case, "pgd-20", "assg", "margin").name == "pgd-20 assg margin"
+    assert Stage("white box", case, "pgd-20", variant="secant").name == "pgd-20 secant"
+
+
+def test_only_the_first_step_and_the_plain_attack_see_everyone() -> None:
+    case = plain_case(victim_of(), ATan(), LINF)
+    seen = {role: (stage.group, stage.everyone) for role in GROUPS if (stage := Stage(role, case, "it"))}
+    assert seen == {
+        "one step": ("first", True),
+        "plain": ("first", True),
+        "long": ("first", False),
+        "dense twin": ("dense twin", False),
+        "white box": ("white box", False),
+        "more effort": ("more effort", False),
+        "random": ("random", False),
+        "transfer": ("transfer", False),
+        "black box": ("black box", False),
+    }
+
+
+AUDITS = {
+    "smoke": "D13 D14 D1 D3 D5 D6 D10 D16 D17 D19",
+    "quick": "D13 D14 D1 D2 D3 D5 D6 D6d D6t D8 D10 D15 D16 D17 D19",
+    "standard": "D13 D14 D1 D2 D3 D4 D5 D6 D6d D6t D7 D8 D9 D10 D11 D12 D15 D16 D17 D18 D19 D20",
+    "audit": "D13 D14 D1 D2 D3 D4 D5 D6 D6d D6t D7 D8 D9 D10 D11 D12 D15 D16 D17 D18 D19 D20",
+}
+
+
+@pytest.mark.parametrize("name", TIERS)
+def test_the_audits_of_a_tier_run_by_their_codes_and_what_something_was_given_for_comes_last(name: str) -> None:
+    def codes(**given: Any) -> list[str]:
+        return [CODES[audit] for audit in tier(name, **given).audits]
+
+    own = AUDITS[name].split()
+    assert codes() == own
+    added = [code for code in ("D9", "D18") if code not in own]
+    assert codes(sources={"a": victim_of()}, control=victim_of()) == [*own, *added]
+
+
+def test_audits_of_a_gradient_are_unfit_for_a_network_that_can_only_be_asked() -> None:
+    known = victim_of()
+    asked, one = (kind(known.body, known.encoder, known.steps).eval() for kind in (Asked, OneGradient))
+    of = tier_of("quick", asked, ATan(), LINF)
+    assert [CODES[audit] for audit in of.audits] == ["D13", "D14", "D19"]
+    assert {CODES[audit] for audit in of.unfit} == set(AUDITS["quick"].split()) - {"D13", "D14", "D19"}
+    assert set(of.unfit.values()) == {"the network can only be asked"}
+    assert dict(tier_of("smoke", one, ATan(), LINF).unfit) == {
+        "surrogates": "every rule gives this network's own gradient"
+    }
+
+
 def test_an_unknown_tier_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"expected a tier, got 'thorough'; valid: smoke, quick, standard, audit"):
         tier("thorough")
@@ -75,7 +167,7 @@ def test_stages_have_names_of_their_own_and_the_order_of_the_cascade() -> None:
     for of in every_tier():
         assert len(set(names(of))) == len(of.stages)
         groups = [stage.group for stage in of.stages]
-        assert groups == sorted(groups, key=GROUPS.index)
+        assert groups == sorted(groups, key=CASCADE.index)
 
 
 def test_the_one_step_and_the_plain_pgd_come_first_and_see_everyone() -> None:
@@ -89,7 +181,7 @@ def test_the_one_step_and_the_plain_pgd_come_first_and_see_everyone() -> None:
 def test_audits_exist_and_the_preflight_comes_first() -> None:
     for name in TIERS:
         audits = tier(name).audits
-        assert audits[: len(PREFLIGHT)] == PREFLIGHT
+        assert audits[:2] == ("determinism", "same_model")
         assert len(set(audits)) == len(audits)
         assert set(audits) <= set(parts.names("audits"))
     assert set(tier("standard").audits) == set(tier("audit").audits) == set(parts.names("audits"))

@@ -7,7 +7,7 @@ import re
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spikeproof
-from spikeproof.commands import cli
+from spikeproof.commands import main
 from spikeproof.encoders.latency import Latency
-from spikeproof.errors import UsageError
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop.check import Checked, check, check_path
 from spikeproof.tensors import exact, graft, image_keys
 
@@ -136,12 +136,12 @@ def printing(x: Tensor) -> Tensor:
 
 def test_a_sound_network_is_all_ok_but_for_what_was_not_tried() -> None:
     found = asked(lambda: layers().eval())
-    assert {f.name: f.verdict for f in found.findings if f.verdict != "ok"} == {"normalisation": "warn"}
+    assert {f.name: f.verdict for f in found.results if f.verdict != "ok"} == {"normalisation": "warn"}
     assert not found.refused
     assert found.victim is not None
     assert found.victim(X, exact, image_keys(0, IDS)).shape == (12, 10)
     assert "\n" not in str(found["mode"])
-    assert len(str(found).splitlines()) == len(found.findings)
+    assert len(str(found).splitlines()) == len(found.results)
 
 
 MISTAKES: dict[str, tuple[Any, str, str, str]] = {
@@ -214,7 +214,7 @@ def test_a_mistake_is_refused_with_its_module_and_its_mend(name: str) -> None:
 
 def test_weights_that_are_nowhere_end_the_questions() -> None:
     found = check(seeded(lambda: layers(nn.Linear(10, 10, device="meta")).eval()), X)
-    assert [f.name for f in found.findings if f.verdict == "refuse"] == ["device", "copy"]
+    assert [f.name for f in found.results if f.verdict == "refuse"] == ["device", "copy"]
     assert "meta: 'weight' of '5' (Linear)" in found["device"].says
     assert "load the weights" in found["device"].mend
 
@@ -236,14 +236,14 @@ def test_the_users_own_weights_are_left_in_their_precision(convert: Any) -> None
 
 def test_images_of_half_precision_are_refused_and_the_rest_is_asked_in_single() -> None:
     found = check(seeded(layers).eval().half(), X.half())
-    assert [f.name for f in found.findings if f.verdict == "refuse"] == ["precision"]
+    assert [f.name for f in found.results if f.verdict == "refuse"] == ["precision"]
     assert "images of float32 or float64, got torch.float16" in found["precision"].says
     assert "images.float() and model.float()" in found["precision"].mend
 
 
 def test_several_mistakes_are_found_at_once() -> None:
     found = asked(lambda: layers(Function(printing), nn.Softmax(1)).half())
-    assert [f.name for f in found.findings if f.verdict == "refuse"] == ["mode", "precision", "prints", "output"]
+    assert [f.name for f in found.results if f.verdict == "refuse"] == ["mode", "precision", "prints", "output"]
 
 
 LAYOUTS: dict[str, tuple[Any, dict[str, Any], str]] = {
@@ -261,11 +261,12 @@ def test_the_time_axis_is_found_and_stated_and_what_is_stated_wraps(name: str) -
     found = asked(lambda: make().eval(), **options)
     assert re.search(says, found["layout"].says), found["layout"].says
     assert not found.refused
-    steps = found.victim.steps if found.victim is not None else 0
-    mode = {"images": None, "train": "m", "steps": "s"}[found.victim.body.feed] if found.victim is not None else None
+    assert found.victim is not None
+    modes: dict[str, Literal["m", "s"] | None] = {"images": None, "all_steps": "m", "steps": "s"}
+    mode = modes[found.victim.body.feed]
     model = seeded(lambda: make().eval())
-    again = spikeproof.wrap(model, X, steps=steps if mode else None, step_mode=mode)  # type: ignore[arg-type]
-    assert again.body.feed == found.victim.body.feed  # type: ignore[union-attr]
+    again = spikeproof.wrap(model, X, steps=found.victim.steps if mode else None, step_mode=mode)
+    assert again.body.feed == found.victim.body.feed
 
 
 def test_a_time_axis_that_the_network_does_not_have_is_refused() -> None:
@@ -291,13 +292,13 @@ class HasItsOwn(nn.Module):
 
 
 def test_wrap_says_that_a_network_needs_a_time_axis() -> None:
-    with pytest.raises(spikeproof.types.SpikeproofError, match=r"AssertionError in the model.*steps=T"):
+    with pytest.raises(SpikeproofError, match=r"AssertionError in the model.*steps=T"):
         spikeproof.wrap(seeded(Timed).eval(), X)
 
 
 def test_swapped_axes_and_batch_statistics_are_refused_by_wrap() -> None:
     for make, where in ((Swapped, "'inner.neuron'"), (MISTAKES["statistics of the batch"][0], "'0'")):
-        with pytest.raises(spikeproof.types.SpikeproofError, match=rf"others in its batch.*mixed in {where}"):
+        with pytest.raises(SpikeproofError, match=rf"others in its batch.*mixed in {where}"):
             spikeproof.wrap(seeded(make).eval(), X)
 
 
@@ -390,7 +391,7 @@ def network_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    code = cli.main(["check", *arguments])
+    code = main(["check", *arguments])
     said = capsys.readouterr()
     return code, said.out, said.err
 

@@ -7,6 +7,7 @@ import statistics
 from typing import Any
 
 import pytest
+from made import made
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import generalisation, gradients
@@ -16,21 +17,16 @@ Row = dict[str, Any]
 
 
 def clean(split: str, right: int, total: int) -> list[Row]:
-    return [
-        {"kind": "clean", "split": split, "image": i, "label": 1, "predicted": int(i < right)} for i in range(total)
-    ]
+    return [made("clean", split=split, image=i, label=1, predicted=int(i < right)) for i in range(total)]
 
 
 def robust(split: str, kept: int, right: int, total: int) -> list[Row]:
-    head = {"kind": "robust", "eps": 0.1, "eps_text": "0.1", "attack": "pgd-20", "split": split, "label": 1}
-    return [{**head, "image": i, "predicted": int(i < right), "fooled": i >= kept} for i in range(total)]
+    head = {"eps": 0.1, "eps_text": "0.1", "attack": "pgd-20", "split": split, "label": 1}
+    return [made("robust", **head, image=i, predicted=int(i < right), fooled=i >= kept) for i in range(total)]
 
 
 def corrupted(name: str, predicted: list[list[int]]) -> list[Row]:
-    return [
-        {"kind": "corruption", "corruption": name, "image": i, "label": 1, "predicted": p}
-        for i, p in enumerate(predicted)
-    ]
+    return [made("corruption", corruption=name, image=i, label=1, predicted=p) for i, p in enumerate(predicted)]
 
 
 @pytest.mark.parametrize(

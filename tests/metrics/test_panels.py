@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made import made
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import robustness
@@ -19,16 +20,17 @@ HEAD = {"evaluation": "panel", "eps": 0.25, "eps_text": "1/4", "tier": "quick"}
 
 def audit(code: str, colour: str = "green", breaks: str = "overstated", **changes: Any) -> Row:
     said = {"name": f"name of {code}", "value": 0.5, "limit": 0.25, "n": 4, "says": "s", "means": "m", "mend": "e"}
-    return {"kind": "audit", "code": code, "colour": colour, **said, "breaks": breaks, "detail": {}, **HEAD} | changes
+    row = {"code": code, "colour": colour, **said, "breaks": breaks, "detail": {}, **HEAD} | changes
+    return made("audit", damaged=colour == "amber", **row)
 
 
 def attack(image: int, name: str, fooled: bool, *, skipped: bool = False, right: bool = True, **changes: Any) -> Row:
     row = {
-        "kind": "attack", **HEAD, "protocol": "panel", "surface": "pixels", "norm": "Linf", "attack": name,
+        **HEAD, "protocol": "panel", "surface": "pixels", "norm": "Linf", "attack": name,
         "group": "first" if name in ("fgsm", "pgd") else "black box", "image": image, "label": 0,
         "predicted": int(not right), "fooled": fooled, "forwards": 0 if skipped else 10, "backwards": 0,
     }  # fmt: skip
-    return row | ({"skipped": True} if skipped else {}) | changes
+    return made("attack", **(row | ({"skipped": True} if skipped else {}) | changes))
 
 
 def cascade(outcomes: list[tuple[bool, list[bool]]]) -> list[Row]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import made
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import robustness
@@ -35,14 +36,14 @@ def bisect(rises_above: Callable[[Fraction], bool]) -> float:
 
 def attacked(image: int, attack: str = "pgd", *, label: int = 0, predicted: int = 0, **changes: Any) -> Row:
     row = {
-        "kind": "attack", "evaluation": "pixels", "protocol": "pixels", "surface": "pixels", "norm": "Linf",
+        "evaluation": "pixels", "protocol": "pixels", "surface": "pixels", "norm": "Linf",
         "eps": 8 / 255, "eps_text": "8/255", "attack": attack, "image": image, "label": label,
         "predicted": predicted, "attacked": 0, "fooled": predicted != label, "forwards": 10, "backwards": 9,
         "zero_gradient": False,
     }  # fmt: skip
     if predicted != label:
         row |= {"skipped": True, "forwards": 0, "backwards": 0}
-    return row | changes
+    return made("attack", **(row | changes))
 
 
 def clean_row(image: int, split: str = "test", predicted: int = 0) -> Row:

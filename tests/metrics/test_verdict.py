@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made import made
 
 from spikeproof import parts
 from spikeproof.errors import SpikeproofError
@@ -15,7 +16,7 @@ from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED, SUPPORTED, ver
 
 
 def audit(code: str, colour: str, breaks: str = OVERSTATED) -> dict[str, Any]:
-    return {"kind": "audit", "code": code, "colour": colour, "breaks": breaks}
+    return made("audit", damaged=colour not in ("green", "red", "not run"), code=code, colour=colour, breaks=breaks)
 
 
 GREEN, RED, FATAL = audit("D1", "green"), audit("D2", "red"), audit("D3", "red", NOT_EVALUATED)
@@ -54,7 +55,7 @@ AUDITS = st.lists(
 
 @given(rows=AUDITS, others=st.integers(0, 3))
 def test_the_word_follows_the_rule_and_every_code_is_told_once(rows: list[dict[str, Any]], others: int) -> None:
-    found = verdict_of([*rows, *[{"kind": "attack"}] * others])
+    found = verdict_of([*rows, *[made("attack")] * others])
     red = [row["breaks"] for row in rows if row["colour"] == "red"]
     ran = any(row["colour"] != "not run" for row in rows)
     if not ran or NOT_EVALUATED in red:

@@ -262,6 +262,6 @@ def test_the_time_axis_is_found_and_stated(name: str) -> None:
         found = spikeproof.check(model, X)
     assert layout in found["layout"].says, str(found)
     assert neurons in found["neurons"].says
-    assert [str(f) for f in found.findings if f.verdict == "refuse"] == []
+    assert [str(f) for f in found.results if f.verdict == "refuse"] == []
     assert found.victim is not None
     assert found.victim.apart == 0.0

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import spikeproof
 from spikeproof.errors import UsageError
 from spikeproof.estimators.assg import ASSG
-from spikeproof.interop._sites import Own
+from spikeproof.interop.sites import Own
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.triangle import Triangle

@@ -16,7 +16,7 @@ from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.estimators.assg import ASSG
 from spikeproof.estimators.smooth_twin import SmoothTwin
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.interop._sites import Own
+from spikeproof.interop.sites import Own
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.hart import HART

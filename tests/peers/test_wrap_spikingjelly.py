@@ -15,7 +15,7 @@ import spikeproof
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.estimators.assg import ASSG
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.interop._sites import Own
+from spikeproof.interop.sites import Own
 from spikeproof.measures.gradients import gradient_rows
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
@@ -76,7 +76,7 @@ def test_a_network_is_theirs(name: str, mode: str) -> None:
         victim = spikeproof.wrap(model, X, steps=T)
     assert victim.rule == rule
     assert victim.notes == ()
-    assert victim.body.feed == {"m": "train", "s": "folded"}[mode]
+    assert victim.body.feed == {"m": "all_steps", "s": "folded"}[mode]
     assert_the_same(victim, model, over_steps)
 
 
@@ -156,7 +156,7 @@ def test_single_steps_inside_a_container_of_many() -> None:
 
     model = trained(make, over_steps)
     victim = spikeproof.wrap(model, X, steps=T)
-    assert victim.body.feed == "train"
+    assert victim.body.feed == "all_steps"
     assert_the_same(victim, model, over_steps)
     assert not victim.supports(WhiteBox(BPTR()))
 

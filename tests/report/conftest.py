@@ -41,6 +41,10 @@ def configuration(name: str, *, seed: int = 0, pool: str = "max", defence: str =
         "data": {"name": "digits"},
         "model": {"name": "small_sew_resnet", "pool": pool},
         "defence": {"name": defence},
+        "evaluations": [
+            {"name": "pixels", "attacks": {"square-500": {"name": "square"}, "pgd-20": {"name": "pgd", "steps": 20}}},
+            {"name": "paper", "attacks": {"fgsm": {"name": "fgsm"}, "pgd-7": {"name": "pgd", "steps": 7}}},
+        ],
         "headline": {"evaluation": "pixels", "eps": "8/255"},
     }
 
@@ -54,7 +58,7 @@ def clean_rows(accuracy: float, images: int) -> Rows:
 
 
 def attack_rows(
-    accuracy: float, strength: float, images: int, *, attack: str = "pgd", protocol: str = "pixels", blind: int = 0
+    accuracy: float, strength: float, images: int, *, attack: str = "pgd-20", protocol: str = "pixels", blind: int = 0
 ) -> Rows:
     """The share that survives falls with strength * eps; the last `blind` images right when clean have no gradient."""
     rows = []
@@ -68,6 +72,7 @@ def attack_rows(
                 "surface": "encoded" if protocol == "paper" else "pixels", "eps": float(f"{eps:.9g}"),
                 "eps_text": text, "attack": attack, "image": i, "label": 0, "predicted": int(i >= right),
                 "attacked": int(i >= kept), "fooled": i >= kept, "forwards": 21, "backwards": 20,
+                "distance": eps, "margin": 0.5,
             }  # fmt: skip
             if protocol == "paper":
                 row["attacked_deployed"] = int(i >= kept / 2)
@@ -147,7 +152,7 @@ def stage_rows(right: int, images: int, left: dict[str, int], text: str) -> Rows
                 "kind": "attack", "evaluation": "panel", "protocol": "panel", "surface": "pixels", "norm": "Linf",
                 "eps": float(text), "eps_text": text, "tier": "quick", "attack": attack, "group": group, "image": i,
                 "label": 0, "predicted": int(i >= right), "attacked": int(i >= kept), "fooled": i >= kept,
-                "forwards": 0 if skipped else 21, "backwards": 0 if skipped else 20,
+                "forwards": 0 if skipped else 21, "backwards": 0 if skipped else 20, "distance": 0.1, "margin": 0.5,
             }  # fmt: skip
             rows.append(row | ({"skipped": True} if skipped else {"zero_gradient": False} if everyone else {}))
         standing = min(standing, kept)
@@ -209,9 +214,9 @@ def make_cell() -> Callable[..., FakeCell]:
         rows = clean_rows(accuracy, images)
         if attacks:
             rows += attack_rows(accuracy, strength, images, blind=blind)
-            rows += attack_rows(accuracy, strength / 2, images, attack="square")
+            rows += attack_rows(accuracy, strength / 2, images, attack="square-500")
         if paper:
-            rows += attack_rows(accuracy, strength / 3, images, protocol="paper")
+            rows += attack_rows(accuracy, strength / 3, images, protocol="paper", attack="pgd-7")
         config = configuration(name, seed=seed, pool=pool, defence=defence)
         gradient = gradient_rows(sparsity, 4) if gradients else []
         return FakeCell(f"{name}-{seed}", config, rows, gradient, epochs())

@@ -27,7 +27,8 @@ def rows() -> list[dict[str, Any]]:
     support = {"kind": "support", "image": 0, "label": 0, "layers": {"conv1": layer}}
     robust = [
         {"kind": "robust", "split": split, "eps": 0.1, "eps_text": "0.1", "attack": "pgd-20", "image": i, "label": 0,
-         "predicted": 0, "fooled": i >= kept}
+         "predicted": 0, "fooled": i >= kept, "evaluation": "robust", "protocol": "pixels", "surface": "pixels",
+         "norm": "Linf", "attacked": int(i >= kept), "distance": 0.1, "margin": 0.5, "forwards": 21, "backwards": 20}
         for split, kept in (("train", 15), ("test", 5))
         for i in range(20)
     ]  # fmt: skip

@@ -65,7 +65,7 @@ def test_accuracy_that_rises_with_eps_is_a_warning(make_cell: Make) -> None:
 
 def test_cells_under_other_attacks_threats_or_images_are_a_warning(make_cell: Make) -> None:
     cell, other = make_cell("a"), make_cell("b", images=30)
-    fewer = replace(other, attack_rows=[row for row in other.attack_rows if row.get("attack") != "square"])
+    fewer = replace(other, attack_rows=[row for row in other.attack_rows if row.get("attack") != "square-500"])
     moved = [{**row, "norm": "L2"} if row["kind"] == "attack" else row for row in other.attack_rows]
     assert warn([cell, make_cell("c")]) == ""
     assert "not all attacked by the same attacks" in warn([cell, fewer])
@@ -96,3 +96,9 @@ def test_the_area_of_a_cell_starts_at_its_clean_accuracy(make_cell: Make) -> Non
     steps = [(2, 18, 14), (6, 14, 2), (8, 2, 0)]
     expected = sum(width * (left + right) / 2 / 20 for width, left, right in steps) / 16
     assert abs(summary.curve.area - expected) < 1e-7
+
+
+def test_what_bites_is_the_plain_attack_where_the_worst_case_is_another(make_panel_cell: Make, panel_of: Make) -> None:
+    """PGD leaves 17 of 20 standing, the whole panel 3: it is PGD that has not broken the network."""
+    text = read([make_panel_cell("a", panel_of(kept=3), gradients=False)])
+    assert "Not every vanilla cell is broken (under 20.0\xa0%) at eps 0.15 by PGD: a (65.0\xa0%) stands." in text

@@ -78,7 +78,7 @@ def test_a_panel_that_does_not_hold_gives_no_robust_accuracy(make_study: Make) -
 def test_many_overstated_numbers_are_said(make_study: Make) -> None:
     answers = answered(make_study(by_shape, red=("D2",)))
     assert answers.cautious
-    assert any("84 of 84 networks is overstated" in note for note in _tradeoff_text.section(answers)["notes"])
+    assert any("84 of 84 networks is overstated" in note for note in _tradeoff_text.notes(answers))
     assert answers.variants[-1].robust.plain.value is None
 
 
@@ -111,7 +111,7 @@ def test_a_network_that_learnt_nothing_is_left_out_and_named(make_study: Make) -
             row["predicted"] = 1
     answers = answered(cells)
     assert len(answers.design.cells) == 83
-    assert any("vanilla-1-avg-s2" in note for note in _tradeoff_text.section(answers)["notes"])
+    assert any("vanilla-1-avg-s2" in note for note in _tradeoff_text.notes(answers))
 
 
 def test_corruptions_count_where_they_were_measured(make_study: Make) -> None:
@@ -183,3 +183,12 @@ def test_networks_are_the_same_only_in_what_was_measured(make_study: Make) -> No
     assert _tradeoff_text._twins(answered(doubled(one))) == len(one)
     blind = [replace(cell, gradient_rows=[]) for cell in one]
     assert _tradeoff_text._twins(answered(doubled(blind))) == 0
+
+
+def test_what_a_claim_is_about_does_not_hang_on_its_words(make_study: Make) -> None:
+    answers = answered(make_study(by_shape, defences=DEFENCES[:3], red=("D2",)))
+    renamed = replace(answers, claims=[claim._replace(says="x") for claim in answers.claims])
+    rows, other = (_tradeoff_text.claims_table(one).rows for one in (answers, renamed))
+    assert [row[1:] for row in rows] == [row[1:] for row in other]
+    assert [row[4].main == "not asked" for row in rows] == [False, False, False, True, True]
+    assert [bool(row[5].caution) for row in rows] == [True, False, True, False, True]

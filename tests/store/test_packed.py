@@ -15,7 +15,7 @@ from tinycell import tiny
 from tinypanel import panelled
 
 from spikeproof import report
-from spikeproof.commands import cli
+from spikeproof.commands import main
 from spikeproof.errors import SpikeproofError
 from spikeproof.store import packed
 from spikeproof.store.packed import PackedCell, pack, packed_cells
@@ -50,7 +50,7 @@ def test_every_row_comes_back_in_its_order(root: Path, tmp_path: Path) -> None:
 def test_the_page_is_the_same(root: Path, tmp_path: Path) -> None:
     pack(Store(root).cells(), tmp_path / "small")
     own = report.write(Store(root).cells(), tmp_path / "own", title="A title")
-    assert cli.main(["report", str(tmp_path / "small"), "--title", "A title"]) == 0
+    assert main(["report", str(tmp_path / "small"), "--title", "A title"]) == 0
     assert (tmp_path / "small" / "report.html").read_bytes() == own.read_bytes()
     for figure in (tmp_path / "own" / "figures").glob("*.svg"):
         assert (tmp_path / "small" / "figures" / figure.name).read_bytes() == figure.read_bytes()
@@ -62,9 +62,9 @@ def test_the_same_cells_give_the_same_bytes(root: Path, tmp_path: Path) -> None:
 
 
 def test_the_verb_says_what_it_wrote(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["pack", str(root), str(tmp_path / "small")]) == 0
+    assert main(["pack", str(root), str(tmp_path / "small")]) == 0
     assert capsys.readouterr().out.startswith(f"2 cells in {tmp_path / 'small'}, 0.0")
-    assert cli.main(["pack", str(tmp_path / "nowhere"), str(tmp_path / "small")]) == 2
+    assert main(["pack", str(tmp_path / "nowhere"), str(tmp_path / "small")]) == 2
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "another format", "renamed", "not JSON"])
@@ -82,14 +82,14 @@ def test_a_damaged_file_is_named(root: Path, tmp_path: Path, damage: str) -> Non
         path.write_bytes(lzma.compress(b"[" if damage == "not JSON" else json.dumps(tree).encode()))
     with pytest.raises(SpikeproofError, match=path.name):
         PackedCell(path).rows()
-    assert cli.main(["report", str(tmp_path)]) == 1
+    assert main(["report", str(tmp_path)]) == 1
 
 
 def test_a_damaged_cell_is_not_packed(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root, tmp_path / "runs")
     rows = next(iter((tmp_path / "runs").glob("cells/*/rows.jsonl")))
     rows.write_bytes(rows.read_bytes()[:-20])
-    assert cli.main(["pack", str(tmp_path / "runs"), str(tmp_path / "small")]) == 1
+    assert main(["pack", str(tmp_path / "runs"), str(tmp_path / "small")]) == 1
     assert not (tmp_path / "small").exists()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,15 @@ import spikeproof
 from spikeproof import parts
 from spikeproof.errors import UsageError
 from spikeproof.evaluation.paper import PROTOCOL
-from spikeproof.study.config import CellConfig, Evaluation, Gradients, Headline, Study, cell_from, load_study
+from spikeproof.study.config import CellConfig, Gradients, Headline, Study, cell_from, load_study, rehearse
 from spikeproof.training.train import Recipe
 
 SHIPPED = sorted((Path(spikeproof.__file__).parent / "studies").glob("*.yaml"))
+EVALUATION = [
+    "name", "protocol", "norm", "surface", "eps", "attacks", "loss", "rule", "encoder", "estimator", "images",
+    "batch_size", "tier",
+]  # fmt: skip
+"""The keys of an evaluation, whatever its protocol, as every configuration beside results has them."""
 PARTS = {
     "data": "data", "model": "models", "neuron": "neurons", "rule": "rules", "encoder": "encoders",
     "defence": "defences", "training_attack": "attacks",
@@ -38,7 +43,7 @@ def names_of(kind: Any) -> list[str]:
         ({"recipe": {"wat": 1}}, names_of(Recipe)),
         ({"gradients": {"wat": 1}}, names_of(Gradients)),
         ({"headline": {"wat": 1}}, names_of(Headline)),
-        ({"evaluations": [{"name": "fine"}, {"wat": 1}]}, names_of(Evaluation)),
+        ({"evaluations": [{"name": "fine"}, {"wat": 1}]}, EVALUATION),
         ({"model": {"name": "small_sew_resnet", "wat": 1}}, ["connect='ADD'", "pool='max'", "width=16"]),
         ({"evaluations": [{"attacks": {"a": {"name": "pgd", "wat": 1}}}]}, ["steps=20", "restarts=1"]),
         ({"evaluations": [{"rule": {"name": "atan", "wat": 1}}]}, ["alpha=2.0"]),
@@ -129,7 +134,7 @@ def test_what_is_given_is_not_changed() -> None:
 
 
 def every_cell() -> list[Any]:
-    shipped = [pytest.param(asdict(c), id=f"{p.stem}-{c.name}") for p in SHIPPED for c in load_study(p).cells()[:1]]
+    shipped = [pytest.param(c.resolved(), id=f"{p.stem}-{c.name}") for p in SHIPPED for c in load_study(p).cells()[:1]]
     more = [
         {"evaluations": [{"name": "zero", "eps": [0, 1, "1", 1e-05, "1e-3", "0.050", "2/255"]}]},
         {"headline": {"eps": 0.1}, "evaluations": [{"eps": [0.2, 0.1]}], "training_threat": {"name": "l2", "eps": 1}},
@@ -159,7 +164,7 @@ def test_the_resolved_configuration_writes_out_every_default(tree: dict[str, Any
     assert None not in resolved["headline"].values()
     named = [(PARTS[field], resolved[field]) for field in PARTS]
     for evaluation in resolved["evaluations"]:
-        assert list(evaluation) == names_of(Evaluation)
+        assert list(evaluation) == EVALUATION
         assert {k for k, v in evaluation.items() if v is None} <= {"images", "tier"}
         assert (evaluation["tier"] is None) == (evaluation["protocol"] != "panel")
         named += [("rules", evaluation["rule"]), ("encoders", evaluation["encoder"])]
@@ -173,20 +178,49 @@ def test_the_resolved_configuration_writes_out_every_default(tree: dict[str, Any
         assert set(part) == {"name", *options} - set(given)
 
 
+def evaluation_of(**written: Any) -> dict[str, Any]:
+    (found,) = cell_from({"evaluations": [written]}).resolved()["evaluations"]
+    return dict(found)
+
+
 def test_the_paper_s_protocol_fills_in_its_own_settings_and_leaves_those_that_are_given() -> None:
-    paper = Evaluation(protocol="paper").resolved()
-    assert {name: getattr(paper, name) for name in PROTOCOL} == PROTOCOL
-    assert Evaluation(protocol="paper", eps=[0.5]).resolved().eps == [0.5]
-    sound = Evaluation().resolved()
-    assert (sound.norm, sound.surface, sound.eps) == ("linf", "pixels", ["8/255"])
+    paper = evaluation_of(protocol="paper")
+    assert paper["attacks"] == {n: parts.resolve("attacks", a) for n, a in PROTOCOL["attacks"].items()}
+    assert {name: paper[name] for name in PROTOCOL if name != "attacks"} == {
+        name: value for name, value in PROTOCOL.items() if name != "attacks"
+    }
+    assert evaluation_of(protocol="paper", eps=[0.5])["eps"] == ["0.5"]
+    sound = evaluation_of()
+    assert (sound["norm"], sound["surface"], sound["eps"], sound["batch_size"]) == ("linf", "pixels", ["8/255"], 64)
+    assert list(sound["attacks"]) == ["fgsm", "pgd-20"]
 
 
 def test_a_panel_brings_its_own_attacks_and_is_of_the_quick_tier_where_none_is_named() -> None:
-    panel = Evaluation(protocol="panel").resolved()
-    assert (panel.tier, panel.attacks, panel.norm, panel.surface, panel.eps) == (
-        "quick", {}, "linf", "pixels", ["8/255"],
-    )  # fmt: skip
-    assert Evaluation(protocol="panel", tier="audit", batch_size=3).resolved().tier == "audit"
+    panel = evaluation_of(protocol="panel")
+    assert [panel[n] for n in ("tier", "attacks", "norm", "surface", "eps")] == [
+        "quick",
+        {},
+        "linf",
+        "pixels",
+        ["8/255"],
+    ]
+    assert evaluation_of(protocol="panel", tier="audit", batch_size=3)["tier"] == "audit"
+
+
+def test_each_protocol_has_a_type_of_its_own_and_nothing_in_it_is_open() -> None:
+    """None is an answer for the number of images alone."""
+    kinds = {p: cell_from({"evaluations": [{"protocol": p}]}).evaluations[0] for p in ("pixels", "paper", "panel")}
+    assert [type(one).__name__ for one in kinds.values()] == ["Pixels", "Paper", "Panel"]
+    for protocol, one in kinds.items():
+        assert one.protocol == protocol
+        assert [name for name, value in vars(one).items() if value is None] == ["images"]
+        assert hasattr(one, "attacks") == (protocol != "panel") != hasattr(one, "tier")
+
+
+def test_a_budget_is_named_by_one_text_however_it_is_written() -> None:
+    cell = cell_from({"evaluations": [{"eps": [0.1, "8/255", 1e-05, "0.050"]}], "headline": {"eps": "0.10"}})
+    assert cell.evaluations[0].eps == ["0.1", "8/255", "1e-05", "0.05"]
+    assert cell.headline == Headline("pixels", "0.1")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +230,7 @@ def test_a_panel_brings_its_own_attacks_and_is_of_the_quick_tier_where_none_is_n
         ({"protocol": "paper", "tier": "quick"}, "got protocol paper, tier quick.*the other protocols have no tier"),
         ({"protocol": "panel", "attacks": {"f": {"name": "fgsm"}}}, r"attacks \['f'\].*a panel brings its own attacks"),
         ({"protocol": "panel", "encoder": {"name": "direct"}}, "encoder .*direct.*a panel brings its own attacks"),
-        ({"protocol": "panel", "tier": "thorough"}, "tier.*'smoke', 'quick', 'standard', 'audit'.*thorough"),
+        ({"protocol": "panel", "tier": "thorough"}, "a tier, got 'thorough'; valid: smoke, quick, standard, audit"),
         ({"protocol": "panel", "eps": []}, "one eps"),
         ({"protocol": "panel", "eps": ["8/255", 8 / 255]}, "different eps"),
         ({"protocol": "panel", "batch_size": 0}, "batch_size >= 1"),
@@ -249,7 +283,7 @@ def test_a_study_is_the_grid_of_its_axes_and_seeds() -> None:
     cells = {cell.name: cell for cell in study.cells()}
     assert list(cells) == [f"{p}-{r}-s{s}" for p in ("max", "avg") for r in ("slow", "fast") for s in (3, 4)]
     one = cells["avg-slow-s4"]
-    assert (one.model, one.recipe.lr, one.seed) == ({**tiny()["model"], "pool": "avg"}, 0.001, 4)
+    assert (one.model["pool"], one.model["width"], one.recipe.lr, one.seed) == ("avg", 4, 0.001, 4)
     assert cells["max-fast-s3"] == cell_from(tiny(name="max-fast-s3", seed=3))
 
 
@@ -269,15 +303,15 @@ def test_another_name_of_a_part_drops_the_options_of_the_part_it_replaces(turn: 
     base = tiny(encoder={"name": "latency"}) | {"name": "of the base"}
     (cell,) = Study("t", {**base, "rule": {"name": "atan", "alpha": 9.0}},
                     {"a": {"v": {**overrides, "rule.name": "triangle"}}}).cells()  # fmt: skip
-    assert cell.encoder == {"name": "phase", "planes": 4, "gradient": "straight"}
-    assert cell.rule == {"name": "triangle"}
-    assert cell.model == base["model"]
+    assert cell.encoder == parts.resolve("encoders", {"name": "phase", "planes": 4, "gradient": "straight"})
+    assert cell.rule == parts.resolve("rules", {"name": "triangle"})
+    assert cell.model == parts.resolve("models", base["model"])
     assert cell.name == "v"
 
 
 def test_the_same_name_of_a_part_keeps_its_options() -> None:
     (cell,) = Study("t", tiny(), {"a": {"v": {"model.name": "small_sew_resnet", "model.pool": "avg"}}}).cells()
-    assert cell.model == {"name": "small_sew_resnet", "width": 4, "pool": "avg"}
+    assert cell.model == {"name": "small_sew_resnet", "connect": "ADD", "width": 4, "pool": "avg"}
 
 
 @pytest.mark.parametrize(
@@ -410,7 +444,7 @@ def test_an_impossible_pair_is_refused_before_any_work(evaluation: dict[str, Any
         return
     cell = cell_from(tiny(evaluations=[evaluation]))  # possible with ten classes
     with pytest.raises(UsageError, match=r"'a' cannot be run: expected at least [34] classes") as refused:
-        cell.rehearse(in_channels=1, classes=2)
+        rehearse(cell, in_channels=1, classes=2)
     assert refused.value.path == ("evaluations", 0, "attacks", "a")
 
 

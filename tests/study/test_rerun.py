@@ -9,7 +9,7 @@ import pytest
 import yaml
 from tinycell import tiny
 
-from spikeproof.commands import cli
+from spikeproof.commands import main
 from spikeproof.store.store import Cell, Store
 from spikeproof.study import plan
 from spikeproof.study import rerun as reproduction
@@ -36,10 +36,10 @@ def copied(root: Path, tmp_path: Path) -> Cell:
 def test_the_same_version_gives_the_same_rows(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cell = copied(root, tmp_path)
     given = ["reproduce", cell.key[:6], "--out", str(tmp_path / "runs"), "--into", str(tmp_path / "again"), "--quiet"]
-    assert cli.main(given) == 0
+    assert main(given) == 0
     assert "equal, row for row" in capsys.readouterr().out
     assert Store(tmp_path / "again").cells()[0].rows() == cell.rows()
-    assert cli.main(given) == 2, "a folder that has the cell already would be compared with itself"
+    assert main(given) == 2, "a folder that has the cell already would be compared with itself"
     assert "a folder without this cell" in capsys.readouterr().err
 
 
@@ -62,8 +62,8 @@ def test_another_version_is_refused_and_both_are_named(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cell = copied(root, tmp_path)
-    monkeypatch.setattr(reproduction, "code_digest", lambda: "f00d")
-    assert cli.main(["reproduce", cell.key, "--out", str(tmp_path / "runs"), "--quiet"]) == 2
+    monkeypatch.setattr(reproduction, "code_of", lambda _: "f00d")
+    assert main(["reproduce", cell.key, "--out", str(tmp_path / "runs"), "--quiet"]) == 2
     said = capsys.readouterr().err
     assert "f00d" in said
     assert cell.provenance["code"] in said
@@ -73,10 +73,10 @@ def test_another_version_is_refused_and_both_are_named(
 
 def test_a_damaged_or_unknown_cell_is_refused(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cell = copied(root, tmp_path)
-    assert cli.main(["reproduce", "nokey", "--out", str(tmp_path / "runs")]) == 2
+    assert main(["reproduce", "nokey", "--out", str(tmp_path / "runs")]) == 2
     assert f"valid: {cell.key} (max)" in capsys.readouterr().err
     (cell.folder / "history.jsonl").unlink()
-    assert cli.main(["reproduce", cell.key, "--out", str(tmp_path / "runs")]) == 2
+    assert main(["reproduce", cell.key, "--out", str(tmp_path / "runs")]) == 2
     assert "a whole cell" in capsys.readouterr().err
 
 
@@ -84,10 +84,10 @@ def test_a_study_in_a_folder_of_another_version_is_refused_before_any_work(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cell = copied(root, tmp_path)
-    monkeypatch.setattr(plan, "code_digest", lambda: "f00d")
-    monkeypatch.setattr(plan, "cell_key", lambda *_: "0" * 16)
+    monkeypatch.setattr(plan, "code_of", lambda _: "f00d")
+    monkeypatch.setattr(plan, "key_of_cell", lambda *_: "0" * 16)
     given = ["study", str(root / "mine.yaml"), "--out", str(tmp_path / "runs"), "--workers", "1", "--quiet"]
-    assert cli.main(given) == 2
+    assert main(given) == 2
     said = capsys.readouterr().err
     assert "code f00d" in said
     assert cell.provenance["code"] in said
@@ -102,7 +102,7 @@ def test_status_tells_every_state_and_changes_nothing(
 
     def said() -> list[list[str]]:
         before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "cells").rglob("*")}
-        assert cli.main(given) == 0
+        assert main(given) == 0
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "cells").rglob("*")} == before
         return [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()]
 

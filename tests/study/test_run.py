@@ -26,9 +26,10 @@ from spikeproof.data.digits import Digits
 from spikeproof.errors import SpikeproofError
 from spikeproof.evaluation import panel
 from spikeproof.metrics.verdict import verdict_of
-from spikeproof.store.keys import cell_key, code_digest, model_key
 from spikeproof.store.store import Cell, Store
+from spikeproof.study import keyed
 from spikeproof.study.config import CellConfig, Study, cell_from
+from spikeproof.study.keyed import key_of_cell, key_of_model
 from spikeproof.study.run import Machine, run_cell
 from spikeproof.study.workers import run_cells
 
@@ -38,16 +39,16 @@ QUIET = Machine(progress=False)
 DATA = {"train": "a", "test": "b"}
 
 
-def cell(tree: dict[str, Any]) -> str:
-    return cell_key(tree, DATA, "cpu")
+def cell(config: CellConfig) -> str:
+    return key_of_cell(config, DATA, "cpu")
 
 
-def model(tree: dict[str, Any]) -> str:
-    return model_key(tree, "a", "cpu")
+def model(config: CellConfig) -> str:
+    return key_of_model(config, "a", "cpu")
 
 
 def key(**changes: Any) -> str:
-    return cell(cell_from(tiny(**changes)).resolved())
+    return cell(cell_from(tiny(**changes)))
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +109,8 @@ EXAMINATION = [
 
 
 def test_any_value_that_differs_gives_another_key_and_only_those_of_training_another_network() -> None:
-    base = cell_from(tiny()).resolved()
-    resolved = [cell_from(tiny(**change)).resolved() for change in (*TRAINING, *EXAMINATION)]
+    base = cell_from(tiny())
+    resolved = [cell_from(tiny(**change)) for change in (*TRAINING, *EXAMINATION)]
     keys = [cell(base), *(cell(tree) for tree in resolved)]
     assert len(set(keys)) == len(keys)
     models = [model(base), *(model(tree) for tree in resolved[: len(TRAINING)])]
@@ -127,45 +128,37 @@ def turned(tree: Any) -> Any:
 
 def test_equal_configurations_have_equal_keys_however_they_are_written() -> None:
     resolved = cell_from(tiny()).resolved()
-    assert key() == cell(resolved) == cell(cell_from(turned(tiny())).resolved())
-    assert key() == cell(cell_from(turned(yaml.safe_load(yaml.safe_dump(resolved)))).resolved())
+    assert key() == cell(cell_from(resolved)) == cell(cell_from(turned(tiny())))
+    assert key() == cell(cell_from(turned(yaml.safe_load(yaml.safe_dump(resolved)))))
     spelled = copy.deepcopy(tiny())
     spelled["model"]["pool"], spelled["seed"], spelled["recipe"]["optimiser"] = "max", 0, "adam"
-    assert key() == cell(cell_from(spelled).resolved())
+    assert key() == cell(cell_from(spelled))
 
 
 def test_the_code_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = key()
-    digest = code_digest()
-    assert digest == code_digest() != code_digest("metrics/")
-    monkeypatch.setattr("spikeproof.store.keys.code_digest", lambda *_: "another")
+    before, network = key(), model(cell_from(tiny()))
+    monkeypatch.setattr(keyed, "rows_code", lambda *_, **__: "another")
     assert key() != before
+    assert model(cell_from(tiny())) == network
+    monkeypatch.setattr(keyed, "weights_code", lambda *_: "another")
+    assert model(cell_from(tiny())) != network
 
 
 def test_the_data_the_device_and_the_order_of_attacks_are_in_the_key_and_where_data_lie_is_not() -> None:
-    tree = cell_from(tiny()).resolved()
-    other = {**DATA, "test": "c"}
-    assert len({cell_key(tree, DATA, "cpu"), cell_key(tree, other, "cpu"), cell_key(tree, DATA, "cuda")}) == 3
-    assert cell_key(tree, DATA, "cuda:0") == cell_key(tree, DATA, "cuda:1")
-    assert len({model_key(tree, "a", "cpu"), model_key(tree, "b", "cpu"), model_key(tree, "a", "cuda")}) == 3
-    moved = {**tree, "data": {"name": "image_folder", "root": "elsewhere"}}
-    assert model_key(moved, "a", "cpu") == model_key(tree, "a", "cpu")
-    first = next(e for e in tree["evaluations"] if len(e["attacks"]) > 1)
-    turned_round = {**first, "attacks": dict(reversed(first["attacks"].items()))}
-    assert cell({**tree, "evaluations": [turned_round if e is first else e for e in tree["evaluations"]]}) != cell(tree)
-
-
-def test_the_source_of_a_part_of_the_users_own_is_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    source = tmp_path / "own_attack_of_a_user.py"
-    source.write_text("def still(**options):\n    return lambda f, x0, threat, estimator, keys: x0\n")
-    tree = cell_from(tiny()).resolved()
-    tree["training_attack"] = {"name": "own_attack_of_a_user:still"}
-    before = cell(tree), model(tree)
-    source.write_text("def still(**options):\n    return lambda f, x0, threat, estimator, keys: x0 + 0.01\n")
-    after = cell(tree), model(tree)
-    assert before[0] != after[0]
-    assert before[1] != after[1]
+    one, other = cell_from(tiny()), {**DATA, "test": "c"}
+    assert len({key_of_cell(one, DATA, "cpu"), key_of_cell(one, other, "cpu"), key_of_cell(one, DATA, "cuda")}) == 3
+    assert key_of_cell(one, DATA, "cuda:0") == key_of_cell(one, DATA, "cuda:1")
+    assert len({key_of_model(one, "a", "cpu"), key_of_model(one, "b", "cpu"), key_of_model(one, "a", "cuda")}) == 3
+    moved = cell_from(tiny(data={"name": "image_folder", "root": "elsewhere"}))
+    assert model(moved) == model(one)
+    assert cell(moved) == cell(one)
+    attacks = {"fgsm": {"name": "fgsm"}, "rfgsm": {"name": "rfgsm"}}
+    for protocol in ({}, {"protocol": "paper"}):
+        one, turned_round = (
+            cell_from(tiny(evaluations=[{**protocol, "eps": [0.1], "attacks": dict(order)}]))
+            for order in (attacks.items(), reversed(attacks.items()))
+        )
+        assert cell(one) != cell(turned_round)
 
 
 # --- one cell ---

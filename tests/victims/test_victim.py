@@ -211,4 +211,4 @@ def test_the_logits_are_a_plateau_at_small_steps_and_not_at_a_grey_level() -> No
     assert shares[0] == 1.0
     assert shares == sorted(shares, reverse=True)
     assert 0 < shares[3] < shares[1]
-    assert shares[-1] < 0.1 < shares[2]
+    assert shares[-1] < 0.5 < shares[2]

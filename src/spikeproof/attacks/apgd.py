@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, product
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ class APGD:
     given a start, from which each target's first run begins, L1 costs one forward beside them.
     """
 
+    asks_gradient: ClassVar[bool] = True
     steps: int = 100
     restarts: int = 1
     targets: int = 0
@@ -41,6 +43,10 @@ class APGD:
     def __post_init__(self) -> None:
         at_least_one(steps=self.steps, restarts=self.restarts)
         check_targets(self.targets)
+
+    @property
+    def label(self) -> str:
+        return f"apgd-{'t-' if self.targets else ''}{self.steps}"
 
     def __call__(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -54,6 +55,7 @@ class BlockSearch:
     Without `start` it begins at a random corner, as `random_corners` does. Use it with the margin loss.
     """
 
+    asks_gradient: ClassVar[bool] = False
     queries: int = 1000
     width: int = 64
     share: float = 0.125
@@ -62,6 +64,10 @@ class BlockSearch:
         at_least_one(queries=self.queries, width=self.width)
         if not 0 < self.share <= 1:
             raise UsageError("share in (0,1]", self.share)
+
+    @property
+    def label(self) -> str:
+        return f"blocks-{self.queries}"
 
     @torch.no_grad()
     def __call__(

@@ -7,10 +7,12 @@ the code is exact there, and a code has few values, so the encoder is enumerated
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from spikeproof import parts
 from spikeproof.attacks._best import Best, Part
 from spikeproof.errors import UsageError
 from spikeproof.tensors import fold, per_image, uniform
@@ -35,6 +37,7 @@ class CodeSearch:
     Where a success is final, an image that a restart has fooled takes no part in the next.
     """
 
+    asks_gradient: ClassVar[bool] = True
     steps: int = 25
     restarts: int = 4
     p: float = 1.0
@@ -43,6 +46,10 @@ class CodeSearch:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1 or not 0 < self.p <= 1 or self.levels < 1:
             raise UsageError("steps, restarts and levels >= 1, and p in (0,1]", self)
+
+    @property
+    def label(self) -> str:
+        return f"code-search-{self.steps}"
 
     def __call__(
         self,
@@ -54,7 +61,7 @@ class CodeSearch:
         *,
         start: Tensor | None = None,
     ) -> Tensor:
-        if threat.norm != "Linf" or threat.surface != "pixels":
+        if threat.norm != "Linf" or not parts.surface(threat.surface).before_encoder:
             raise UsageError("the Linf threat on pixels for code search", f"{threat.norm} on {threat.surface}")
         best = Best(x0)
         for restart in range(self.restarts):

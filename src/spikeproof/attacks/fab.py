@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, product
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class FAB:
     success is final, an image that one run has misclassified within eps takes no part in the next.
     """
 
+    asks_gradient: ClassVar[bool] = True
     steps: int = 100
     targets: int = 0
     restarts: int = 1
@@ -48,6 +50,10 @@ class FAB:
         shares = (self.alpha_max, self.backward)
         if not all(0 <= share <= 1 for share in shares) or self.overshoot < 1:
             raise UsageError("alpha_max and backward in [0,1], overshoot >= 1", (*shares, self.overshoot))
+
+    @property
+    def label(self) -> str:
+        return f"fab-{'t-' if self.targets else ''}{self.steps}"
 
     @torch.no_grad()
     def __call__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,6 +15,12 @@ __all__ = ["FGSM"]
 @dataclass(frozen=True)
 class FGSM:
     """x0 + eps * ascend(gradient at x0), projected; or the same step from `start`. One gradient, deterministic."""
+
+    asks_gradient: ClassVar[bool] = True
+
+    @property
+    def label(self) -> str:
+        return "fgsm"
 
     def __call__(
         self,

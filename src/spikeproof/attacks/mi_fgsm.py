@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,12 +22,17 @@ class MIFGSM:
     never moves again.
     """
 
+    asks_gradient: ClassVar[bool] = True
     steps: int = 10
     decay: float = 1.0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.decay < 0:
             raise UsageError("steps >= 1 and decay >= 0", f"steps={self.steps}, decay={self.decay}")
+
+    @property
+    def label(self) -> str:
+        return f"mi-fgsm-{self.steps}"
 
     def __call__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -24,6 +24,7 @@ class PGD:
     of the last restart, as much published code does.
     """
 
+    asks_gradient: ClassVar[bool] = True
     steps: int = 20
     step_size: float | None = None
     restarts: int = 1
@@ -36,6 +37,10 @@ class PGD:
             raise UsageError("step_size > 0, or None for 2.5 eps / steps", self.step_size)
         if self.keep not in ("best", "last"):
             raise UsageError("what PGD keeps", repr(self.keep), valid=["best", "last"])
+
+    @property
+    def label(self) -> str:
+        return f"pgd-{self.steps}"
 
     def __call__(
         self,

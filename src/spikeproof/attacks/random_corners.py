@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,11 +24,16 @@ class RandomCorners:
     In L-inf that is a random corner of the ball, in L2 a random direction, in L1 random signs on a few random pixels.
     """
 
+    asks_gradient: ClassVar[bool] = False
     draws: int = 100
 
     def __post_init__(self) -> None:
         if self.draws < 1:
             raise UsageError("draws >= 1", self.draws)
+
+    @property
+    def label(self) -> str:
+        return f"corners-{self.draws}"
 
     @torch.no_grad()
     def __call__(

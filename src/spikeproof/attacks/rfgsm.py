@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,11 +18,16 @@ __all__ = ["RFGSM"]
 class RFGSM:
     """random_share: alpha / eps, in (0,1); 1/2 in the paper. The first step leaves the sharp curvature at x0."""
 
+    asks_gradient: ClassVar[bool] = True
     random_share: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 < self.random_share < 1:
             raise UsageError("random_share in (0,1)", self.random_share)
+
+    @property
+    def label(self) -> str:
+        return "rfgsm"
 
     def __call__(
         self,

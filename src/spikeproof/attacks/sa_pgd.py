@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -22,11 +23,16 @@ class SAPGD:
     released code: an all-zero gradient moves nothing and is no NaN, and the mean is over all of an image's axes.
     """
 
+    asks_gradient: ClassVar[bool] = True
     steps: int = 100
     restarts: int = 1
 
     def __post_init__(self) -> None:
         at_least_one(steps=self.steps, restarts=self.restarts)
+
+    @property
+    def label(self) -> str:
+        return f"sa-pgd-{self.steps}"
 
     def __call__(
         self,

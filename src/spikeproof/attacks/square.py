@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ class Square:
     The schedule is rescaled from 10,000 queries to the number given, as in the paper.
     """
 
+    asks_gradient: ClassVar[bool] = False
     queries: int = 500
     p: float = 0.8
 
@@ -42,6 +44,10 @@ class Square:
         scaled = 10_000 * query / self.queries
         share = self.p * 0.5 ** sum(scaled > mark for mark in _HALVINGS)
         return int(min(max(round(math.sqrt(share * height * width)), 1), height, width))
+
+    @property
+    def label(self) -> str:
+        return f"square-{self.queries}"
 
     @torch.no_grad()
     def __call__(

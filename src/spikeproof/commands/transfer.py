@@ -1,91 +1,34 @@
-"""Transfer: images made for one network, tried on all. One that falls to another's images hides its own way in."""
+"""the transfer matrix: images made for each finished network of a folder, tried on all the others"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from pathlib import Path
 
-import torch
-from torch import Tensor
+from jsonargparse import ArgumentParser, Namespace
 
-from spikeproof import parts
-from spikeproof.attacks.pgd import PGD
+from spikeproof.commands._given import finished
+from spikeproof.commands._machine import add_machine, machine_of
 from spikeproof.errors import UsageError
-from spikeproof.evaluation.judge import clean_verdict, outcomes
-from spikeproof.evaluation.tiers import plain_case
-from spikeproof.losses import margin
-from spikeproof.metrics.robustness import Interval, clopper_pearson
-from spikeproof.store.store import Cell, Store
-from spikeproof.study.config import cell_from
-from spikeproof.study.run import Machine, load_images, some_images, trained_victim
-from spikeproof.tensors import image_keys
-from spikeproof.types import Rule, Threat
-from spikeproof.victims.scene import check_labels
-from spikeproof.victims.victim import Victim, borrowed
-
-__all__ = ["of_cells", "transfer_matrix"]
 
 
-def transfer_matrix(
-    victims: Mapping[str, Victim],
-    x: Tensor,
-    y: Tensor,
-    ids: Tensor,
-    *,
-    threat: Threat,
-    rules: Mapping[str, Rule],
-    steps: int = 50,
-    seed: int = 0,
-    batch_size: int = 64,
-) -> dict[str, dict[str, Interval]]:
-    """source -> target -> share of images, right on every network when clean, that the source's images break there.
-
-    Images (N,C,H,W), labels and ids (N,); rules: that of training for each source. Each source is attacked by PGD on
-    the margin, which goes on after its success, so that what is carried over has the most to carry. The diagonal is the
-    white box. Raises UsageError where no image is right on every network, SpikeproofError as `evaluate` does.
-    """
-    frozen = {name: borrowed(victim) for name, victim in victims.items()}
-    keys = image_keys(seed, ids).to(x.device)
-    for victim in frozen.values():
-        check_labels(victim, x, y)
-    right = torch.stack([_right(v, x, y, keys, batch_size) for v in frozen.values()]).all(0).nonzero()[:, 0]
-    if not len(right):
-        raise UsageError("an image that every network gets right", "none", mend="give more images")
-    matrix: dict[str, dict[str, Interval]] = {}
-    for source, looked_at in frozen.items():
-        case = replace(plain_case(looked_at, rules[source], threat, steps), attack=PGD(steps=steps), loss=margin)
-        matrix[source] = {}
-        for target, victim in frozen.items():
-            tried = case if source == target else replace(case, encoder=None, source=case.attacked(looked_at))
-            fooled = 0
-            for index in torch.split(right, batch_size):
-                batch = (x[index], y[index], keys[index])
-                fooled += sum(row["fooled"] for row in outcomes(victim, *batch, f"from {source}", tried, threat))
-            matrix[source][target] = clopper_pearson(fooled, len(right))
-    return matrix
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="where cells were written")
+    parser.add_argument("--eps", default="8/255", help="L-inf budget in units of [0,1]")
+    parser.add_argument("--images", type=int, default=128)
+    add_machine(parser, out=False)
 
 
-def of_cells(cells: Sequence[Cell], eps: str, images: int, machine: Machine) -> dict[str, dict[str, Interval]]:
-    """The matrix of finished cells on the first cell's test images; UsageError where their data are not the same."""
-    configs = [cell_from({**cell.config, "weights": str(cell.folder / "model.safetensors")}) for cell in cells]
-    data = {cell.provenance["data"]["test"] for cell in cells}
-    if len(data) > 1 or len({c.name for c in configs}) < len(configs):
-        raise UsageError("cells of different names on the same test images", [c.name for c in configs])
-    victims, store = {}, Store(cells[0].folder.parent.parent)
-    for config in configs:
-        victims[config.name], _ = trained_victim(config, store, machine)
-    chosen = some_images(load_images(configs[0], "test"), images)
-    x, y, ids = chosen.at(torch.arange(len(chosen)))
-    threat = parts.build("threats", {"name": "linf"}, eps=eps, surface="pixels")
-    rules = {config.name: parts.build("rules", config.rule) for config in configs}
-    return transfer_matrix(victims, x.to(machine.torch), y.to(machine.torch), ids, threat=threat, rules=rules)
+def run(options: Namespace) -> int:
+    if options.images < 1:
+        raise UsageError("images >= 1", options.images)
+    cells = finished(options.folder)
+    from spikeproof.study.transfer import of_cells
 
-
-@torch.no_grad()
-def _right(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, size: int) -> Tensor:
-    """Which images a victim gets right when clean, (N,) bool."""
-    found = []
-    for i in range(0, len(x), size):
-        part = slice(i, i + size)
-        found.append(clean_verdict(victim, x[part], y[part], keys[part]).predicted == y[part])
-    return torch.cat(found)
+    matrix = of_cells(cells, options.eps, options.images, machine_of(options))
+    width = max(map(len, matrix))
+    print("share of images broken, of those that every network gets right; rows: made for, columns: tried on")
+    print(f"{'':{width}s}  " + "  ".join(f"{name:>10s}" for name in matrix))
+    for source, row in matrix.items():
+        print(f"{source:{width}s}  " + "  ".join(f"{100 * share.share:8.1f} %" for share in row.values()))
+    print(f"n = {next(iter(next(iter(matrix.values())).values())).total}, eps {options.eps}")
+    return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scipy.stats import poisson
+import scipy  # its stats take a second to import, and do so when they are first asked
 from torch import Tensor
 
 from spikeproof.corruptions._severity import AtSeverity, array, tensor_like
@@ -21,4 +21,4 @@ class ShotNoise(AtSeverity):
         """Pixels (B,C,H,W) in [0,1], keys (B,) -> the same shape and range."""
         photons = self.pick((500, 250, 100, 75, 50))
         share = array(uniform(keys, x.shape[1:])) + 2.0**-25  # in (0,1): the quantile of 0 is no count
-        return tensor_like(poisson.ppf(share, photons * array(x)) / photons, x)
+        return tensor_like(scipy.stats.poisson.ppf(share, photons * array(x)) / photons, x)

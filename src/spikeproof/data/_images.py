@@ -21,7 +21,7 @@ Split: TypeAlias = Literal["train", "test"]
 class Images:
     """Labelled images, kept as the bytes they were read as.
 
-    pixels: uint8 (N,C,H,W); pixel / scale is in [0,1].
+    pixels: uint8 (N,C,H,W), or (N,T,C,H,W) where an image is a sequence of frames; pixel / scale is in [0,1].
     scale: 1..255; the largest value a pixel can take (255 for 8-bit images, 16 for digits).
     labels: int64 (N,), each an index into `classes`.
     ids: int64 (N,), unique over train and test of one data set and stable for ever: they key the randomness.
@@ -39,9 +39,9 @@ class Images:
     name: str
 
     def __post_init__(self) -> None:
-        if self.pixels.dtype != torch.uint8 or self.pixels.dim() != 4:
+        if self.pixels.dtype != torch.uint8 or self.pixels.dim() not in (4, 5):
             got = f"{self.pixels.dtype} {tuple(self.pixels.shape)}"
-            raise SpikeproofError(f"pixels of {self.name} as uint8 (N,C,H,W)", got)
+            raise SpikeproofError(f"pixels of {self.name} as uint8 (N,C,H,W) or (N,T,C,H,W)", got)
         for field, values in (("labels", self.labels), ("ids", self.ids)):
             if values.dtype != torch.int64 or values.shape != (len(self.pixels),):
                 got = f"{values.dtype} {tuple(values.shape)}"
@@ -61,12 +61,22 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.pixels.shape[-3]
+
+    @staticmethod
+    def mirrored(x: Tensor) -> Tensor:
+        """Images (B,*,H,W) with left and right exchanged, every frame of them."""
+        return x.flip(-1)
+
     def take(self, index: Tensor) -> Images:
         """The images at `index` (int64 (M,) without repetition, or bool (N,)), in that order."""
         return Images(self.pixels[index], self.scale, self.labels[index], self.ids[index], self.classes, self.name)
 
     def at(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Index (B,) int64 -> x float32 (B,C,H,W) in [0,1], labels (B,) int64, ids (B,) int64."""
+        """Index (B,) int64 -> x float32 (B,*) in [0,1], labels (B,) int64, ids (B,) int64."""
         return self.pixels[index].to(torch.float32) / self.scale, self.labels[index], self.ids[index]
 
     def digest(self) -> str:

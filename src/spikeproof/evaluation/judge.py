@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikeproof.errors import CutGraph
 from spikeproof.metrics import sparsity
-from spikeproof.tensors import exact, fold, image_keys
+from spikeproof.rows import AttackHead, AttackRow, CleanRow, OfGradient, Outcome, Protocol, Split
+from spikeproof.tensors import exact, fold, image_keys, rule_of
 from spikeproof.types import Attack, Encoder, Estimator, Loss, Threat
 from spikeproof.victims.frozen import freeze
 from spikeproof.victims.memory import images_that_fit
@@ -25,19 +25,17 @@ from spikeproof.victims.taps import cut_at
 from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = [
-    "Case", "Row", "attack_rows", "clean_rows", "clean_verdict", "gradient_fields", "head_of", "outcomes",
+    "Case", "attack_rows", "clean_rows", "clean_verdict", "gradient_fields", "head_of", "outcomes",
     "proposal", "short", "spared",
 ]  # fmt: skip
 
-Row = dict[str, Any]
-
 
 def short(values: Tensor) -> list[float]:
-    """Floats for a row, at 6 significant digits: what is read and compared, never computed on further."""
+    """Floats for a row, at 6 significant digits. Summaries compute on them, and lose no digit that they show."""
     return [float(f"{v:.6g}") for v in values.tolist()]
 
 
-def head_of(protocol: str, evaluation: str, threat: Threat, eps_text: str, attack: str) -> Row:
+def head_of(protocol: Protocol, evaluation: str, threat: Threat, eps_text: str, attack: str) -> AttackHead:
     """The fields that say which attack at which budget a row is about."""
     return {
         "kind": "attack",
@@ -51,7 +49,7 @@ def head_of(protocol: str, evaluation: str, threat: Threat, eps_text: str, attac
     }
 
 
-def clean_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, split: str, seed: int) -> list[Row]:
+def clean_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, split: Split, seed: int) -> list[CleanRow]:
     """One row per image: kind 'clean', split, image, label, predicted, margin. Victims in train mode are refused."""
     check_labels(victim, x, y)
     found = clean_verdict(borrowed(victim), x, y, image_keys(seed, ids).to(x.device))
@@ -108,7 +106,7 @@ def attack_rows(
     threats: Mapping[str, Threat],
     cases: Mapping[str, Case],
     seed: int,
-) -> list[Row]:
+) -> list[AttackRow]:
     """Every case at every budget on one batch: pixels (B,C,H,W), labels and ids (B,); one row per image, case, budget.
 
     threats: by the text of their eps; cases: by the name of their attack. Images that are wrong when clean are not
@@ -121,8 +119,8 @@ def attack_rows(
     clean = clean_verdict(victim, x, y, keys)
     right = (clean.predicted == y).nonzero()[:, 0]
     passed = [spared(p, m) for p, m in zip(clean.predicted.tolist(), short(clean.margin), strict=True)]
-    probes: dict[str, list[Row]] = {}
-    rows: list[Row] = []
+    probes: dict[str, list[OfGradient]] = {}
+    rows: list[AttackRow] = []
     for eps_text, threat in threats.items():
         for name, one in cases.items():
             outcome = list(passed)
@@ -140,14 +138,15 @@ def attack_rows(
     return rows
 
 
-def spared(answer: int, margin: float) -> Row:
+def spared(answer: int, margin: float) -> Outcome:
     """The outcome of an image that is not attacked, because it is fooled already; it gives this answer."""
-    return {"attacked": answer, "fooled": True, "skipped": True, "distance": 0.0, "margin": margin, **Cost(1).rows()[0]}
+    return {"attacked": answer, "fooled": True, "skipped": True, "distance": 0.0, "margin": margin, "forwards": 0,
+            "backwards": 0}  # fmt: skip
 
 
 def gradient_fields(
     victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat
-) -> list[Row]:
+) -> list[OfGradient]:
     """Of the attacked loss at the clean point, per image: is it all zero, its share of zeros, its l1 norm."""
     scene = Scene(one.attacked(freeze(victim)), x, y, fold(keys, name), threat.surface)
     with _naming_the_cut(scene, x, one):
@@ -164,7 +163,7 @@ def _naming_the_cut(scene: Scene, x: Tensor, one: Case) -> Iterator[None]:
     try:
         yield
     except CutGraph as error:
-        place = cut_at(scene.victim, x[:1], getattr(one.estimator, "rule", exact), scene.keys[:1])
+        place = cut_at(scene.victim, x[:1], rule_of(one.estimator), scene.keys[:1])
         got = error.got if place is None else f"{error.got}; the graph is cut at {place}"
         raise CutGraph(error.expected, got, mend=error.mend) from None
 
@@ -183,7 +182,7 @@ def proposal(
     return scene, point
 
 
-def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat) -> list[Row]:
+def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one: Case, threat: Threat) -> list[Outcome]:
     """One case on a batch that is right when clean: the part of each image's row that the attack decides.
 
     Crafted on the frozen twin, judged by the victim. Where the two give different answers to the point, which
@@ -195,15 +194,16 @@ def outcomes(victim: Victim, x: Tensor, y: Tensor, keys: Tensor, name: str, one:
     return [row for at in some for row in _outcomes(victim, (x[at], y[at], keys[at]), name, one, threat)]
 
 
-def _outcomes(victim: Victim, batch: Sequence[Tensor], name: str, one: Case, threat: Threat) -> list[Row]:
+def _outcomes(victim: Victim, batch: Sequence[Tensor], name: str, one: Case, threat: Threat) -> list[Outcome]:
     twin = freeze(victim)
     found, apart, unconfirmed = _judged(victim, twin, batch, name, one, threat)
     if len(unconfirmed):
         part = [each[unconfirmed.to(each.device)] for each in batch]
         again, _, _ = _judged(victim, victim, part, name, one, threat)
         for slot, row in zip(unconfirmed.tolist(), again, strict=True):
-            spent = {what: found[slot][what] + row[what] for what in ("forwards", "backwards")}
-            found[slot] = {**row, **spent}
+            row["forwards"] += found[slot]["forwards"]
+            row["backwards"] += found[slot]["backwards"]
+            found[slot] = row
     if twin is victim or one.source is not None:
         return found
     return [{**row, "twin_differs": bool(differs)} for row, differs in zip(found, apart.tolist(), strict=True)]
@@ -211,7 +211,7 @@ def _outcomes(victim: Victim, batch: Sequence[Tensor], name: str, one: Case, thr
 
 def _judged(
     victim: Victim, looked_at: Victim, batch: Sequence[Tensor], name: str, one: Case, threat: Threat
-) -> tuple[list[Row], Tensor, Tensor]:
+) -> tuple[list[Outcome], Tensor, Tensor]:
     """Crafted on one network, judged by the other: rows, where their answers differ (B,), and the slots (n,) of the
     images among these that are not fooled."""
     x, y, keys = batch
@@ -222,7 +222,17 @@ def _judged(
     found = scene.judge(point, name)
     told = (found.predicted.tolist(), y.tolist(), short(distance), short(found.margin))
     columns = zip(*told, cost.rows(), strict=True)
-    rows = [{"attacked": a, "fooled": a != t, "distance": d, "margin": m, **spent} for a, t, d, m, spent in columns]
+    rows: list[Outcome] = [
+        {
+            "attacked": a,
+            "fooled": a != t,
+            "distance": d,
+            "margin": m,
+            "forwards": spent["forwards"],
+            "backwards": spent["backwards"],
+        }
+        for a, t, d, m, spent in columns
+    ]
     if scene.stochastic:  # the answer above is the majority's; this gives the mean over draws, and 'in every draw'
         rows = [{**row, "draws_right": share} for row, share in zip(rows, short(found.right), strict=True)]
     nowhere = torch.zeros(len(x), dtype=torch.bool, device=x.device)

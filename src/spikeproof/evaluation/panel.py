@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -17,18 +17,20 @@ from tqdm import tqdm
 
 from spikeproof import parts
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.evaluation.audits import Finding, Limits, Subject
-from spikeproof.evaluation.judge import Row, clean_verdict, gradient_fields, head_of, outcomes, short, spared
-from spikeproof.evaluation.tiers import PREFLIGHT, Stage, Tier, plain_case, tier_of
+from spikeproof.evaluation.audits import AuditResult, Limits, Subject, every
+from spikeproof.evaluation.judge import clean_verdict, gradient_fields, head_of, outcomes, short, spared
+from spikeproof.evaluation.tiers import Stage, Tier, plain_case, tier_of
 from spikeproof.metrics.robustness import Interval, asr_all, asr_conditional, clopper_pearson, robust
 from spikeproof.metrics.verdict import Verdict, verdict_of
+from spikeproof.rows import AttackHead, AttackRow, AuditRow, Mark, Outcome, Row, of_kind
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.types import Rule, Threat
+from spikeproof.victims.outputs import refuse_probabilities
 from spikeproof.victims.scene import check_labels
 from spikeproof.victims.victim import Victim, borrowed
 
-__all__ = ["Examination", "Panel", "evaluate", "report_of"]
+__all__ = ["Asked", "Examination", "Panel", "evaluate", "report_of"]
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ class Examination:
         return asr_all(self.rows, *self._headline())
 
     @property
-    def findings(self) -> list[Row]:
+    def findings(self) -> list[AuditRow]:
         """The audits' rows."""
-        return [row for row in self.rows if row["kind"] == "audit"]
+        return of_kind(self.rows, AuditRow)
 
     def left(self) -> dict[str, float]:
         """Share of images still standing after each attack, in the order of the cascade."""
@@ -86,9 +88,9 @@ class Examination:
         return left
 
     def __str__(self) -> str:
-        lines = [f"tier {self.tier}: {self.verdict}", f"clean accuracy {_text(self.clean)}"]
+        lines = [f"tier {self.tier}: {self.verdict}", f"clean accuracy {self.clean}"]
         if self.verdict.word != "not evaluated":
-            lines.append(f"robust accuracy, worst case: {_text(self.robust)}")
+            lines.append(f"robust accuracy, worst case: {self.robust}")
             lines += [f"  after {attack:28s} {100 * share:5.1f} %" for attack, share in self.left().items()]
         else:
             lines.append("robust accuracy: no number, see the red audits")
@@ -98,15 +100,11 @@ class Examination:
         return "\n".join(lines)
 
 
-def _text(share: Interval) -> str:
-    return f"{100 * share.share:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}], n = {share.total}"
-
-
 def _chunks(index: Tensor, size: int) -> list[Tensor]:
     return [index[i : i + size] for i in range(0, len(index), size)]
 
 
-def _unattempted(stages: Sequence[str], differentiable: bool) -> list[Finding]:
+def _unattempted(stages: Sequence[str], differentiable: bool) -> list[AuditResult]:
     """One finding that names the attacks of a tier that this network could not be given; none where there are none.
 
     Red where no gradient was there at all: what only queries were tried on may be broken by whoever has the weights.
@@ -120,67 +118,76 @@ def _unattempted(stages: Sequence[str], differentiable: bool) -> list[Finding]:
         says = f"a network that can only be asked: without {', '.join(stages)}"
         means, mend, colour = "An upper bound, against attackers who only ask.", "Wrap the module itself.", "red"
     return [
-        Finding(
+        AuditResult(
             "attacks", "attacks left out", colour, None, None, 0, says, means, mend, "overstated",
             {"stages": list(stages)},
         )
     ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a panel: a tier, a threat, the rule of training, and what `evaluate` says of the others."""
+
+    tier: str
+    threat: Threat
+    eps_text: str
+    rule: Rule
+    seed: int = 0
+    batch_size: int = 64
+    evaluation: str = "panel"
+    sources: Mapping[str, Victim] = field(default_factory=dict)
+    control: Victim | None = None
+    limits: Limits = field(default_factory=dict)
+    survivors: bool = True
+
+
+def _check(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, asked: Asked) -> None:
+    check_labels(victim, x, y)
+    if asked.batch_size < 1 or not len(x):
+        raise UsageError("batch_size >= 1 and one image or more", f"{asked.batch_size}, {len(x)} images")
+    if len(ids) != len(x) or len(set(ids.tolist())) != len(x):
+        got = f"{len(ids)}, {len(set(ids.tolist()))} of them different"
+        raise UsageError(f"{len(x)} different ids, one for each image", got)
+    others = {**asked.sources, **({} if asked.control is None else {"control": asked.control})}
+    for name, other in others.items():
+        if (other.classes, other.in_channels) != (victim.classes, victim.in_channels):
+            got = f"{name!r} of {other.classes} classes and {other.in_channels} channels"
+            raise UsageError(f"{victim.classes} classes and {victim.in_channels} channels", got)
+    for what, tensor in {"labels": y, **dict(victim.named_parameters())}.items():
+        if tensor.device != x.device:
+            raise UsageError(f"{what} on the device of the images, {x.device}", tensor.device)
+
+
 class Panel:
-    """One victim, its images, one threat and one tier. `run` yields the rows piece by piece, so that a long panel can
-    be written down as it grows, and goes on from the pieces that an earlier run wrote.
+    """One victim, its images, and what is asked. `run` yields the rows piece by piece, so that a long panel can be
+    written down as it grows, and goes on from the pieces that an earlier run wrote.
 
     victim: in eval mode; it is left exactly as it was. x (N,C,H,W) in [0,1], y (N,), ids (N,).
     """
 
-    def __init__(
-        self,
-        victim: Victim,
-        x: Tensor,
-        y: Tensor,
-        ids: Tensor,
-        *,
-        tier: str,
-        threat: Threat,
-        eps_text: str,
-        rule: Rule,
-        seed: int,
-        batch_size: int,
-        evaluation: str = "panel",
-        sources: Mapping[str, Victim] | None = None,
-        control: Victim | None = None,
-        limits: Limits | None = None,
-        survivors: bool = True,
-    ) -> None:
-        check_labels(victim, x, y)
+    def __init__(self, victim: Victim, x: Tensor, y: Tensor, ids: Tensor, asked: Asked) -> None:
         _warn_of_rounding(x.device)
-        if batch_size < 1 or not len(x):
-            raise UsageError("batch_size >= 1 and one image or more", f"{batch_size}, {len(x)} images")
-        if len(ids) != len(x) or len(set(ids.tolist())) != len(x):
-            got = f"{len(ids)}, {len(set(ids.tolist()))} of them different"
-            raise UsageError(f"{len(x)} different ids, one for each image", got)
-        self.victim = borrowed(victim)
-        for name, other in {**(sources or {}), **({} if control is None else {"control": control})}.items():
-            if (other.classes, other.in_channels) != (victim.classes, victim.in_channels):
-                got = f"{name!r} of {other.classes} classes and {other.in_channels} channels"
-                raise UsageError(f"{victim.classes} classes and {victim.in_channels} channels", got)
-        for what, tensor in {"labels": y, **dict(victim.named_parameters())}.items():
-            if tensor.device != x.device:
-                raise UsageError(f"{what} on the device of the images, {x.device}", tensor.device)
-        self.x, self.y, self.ids = x, y, ids
-        self.keys: Tensor = fold(image_keys(seed, ids).to(x.device), evaluation)
-        sources = {name: borrowed(source) for name, source in (sources or {}).items()}
-        of = tier_of(tier, self.victim, rule, threat, sources)
-        stages = tuple(replace(stage, case=replace(stage.case, survivors=survivors)) for stage in of.stages)
-        self.tier: Tier = replace(of, stages=stages)
-        self.plain = replace(plain_case(self.victim, rule, threat), survivors=survivors)
-        self.threat, self.batch_size, self.limits = threat, batch_size, limits or Limits()
-        self.control = None if control is None else borrowed(control)
-        if control is not None and "control" not in self.tier.audits:
-            self.tier = replace(self.tier, audits=(*self.tier.audits, "control"))
-        self.head: Row = {**head_of("panel", evaluation, threat, eps_text, ""), "tier": tier}
-        self.mark = {name: self.head[name] for name in ("evaluation", "eps", "eps_text", "tier")}
+        _check(victim, x, y, ids, asked)
+        self.victim, self.x, self.y, self.ids = borrowed(victim), x, y, ids
+        self.keys: Tensor = fold(image_keys(asked.seed, ids).to(x.device), asked.evaluation)
+        self.threat, self.batch_size, self.audits = asked.threat, asked.batch_size, every(asked.limits)
+        self.control = None if asked.control is None else borrowed(asked.control)
+        sources = {name: borrowed(source) for name, source in asked.sources.items()}
+        of = tier_of(asked.tier, self.victim, asked.rule, asked.threat, sources, self.control)
+        kept = [replace(stage, case=replace(stage.case, survivors=asked.survivors)) for stage in of.stages]
+        self.tier: Tier = replace(of, stages=tuple(kept))
+        self.plain = replace(plain_case(self.victim, asked.rule, asked.threat), survivors=asked.survivors)
+        self.head: AttackHead = {
+            **head_of("panel", asked.evaluation, asked.threat, asked.eps_text, ""),
+            "tier": asked.tier,
+        }
+        self.mark: Mark = {
+            "evaluation": asked.evaluation,
+            "eps": self.head["eps"],
+            "eps_text": asked.eps_text,
+            "tier": asked.tier,
+        }
         self.clean_answers, self.clean_margins = self._clean()
 
     def _clean(self) -> tuple[Tensor, Tensor]:
@@ -212,17 +219,20 @@ class Panel:
         """Yields every piece that is not among `finished`, in an order that never changes."""
         done, rows = list(finished), list[Row]()
 
-        def piece(make: Callable[[], list[Row]]) -> Iterator[list[Row]]:
+        def piece(make: Callable[[], Sequence[Row]]) -> Iterator[list[Row]]:
             known = done.pop(0) if done else None
-            new = make() if known is None else known
+            new = list(make()) if known is None else known
             rows.extend(new)
             if known is None:
                 yield new
 
-        self._refuse_probabilities()
-        for name in PREFLIGHT:
+        some = slice(0, max(2, min(64, self.batch_size)))
+        with torch.no_grad():
+            refuse_probabilities(self.victim(self.x[some], exact, self.keys[some]))
+        preflight = [name for name in self.tier.audits if self.audits[name].preflight]
+        for name in preflight:
             yield from piece(partial(self._audited, name, []))
-        if any(row["colour"] == "red" for row in rows):
+        if any(row["colour"] == "red" for row in of_kind(rows, AuditRow)):
             return  # what an attack finds on such a network means nothing
         for stage in self.tier.stages:
             standing = self._standing(stage, rows)
@@ -231,10 +241,10 @@ class Panel:
                 yield from piece(partial(self._passed, stage, standing, rows))
             for index in _chunks(standing, self.batch_size):
                 yield from piece(partial(self._attacked, stage, index))
-        attacks = [row for row in rows if row["kind"] == "attack"]
-        for name in self.tier.audits[len(PREFLIGHT) :]:
+        attacks = of_kind(rows, AttackRow)
+        for name in [name for name in self.tier.audits if name not in preflight]:
             yield from piece(partial(self._audited, name, attacks))
-        if len(self.tier.audits) < len(parts.names("audits")) or self.tier.left_out:
+        if len(self.tier.audits) < len(self.audits) or self.tier.left_out:
             yield from piece(self._left_out)
 
     def _right(self) -> Tensor:
@@ -249,7 +259,7 @@ class Panel:
         keep = [position for position in right.tolist() if int(self.ids[position]) not in fooled]
         return torch.tensor(keep, dtype=torch.int64)
 
-    def _passed(self, stage: Stage, standing: Tensor, rows: Sequence[Row]) -> list[Row]:
+    def _passed(self, stage: Stage, standing: Tensor, rows: Sequence[Row]) -> list[AttackRow]:
         """Rows of the images that a stage need not attack: fooled before, or wrong when clean."""
         last = {row["image"]: row for row in rows if row["kind"] == "attack" and row["fooled"]}
         attacked = set(standing.tolist())
@@ -257,40 +267,45 @@ class Panel:
         for position in range(len(self.x)):
             if position not in attacked:
                 image = int(self.ids[position])
-                before = last.get(image, {"attacked": int(self.clean_answers[position]),
-                                          "margin": short(self.clean_margins[position : position + 1])[0]})  # fmt: skip
-                found.append(self._row(stage, position, spared(before["attacked"], before["margin"])))
+                clean = int(self.clean_answers[position]), short(self.clean_margins[position : position + 1])[0]
+                before = (last[image]["attacked"], last[image]["margin"]) if image in last else clean
+                found.append(self._row(stage, position, spared(*before)))
         return found
 
-    def _row(self, stage: Stage, position: int, outcome: Row) -> Row:
-        own = {
+    def _row(self, stage: Stage, position: int, outcome: Outcome) -> AttackRow:
+        return {
+            **self.head,
+            "attack": stage.name,
             "group": stage.group,
             "image": int(self.ids[position]),
             "label": int(self.y[position]),
             "predicted": int(self.clean_answers[position]),
+            **outcome,
         }
-        return {**self.head, "attack": stage.name, **own, **outcome}
 
-    def _attacked(self, stage: Stage, index: Tensor) -> list[Row]:
+    def _attacked(self, stage: Stage, index: Tensor) -> list[AttackRow]:
         batch = (self.victim, self.x[index], self.y[index], self.keys[index], stage.name, stage.case, self.threat)
         found = outcomes(*batch)
         if stage.everyone:
             found = [{**a, **b} for a, b in zip(found, gradient_fields(*batch), strict=True)]
         return [self._row(stage, position, one) for position, one in zip(index.tolist(), found, strict=True)]
 
-    def _left_out(self) -> list[Row]:
+    def _left_out(self) -> list[AuditRow]:
         """What was not run, said to be so: a verdict rests on what was. First the attacks, all in one row."""
-        why = {name: f"not in the tier '{self.tier.name}'" for name in parts.names("audits")} | dict(self.tier.unfit)
-        rest = [name for name in parts.names("audits") if name not in self.tier.audits]
-        found = [parts.build("audits", {"name": name}).absent(why[name]) for name in rest]
+        rest = sorted(name for name in self.audits if name not in self.tier.audits)
+        other = f"not in the tier '{self.tier.name}'"
+        found = [self.audits[name].absent(self.tier.unfit.get(name, other)) for name in rest]
         attacks = _unattempted(self.tier.left_out, self.victim.differentiable)
-        return [{**finding.row(), **self.mark} for finding in [*attacks, *found]]
+        return [self._marked(finding) for finding in [*attacks, *found]]
 
-    def _audited(self, name: str, attacks: Sequence[Row]) -> list[Row]:
-        audit = parts.build("audits", {"name": name})
+    def _marked(self, result: AuditResult) -> AuditRow:
+        return {**result.row(), **self.mark}
+
+    def _audited(self, name: str, attacks: Sequence[AttackRow]) -> list[AuditRow]:
+        audit = self.audits[name]
         right = self._right()
         if not len(right):
-            return [{**audit.absent("no image is right when clean").row(), **self.mark}]
+            return [self._marked(audit.absent("no image is right when clean"))]
         subject = Subject(
             self.victim,
             self.x[right],
@@ -300,22 +315,11 @@ class Panel:
             replace(self.plain, attack=replace(self.plain.attack, steps=self.tier.effort.steps)),  # type: ignore[type-var]
             attacks,
             self.tier.effort,
-            self.limits,
             self.batch_size,
             self.control,
+            {stage.name: stage.role for stage in self.tier.stages},
         )
-        return [{**audit(subject).row(), **self.mark}]
-
-    @torch.no_grad()
-    def _refuse_probabilities(self) -> None:
-        """Softmax in the output saturates every loss and hides the margin."""
-        some = slice(0, max(2, min(64, self.batch_size)))
-        logits = self.victim(self.x[some], exact, self.keys[some])
-        # One row of spike rates may sum to 1 by chance; every row of a softmax does.
-        if len(logits) > 1 and bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-4).all()):
-            raise SpikeproofError(
-                "logits", "probabilities: every row sums to 1", mend="take the softmax out of the network"
-            )
+        return [self._marked(audit(subject))]
 
 
 def _warn_of_rounding(device: torch.device) -> None:
@@ -352,27 +356,25 @@ def evaluate(
     images (N,C,H,W) in [0,1], labels (N,); tier: smoke, quick, standard or audit; eps in units of [0,1]; norm: Linf, L2
     or L1; rule: that of training (where none is given, a wrapped victim's own, else ATan 2); ids (N,): the images'
     names, which key all randomness (0 .. N-1 where none are given), so that a shard of a set gets the numbers it has in
-    the whole. sources: other networks to transfer from; control: an undefended network of the same kind. survivors:
+    the whole. sources: other networks to transfer from; control: an undefended network of the same kind. limits: of
+    audits, where others than theirs are wanted, as `spikeproof.evaluation.audits.limits()` lists them. survivors:
     each attack drops an image once it is fooled; False, for comparison alone, costs more and changes no verdict. Raises
     SpikeproofError for bad images, labels, victims in train mode, probabilities instead of logits, a cut graph, NaN.
     """
     threat = parts.build("threats", {"name": norm.lower()}, eps=eps, surface="pixels")
-    panel = Panel(
-        victim,
-        images,
-        labels,
-        torch.arange(len(images)) if ids is None else ids,
-        tier=tier,
-        threat=threat,
-        eps_text=str(eps),
-        rule=rule or getattr(victim, "rule", None) or ATan(),
-        seed=seed,
-        batch_size=batch_size,
-        sources=sources,
+    asked = Asked(
+        tier,
+        threat,
+        str(eps),
+        rule or victim.rule or ATan(),
+        seed,
+        batch_size,
+        sources=sources or {},
         control=control,
-        limits=limits,
+        limits=limits or {},
         survivors=survivors,
     )
+    panel = Panel(victim, images, labels, torch.arange(len(images)) if ids is None else ids, asked)
     rows = [row for piece in panel.watched(progress=progress) for row in piece]
     right = int((panel.clean_answers == labels).sum())
     return Examination(tier, rows, clopper_pearson(right, len(images)), verdict_of(rows))

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from spikeproof.evaluation.judge import Case, Row, head_of, short
+from spikeproof.evaluation.judge import Case, head_of, short
+from spikeproof.rows import AttackRow, Outcome
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.types import Threat
 from spikeproof.victims.scene import STOCHASTIC_DRAWS, Cost, Scene, check_labels, verdict
@@ -46,7 +47,7 @@ def paper_rows(
     cases: Mapping[str, Case],
     seed: int,
     tick: Callable[[int], None] = lambda images: None,
-) -> list[Row]:
+) -> list[AttackRow]:
     """Rows of protocol 'paper'. Every image is attacked, also those wrong when clean.
 
     `attacked` and `fooled` are by the moved statistics, as in the paper; `attacked_deployed` is the same point under
@@ -55,7 +56,7 @@ def paper_rows(
     """
     deployed = borrowed(victim)
     draws = STOCHASTIC_DRAWS if victim.stochastic else 1
-    rows: list[Row] = []
+    rows: list[AttackRow] = []
     for eps_text, threat in threats.items():
         moving = borrowed(victim, train=True)
         for x, y, ids in batches:
@@ -76,23 +77,20 @@ def paper_rows(
                 distance = scene.check_budget(name, point, threat)
                 moved = scene.judge(point, name)
                 fixed = Scene(deployed, x, y, scene.keys, threat.surface).judge(point, name)
-                spent = costs[name].rows()
+                spent = costs[name]
                 head = head_of("paper", evaluation, threat, eps_text, name)
                 for k, image in enumerate(ids.tolist()):
                     label, attacked = int(y[k]), int(moved.predicted[k])
-                    rows.append(
-                        {
-                            **head,
-                            "image": image,
-                            "label": label,
-                            "predicted": int(clean.predicted[k]),
-                            "attacked": attacked,
-                            "fooled": attacked != label,
-                            "attacked_deployed": int(fixed.predicted[k]),
-                            "distance": short(distance)[k],
-                            "margin": short(moved.margin)[k],
-                            **spent[k],
-                        }
-                    )
+                    outcome: Outcome = {
+                        "attacked": attacked,
+                        "fooled": attacked != label,
+                        "attacked_deployed": int(fixed.predicted[k]),
+                        "distance": short(distance)[k],
+                        "margin": short(moved.margin)[k],
+                        "forwards": spent.forwards.tolist()[k],
+                        "backwards": spent.backwards.tolist()[k],
+                    }
+                    predicted = int(clean.predicted[k])
+                    rows.append({**head, "image": image, "label": label, "predicted": predicted, **outcome})
             tick(len(ids))
     return rows

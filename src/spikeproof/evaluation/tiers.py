@@ -1,16 +1,17 @@
 """The named tiers: which attacks look for a way in, in which order, and which audits look at the attacks.
 
 Cheap attacks first; only what survives goes on. FGSM and the plain PGD see every image, because audits compare them.
+The stages of each tier stand in one table each, `_smoke` to `_audit`; which audits it runs, the audits say themselves.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, NamedTuple, Protocol
 
+from spikeproof import parts
 from spikeproof.attacks.apgd import APGD
 from spikeproof.attacks.code_search import CodeSearch
 from spikeproof.attacks.fab import FAB
@@ -29,8 +30,9 @@ from spikeproof.estimators.mdse import MDSE
 from spikeproof.estimators.smooth_twin import SmoothTwin
 from spikeproof.estimators.spsa import SPSA
 from spikeproof.estimators.white_box import WhiteBox
-from spikeproof.evaluation.audits import Effort
+from spikeproof.evaluation.audits import Effort, every
 from spikeproof.evaluation.judge import Case
+from spikeproof.evaluation.roles import GROUPS, TIERS, Group, Role
 from spikeproof.losses import cross_entropy, dlr, margin
 from spikeproof.rules import Surrogate
 from spikeproof.rules.atan import ATan
@@ -43,19 +45,47 @@ from spikeproof.rules.triangle import Triangle
 from spikeproof.types import Attack, Encoder, Estimator, Loss, Rule, Threat
 from spikeproof.victims.victim import Victim
 
-__all__ = ["PREFLIGHT", "TIERS", "Group", "Stage", "Tier", "plain_case", "tier_of"]
+__all__ = ["TIERS", "Stage", "Tier", "plain_case", "tier_of"]
 
-Group = Literal["first", "dense twin", "white box", "more effort", "random", "transfer", "black box"]
+_LOG = logging.getLogger(__name__)
+
+
+class _Staged(Attack, Protocol):
+    """An attack as a stage needs it: it says what it is called, with its number, and whether it asks for a gradient."""
+
+    asks_gradient: ClassVar[bool]
+
+    @property
+    def label(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One attack of the cascade. everyone: run on every image that is right when clean, not on survivors alone."""
+    """One attack of the cascade, and what it is there for.
 
-    name: str
-    group: Group
+    attack: what it is called, with its number; estimator: where its gradient comes from, '' for the rule of training;
+    variant: what else is particular. Its name follows from these. asks_gradient: whether it needs one at all.
+    """
+
+    role: Role
     case: Case
-    everyone: bool = False
+    attack: str
+    estimator: str = ""
+    variant: str = ""
+    asks_gradient: bool = True
+
+    @property
+    def name(self) -> str:
+        return " ".join(word for word in (self.attack, self.estimator, self.variant) if word)
+
+    @property
+    def group(self) -> Group:
+        return GROUPS[self.role]
+
+    @property
+    def everyone(self) -> bool:
+        """Whether it is run on every image that is right when clean, not on survivors alone."""
+        return self.role in ("one step", "plain")
 
 
 @dataclass(frozen=True)
@@ -74,80 +104,55 @@ class Tier:
     unfit: Mapping[str, str] = field(default_factory=dict)
 
 
-PREFLIGHT = ("determinism", "same_model")
-"""Audits that come first: where one is red, no attack is worth running."""
-
-_SMOKE = (
-    "one_step", "unbounded", "along_gradient", "zero_gradients", "random_search", "saturation", "domain", "budget_kept",
-)  # fmt: skip
-_QUICK = (
-    "one_step", "black_box", "unbounded", "along_gradient", "zero_gradients", "false_zeros", "dense_twin", "surrogates",
-    "random_search", "optimiser", "saturation", "domain", "budget_kept",
-)  # fmt: skip
-_STANDARD = (
-    "one_step", "black_box", "unbounded", "budgets", "along_gradient", "zero_gradients", "false_zeros", "dense_twin",
-    "more_effort", "surrogates", "transfer", "random_search", "flatness", "fidelity", "optimiser", "saturation",
-    "domain", "control", "budget_kept", "accounting",
-)  # fmt: skip
-
-_WITHOUT_GRADIENT = ("budget_kept",)
-"""Audits of a network that can only be asked."""
-
-TIERS = ("smoke", "quick", "standard", "audit")
-
-_BLIND = (RandomCorners, Square)
-"""Attacks that never ask for a gradient."""
-
-_ADAPTIVE = re.compile(r" (assg|mdse)( 0\.\d+)?")
-"""What the name of a stage says of its estimator."""
-
-_LOG = logging.getLogger(__name__)
-
-
-def tier_of(name: str, victim: Victim, rule: Rule, threat: Threat, sources: Mapping[str, Victim] | None = None) -> Tier:
+def tier_of(
+    name: str,
+    victim: Victim,
+    rule: Rule,
+    threat: Threat,
+    sources: Mapping[str, Victim] | None = None,
+    control: Victim | None = None,
+) -> Tier:
     """The tier of that name for this victim and threat; `rule` is that of training. Unknown names: UsageError."""
-    if name not in TIERS:
+    if name not in _TIERS:
         raise UsageError("a tier", repr(name), valid=TIERS)
     make = _Maker(victim, rule, threat)
-    stages = {"smoke": _smoke, "quick": _quick, "standard": _standard, "audit": _audit}[name](make)
-    stages += [make.transfer(*source) for source in (sources or {}).items()]
-    order: tuple[Group, ...] = (
-        "first", "dense twin", "white box", "more effort", "random", "transfer", "black box",
-    )  # fmt: skip
-    stages = [stage for group in order for stage in stages if stage.group == group]
+    stages = [*_TIERS[name].stages(make), *(make.transfer(*source) for source in (sources or {}).items())]
+    cascade = list(GROUPS)
+    stages.sort(key=lambda stage: cascade.index(stage.role))
     if victim.one_gradient:
         stages = _distinct(make, stages)
     kept = _within_reach(victim, stages)
     left_out = tuple(stage.name for stage in stages if stage not in kept)
-    audits = {"smoke": _SMOKE, "quick": _QUICK, "standard": _STANDARD, "audit": _STANDARD}[name]
-    unfit = {}
-    if victim.one_gradient:
-        unfit = {"surrogates": "every rule gives this network's own gradient"}
+    given = {"sources": bool(sources), "control": control is not None, "": False}
+    audits, unfit = _audits(name, victim, given)
+    return Tier(name, tuple(kept), audits, _TIERS[name].effort, left_out, unfit)
+
+
+def _audits(tier: str, victim: Victim, given: Mapping[str, bool]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """What runs: preflight, the tier's own by their codes, and what something was given for; and what is unfit."""
+    known = every()
+    own = [name for name, audit in known.items() if tier in TIERS[TIERS.index(audit.tier) :]]
+    unfit = {name: why for name, audit in known.items() if (why := audit.unfit(victim))}
     if not victim.differentiable:
-        unfit = {audit: "the network can only be asked" for audit in audits if audit not in _WITHOUT_GRADIENT}
-    audits = tuple(audit for audit in audits if audit not in unfit)
-    effort = {
-        "smoke": Effort(16, 20, 10),
-        "quick": Effort(32, 32, 10),
-        "standard": Effort(64, 100, 20),
-        "audit": Effort(128, 100, 50),
-    }[name]
-    audits = tuple(dict.fromkeys((*PREFLIGHT, *audits, *(("transfer",) if sources else ()))))
-    return Tier(name, tuple(kept), audits, effort, left_out, unfit)
+        unfit |= {name: "the network can only be asked" for name in own if known[name].asks_gradient}
+    fit = sorted((name for name in own if name not in unfit), key=lambda name: not known[name].preflight)
+    brought = [name for name, audit in known.items() if given[audit.given]]
+    return tuple(dict.fromkeys([*fit, *brought])), unfit
 
 
 def _distinct(make: _Maker, stages: list[Stage]) -> list[Stage]:
     """The stages for a network whose rules all give one gradient: each attack once, called by what it is."""
     kept: list[Stage] = []
     for stage in stages:
-        case, estimator = stage.case, stage.case.estimator
+        estimator = stage.case.estimator
         if isinstance(estimator, SmoothTwin):
             continue
-        if isinstance(estimator, ASSG | MDSE | WhiteBox | EOT) and case.source is None:
-            filled = getattr(estimator, "fill_zeros", False)
-            case = replace(case, estimator=make.estimator(make.rule, fill=filled))
-        if not any(case == other.case for other in kept):
-            kept.append(replace(stage, name=_ADAPTIVE.sub("", stage.name), case=case))
+        if isinstance(estimator, ASSG | MDSE | WhiteBox | EOT) and stage.case.source is None:
+            filled = isinstance(estimator, WhiteBox) and estimator.fill_zeros
+            own = replace(stage.case, estimator=make.estimator(make.rule, fill=filled))
+            stage = replace(stage, case=own, estimator="")
+        if not any(stage.case == other.case for other in kept):
+            kept.append(stage)
     return kept
 
 
@@ -157,8 +162,8 @@ def _within_reach(victim: Victim, stages: list[Stage]) -> list[Stage]:
     kept = []
     for stage in stages:
         case = stage.case
-        supports = getattr(case.source or victim, "supports", lambda estimator: True)
-        if isinstance(case.attack, _BLIND) or supports(case.estimator):
+        supports = (case.source or victim).supports
+        if not stage.asks_gradient or supports(case.estimator):
             kept.append(stage)
         elif stage.everyone and victim.differentiable:
             expected = "a network that has a gradient under the rule of training"
@@ -170,16 +175,19 @@ def _within_reach(victim: Victim, stages: list[Stage]) -> list[Stage]:
 
 def plain_case(victim: Victim, rule: Rule, threat: Threat, steps: int = 20) -> Case:
     """PGD on the cross-entropy under the rule of training: what an evaluator without this toolkit would run."""
-    return _Maker(victim, rule, threat).case(PGD(steps=steps))
+    return _Maker(victim, rule, threat).stage("plain", PGD(steps=steps)).case
 
 
 class _Maker:
-    """Stages for one victim and threat: how gradients are averaged, and through which slopes the code is crossed."""
+    """Stages for one victim and threat: how gradients are averaged, and through which slopes the code is crossed.
+
+    What a victim or a threat cannot have is no stage, so that the tables below need no conditions.
+    """
 
     def __init__(self, victim: Victim, rule: Rule, threat: Threat) -> None:
         self.victim, self.rule, self.threat = victim, rule, threat
         self.linf = threat.norm == "Linf"
-        self.pixels = threat.surface == "pixels"
+        self.pixels = parts.surface(threat.surface).before_encoder
         self.noisy = victim.stochastic and self.pixels
         self.code = _reaching(victim.encoder, threat) if self.pixels else None
         # Without three classes DLR does not exist, without four its targeted form.
@@ -189,29 +197,29 @@ class _Maker:
     def estimator(self, rule: Rule, *, fill: bool = False) -> Estimator:
         return EOT(rule) if self.noisy else WhiteBox(rule, fill_zeros=fill)
 
-    def case(
+    def stage(
         self,
-        attack: Attack,
-        estimator: Estimator | None = None,
+        role: Role,
+        attack: _Staged,
         loss: Loss = cross_entropy,
         *,
+        by: Estimator | None = None,
+        estimator: str = "",
+        variant: str = "",
+        called: str = "",
         encoder: Encoder | None = None,
         pooling: str | None = None,
-    ) -> Case:
-        found = self.estimator(self.rule) if estimator is None else estimator
-        return Case(attack, found, loss, self.code if encoder is None else encoder, pooling)
+    ) -> Stage:
+        """by: where its gradient comes from, None for the rule of training, and `estimator` what that is called."""
+        found = self.estimator(self.rule) if by is None else by
+        case = Case(attack, found, loss, self.code if encoder is None else encoder, pooling)
+        return Stage(role, case, called or attack.label, estimator, variant, attack.asks_gradient)
 
-    def under(self, attack: Attack, rule: Rule, loss: Loss = cross_entropy) -> Case:
-        return self.case(attack, self.estimator(rule), loss)
+    def first(self, plain: PGD) -> list[Stage]:
+        return [self.stage("one step", FGSM()), self.stage("plain", plain)]
 
-    def adaptive(self, mass: float) -> Estimator:
-        return ASSG(mass=mass)
-
-    def stable(self, steps: int, restarts: int = 1) -> Attack:
-        """SA-PGD where it exists, else APGD."""
-        return SAPGD(steps, restarts) if self.linf else APGD(steps, restarts)
-
-    def dense(self, attack: Attack, loss: Loss = margin) -> Stage:
+    def dense(self, attack: _Staged, loss: Loss = margin) -> list[Stage]:
+        """A wide surrogate that leaves no zero, and max pools that spread theirs."""
         wide = self.estimator(ATan(alpha=1.0), fill=True)
         pooling: str | None = "tie_spread"
         try:
@@ -219,43 +227,62 @@ class _Maker:
         except UsageError as error:  # a max pool of a kind that cannot be replaced
             _LOG.warning("the dense twin keeps the max pools of the network: %s", error)
             pooling = None
-        return Stage(f"{_name(attack)} dense twin", "dense twin", self.case(attack, wide, loss, pooling=pooling))
+        return [self.stage("dense twin", attack, loss, by=wide, variant="dense twin", pooling=pooling)]
 
-    def secants(self, attack: Attack) -> list[Stage]:
+    def others(self, attack: _Staged, most: int | None = None) -> list[Stage]:
+        """Under rules that are not that of training."""
+        rules = {word: rule for word, rule in _RULES.items() if rule != self.rule}
+        return [
+            self.stage("white box", attack, by=self.estimator(rule), estimator=word)
+            for word, rule in list(rules.items())[:most]
+        ]
+
+    def adaptive(
+        self, role: Role, attack: _Staged, loss: Loss = cross_entropy, *, mass: float = 0.85,
+        estimator: str = "assg", variant: str = "",
+    ) -> Stage:  # fmt: skip
+        return self.stage(role, attack, loss, by=ASSG(mass=mass), estimator=estimator, variant=variant)
+
+    def stable(self, steps: int) -> _Staged:
+        """SA-PGD where it exists, else APGD."""
+        return SAPGD(steps) if self.linf else APGD(steps)
+
+    def secants(self, attack: _Staged) -> list[Stage]:
         """Another slope through the phase code."""
         if not isinstance(self.code, Phase):
             return []
-        secant = self.case(attack, encoder=replace(self.code, gradient="secant"))
-        return [Stage(f"{_name(attack)} secant", "white box", secant)]
+        return [self.stage("white box", attack, variant="secant", encoder=replace(self.code, gradient="secant"))]
 
     def codes(self, steps: int) -> list[Stage]:
         """The search over codes, for codes of single pixels."""
         if not isinstance(self.code, Phase | Latency) or not self.linf:
             return []
-        return [Stage(f"code-search-{steps}", "white box", self.case(CodeSearch(steps=steps), loss=margin))]
+        return [self.stage("white box", CodeSearch(steps=steps), margin)]
+
+    def smooth(self, attack: _Staged) -> list[Stage]:
+        """The smooth twin of a surrogate."""
+        if not isinstance(self.rule, Surrogate):
+            return []
+        return [self.stage("transfer", attack, margin, by=SmoothTwin(self.rule), estimator="smooth twin")]
 
     def square(self, queries: int) -> list[Stage]:
         if not self.linf or not self.pixels:
             return []
-        return [Stage(f"square-{queries}", "black box", self.case(Square(queries), loss=margin))]
+        return [self.stage("black box", Square(queries), margin)]
 
     def asked(self, queries: int) -> list[Stage]:
         """A long black box: Square, and where there is none a gradient estimated by queries."""
-        spsa = Stage("pgd-20 spsa", "black box", self.case(PGD(steps=20), SPSA(self.rule), margin))
-        return self.square(queries) or [spsa]
+        return self.square(queries) or [self.queried(PGD(steps=20), estimator="spsa")]
+
+    def queried(self, attack: _Staged, *, estimator: str = "", called: str = "") -> Stage:
+        return self.stage("black box", attack, margin, by=SPSA(self.rule), estimator=estimator, called=called)
 
     def transfer(self, name: str, source: Victim) -> Stage:
         """Crafted on the source as on a victim of its own: its rule, its noise, its code."""
-        rule = getattr(source, "rule", None) or self.rule
-        theirs = _Maker(source, rule, self.threat).case(PGD(steps=50), loss=margin)
-        crafted_on = theirs.attacked(source)
-        return Stage(f"from {name}", "transfer", replace(theirs, encoder=None, source=crafted_on))
-
-    def first(self, steps: int) -> list[Stage]:
-        return [
-            Stage("fgsm", "first", self.case(FGSM()), everyone=True),
-            Stage(f"pgd-{steps}", "first", self.case(PGD(steps=steps)), everyone=True),
-        ]
+        rule = source.rule or self.rule
+        theirs = _Maker(source, rule, self.threat).stage("transfer", PGD(steps=50), margin, called="from", variant=name)
+        crafted_on = theirs.case.attacked(source)
+        return replace(theirs, case=replace(theirs.case, encoder=None, source=crafted_on))
 
 
 def _reaching(encoder: Encoder, threat: Threat) -> Encoder | None:
@@ -267,78 +294,82 @@ def _reaching(encoder: Encoder, threat: Threat) -> Encoder | None:
     return replace(encoder, reach=reach)
 
 
-def _name(attack: Attack) -> str:
-    kind = {PGD: "pgd", APGD: "apgd", SAPGD: "sa-pgd", MIFGSM: "mi-fgsm", FAB: "fab"}[type(attack)]
-    return f"{kind}-{attack.steps}"  # type: ignore[attr-defined]
+_RULES: dict[str, Rule] = {
+    "atan 2": ATan(alpha=2.0),
+    "triangle 1": Triangle(alpha=1.0),
+    "straight-through": StraightThrough(),
+    "atan 10": ATan(alpha=10.0),
+    "rga": RGA(),
+    "hart 0.5": HART(width=0.5),
+    "hart 1": HART(width=1.0),
+    "hart 2": HART(width=2.0),
+    "pdsg": PDSG(),
+    "bptr": BPTR(),
+    "atan 2 reset": ATan(alpha=2.0, through_reset=True),
+}
+"""The rules that stages try beside that of training, by the word for each."""
 
 
-def _smoke(make: _Maker) -> list[Stage]:
-    return [*make.first(10), Stage("corners-20", "random", make.case(RandomCorners(20)))]
+def _smoke(on: _Maker) -> list[Stage]:
+    return [*on.first(PGD(steps=10)), on.stage("random", RandomCorners(20))]
 
 
-def _quick(make: _Maker) -> list[Stage]:
+def _quick(on: _Maker) -> list[Stage]:
     few = PGD(steps=20)
     return [
-        *make.first(20),
-        make.dense(few),
-        *(Stage(f"pgd-20 {name}", "white box", make.under(few, rule)) for name, rule in _others(make.rule)[:3]),
-        *make.secants(few),
-        Stage(f"{_name(make.stable(50))} assg", "white box", make.case(make.stable(50), make.adaptive(0.85))),
-        Stage("corners-50", "random", make.case(RandomCorners(50))),
-        *make.square(500),
+        *on.first(few),
+        *on.dense(few),
+        *on.others(few, 3),
+        *on.secants(few),
+        on.adaptive("white box", on.stable(50)),
+        on.stage("random", RandomCorners(50)),
+        *on.square(500),
     ]
 
 
-def _others(rule: Rule) -> list[tuple[str, Rule]]:
-    """Rules that are not that of training."""
-    every: list[tuple[str, Rule]] = [
-        ("atan 2", ATan(alpha=2.0)),
-        ("triangle 1", Triangle(alpha=1.0)),
-        ("straight-through", StraightThrough()),
-        ("atan 10", ATan(alpha=10.0)),
-        ("rga", RGA()),
-        ("hart 0.5", HART(width=0.5)),
-        ("hart 1", HART(width=1.0)),
-        ("hart 2", HART(width=2.0)),
-        ("pdsg", PDSG()),
-        ("bptr", BPTR()),
-        ("atan 2 reset", ATan(alpha=2.0, through_reset=True)),
-    ]
-    return [(name, other) for name, other in every if other != rule]
-
-
-def _standard(make: _Maker, corners: int = 1000, search: int = 25) -> list[Stage]:
-    steps, queries = 100, 5000
-    long, stable = APGD(steps), make.stable(steps)
-    aimed = APGD(steps, targets=9)
+def _standard(on: _Maker, corners: int = 1000, search: int = 25) -> list[Stage]:
+    long, stable, aimed = APGD(100), on.stable(100), APGD(100, targets=9)
     return [
-        *make.first(20),
-        Stage(f"apgd-{steps}", "first", make.case(long)),
-        make.dense(long, make.ratio),
-        Stage(f"{_name(stable)} assg 0.85", "white box", make.case(stable, make.adaptive(0.85))),
-        Stage(f"apgd-{steps} {make.ratio.__name__}", "white box", make.case(long, loss=make.ratio)),
-        *make.secants(long),
-        *(Stage(f"apgd-{steps} {name}", "white box", make.under(long, rule)) for name, rule in _others(make.rule)),
-        *(Stage(f"{_name(stable)} assg {m}", "white box", make.case(stable, make.adaptive(m))) for m in (0.8, 0.9)),
-        Stage(f"{_name(stable)} assg margin", "white box", make.case(stable, make.adaptive(0.85), margin)),
-        Stage("mi-fgsm-20 mdse", "white box", make.case(MIFGSM(20), MDSE(make.rule), margin)),
-        *make.codes(search),
-        Stage(f"apgd-t-{steps}", "white box", make.case(aimed, loss=make.aimed)),
-        Stage(f"apgd-t-{steps} assg", "white box", make.case(aimed, make.adaptive(0.85), make.aimed)),
-        Stage(f"fab-t-{steps}", "white box", make.case(FAB(steps=steps, targets=9), make.adaptive(0.85), margin)),
-        Stage(f"corners-{corners}", "random", make.case(RandomCorners(corners))),
-        *([] if not isinstance(make.rule, Surrogate) else [
-            Stage("pgd-50 smooth twin", "transfer", make.case(PGD(steps=50), SmoothTwin(make.rule), margin))
-        ]),
-        *make.asked(queries),
-    ]  # fmt: skip
-
-
-def _audit(make: _Maker) -> list[Stage]:
-    more: Group = "more effort"
-    return [
-        *_standard(make, 10_000, 100),
-        Stage(f"{_name(make.stable(200))} assg", more, make.case(make.stable(200), make.adaptive(0.85), margin)),
-        Stage("pgd-40 restarts 10", more, make.case(PGD(steps=40, restarts=10), make.adaptive(0.85), margin)),
-        Stage("spsa", "black box", make.case(PGD(steps=50), SPSA(make.rule), margin)),
+        *on.first(PGD(steps=20)),
+        on.stage("long", long),
+        *on.dense(long, on.ratio),
+        on.adaptive("white box", stable, estimator="assg 0.85"),
+        on.stage("white box", long, on.ratio, variant=on.ratio.__name__),
+        *on.secants(long),
+        *on.others(long),
+        on.adaptive("white box", stable, mass=0.8, estimator="assg 0.8"),
+        on.adaptive("white box", stable, mass=0.9, estimator="assg 0.9"),
+        on.adaptive("white box", stable, margin, variant="margin"),
+        on.stage("white box", MIFGSM(20), margin, by=MDSE(on.rule), estimator="mdse"),
+        *on.codes(search),
+        on.stage("white box", aimed, on.aimed),
+        on.adaptive("white box", aimed, on.aimed),
+        on.adaptive("white box", FAB(steps=100, targets=9), margin, estimator=""),
+        on.stage("random", RandomCorners(corners)),
+        *on.smooth(PGD(steps=50)),
+        *on.asked(5000),
     ]
+
+
+def _audit(on: _Maker) -> list[Stage]:
+    return [
+        *_standard(on, corners=10_000, search=100),
+        on.adaptive("more effort", on.stable(200), margin),
+        on.adaptive("more effort", PGD(steps=40, restarts=10), margin, estimator="", variant="restarts 10"),
+        on.queried(PGD(steps=50), called="spsa"),
+    ]
+
+
+class _Plan(NamedTuple):
+    """The stages of a tier, in the order in which those of one role run, and what its audits may spend."""
+
+    stages: Callable[[_Maker], list[Stage]]
+    effort: Effort
+
+
+_TIERS: dict[str, _Plan] = {
+    "smoke": _Plan(_smoke, Effort(images=16, draws=20, steps=10)),
+    "quick": _Plan(_quick, Effort(images=32, draws=32, steps=10)),
+    "standard": _Plan(_standard, Effort(images=64, draws=100, steps=20)),
+    "audit": _Plan(_audit, Effort(images=128, draws=100, steps=50)),
+}

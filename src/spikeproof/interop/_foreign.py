@@ -14,8 +14,8 @@ from spikeproof.estimators.assg import ASSG
 from spikeproof.estimators.mdse import MDSE
 from spikeproof.estimators.smooth_twin import SmoothTwin
 from spikeproof.estimators.spsa import SPSA
-from spikeproof.interop import _norse, _snntorch, _spikingjelly
-from spikeproof.interop._sites import Heights, Own, Steps, Switch, Train, refused
+from spikeproof.interop.frameworks import frameworks_of
+from spikeproof.interop.sites import AllSteps, Heights, Own, Site, Switch, refused
 from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.hart import HART
 from spikeproof.rules.pdsg import PDSG
@@ -23,15 +23,12 @@ from spikeproof.rules.rga import RGA
 from spikeproof.tensors import exact
 from spikeproof.types import Rule
 
-__all__ = ["FRAMEWORKS", "Asked", "Feed", "Foreign", "Readout"]
+__all__ = ["Asked", "Feed", "Foreign", "Readout"]
 
-Feed = Literal["images", "train", "folded", "steps"]
+Feed = Literal["images", "all_steps", "folded", "steps"]
 """How a network gets its input: pixels once; all steps at once; all steps as one batch; one step after the other."""
 
 Readout = Callable[[Any], Tensor]
-
-FRAMEWORKS: dict[str, Any] = {"spikingjelly": _spikingjelly, "snntorch": _snntorch, "norse": _norse}
-"""First word of the module where a class lives -> what is known of that framework; none is imported."""
 
 _WHOLE = (BPTR, HART, PDSG, RGA)
 """Rules that look at all steps of a known neuron."""
@@ -66,7 +63,7 @@ class Foreign(nn.Module):
         self.in_channels, self.classes = in_channels, 0  # the first logits tell the classes
         self.hand_state = feed == "steps" and len(inspect.signature(network.forward).parameters) > 1
         self.switch = Switch()
-        self.frameworks = [word for word in FRAMEWORKS if any(word in _words(m) for m in network.modules())]
+        self.frameworks = frameworks_of(network)
         self.foreign = self._rewire() if rewired else ()
         self.rule = self._rule_of_training()
         self._rest()
@@ -75,7 +72,7 @@ class Foreign(nn.Module):
         """Names of the neurons that stay, because their dynamics are not known."""
         stand_ins: dict[nn.Module, nn.Module] = {}
         stay = []
-        for framework in (FRAMEWORKS[word] for word in self.frameworks):
+        for framework in self.frameworks:
             for name, module in list(self.named_modules()):
                 if framework.is_neuron(module):
                     name = name.removeprefix("network").removeprefix(".") or "network"
@@ -88,12 +85,12 @@ class Foreign(nn.Module):
         return tuple(stay)
 
     def _rule_of_training(self) -> Rule | None:
-        found = {site.trained() for site in self.sites()}
-        rule = found.pop() if len(found) == 1 else None
+        trained = {site.trained() for site in self.sites()}
+        rule = trained.pop() if len(trained) == 1 else None
         return rule or (Own() if self.sites() else None)
 
-    def sites(self) -> list[Train | Steps | Heights]:
-        return [module for module in self.modules() if isinstance(module, Train | Steps | Heights)]
+    def sites(self) -> list[Site]:
+        return [module for module in self.modules() if isinstance(module, Site)]
 
     def objection(self, asked: object) -> UsageError | None:
         """Why a rule or an estimator cannot be used on this network; None where it can."""
@@ -105,7 +102,7 @@ class Foreign(nn.Module):
         return next(filter(None, map(self.objection, members)), None) or self._own_objection(asked)
 
     def _own_objection(self, asked: object) -> UsageError | None:
-        stepwise = [site.name for site in self.sites() if not isinstance(site, Train)]
+        stepwise = [site.name for site in self.sites() if not isinstance(site, AllSteps)]
         loops = [site for site in self.sites() if isinstance(site, Heights)]
         unfit = [site.name for site in loops if isinstance(asked, SmoothTwin) or not site.fits(asked)]
         if self.foreign and isinstance(asked, (*_WHOLE, ASSG, SmoothTwin)):
@@ -129,33 +126,33 @@ class Foreign(nn.Module):
     def raw(self, z: Tensor) -> Any:
         """(T,B,C,H,W) -> what the network returns, as it is, of a network that is not rewired."""
         try:
-            found = self._run(z)
-            return _first(found) if self.readout is None else self.readout(found)
+            returned = self._run(z)
+            return _first(returned) if self.readout is None else self.readout(returned)
         finally:
             self._rest()
 
     def _rest(self) -> None:
-        for word in self.frameworks:
-            FRAMEWORKS[word].rest(self.network)
+        for framework in self.frameworks:
+            framework.rest(self.network)
 
     def _run(self, z: Tensor) -> Any:
         if self.feed == "images":
             return self.network(z[0])
-        if self.feed == "train":
+        if self.feed == "all_steps":
             return self.network(z)
         if self.feed == "folded":
             return _first(self.network(z.flatten(0, 1))).unflatten(0, (len(z), -1))
         outputs: list[Tensor] = []
         state: tuple[Any, ...] = ()
         for step in z:
-            found = self.network(step, *state)
-            if self.hand_state and isinstance(found, tuple):
-                state = (found[1],)
-            outputs.append(_first(found))
+            returned = self.network(step, *state)
+            if self.hand_state and isinstance(returned, tuple):
+                state = (returned[1],)
+            outputs.append(_first(returned))
         return torch.stack(outputs)
 
-    def _read(self, found: Any, size: int) -> Tensor:
-        out = _first(found) if self.readout is None else self.readout(found)
+    def _read(self, returned: Any, size: int) -> Tensor:
+        out = _first(returned) if self.readout is None else self.readout(returned)
         if isinstance(out, Tensor) and out.dim() == 3 and out.shape[1] == size and self.readout is None:
             out = out.mean(0)
         if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != size:
@@ -168,10 +165,6 @@ class Foreign(nn.Module):
         return out
 
 
-def _first(found: Any) -> Any:
+def _first(returned: Any) -> Any:
     """The output, of a network that returns a state beside it."""
-    return found[0] if isinstance(found, tuple | list) else found
-
-
-def _words(module: nn.Module) -> set[str]:
-    return {cls.__module__.split(".")[0] for cls in type(module).__mro__}
+    return returned[0] if isinstance(returned, tuple | list) else returned

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError
-from spikeproof.interop._checks import answering, called, hooked
+from spikeproof.interop._borrowing import answering, called, hooked
 from spikeproof.tensors import exact, image_keys
 from spikeproof.victims.victim import Victim
 
@@ -26,7 +26,7 @@ class _Call(NamedTuple):
     name: str
     where: str
     given: list[Tensor]
-    found: list[Tensor]
+    returned: list[Tensor]
 
 
 def gradient_of(victim: Victim, images: Tensor) -> str:
@@ -47,17 +47,17 @@ def gradient_of(victim: Victim, images: Tensor) -> str:
     with able, torch.enable_grad(), hooked(network, seen), contextlib.redirect_stdout(io.StringIO()):
         logits = victim(x, exact, keys)
         loss = (logits @ torch.linspace(-1.0, 1.0, logits.shape[1]).to(logits)).sum()  # saturates nowhere
-    wanted = [x, *(t for call in calls for t in (*call.given, *call.found))]
-    found = torch.autograd.grad(loss, wanted, allow_unused=True) if loss.requires_grad else [None] * len(wanted)
-    if found[0] is None:
-        live = {id(t) for call in calls for t in (*call.given, *call.found)}
+    wanted = [x, *(t for call in calls for t in (*call.given, *call.returned))]
+    slopes = torch.autograd.grad(loss, wanted, allow_unused=True) if loss.requires_grad else [None] * len(wanted)
+    if slopes[0] is None:
+        live = {id(t) for call in calls for t in (*call.given, *call.returned)}
         got = f"a graph that is cut in {_end(calls, live)}"
         raise SpikeproofError("a gradient at the pixels", got, mend=_MEND)
-    size = found[0].abs().flatten(1).amax(1)
+    size = slopes[0].abs().flatten(1).amax(1)
     if not bool(torch.isfinite(size).all()):
         raise SpikeproofError("a finite gradient at the pixels", "NaN or infinity", mend="look at the weights")
     if not bool(size.any()):
-        pairs = zip(wanted, found, strict=True)
+        pairs = zip(wanted, slopes, strict=True)
         # Seen from the logits: what has a gradient lies behind the place that kills it.
         dead = {id(t) for t, g in pairs if g is None or not bool(g.any())}
         got = f"exactly 0 for every image: it ends in {_end(calls, dead)}"
@@ -80,7 +80,7 @@ def _end(calls: list[_Call], before: set[int]) -> str:
         return any(id(t) in before for t in tensors)
 
     for number, call in enumerate(calls):
-        if any_of(call.given) and not any_of(call.found):
+        if any_of(call.given) and not any_of(call.returned):
             inner = [c for c in calls[:number] if c.name.startswith(f"{call.name}." if call.name else "")]
             after = next((c for c in inner if not any_of(c.given)), None)
             return f"the forward of {call.where}, before {after.where}" if after else call.where

@@ -7,15 +7,15 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError
-from spikeproof.interop._checks import answering, hooked, seeded, twin
-from spikeproof.interop._foreign import FRAMEWORKS, Feed, Foreign, Readout
-from spikeproof.interop._spikingjelly import mode_of_steps
+from spikeproof.interop._borrowing import answering, hooked, seeded, twin
+from spikeproof.interop._foreign import Feed, Foreign, Readout
+from spikeproof.interop.frameworks import StepMode, step_mode_of
 
 __all__ = ["Layout", "layout_of"]
 
@@ -25,12 +25,12 @@ class Layout:
     """steps, step_mode: what `wrap` must be told; says: the axes in words."""
 
     steps: int | None
-    step_mode: Literal["m", "s"] | None
+    step_mode: StepMode | None
     says: str
 
 
 def layout_of(
-    model: nn.Module, images: Tensor, steps: int | None, step_mode: Literal["m", "s"] | None, readout: Readout | None
+    model: nn.Module, images: Tensor, steps: int | None, step_mode: StepMode | None, readout: Readout | None
 ) -> Layout:
     """How a model in eval mode takes images (N,C,H,W). steps: how many are encoded where it makes no time of its own.
 
@@ -38,33 +38,33 @@ def layout_of(
     failed), and where steps or a step_mode are given that the network has no use for.
     """
     probe = _Probe(model, images, readout, told=step_mode == "s")
-    mode = step_mode or mode_of_steps(model)
-    timed = ["steps"] if mode == "s" else ["train", "steps"]
+    mode = step_mode or step_mode_of(model)
+    timed = ["steps"] if mode == "s" else ["all_steps", "steps"]
     ways = ["images", *timed] if steps is None and step_mode is None else [*timed, "images"]
     refusals = []
     for way in ways:
         try:
-            found = {"images": probe.images, "train": probe.train, "steps": probe.steps}[way](steps or 4)
+            layout = {"images": probe.images, "all_steps": probe.all_steps, "steps": probe.steps}[way](steps or 4)
         except _BatchFirst:
             raise
         except SpikeproofError as error:
             refusals.append(error)
             continue
-        if found is not None:
-            return _wanted(found, steps, step_mode)
+        if layout is not None:
+            return _wanted(layout, steps, step_mode)
     if probe.mixing is not None:
         return _wanted(probe.mixing, steps, step_mode)
     raise refusals[0] if refusals else SpikeproofError("a time axis or images", "neither is taken")
 
 
-def _wanted(found: Layout, steps: int | None, step_mode: str | None) -> Layout:
-    if steps is not None and found.steps is None:
+def _wanted(layout: Layout, steps: int | None, step_mode: str | None) -> Layout:
+    if steps is not None and layout.steps is None:
         raise SpikeproofError(
-            f"a model that takes {steps} steps", found.says, mend="leave steps away: it makes its own time"
+            f"a model that takes {steps} steps", layout.says, mend="leave steps away: it makes its own time"
         )
-    if step_mode is not None and found.step_mode != step_mode:
-        raise SpikeproofError(f"step_mode {step_mode!r}", found.says, mend=f"step_mode={found.step_mode!r}")
-    return found
+    if step_mode is not None and layout.step_mode != step_mode:
+        raise SpikeproofError(f"step_mode {step_mode!r}", layout.says, mend=f"step_mode={layout.step_mode!r}")
+    return layout
 
 
 class _BatchFirst(SpikeproofError):
@@ -89,22 +89,22 @@ class _Probe:
         if counts["a step"] and not counts["all steps"] and not counts["again"]:
             return None
         inside = "makes its own time" if counts or out.dim() == 3 else "keeps time, if it has any, inside"
-        found = Layout(None, None, f"takes images (N,C,H,W), {inside}; returns {_axes(out)}")
+        layout = Layout(None, None, f"takes images (N,C,H,W), {inside}; returns {_axes(out)}")
         if not self._mixes("images", self.x[None], 1, 0 if out.dim() == 2 else 1):
-            return found
-        self.mixing = found  # images in the place of steps, or a mistake inside
+            return layout
+        self.mixing = layout  # images in the place of steps, or a mistake inside
         return None
 
-    def train(self, steps: int) -> Layout | None:
+    def all_steps(self, steps: int) -> Layout | None:
         """(T,N,C,H,W) -> logits, by which axes mix; a batch-first network is refused."""
         steps += steps == len(self.x)
         z = self.x[None].repeat(steps, 1, 1, 1, 1)
-        with self._asked("train") as (ask, _):
+        with self._asked("all_steps") as (ask, _):
             out = ask(z)
         if out.shape[0] not in (steps, len(self.x)) or (out.dim() == 3 and out.shape[:2] != (steps, len(self.x))):
             return None
         if out.dim() == 3:
-            batch_first = self._mixes("train", z, 1, 1) and not self._mixes("train", z, 0, 0)
+            batch_first = self._mixes("all_steps", z, 1, 1) and not self._mixes("all_steps", z, 0, 0)
         else:
             batch_first = len(out) == steps  # the second axis is gone, so it was time
         if batch_first:
@@ -133,14 +133,16 @@ class _Probe:
         counts: Counter[str] = Counter()
 
         def seen(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-            if any(FRAMEWORKS[word].is_neuron(module) for word in body.frameworks):
+            owners = [framework for framework in body.frameworks if framework.is_neuron(module)]
+            if owners:
                 names[name] += 1
-                one = getattr(module, "step_mode", "s") == "s" and len(inputs[0]) == len(self.x)
+                timed = any(framework.step_mode(module) == "m" for framework in owners)
+                one = not timed and len(inputs[0]) == len(self.x)
                 counts["a step" if one else "all steps"] += 1
                 counts["again"] += names[name] > 1
 
         def ask(z: Tensor) -> Tensor:
-            shape = tuple(z.shape[feed != "train" :])
+            shape = tuple(z.shape[feed != "all_steps" :])
             mend = "the shape of one image, and the number of steps of training; call it by hand"
             able, quiet = answering(body.network, f"a model that takes {shape}", mend), io.StringIO()
             with able, contextlib.redirect_stdout(quiet), torch.no_grad(), seeded(z.device):

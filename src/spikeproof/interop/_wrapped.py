@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.interop._checks import accept, answering, examine, forked, share_what_stays, twin
+from spikeproof.interop._behaviour import examine
+from spikeproof.interop._borrowing import answering, forked, share_what_stays, twin
+from spikeproof.interop._deployed import accept
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
-from spikeproof.interop._spikingjelly import foldable, mode_of_steps
+from spikeproof.interop.frameworks import StepMode, frameworks_of, step_mode_of
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.types import Encoder, Estimator, Rule
@@ -60,7 +62,7 @@ def wrap(
     *,
     steps: int | None = None,
     encoder: Encoder | None = None,
-    step_mode: Literal["m", "s"] | None = None,
+    step_mode: StepMode | None = None,
     readout: Readout | None = None,
     tolerance: float = 1e-6,
 ) -> Wrapped:
@@ -71,7 +73,7 @@ def wrap(
     which only black-box attacks can attack. images (B,C,H,W) in [0,1], two or more: the victim is held against the
     model's own code on them. steps: how many steps the encoder (Direct where none is given) makes of an image; None:
     the model takes images and makes its own time. step_mode: 'm', the model takes (T,B,*) at once; 's', (B,*) T times;
-    where not given, as SpikingJelly's modules say, else 'm'. readout: from what the model returns to logits (B,K);
+    where not given, as modules of the framework say, else 'm'. readout: from what the model returns to logits (B,K);
     where not given, the first of a tuple, averaged over a leading time axis. tolerance: by how much the victim's logits
     may differ from the model's own, of their size: fused kernels of a framework round in other places, and then spikes
     may flip.
@@ -95,29 +97,30 @@ def wrap(
     with forked(images.device):
         expected = _logits(victim(feeds[-1], rewired=False), images)
         for feed in feeds:
-            found = victim(feed, rewired=True)
-            found.apart = _apart(found, images, expected, last=feed == feeds[-1])
-            if found.apart <= tolerance:
+            wrapped = victim(feed, rewired=True)
+            wrapped.apart = _apart(wrapped, images, expected, last=feed == feeds[-1])
+            if wrapped.apart <= tolerance:
                 break
-        examine(borrowed(found), images, found.rule or (exact if isinstance(model, Asked) else ATan()))
-    if not found.apart <= tolerance:
+        examine(borrowed(wrapped), images, wrapped.rule or (exact if isinstance(model, Asked) else ATan()))
+    if not wrapped.apart <= tolerance:
         raise SpikeproofError(
             "the logits of the model's own code from its rewired copy",
-            f"logits that differ by {found.apart:.3g} of their size",
+            f"logits that differ by {wrapped.apart:.3g} of their size",
             mend="let forward not look into its neurons; for the rounding of fused kernels give a tolerance",
         )
-    found.body.classes = expected.shape[1]
-    share_what_stays(found.body.network, model)
-    return found
+    wrapped.body.classes = expected.shape[1]
+    share_what_stays(wrapped.body.network, model)
+    return wrapped
 
 
 def _feeds(model: nn.Module, steps: int | None, step_mode: str | None) -> tuple[Feed, ...]:
     """Ways to feed a model, fastest first; the last is its owner's."""
     if steps is None:
         return ("images",)
-    if (step_mode or mode_of_steps(model) or "m") == "m":
-        return ("train",)
-    return ("folded", "steps") if foldable(model) else ("steps",)
+    if (step_mode or step_mode_of(model) or "m") == "m":
+        return ("all_steps",)
+    foldable = any(framework.foldable(model) for framework in frameworks_of(model))
+    return ("folded", "steps") if foldable else ("steps",)
 
 
 @torch.no_grad()

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.interop._checks import BEHAVIOUR, DEPLOYED, PRECISIONS, Trial, called, forked, hooked, twin
+from spikeproof.interop._behaviour import BEHAVIOUR, Trial
+from spikeproof.interop._borrowing import called, forked, hooked, twin
+from spikeproof.interop._deployed import DEPLOYED, PRECISIONS
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
 from spikeproof.interop._gradient import gradient_of
 from spikeproof.interop._layout import Layout, layout_of
 from spikeproof.interop._wrapped import Wrapped, wrap
+from spikeproof.interop.frameworks import StepMode, known_frameworks
 from spikeproof.interop.load import factory, made, weighted
 from spikeproof.metrics.robustness import clopper_pearson
 from spikeproof.rules.atan import ATan
@@ -27,7 +30,7 @@ from spikeproof.types import Encoder
 from spikeproof.victims.scene import check_labels
 from spikeproof.victims.victim import borrowed
 
-__all__ = ["Checked", "Finding", "check", "check_path"]
+__all__ = ["CheckResult", "Checked", "check", "check_path"]
 
 _OUTSIDE: dict[str, tuple[Sequence[float], Sequence[float]] | None] = {
     "their own": None,
@@ -40,8 +43,8 @@ _OUTSIDE: dict[str, tuple[Sequence[float], Sequence[float]] | None] = {
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line: what was asked, the verdict, what was found, and the mend where it is not 'ok'."""
+class CheckResult:
+    """One line: what was asked, the verdict, the answer, and the mend where it is not 'ok'."""
 
     name: str
     verdict: Literal["ok", "warn", "refuse"]
@@ -54,22 +57,22 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checked:
-    """findings: one for each question that could be asked; victim: the wrapped network, None where it is refused."""
+    """results: one for each question that could be asked; victim: the wrapped network, None where it is refused."""
 
-    findings: tuple[Finding, ...]
+    results: tuple[CheckResult, ...]
     victim: Wrapped | None
 
     @property
     def refused(self) -> bool:
         """Whether a number of this network could not be trusted."""
-        return any(finding.verdict == "refuse" for finding in self.findings)
+        return any(result.verdict == "refuse" for result in self.results)
 
-    def __getitem__(self, name: str) -> Finding:
-        """The finding of that name; KeyError where the question could not be asked."""
-        return {finding.name: finding for finding in self.findings}[name]
+    def __getitem__(self, name: str) -> CheckResult:
+        """The result of that name; KeyError where the question could not be asked."""
+        return {result.name: result for result in self.results}[name]
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.findings))
+        return "\n".join(map(str, self.results))
 
 
 def check(
@@ -80,7 +83,7 @@ def check(
     shape: Sequence[int] | None = None,
     steps: int | None = None,
     encoder: Encoder | None = None,
-    step_mode: Literal["m", "s"] | None = None,
+    step_mode: StepMode | None = None,
     readout: Readout | None = None,
 ) -> Checked:
     """Whether numbers of somebody's network can be trusted, by every question that `wrap` asks and some more.
@@ -97,7 +100,7 @@ def check(
     asking = _Asking(model if isinstance(model, nn.Module) else Asked(model).eval(), readout, encoder)
     with forked(torch.device("cpu") if images is None else images.device):
         asking.run(images, labels, shape, steps, step_mode)
-    return Checked(tuple(asking.findings), None if asking.refused else asking.victim)
+    return Checked(tuple(asking.results), None if asking.refused else asking.victim)
 
 
 def check_path(
@@ -108,11 +111,11 @@ def check_path(
     weights: Path | None = None,
     shape: Sequence[int] | None = None,
     steps: int | None = None,
-    step_mode: Literal["m", "s"] | None = None,
+    step_mode: StepMode | None = None,
 ) -> Checked:
     """`check` of what the factory at a dotted path 'package.module:make' makes, with weights from a file.
 
-    The findings begin with those of the factory and the file. UsageError where the path names nothing to call.
+    The results begin with those of the factory and the file. UsageError where the path names nothing to call.
     """
     make = factory(path)
     before = _Asking(nn.Identity(), None, None)
@@ -126,9 +129,9 @@ def check_path(
     if fit and weights is not None:
         fit = before.ask("weights", lambda: weighted(network[0], weights))
     if not fit:
-        return Checked(tuple(before.findings), None)
+        return Checked(tuple(before.results), None)
     rest = check(network[0], images, labels, shape=shape, steps=steps, step_mode=step_mode)
-    return Checked((*before.findings, *rest.findings), rest.victim)
+    return Checked((*before.results, *rest.results), rest.victim)
 
 
 class _Asking:
@@ -136,26 +139,25 @@ class _Asking:
 
     def __init__(self, model: nn.Module, readout: Readout | None, encoder: Encoder | None) -> None:
         self.model, self.readout, self.encoder = model, readout, encoder
-        self.findings: list[Finding] = []
+        self.results: list[CheckResult] = []
         self.victim: Wrapped | None = None
 
     @property
     def refused(self) -> bool:
-        return any(finding.verdict == "refuse" for finding in self.findings)
+        return any(result.verdict == "refuse" for result in self.results)
 
     def ask(self, name: str, question: Callable[[], str | tuple[str, str]]) -> bool:
-        """Adds a finding; what a question returns is said, with a mend it is a warning, what it raises a refusal."""
+        """Adds a result; what a question returns is said, with a mend it is a warning, what it raises a refusal."""
         try:
             answer = question()
         except SpikeproofError as error:
-            known = [finding.mend for finding in self.findings if finding.verdict == "refuse"]
+            known = [result.mend for result in self.results if result.verdict == "refuse"]
             if error.mend not in known:
-                self.findings.append(
-                    Finding(name, "refuse", error.says, error.mend)
-                )  # else it follows from a mistake told before
+                # Else it follows from a mistake told before.
+                self.results.append(CheckResult(name, "refuse", error.says, error.mend))
             return False
         says, mend = (answer, "") if isinstance(answer, str) else answer
-        self.findings.append(Finding(name, "warn" if mend else "ok", says, mend))
+        self.results.append(CheckResult(name, "warn" if mend else "ok", says, mend))
         return True
 
     def _sound(self, name: str, question: Callable[..., None], *about: Any) -> None:
@@ -186,7 +188,7 @@ class _Asking:
         for name, probe in BEHAVIOUR.items():
             self._sound(name, probe, trial)
         if isinstance(self.model, Asked):
-            self.findings.append(Finding("gradient", "warn", "a bare callable has none", "black-box attacks only"))
+            self.results.append(CheckResult("gradient", "warn", "a bare callable has none", "black-box attacks only"))
         else:
             self.ask("gradient", lambda: gradient_of(borrowed(self.plain), self.images))
         self.ask("normalisation", lambda: self._normalisation(labels))
@@ -220,15 +222,15 @@ class _Asking:
                 except SpikeproofError as error:
                     refusals.append(error)
                     continue
-                found = "" if images is not None else f"; tried on random images {tuple(self.images.shape[1:])}"
-                return f"{self.layout.says}{found}; wrap(model, images{_arguments(self.layout)})"
+                tried_on = "" if images is not None else f"; tried on random images {tuple(self.images.shape[1:])}"
+                return f"{self.layout.says}{tried_on}; wrap(model, images{_arguments(self.layout)})"
             raise refusals[0]
 
         return self.ask("layout", layout)
 
     def _victim(self) -> Wrapped:
         """The network as its owner calls it, not rewired."""
-        feeds: dict[str | None, Feed] = {None: "images", "m": "train", "s": "steps"}
+        feeds: dict[str | None, Feed] = {None: "images", "m": "all_steps", "s": "steps"}
         feed = feeds[self.layout.step_mode]
         body = Foreign(twin(self.model), feed, self.readout, self.images.shape[1], rewired=False)
         return Wrapped(body, self.encoder or Direct(), self.layout.steps or 1).eval()
@@ -240,11 +242,12 @@ class _Asking:
         if body.foreign:
             whose = f"{', '.join(map(repr, body.foreign))}: dynamics not known, keeps its own surrogate"
             return whose, "attacks that must see the dynamics (ASSG, BPTR, the smooth twin) are left out of a tier"
-        modes = {m.step_mode for m in self.model.modules() if getattr(m, "step_mode", None) in ("m", "s")}
-        if len(modes) > 1 and not any("Container" in type(m).__name__ for m in self.model.modules()):
-            return "modules of step mode 's' beside others of 'm'", "functional.set_step_mode(net, 'm'), or 's'"
+        for framework in body.frameworks:
+            if doubt := framework.doubt(self.model):
+                return doubt
         if not names:
-            return "none of SpikingJelly, snnTorch or Norse: every rule gives the network's own gradient"
+            *some, last = [f"{framework.title} {framework.versions}" for framework in known_frameworks()]
+            return f"none of {', '.join(some)} or {last}: every rule gives the network's own gradient"
         return f"{', '.join(map(repr, names))}; rule of training: {body.rule}"
 
     def _called(self) -> str:
@@ -295,7 +298,7 @@ class _Asking:
         check_labels(self.plain, self.images, labels)
         right = int((self.logits.argmax(1) == labels).sum())
         share = clopper_pearson(right, len(labels))
-        says = f"{100 * share.share:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}], n = {len(labels)}"
+        says = str(share)
         if share.low <= 1 / self.plain.classes:
             return f"{says}: not above chance", "weights, order of the classes, range of the pixels"
         return says

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.interop._foreign import Foreign
-from spikeproof.interop._sites import Heights, Steps, Train
+from spikeproof.interop.sites import Site
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
 from spikeproof.types import Rule
@@ -44,7 +44,7 @@ def as_module(victim: Victim, rule: Rule | None = None, seed: int = 0) -> Plain:
     that of (seed, position in the batch), the same in every call. Raises SpikeproofError for a victim in train mode,
     and when called for pixels outside [0,1].
     """
-    return Plain(victim, rule or getattr(victim, "rule", None) or ATan(), seed)
+    return Plain(victim, rule or victim.rule or ATan(), seed)
 
 
 def spikingjelly_state_dict(victim: Victim) -> dict[str, Tensor]:
@@ -55,7 +55,7 @@ def spikingjelly_state_dict(victim: Victim) -> dict[str, Tensor]:
 
     wrapped = isinstance(victim.body, Foreign)
     # Where a node stood there is a site with the node's constants in its neuron.
-    sites = [n for n, module in victim.body.named_modules() if isinstance(module, Train | Steps | Heights)]
+    sites = [n for n, module in victim.body.named_modules() if isinstance(module, Site)]
 
     def renamed() -> Iterator[tuple[str, Tensor]]:
         for name, tensor in victim.body.state_dict().items():

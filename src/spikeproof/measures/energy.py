@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spikeproof.rows import EnergyRow
 from spikeproof.tensors import exact, fold, image_keys
 from spikeproof.types import Neuron
 from spikeproof.victims.taps import tapped
@@ -16,11 +16,9 @@ from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["energy_rows"]
 
-Row = dict[str, Any]
-
 
 @torch.no_grad()
-def energy_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, seed: int) -> Iterator[Row]:
+def energy_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, seed: int) -> Iterator[EnergyRow]:
     """One row per image (B,C,H,W) of kind 'energy', for one inference of `steps` steps.
 
     `layers`: each convolution's and linear layer's [effective ACs, effective MACs, dense operations], as NeuroBench

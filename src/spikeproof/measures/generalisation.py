@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikeproof.evaluation.judge import Case, attack_rows, clean_verdict
+from spikeproof.rows import CorruptionRow, RobustRow, Split
 from spikeproof.tensors import fold, image_keys
 from spikeproof.types import Corruption, Threat
 from spikeproof.victims.scene import check_labels
@@ -16,13 +16,11 @@ from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["corruption_rows", "robust_rows"]
 
-Row = dict[str, Any]
-
 
 def robust_rows(
-    victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, split: str, threats: Mapping[str, Threat],
+    victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, split: Split, threats: Mapping[str, Threat],
     cases: Mapping[str, Case], seed: int,
-) -> list[Row]:  # fmt: skip
+) -> list[RobustRow]:  # fmt: skip
     """The rows of `judge.attack_rows`, of kind 'robust', with the split of the images: no evaluation of a panel or of
     the headline, but the same attack on images the network was trained on and on others."""
     rows = attack_rows(victim, x, y, ids, evaluation="generalisation", threats=threats, cases=cases, seed=seed)
@@ -32,7 +30,7 @@ def robust_rows(
 @torch.no_grad()
 def corruption_rows(
     victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, name: str, severities: Sequence[Corruption], seed: int
-) -> list[Row]:
+) -> list[CorruptionRow]:
     """One row per image (B,C,H,W): kind 'corruption', its name, and what is predicted at each severity.
 
     The draws behind a corruption are the image's own, and the same at every severity. The victim must be in eval mode.

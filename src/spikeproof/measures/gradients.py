@@ -7,14 +7,16 @@ convolution in front of it spreads what is left over every pixel. So every place
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import fmean
-from typing import Any, Literal
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.losses import margin
+from spikeproof.metrics.gradients import means
 from spikeproof.metrics.sparsity import measures
+from spikeproof.rows import BatchNorm, Measures, Scalar, SiteRow, WeightRow
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import fold, image_keys
 from spikeproof.types import Rule
@@ -24,45 +26,48 @@ from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["SCALARS", "Sparsity", "gradient_rows", "scalar_of", "sparsity", "weight_rows"]
 
-Row = dict[str, Any]
-BatchNorm = Literal["eval", "train"]
-
-SCALARS = ("ce", "probability", "margin")
+SCALARS: tuple[Scalar, ...] = ("ce", "probability", "margin")
 """What is differentiated: cross-entropy, the true class's probability, z_y - max other."""
 
 
-def scalar_of(name: str, logits: Tensor, y: Tensor) -> Tensor:
+def scalar_of(name: Scalar, logits: Tensor, y: Tensor) -> Tensor:
     """One of SCALARS: logits (B,K), labels (B,) -> (B,). Raises UsageError for another name."""
-    own = logits.gather(1, y[:, None])[:, 0]
     if name == "ce":
-        return logits.logsumexp(1) - own
+        return logits.logsumexp(1) - logits.gather(1, y[:, None])[:, 0]
     if name == "probability":
         return torch.softmax(logits, 1).gather(1, y[:, None])[:, 0]
     if name == "margin":
-        return own - logits.scatter(1, y[:, None], float("-inf")).amax(1)
+        return -margin(logits, y)
     raise UsageError("a scalar to differentiate", repr(name), valid=SCALARS)
 
 
-def _numbers(values: Tensor) -> Any:
-    """Nested lists at 6 significant digits, None where a measure does not exist."""
-    if values.dim():
-        return [_numbers(v) for v in values]
-    value = float(values)
-    return float(f"{value:.6g}") if value == value else None
+class _Described(TypedDict):
+    """What a row says of its gradient, as in SiteRow."""
+
+    size: int
+    summed: Measures
+    steps: NotRequired[dict[str, list[float | None]]]
 
 
-def _described(g: Tensor, steps: int | None) -> list[Row]:
+def _number(value: Tensor) -> float | None:
+    """At 6 significant digits; None where a measure does not exist."""
+    return float(f"{float(value):.6g}") if value == value else None
+
+
+def _measured(g: Tensor) -> list[Measures]:
+    """Gradient (B,*) -> every measure of each image."""
+    found = measures(g)
+    return [{name: _number(values[i]) for name, values in found.items()} for i in range(len(g))]
+
+
+def _described(g: Tensor, steps: int | None) -> list[_Described]:
     """Gradient (B,*), or (T,B,*) with steps given -> per image the measures, summed over time and per step."""
     total = g if steps is None else g.sum(0)
-    summed = measures(total)
-    rows: list[Row] = [
-        {"size": total[i].numel(), "summed": {name: _numbers(values[i]) for name, values in summed.items()}}
-        for i in range(len(total))
-    ]
+    rows: list[_Described] = [{"size": total[0].numel(), "summed": summed} for summed in _measured(total)]
     if steps is not None:
         for name, values in measures(g.flatten(0, 1)).items():
-            for i, column in enumerate(values.view(steps, -1).T):
-                rows[i].setdefault("steps", {})[name] = _numbers(column)
+            for row, column in zip(rows, values.view(steps, -1).T, strict=True):
+                row.setdefault("steps", {})[name] = [_number(value) for value in column]
     return rows
 
 
@@ -74,10 +79,10 @@ def gradient_rows(
     *,
     rule: Rule,
     seed: int,
-    scalars: tuple[str, ...] = SCALARS,
+    scalars: tuple[Scalar, ...] = SCALARS,
     layers: bool = True,
     batchnorm: BatchNorm = "eval",
-) -> Iterator[Row]:
+) -> Iterator[SiteRow]:
     """One row per image, scalar, site and side, for the input gradient of images (B,C,H,W), labels, ids (B,).
 
     Sites: 'image' (B,C,H,W), 'encoded' (T,B,C,H,W), then, with layers=True and for the first scalar only, each layer of
@@ -110,9 +115,9 @@ def gradient_rows(
             if over_time is not None:
                 _check_steps(g, over_time, len(x), tap.site)
                 g = g.reshape(over_time, len(x), -1)  # a layer may have met it folded to (T B,*)
-            head = {"site": tap.site, "side": tap.side, "scalar": scalar, "batchnorm": batchnorm, "order": order}
             for image, label, row in zip(ids.tolist(), y.tolist(), _described(g, over_time), strict=True):
-                yield {"image": image, "label": label, **head, **row}
+                yield {"image": image, "label": label, "site": tap.site, "side": tap.side, "scalar": scalar,
+                       "batchnorm": batchnorm, "order": order, **row}  # fmt: skip
 
 
 def _check_steps(g: Tensor, steps: int, size: int, site: str) -> None:
@@ -127,7 +132,7 @@ def _check_steps(g: Tensor, steps: int, size: int, site: str) -> None:
 
 def weight_rows(
     victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, rule: Rule, seed: int, batchnorm: BatchNorm = "eval"
-) -> Iterator[Row]:
+) -> Iterator[WeightRow]:
     """The gradient of each image's cross-entropy with respect to every convolution and linear weight, as rows.
 
     Taps that only ever see padding are masked out first, and their share is 'masked_share'. Site 'weights' is all of
@@ -151,15 +156,17 @@ def weight_rows(
     for i, (image, label) in enumerate(zip(ids.tolist(), y.tolist(), strict=True)):
         found = torch.autograd.grad(losses[i], weights, retain_graph=i + 1 < len(x))
         live = [g[a] for g, a in zip(found, alive, strict=True)]
-        head = {"image": image, "label": label, "side": "weight", "scalar": "ce", "batchnorm": batchnorm}
         shares = [1.0 - float(a.double().mean()) for a in alive]
         places = [
             ("weights", torch.cat(live), dead / parameters),
             *zip((f"weight:{n}" for n in modules), live, shares, strict=True),
         ]
         for order, (site, g, share) in enumerate(places):
-            masked = float(f"{share:.6g}")
-            yield {**head, "site": site, "order": order, "masked_share": masked, **_described(g[None], None)[0]}
+            yield {
+                "image": image, "label": label, "side": "weight", "scalar": "ce", "batchnorm": batchnorm, "site": site,
+                "order": order, "masked_share": float(f"{share:.6g}"), "size": g.numel(),
+                "summed": _measured(g[None])[0],
+            }  # fmt: skip
 
 
 Sparsity = dict[str, dict[str, float | None]]
@@ -184,13 +191,8 @@ def sparsity(
     if not victim.differentiable:
         mend = "wrap the nn.Module itself, not a function that calls it"
         raise SpikeproofError("a network with a gradient", "one that can only be asked", mend=mend)
-    found: dict[str, dict[str, list[float]]] = {}
     rows = gradient_rows(
         victim, images, labels, torch.arange(len(images)) if ids is None else ids,
-        rule=rule or getattr(victim, "rule", None) or ATan(), seed=seed, scalars=("ce",), layers=False,
+        rule=rule or victim.rule or ATan(), seed=seed, scalars=("ce",), layers=False,
     )  # fmt: skip
-    for row in rows:
-        place = found.setdefault(row["site"], {})
-        for name, value in row["summed"].items():
-            place.setdefault(name, []).extend([] if value is None else [value])
-    return {site: {name: fmean(v) if v else None for name, v in names.items()} for site, names in found.items()}
+    return {probe.site: {name: mean.value for name, mean in found.items()} for probe, found in means(rows).items()}

@@ -7,7 +7,6 @@ can be proved of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from spikeproof.evaluation.judge import short
 from spikeproof.losses import cross_entropy
 from spikeproof.measures.gradients import scalar_of
 from spikeproof.metrics.sparsity import l1, l2
+from spikeproof.rows import Scalar, SupportRow, TheoryRow, Tightness
 from spikeproof.tensors import exact, fold, image_keys, uniform
 from spikeproof.types import Attack, Estimator, Rule, Threat
 from spikeproof.victims.scene import Scene, check_labels
@@ -25,7 +25,6 @@ from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["rho", "support_bounds", "support_rows", "theory_rows"]
 
-Row = dict[str, Any]
 Function = Callable[[Tensor], Tensor]
 
 
@@ -52,7 +51,7 @@ def rho(
 def theory_rows(
     victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, rule: Rule, threat: Threat, eps_text: str, attack: Attack,
     estimator: Estimator, draws: int, seed: int,
-) -> list[Row]:  # fmt: skip
+) -> list[TheoryRow]:  # fmt: skip
     """One row per image (B,C,H,W) of kind 'theory', at the image moved into [eps, 1 - eps], so that its ball is whole.
 
     l1, l2, l0: of the gradient, under `rule`, of the true class's probability; ce_l1: of the cross-entropy. rho_adv,
@@ -66,7 +65,7 @@ def theory_rows(
     x = x.clamp(eps, 1.0 - eps)
     keys = fold(image_keys(seed, ids).to(x.device), "theory")
 
-    def value(name: str, r: Rule = exact) -> Function:
+    def value(name: Scalar, r: Rule = exact) -> Function:
         return lambda point: scalar_of(name, lent(point, r, keys), y)
 
     g, slope = (_gradient(value(name, rule), x) for name in ("probability", "ce"))
@@ -77,16 +76,15 @@ def theory_rows(
     rho_adv, rho_rand = rho(value("probability"), x, eps, candidates, keys, draws)
     with torch.no_grad():
         rise = torch.stack([value("ce")(point) for point in candidates]).amax(0) - value("ce")(x)
-    columns = {
-        "l1": l1(g), "l2": l2(g), "l0": (g != 0).flatten(1).sum(1), "ce_l1": l1(slope), "rho_adv": rho_adv,
-        "rho_rand": rho_rand, "rise": rise.clamp(min=0.0),
-    }  # fmt: skip
-    head = {"kind": "theory", "eps": float(f"{eps:.9g}"), "eps_text": eps_text}
-    numbers = {name: short(column.double()) for name, column in columns.items()}
+    columns = (l1(g), l2(g), (g != 0).flatten(1).sum(1), l1(slope), rho_adv, rho_rand, rise.clamp(min=0.0))
+    numbers = (short(column.double()) for column in columns)
+    rounded = float(f"{eps:.9g}")
     return [
-        {**head, "image": image, "label": label, **{name: column[i] for name, column in numbers.items()}}
-        for i, (image, label) in enumerate(zip(ids.tolist(), y.tolist(), strict=True))
-    ]
+        {"kind": "theory", "eps": rounded, "eps_text": eps_text, "image": image, "label": label, "l1": one, "l2": two,
+         "l0": nonzero, "ce_l1": steep, "rho_adv": adversarial, "rho_rand": random, "rise": rose}
+        for image, label, one, two, nonzero, steep, adversarial, random, rose
+        in zip(ids.tolist(), y.tolist(), *numbers, strict=True)
+    ]  # fmt: skip
 
 
 def _gradient(f: Function, x: Tensor) -> Tensor:
@@ -124,7 +122,7 @@ def _meetings(layer: nn.Conv2d | nn.Linear, entered: Tensor, delta: Tensor) -> T
     )
 
 
-def support_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, rule: Rule, seed: int) -> Iterator[Row]:
+def support_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, rule: Rule, seed: int) -> Iterator[SupportRow]:
     """One row per image (B,C,H,W) of kind 'support', of its cross-entropy; for each convolution and linear layer:
 
     size: weights that can ever meet a pixel; density: the share of them whose gradient is not exactly 0; support,
@@ -147,10 +145,20 @@ def support_rows(victim: Victim, x: Tensor, y: Tensor, ids: Tensor, *, rule: Rul
         yield {"kind": "support", "image": image, "label": label, "layers": layers}
 
 
-def _tightness(layer: nn.Conv2d | nn.Linear, entered: Tensor, weight: Tensor, delta: Tensor) -> Row:
+def _tightness(layer: nn.Conv2d | nn.Linear, entered: Tensor, weight: Tensor, delta: Tensor) -> Tightness:
     size = weight.numel()
     if isinstance(layer, nn.Conv2d):
         size = int(live_taps(layer, *entered.shape[-2:]).sum()) * weight[..., 0, 0].numel()
-    shares = {name: min(1.0, count / size) for name, count in support_bounds(layer, entered, delta).items()}
-    shares |= {"density": int((weight != 0).sum()) / size, "delta": float((delta != 0).double().mean())}
-    return {"size": size, **{name: float(f"{share:.6g}") for name, share in shares.items()}}
+    bounds = support_bounds(layer, entered, delta)
+    return {
+        "size": size,
+        "support": _rounded(min(1.0, bounds["support"] / size)),
+        "product": _rounded(min(1.0, bounds["product"] / size)),
+        "count": _rounded(min(1.0, bounds["count"] / size)),
+        "density": _rounded(int((weight != 0).sum()) / size),
+        "delta": _rounded(float((delta != 0).double().mean())),
+    }
+
+
+def _rounded(share: float) -> float:
+    return float(f"{share:.6g}")

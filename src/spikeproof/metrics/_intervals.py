@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from scipy.stats import beta, norm
+import scipy  # its stats take a second to import, and do so when they are first asked
 
 from spikeproof.errors import SpikeproofError
+from spikeproof.metrics.summaries import Gap, Share
 
 __all__ = ["Difference", "Interval", "clopper_pearson", "newcombe"]
 
@@ -21,6 +22,19 @@ class Interval(NamedTuple):
     correct: int
     total: int
 
+    def __str__(self) -> str:
+        """In percent.
+
+        >>> str(Interval(0.5, 0.25, 0.75, 2, 4))
+        '50.0 % [25.0, 75.0], n = 4'
+        """
+        return f"{100 * self.share:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {self.total}"
+
+    def plain(self) -> Share:
+        """As JSON holds it."""
+        share, low, high, correct, total = self
+        return {"share": share, "low": low, "high": high, "correct": correct, "total": total}
+
 
 class Difference(NamedTuple):
     """One share less another, in [-1,1], with the two ends of its confidence interval."""
@@ -28,6 +42,10 @@ class Difference(NamedTuple):
     gap: float
     low: float
     high: float
+
+    def plain(self) -> Gap:
+        """As JSON holds it."""
+        return {"gap": self.gap, "low": self.low, "high": self.high}
 
 
 def clopper_pearson(correct: int, total: int, level: float = 0.95) -> Interval:
@@ -46,8 +64,8 @@ def clopper_pearson(correct: int, total: int, level: float = 0.95) -> Interval:
     if not 0 < level < 1:
         raise SpikeproofError("a confidence level between 0 and 1", level, mend="0.95 is usual")
     tail = (1 - level) / 2
-    low = 0.0 if correct == 0 else float(beta.ppf(tail, correct, total - correct + 1))
-    high = 1.0 if correct == total else float(beta.ppf(1 - tail, correct + 1, total - correct))
+    low = 0.0 if correct == 0 else float(scipy.stats.beta.ppf(tail, correct, total - correct + 1))
+    high = 1.0 if correct == total else float(scipy.stats.beta.ppf(1 - tail, correct + 1, total - correct))
     return Interval(correct / total, low, high, correct, total)
 
 
@@ -62,7 +80,7 @@ def newcombe(one: Interval, other: Interval, level: float = 0.95) -> Difference:
     """
     if not 0 < level < 1:
         raise SpikeproofError("a confidence level between 0 and 1", level, mend="0.95 is usual")
-    z = float(norm.ppf((1 + level) / 2))
+    z = float(scipy.stats.norm.ppf((1 + level) / 2))
     (p, low_p, high_p), (q, low_q, high_q) = _wilson(one, z), _wilson(other, z)
     gap = p - q
     return Difference(gap, gap - math.hypot(p - low_p, high_q - q), gap + math.hypot(high_p - p, q - low_q))

@@ -8,14 +8,13 @@ floating point: 0.9 pJ an addition, 3.7 pJ a multiplication. It is an estimate o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from spikeproof.errors import SpikeproofError
+from spikeproof.metrics.summaries import EnergySummary, Layer
+from spikeproof.rows import EnergyRow, Row, of_kind
 
 __all__ = ["AC_PJ", "MAC_PJ", "summarise"]
-
-Row = Mapping[str, Any]
 
 AC_PJ = 0.9
 """Picojoules of an accumulate."""
@@ -24,26 +23,20 @@ MAC_PJ = 4.6
 """Picojoules of a multiply-accumulate."""
 
 
-def summarise(rows: Iterable[Row]) -> dict[str, Any] | None:
-    """Means over the images of the rows of kind 'energy', per inference, as plain JSON; None where there are none.
-
-    `firing_rate`: spikes per neuron and step over all spiking layers, in [0,1]; `activation_sparsity`: 1 less that;
-    `spikes`; `effective_acs`, `effective_macs` and `dense` (every connection, zeros as well); `synaptic_operations`,
-    the first two together; `energy_pj`, and `dense_energy_pj` if every connection were a MAC. `layers` and `sites` hold
-    the operations of each layer and the firing rate of each layer of neurons. SpikeproofError: an image comes twice.
-    """
-    some = [row for row in rows if row["kind"] == "energy"]
+def summarise(rows: Iterable[Row]) -> EnergySummary | None:
+    """Means over the images of the rows of kind 'energy'; None where there are none. SpikeproofError: an image comes
+    twice."""
+    some = of_kind(rows, EnergyRow)
     if not some:
         return None
     if len({row["image"] for row in some}) < len(some):
         mend = "the rows are damaged: run the cell anew"
         raise SpikeproofError("one row of energy for an image", "two", mend=mend)
-    layers = {
-        name: dict(zip(("effective_acs", "effective_macs", "dense"), _means(some, "layers", name), strict=True))
-        for name in some[0]["layers"]
-    }
-    counts = {name: _means(some, "sites", name) for name in some[0]["sites"]}
-    acs, macs, dense = (_total(layers, kind) for kind in ("effective_acs", "effective_macs", "dense"))
+    layers = {name: _operations(some, name) for name in some[0]["layers"]}
+    counts = {name: _means([row["sites"][name] for row in some]) for name in some[0]["sites"]}
+    acs = sum(layer["effective_acs"] for layer in layers.values())
+    macs = sum(layer["effective_macs"] for layer in layers.values())
+    dense = sum(layer["dense"] for layer in layers.values())
     spikes, places = (sum(count[i] for count in counts.values()) for i in (0, 1))
     rate = spikes / places if places else None
     return {
@@ -63,9 +56,10 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any] | None:
     }
 
 
-def _means(rows: Sequence[Row], field: str, name: str) -> list[float]:
-    return [sum(column) / len(rows) for column in zip(*(row[field][name] for row in rows), strict=True)]
+def _operations(rows: Sequence[EnergyRow], name: str) -> Layer:
+    acs, macs, dense = _means([row["layers"][name] for row in rows])
+    return {"effective_acs": acs, "effective_macs": macs, "dense": dense}
 
 
-def _total(layers: Mapping[str, Mapping[str, float]], kind: str) -> float:
-    return sum(layer[kind] for layer in layers.values())
+def _means(counts: Sequence[Sequence[int]]) -> list[float]:
+    return [sum(column) / len(counts) for column in zip(*counts, strict=True)]

@@ -3,44 +3,78 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-__all__ = ["summarise"]
+from spikeproof.metrics.summaries import GradientSummary, GradientTree
+from spikeproof.rows import BatchNorm, GradientRow, Measures, Scalar
 
-_OUTSIDE = {"image": -2, "encoded": -1}
-"""The order of what lies before the first layer."""
+__all__ = ["Mean", "Probe", "depth", "means", "summarise"]
 
 
-def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows of gradients.jsonl -> batchnorm -> site -> scalar -> measure -> mean, as plain JSON.
+class Probe(NamedTuple):
+    """One gradient: at which site, on which side of it ('input', 'output', 'weight'), of which scalar, and with which
+    statistics in the batch-norms."""
 
-    Sites: 'image', 'encoded', the name of each layer (the gradient that *enters* it), 'weights' (all together) and
-    'weight:' with the name of each layer, which have the measure 'masked_share' too. Beside the measures stand `order`
-    (the depth of the site), `images`, and `undefined`, the images whose gradient is all zero: they are left out of the
-    means of scale-free measures, and a mean over no image is None.
-    """
-    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        if row["side"] != "output":
-            found.setdefault((row["batchnorm"], row["site"], row["scalar"]), []).append(row)
-    tree: dict[str, Any] = {}
-    for (batchnorm, site, scalar), some in found.items():
-        tree.setdefault(batchnorm, {}).setdefault(site, {})[scalar] = _place(site, some)
+    site: str
+    side: str
+    scalar: Scalar
+    batchnorm: BatchNorm
+
+
+class Mean(NamedTuple):
+    """A mean over `images`; `undefined` more images had no value. Without any image the value is None."""
+
+    value: float | None
+    images: int
+    undefined: int
+
+
+def means(rows: Iterable[GradientRow]) -> dict[Probe, dict[str, Mean]]:
+    """The mean over images of every measure of every probe; weights have the measure `masked_share` too."""
+    return {probe: _means(some) for probe, some in _by_probe(rows).items()}
+
+
+def summarise(rows: Iterable[GradientRow]) -> GradientTree:
+    """The same as a tree, of gradients that enter a layer and those of weights."""
+    tree: GradientTree = {}
+    for probe, some in _by_probe(rows).items():
+        if probe.side != "output":
+            tree.setdefault(probe.batchnorm, {}).setdefault(probe.site, {})[probe.scalar] = _place(some)
     return tree
 
 
-def _place(site: str, rows: list[Mapping[str, Any]]) -> dict[str, Any]:
-    numbers = [{**row["summed"], **({"masked_share": row["masked_share"]} if "masked_share" in row else {})}
-               for row in rows]  # fmt: skip
+def depth(row: GradientRow) -> int:
+    """Of the row's site in the network; what lies before the first layer is below 0."""
+    return {"image": -2, "encoded": -1}.get(row["site"], row["order"])
+
+
+def _by_probe(rows: Iterable[GradientRow]) -> dict[Probe, list[GradientRow]]:
+    found: dict[Probe, list[GradientRow]] = {}
+    for row in rows:
+        found.setdefault(Probe(row["site"], row["side"], row["scalar"], row["batchnorm"]), []).append(row)
+    return found
+
+
+def _place(rows: Sequence[GradientRow]) -> GradientSummary:
     return {
-        "order": _OUTSIDE.get(site, rows[0]["order"]),
+        "order": depth(rows[0]),
         "images": len({row["image"] for row in rows}),
-        "undefined": sum(one["l1"] == 0 for one in numbers),
-        **{name: _mean([one[name] for one in numbers]) for name in numbers[0]},
+        "undefined": sum(row["summed"]["l1"] == 0 for row in rows),
+        **{name: mean.value for name, mean in _means(rows).items()},
     }
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _means(rows: Sequence[GradientRow]) -> dict[str, Mean]:
+    numbers = [_measures(row) for row in rows]
+    return {name: _mean([one[name] for one in numbers]) for name in numbers[0]}
+
+
+def _measures(row: GradientRow) -> Measures:
+    return {**row["summed"], "masked_share": row["masked_share"]} if row["side"] == "weight" else row["summed"]
+
+
+def _mean(values: Sequence[float | None]) -> Mean:
     defined = [value for value in values if value is not None]
-    return math.fsum(defined) / len(defined) if defined else None
+    mean = math.fsum(defined) / len(defined) if defined else None
+    return Mean(mean, len(defined), len(values) - len(defined))

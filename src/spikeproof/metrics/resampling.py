@@ -15,8 +15,8 @@ from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # its stats take a second to import, and do so when they are first asked
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics._ranks import Floats
@@ -75,7 +75,7 @@ def student(values: Floats) -> Bounds | None:
     """
     if len(values) < SEEDS:
         return None
-    reach = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    reach = float(scipy.stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
     middle = float(np.mean(values))
     return Bounds(middle - reach, middle + reach)
 

@@ -7,12 +7,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 from spikeproof.errors import SpikeproofError
+from spikeproof.rows import AuditRow, Row, of_kind
 
-__all__ = ["NOT_EVALUATED", "OVERSTATED", "SUPPORTED", "Verdict", "verdict_of"]
+__all__ = ["NOT_EVALUATED", "OVERSTATED", "SUPPORTED", "Verdict", "Word", "verdict_of"]
 
 Word = Literal["supported", "overstated", "not evaluated"]
 SUPPORTED: Word = "supported"
@@ -36,12 +37,12 @@ class Verdict(NamedTuple):
         return f"{self.word} ({'; '.join(parts)})"
 
 
-def verdict_of(rows: Iterable[Mapping[str, Any]]) -> Verdict:
+def verdict_of(rows: Iterable[Row]) -> Verdict:
     """The verdict on one evaluation and budget: rows of other kinds than 'audit' are passed over.
 
     Where no audit was run: 'not evaluated'. Raises SpikeproofError for a colour that does not exist.
     """
-    audits = [row for row in rows if row["kind"] == "audit"]
+    audits = of_kind(rows, AuditRow)
     for row in audits:
         if row["colour"] not in _COLOURS:
             raise SpikeproofError(f"a colour of audit {row['code']}", repr(row["colour"]), valid=_COLOURS)

@@ -13,7 +13,7 @@ other measure is shown and decides nothing, so that trying twenty cannot find on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from spikeproof.metrics.resampling import ENOUGH, SEEDS, Estimate
 
@@ -37,8 +37,13 @@ SEED = 0
 
 
 class Claim(NamedTuple):
-    """A claim, the number that decides it with its intervals, the verdict, and why."""
+    """A claim, the number that decides it with its intervals, the verdict, and why.
 
+    `about` is what it is a claim on; a `paired` one compares networks in pairs, so that the seeds decide alone.
+    """
+
+    about: Literal["robustness", "generalisation", "sparsity"]
+    paired: bool
     says: str
     number: str
     estimate: Estimate

@@ -125,7 +125,7 @@ def _firing(cell: Summary) -> float | None:
 
 def _alone(cell: Summary) -> list[str]:
     """The attacks that were run on every image at the headline."""
-    return [name for name, found in (cell.headline or {})["attacks"].items() if found["alone"]]
+    return [] if cell.headline is None else [name for name, found in cell.headline["attacks"].items() if found["alone"]]
 
 
 def _red(group: Sequence[Summary]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
@@ -88,12 +88,20 @@ def theory_table(cells: Sequence[Summary]) -> Table | None:
     rows = [
         [word(cell.label), word(layer), *(_plain(found[name]) for name in _BOUNDS)]
         for cell in cells
-        for layer, found in ((cell.theory or {}).get("weights") or {}).items()
+        if cell.theory is not None
+        for layer, found in (cell.theory["weights"] or {}).items()
     ]
     return Table(columns, rows) if rows else None
 
 
-_BOUNDS = ("density", "support", "product", "count", "delta", "quotient")
+_BOUNDS: tuple[Literal["density", "support", "product", "count", "delta", "quotient"], ...] = (
+    "density",
+    "support",
+    "product",
+    "count",
+    "delta",
+    "quotient",
+)
 
 
 def _plain(value: float | None) -> Entry:

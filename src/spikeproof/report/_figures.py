@@ -8,7 +8,7 @@ apart by colour-blind readers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,15 +21,12 @@ from matplotlib.ticker import MaxNLocator
 from spikeproof.metrics.robustness import Interval
 from spikeproof.report._labels import place
 from spikeproof.report._summary import Curve, Headline, Site, Summary
-from spikeproof.report._text import BOUND, claim, mean, threat, with_interval
+from spikeproof.report._text import BOUND, MANY, claim, mean, threat, with_interval
 
-__all__ = ["FEW", "MANY", "MARK", "STYLE", "cell_lines", "curves", "layers", "legend", "marks", "tradeoff", "training"]
+__all__ = ["FEW", "MARK", "STYLE", "cell_lines", "curves", "layers", "legend", "marks", "tradeoff", "training"]
 
 FEW = 8
 """Up to so many cells, marks carry names and lines carry bands."""
-
-MANY = 40
-"""More cells than that have no names in a figure: colours tell the kinds of cells apart, and the pointer each mark."""
 
 MARK = "mark-"
 """Prefix of the gid of each cell's mark in the trade-off; the cell's place in the order follows."""
@@ -177,7 +174,11 @@ def training(cells: Sequence[Summary]) -> Figure | None:
         return None
     lines = cell_lines(cells)
     figure, panels = _panels(2, lines, height=2.9, across=True)
-    for axes, (field, factor) in zip(panels, (("loss", 1.0), ("validation_accuracy", 100.0)), strict=True):
+    fields: tuple[tuple[Literal["loss", "validation_accuracy"], float], ...] = (
+        ("loss", 1.0),
+        ("validation_accuracy", 100.0),
+    )
+    for axes, (field, factor) in zip(panels, fields, strict=True):
         for index, cell in shown:
             points: dict[float, float] = {
                 row["epoch"]: factor * row[field] for row in cell.history if row.get(field) is not None

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 
 from spikeproof.metrics.robustness import Interval
 from spikeproof.report._summary import Headline, Summary
@@ -51,7 +50,7 @@ def _bite(cells: Sequence[Summary], headline: Headline) -> str:
         if any(cell.defence == "vanilla" and cell.withheld for cell in cells):
             return f"No vanilla cell could be evaluated at {where}, so nothing here shows that the attacks bite."
         return f"No vanilla cell was measured at {where}, so nothing on this page shows that the evaluation bites."
-    attack = "PGD" if all(cell.attack("pgd") is not None for cell, _ in vanilla) else "the attacks"
+    attack = "PGD" if all(_plain(cell) is not None for cell, _ in vanilla) else "the attacks"
     standing = [
         f"{cell.label} ({'at most ' if cell.bound else ''}{percent(found.share)}{', overstated' if cell.bound else ''})"
         for cell, found in vanilla
@@ -70,7 +69,12 @@ def _bite(cells: Sequence[Summary], headline: Headline) -> str:
 
 
 def _by_pgd(cell: Summary) -> Interval | None:
-    return cell.attack("pgd") or cell.worst()
+    return _plain(cell) or cell.worst()
+
+
+def _plain(cell: Summary) -> Interval | None:
+    """Robust accuracy under the plain PGD at the headline; None where it was not run, or is withheld."""
+    return None if cell.plain is None else cell.attack(cell.plain)
 
 
 def _best(measured: Sequence[tuple[Summary, Interval]], headline: Headline) -> list[str]:
@@ -128,10 +132,10 @@ def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     """Spearman's rho, ties at their mean rank; None where one side does not vary."""
     if len(pairs) < 2:
         return None
-    x, y = (rankdata(side) for side in zip(*pairs, strict=True))
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+    x, y = zip(*pairs, strict=True)
+    if len(set(x)) == 1 or len(set(y)) == 1:
         return None
-    return float(np.corrcoef(x, y)[0, 1])
+    return float(spearmanr(x, y).statistic)
 
 
 def _absent(cells: Sequence[Summary], headline: Headline | None) -> list[str]:

@@ -6,18 +6,28 @@ on and how many had to be left out because the measure is undefined for an all-z
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics import energy, generalisation, robustness, theory
+from spikeproof.metrics.gradients import Mean, Probe, depth, means
 from spikeproof.metrics.robustness import Interval, same_eps
+from spikeproof.metrics.summaries import (
+    EnergySummary,
+    EvaluationSummary,
+    GeneralisationSummary,
+    PanelSummary,
+    RobustnessSummary,
+    Share,
+    TheorySummary,
+)
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
+from spikeproof.rows import BatchNorm, GradientRow, HistoryRow, Row, Scalar, TheoryRow, of_kind
 
 __all__ = [
     "ENCODED",
@@ -26,8 +36,6 @@ __all__ = [
     "CellLike",
     "Curve",
     "Headline",
-    "Mean",
-    "Probe",
     "Site",
     "Summary",
     "headline_of",
@@ -39,7 +47,8 @@ _DEFENDING = ("low_pass",)
 """Encoders that are a defence."""
 
 IMAGE, ENCODED = "image", "encoded"
-WEIGHT = "weight"
+WEIGHT: Literal["weight"] = "weight"
+E = TypeVar("E", EvaluationSummary, PanelSummary)
 
 
 class CellLike(Protocol):
@@ -57,11 +66,11 @@ class CellLike(Protocol):
     @property
     def provenance(self) -> dict[str, Any]: ...
 
-    def rows(self) -> list[dict[str, Any]]: ...
+    def rows(self) -> list[Row]: ...
 
-    def gradients(self) -> list[dict[str, Any]]: ...
+    def gradients(self) -> list[GradientRow]: ...
 
-    def history(self) -> list[dict[str, Any]]: ...
+    def history(self) -> list[HistoryRow]: ...
 
 
 class Headline(NamedTuple):
@@ -76,23 +85,6 @@ class Site(NamedTuple):
 
     order: int
     name: str
-
-
-class Probe(NamedTuple):
-    """Which gradient: where, on which side of the layer, of which scalar, with which batch-norm."""
-
-    site: str
-    side: str
-    scalar: str
-    batchnorm: str
-
-
-class Mean(NamedTuple):
-    """A mean over `images`; `undefined` more images had no value. Without any image the value is None."""
-
-    value: float | None
-    images: int
-    undefined: int
 
 
 class Curve(NamedTuple):
@@ -122,17 +114,17 @@ class Summary:
     label: str
     config: dict[str, Any]
     provenance: dict[str, Any]
-    history: list[dict[str, Any]]
-    numbers: dict[str, Any]
-    headline: dict[str, Any] | None
-    panel: dict[str, Any] | None
+    history: list[HistoryRow]
+    numbers: RobustnessSummary
+    headline: EvaluationSummary | None
+    panel: PanelSummary | None
     curve: Curve | None
     gradients: dict[Probe, dict[str, Mean]]
     sites: tuple[Site, ...]
-    generalisation: dict[str, Any]
-    energy: dict[str, Any] | None
-    theory: dict[str, Any] | None
-    ratios: list[dict[str, Any]]
+    generalisation: GeneralisationSummary
+    energy: EnergySummary | None
+    theory: TheorySummary | None
+    ratios: list[TheoryRow]
 
     def setting(self, *path: str) -> str | None:
         """A value of the configuration as text; None where it is not set."""
@@ -180,18 +172,34 @@ class Summary:
         """The name of the first layer whose gradient was measured."""
         return next((site.name for site in self.sites if site.name not in (IMAGE, ENCODED)), None)
 
+    @property
+    def plain(self) -> str | None:
+        """The name of the plain PGD at the headline; None where it was not run.
+
+        A panel's first group is one step, then the plain PGD; elsewhere the configuration says which attack is one.
+        """
+        if self.panel is not None:
+            first = [stage["attack"] for stage in self.panel["stages"] if stage["group"] == "first"]
+            return first[1] if len(first) > 1 else None
+        own = (spec for spec in self.config.get("evaluations") or () if self._is_headline(spec))
+        attacks: dict[str, dict[str, Any]] = next((spec["attacks"] for spec in own), {})
+        return next((name for name, attack in attacks.items() if attack["name"] == "pgd"), None)
+
+    def _is_headline(self, spec: Mapping[str, Any]) -> bool:
+        return self.headline is not None and spec["name"] == self.headline["evaluation"]
+
     def attack(self, name: str) -> Interval | None:
         """Robust accuracy under one attack at the headline."""
         if self.headline is None or name not in self.headline["attacks"]:
             return None
         return interval(self.headline["attacks"][name]["robust"])
 
-    def measure(self, site: str, metric: str, scalar: str = "ce", batchnorm: str = "eval") -> Mean | None:
+    def measure(self, site: str, metric: str, scalar: Scalar = "ce", batchnorm: BatchNorm = "eval") -> Mean | None:
         """A sparsity measure of the gradient that enters `site`, averaged over images."""
         return self.gradients.get(Probe(site, "input", scalar, batchnorm), {}).get(metric)
 
 
-def interval(plain: Mapping[str, Any] | None) -> Interval | None:
+def interval(plain: Share | None) -> Interval | None:
     """The dictionary form of an interval back to the tuple."""
     return None if plain is None else Interval(**plain)
 
@@ -256,23 +264,23 @@ def _summary(cell: CellLike, label: str, headline: Headline | None) -> Summary:
         headline=_at(numbers["evaluations"], headline),
         panel=_at(numbers["panels"], headline),
         curve=_curve(numbers, headline),
-        gradients=_means(rows),
+        gradients=means(rows),
         sites=_sites(rows),
         generalisation=generalisation.summarise(found),
         energy=energy.summarise(found),
         theory=theory.summarise(found),
-        ratios=[row for row in found if row["kind"] == "theory"],
+        ratios=of_kind(found, TheoryRow),
     )
 
 
-def _at(entries: Sequence[Mapping[str, Any]], headline: Headline | None) -> dict[str, Any] | None:
+def _at(entries: Sequence[E], headline: Headline | None) -> E | None:
     for entry in entries:
         if headline and entry["evaluation"] == headline.evaluation and same_eps(entry["eps"], headline.eps):
-            return dict(entry)
+            return entry
     return None
 
 
-def _curve(numbers: Mapping[str, Any], headline: Headline | None) -> Curve | None:
+def _curve(numbers: RobustnessSummary, headline: Headline | None) -> Curve | None:
     """Only budgets over the same number of images make a curve: the others would bend it."""
     entries = [e for e in numbers["evaluations"] if headline and e["evaluation"] == headline.evaluation and e["eps"]]
     entries = [e for e in entries if e["images"] == entries[0]["images"] and e["clean"] == entries[0]["clean"]]
@@ -287,37 +295,16 @@ def _curve(numbers: Mapping[str, Any], headline: Headline | None) -> Curve | Non
     return Curve(eps, texts, points, bounds, robustness.area(eps, shares) if whole else None)
 
 
-def _withheld(numbers: Mapping[str, Any], headline: Headline | None) -> bool:
+def _withheld(numbers: RobustnessSummary, headline: Headline | None) -> bool:
     """Whether any budget of the headline's evaluation has no number, also where no attack was run."""
     panels = [panel for panel in numbers["panels"] if headline and panel["evaluation"] == headline.evaluation]
     return any(panel["verdict"] == NOT_EVALUATED for panel in panels)
 
 
-def _sites(rows: Sequence[Mapping[str, Any]]) -> tuple[Site, ...]:
+def _sites(rows: Sequence[GradientRow]) -> tuple[Site, ...]:
     """Where input gradients were measured, by depth: the image, its encoding, then each layer once."""
-    depth: dict[str, int] = {}
+    least: dict[str, int] = {}
     for row in rows:
         if row["side"] != WEIGHT:
-            name = str(row["site"])
-            order = {IMAGE: -2, ENCODED: -1}.get(name, int(row["order"]))
-            depth[name] = min(order, depth.get(name, order))
-    return tuple(sorted(Site(order, name) for name, order in depth.items()))
-
-
-def _means(rows: Sequence[Mapping[str, Any]]) -> dict[Probe, dict[str, Mean]]:
-    """The mean over images of every measure of every probe; the image and its encoding count as inputs."""
-    values: dict[Probe, dict[str, list[float | None]]] = {}
-    for row in rows:
-        site = str(row["site"])
-        side = "input" if site in (IMAGE, ENCODED) else str(row["side"])
-        measures = values.setdefault(Probe(site, side, str(row["scalar"]), str(row["batchnorm"])), {})
-        shares = {"masked_share": row["masked_share"]} if "masked_share" in row else {}
-        for metric, value in {**row["summed"], **shares}.items():
-            measures.setdefault(metric, []).append(value)
-    return {probe: {metric: _mean(found) for metric, found in measures.items()} for probe, measures in values.items()}
-
-
-def _mean(values: Sequence[float | None]) -> Mean:
-    defined = [value for value in values if value is not None]
-    mean = math.fsum(defined) / len(defined) if defined else None
-    return Mean(mean, len(defined), len(values) - len(defined))
+            least[row["site"]] = min(depth(row), least.get(row["site"], depth(row)))
+    return tuple(sorted(Site(order, name) for name, order in least.items()))

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from spikeproof.metrics.gradients import Mean
 from spikeproof.metrics.robustness import Interval, same_eps
+from spikeproof.metrics.summaries import Share
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
-from spikeproof.report._summary import ENCODED, IMAGE, WEIGHT, Mean, Summary, interval
+from spikeproof.report._summary import ENCODED, IMAGE, WEIGHT, Summary, interval
 from spikeproof.report._text import BOUND, MISSING, mean, percent
+from spikeproof.rows import BatchNorm
 
 __all__ = [
     "Entry", "Table", "bounded", "budgets", "cells_table", "counted_share", "numbers", "protocols_table", "share",
@@ -105,7 +108,7 @@ def protocols_table(cells: Sequence[Summary]) -> Table | None:
     return Table(columns, rows) if rows else None
 
 
-def sparsity_table(cells: Sequence[Summary], batchnorm: str) -> Table | None:
+def sparsity_table(cells: Sequence[Summary], batchnorm: BatchNorm) -> Table | None:
     """Every measure at the image, the encoded input and the first layer, for each scalar; None where none was taken."""
     rows = []
     for cell in cells:
@@ -176,7 +179,7 @@ def _alone(entry: Mapping[str, Any]) -> list[str]:
     return [name for name, found in entry["attacks"].items() if found["alone"]]
 
 
-def _outcome(entry: Mapping[str, Any], plain: Mapping[str, Any] | None) -> Entry:
+def _outcome(entry: Mapping[str, Any], plain: Share | None) -> Entry:
     return Entry(NOT_EVALUATED) if entry["verdict"] == NOT_EVALUATED else share(interval(plain))
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from spikeproof.metrics.gradients import Mean
 from spikeproof.metrics.robustness import Interval
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
-from spikeproof.report._summary import Headline, Mean, Summary
+from spikeproof.report._summary import Headline, Summary
 
 __all__ = [
-    "BOUND", "MISSING", "budget", "claim", "listed", "mean", "number", "percent", "threat", "with_interval",
+    "BOUND", "MANY", "MISSING", "budget", "claim", "listed", "mean", "number", "percent", "threat", "with_interval",
 ]  # fmt: skip
 
 MISSING = "not measured"
 BOUND = f"{OVERSTATED}: an upper bound"
+
+MANY = 40
+"""More cells than that have no names in a figure: colours tell the kinds of cells apart, and the pointer each mark.
+More rows than that fold."""
 
 
 def percent(share: float) -> str:

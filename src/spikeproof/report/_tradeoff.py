@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -223,16 +223,19 @@ def _associated(found: Sequence[Found], grid: Design, unit: str) -> list[Claim]:
     )
     return [
         Claim(
+            "robustness", False,
             "Sparser gradients go with robustness, at fixed scale",
             "partial rank correlation of robust accuracy with the image gradient's Gini, its l1 held fixed",
             robust.shape, *sparser,
         ),
         Claim(
+            "generalisation", False,
             "Denser gradients go with generalisation",
             "rank correlation of clean test accuracy with the image gradient's Gini (below 0: denser is better)",
             clean.plain, *denser,
         ),
         Claim(
+            "robustness", False,
             "It is the gradient's scale rather than its shape that goes with robustness",
             "size of the partial rank correlation of robust accuracy with l1, Gini held fixed, less that with Gini, l1 "
             "held fixed",
@@ -284,11 +287,12 @@ def _difference(table: Floats, pairs: Sequence[tuple[int, int]]) -> Estimate:
 
 def _pooling(pairs: Sequence[Pair]) -> list[Claim]:
     of = {pair.says: pair.estimate for pair in pairs}
+    kinds: tuple[tuple[Literal["sparsity", "robustness"], str, str, str], ...] = (
+        ("sparsity", "sparser", "image Gini", "the Gini of the image gradient"),
+        ("robustness", "more robust", "robust accuracy", "robust accuracy"),
+    )
     claims = []
-    for word, name, what in (
-        ("sparser", "image Gini", "the Gini of the image gradient"),
-        ("more robust", "robust accuracy", "robust accuracy"),
-    ):
+    for about, word, name, what in kinds:
         found = of.get(name, NOTHING)
         missing = "not measured in pairs" if name in of else "no two networks differ in nothing but the pool"
         verdict = decide(found, 1, None, missing)
@@ -296,6 +300,7 @@ def _pooling(pairs: Sequence[Pair]) -> list[Claim]:
             verdict = UNDECIDED, f"one pair alone, though {verdict[1]}: it says nothing of networks trained otherwise"
         claims.append(
             Claim(
+                about, True,
                 f"Max pooling is {word} than average pooling",
                 f"{what} with max pool less that with average pool, all else the same; mean over {found.points} pairs",
                 found, *verdict,

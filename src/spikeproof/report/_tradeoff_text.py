@@ -3,77 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy.stats import t
 
 from spikeproof.metrics.association import Association
-from spikeproof.metrics.resampling import ENOUGH, SEEDS, Bounds, Estimate
+from spikeproof.metrics.resampling import SEEDS, Bounds, Estimate
 from spikeproof.report._claims import CONTRADICTED, MANY, SUPPORTED, UNDECIDED, Claim
 from spikeproof.report._design import LEARNT, MEASURES, OUTCOMES, SITES
 from spikeproof.report._tables import Entry, Table, numbers, word, words
 from spikeproof.report._text import BOUND, listed, percent
 from spikeproof.report._tradeoff import POOLED, Answers, Front, Mark
 
-__all__ = ["captions", "section"]
+__all__ = [
+    "absent", "bounded", "claims_table", "correlation_tables", "front_table", "notes", "pairs_table", "variants_table",
+]  # fmt: skip
 
 _TONES = {SUPPORTED: "good", CONTRADICTED: "bad", UNDECIDED: ""}
 
 
-def section(answers: Answers) -> dict[str, Any]:
-    """What the template of the section needs, but its figures."""
-    return {
-        "claims": _claims(answers),
-        "notes": _notes(answers),
-        "unit": answers.unit,
-        "enough": ENOUGH,
-        "pairs": _pairs(answers),
-        "variants": _variants(answers),
-        "fronts": [(front.architecture, _front(front), _absent(front)) for front in answers.fronts],
-        "correlations": [(name, table) for name in _groups(answers) if (table := _correlations(answers, name)).rows],
-    }
-
-
-def captions(answers: Answers) -> dict[str, tuple[str, str]]:
-    """Title and caption of each figure, by its name."""
-    grid, unit = answers.design, answers.unit
-    seeds = len(grid.seeds)
-    return {
-        "shape": (
-            "Sparsity, scale and what goes with them",
-            f"One mark for each network ({len(grid.cells)}). Across: Gini index of its image gradient, sparser to the "
-            "right. Up: worst-case robust accuracy at the headline (above) and clean test accuracy (below). Colour: "
-            "l1 norm of the same gradient, on a logarithmic scale, the larger the lighter. If shape decided, marks of "
-            "one colour would climb to the right; if scale decides, it is the dark marks that stand high, wherever "
-            f"they are.{_bounded(answers)}",
-        ),
-        "forest": (
-            "What goes with robustness, and what with accuracy",
-            "Rank correlations of each measure of sparsity (all turned so that the right is sparser) with robust "
-            "accuracy (left) and clean test accuracy (right), by rank within each architecture. Hollow: as it is. "
-            "Filled blue: with the gradient's l1 held fixed. Filled orange, below: the l1 itself, with the Gini of the "
-            f"image gradient held fixed. Thick bars: 95 % intervals over {seeds} seeds (no bar: fewer than {SEEDS}). "
-            f"Thin bars: 95 % intervals over {unit} and seeds. Only the filled Gini and the filled l1 at the image on "
-            "the left, and the hollow Gini at the image on the right, enter a verdict; the rest is shown for what "
-            "else there is to see.",
-        ),
-        "pareto": (
-            "Who is on the front",
-            f"One mark for each configuration: means over {seeds} seeds of clean and worst-case robust accuracy, "
-            "bars: 95 % intervals over seeds. The line joins those that no other beats in one without losing in the "
-            "other. Colour: share of resamples of the seeds in which a configuration is on that line. Numbers: see "
-            f"the table.{_bounded(answers)}",
-        ),
-    }
-
-
-def _bounded(answers: Answers) -> str:
+def bounded(answers: Answers) -> str:
     """How many of the robust accuracies that are drawn are more than the truth may be."""
     return f" {answers.bounds} of {answers.robust} robust accuracies are {BOUND}." if answers.bounds else ""
 
 
-def _claims(answers: Answers) -> Table:
+def claims_table(answers: Answers) -> Table:
     columns = [*words("claim", "verdict"), *numbers("number", "over seeds", f"over {answers.unit}"), *words("because")]
     rows = [
         [
@@ -81,7 +35,7 @@ def _claims(answers: Answers) -> Table:
             Entry(claim.verdict, numeric=False, tone=_TONES[claim.verdict]),
             _value(claim.estimate),
             _bounds(claim.estimate.over_seeds),
-            _bounds(claim.estimate.over_units) if "pool" not in claim.says else Entry("not asked"),
+            Entry("not asked") if claim.paired else _bounds(claim.estimate.over_units),
             Entry(f"{claim.why}.", f"The number: {claim.number}.", numeric=False, caution=_caution(answers, claim)),
         ]
         for claim in answers.claims
@@ -91,60 +45,60 @@ def _claims(answers: Answers) -> Table:
 
 def _caution(answers: Answers, claim: Claim) -> str:
     """What must be read with a verdict on robustness, where too many of its numbers are upper bounds."""
-    about = "robust" in claim.says.lower() and claim.estimate.value is not None
+    about = claim.about == "robustness" and claim.estimate.value is not None
     return f"{answers.bounds} of {answers.robust} robust accuracies are {BOUND}" if answers.cautious and about else ""
 
 
-def _notes(answers: Answers) -> list[str]:
+def notes(answers: Answers) -> list[str]:
     """What the numbers of this study can and cannot show."""
     grid = answers.design
-    seeds, notes = len(grid.seeds), []
+    seeds, said = len(grid.seeds), []
     counted = f"{len(grid.cells)} networks: {len(grid.configurations)} configurations, {_count(seeds, 'seed')}"
-    notes.append(f"{counted}, {_count(len(grid.architectures), 'architecture')} ({listed(grid.architectures)}).")
+    said.append(f"{counted}, {_count(len(grid.architectures), 'architecture')} ({listed(grid.architectures)}).")
     if seeds >= SEEDS:
         reach = float(t.ppf(0.975, seeds - 1)) / seeds**0.5
-        notes.append(
+        said.append(
             f"With {seeds} seeds, an interval over seeds reaches {reach:.1f} standard deviations of a single seed to "
             "either side of the mean. An effect that is smaller than that is not shown, and not shown to be absent. "
             f"Resampling {seeds} seeds could not do better: it never leaves the range of what was seen, which holds "
             f"the true mean {percent(1 - 2.0 ** (1 - seeds))} of the time at most."
         )
     else:
-        notes.append(
+        said.append(
             f"An interval over seeds needs {SEEDS} of them: with {_count(seeds, 'seed')} no claim can be decided."
         )
     if (slopes := len({configuration.slope for configuration in grid.configurations})) > 1:
-        notes.append(
+        said.append(
             f"Gradients are taken under each network's own surrogate, neuron and number of steps, of which there are "
             f"{slopes} sets: their l1 is partly the surrogate's doing. See the row within one of them below."
         )
     if same := _twins(answers):
-        notes.append(
+        said.append(
             f"{_count(same, 'network')} {'is' if same == 1 else 'are'} the same as another of its seed in accuracy, "
             "robust accuracy and gradient, to the last digit: two configurations that came to one end count twice."
         )
     if answers.cautious:
-        notes.append(
+        said.append(
             f"The robust accuracy of {answers.bounds} of {answers.robust} networks is {BOUND} ({percent(MANY)} or more "
             "deserve this caution). If attacks fail more often on sparse gradients, these numbers lean towards the "
             "claim."
         )
     elif answers.bounds:
-        notes.append(f"The robust accuracy of {answers.bounds} of {answers.robust} networks is {BOUND}.")
+        said.append(f"The robust accuracy of {answers.bounds} of {answers.robust} networks is {BOUND}.")
     if answers.robust < len(grid.cells):
-        notes.append(
+        said.append(
             f"{len(grid.cells) - answers.robust} of {len(grid.cells)} networks have no robust accuracy from an audited "
             "panel that holds, and count for clean accuracy alone."
         )
     if grid.failed:
-        notes.append(
+        said.append(
             f"Left out, because they have less than {percent(LEARNT)} of the best clean accuracy of their "
             f"architecture: {listed([cell.label for cell in grid.failed])}."
         )
     empty = len(grid.seeds) * len(grid.configurations) - len(grid.cells) - len(grid.failed)
     if empty:
-        notes.append(f"{_count(empty, 'cell')} of the grid {'is' if empty == 1 else 'are'} missing.")
-    return notes
+        said.append(f"{_count(empty, 'cell')} of the grid {'is' if empty == 1 else 'are'} missing.")
+    return said
 
 
 def _twins(answers: Answers) -> int:
@@ -160,7 +114,7 @@ def _twins(answers: Answers) -> int:
     return same
 
 
-def _pairs(answers: Answers) -> Table | None:
+def pairs_table(answers: Answers) -> Table | None:
     if not answers.pairs:
         return None
     columns = [*words("max less average pool in"), *numbers("pairs", "seeds", "difference", "over seeds")]
@@ -177,7 +131,7 @@ def _pairs(answers: Answers) -> Table | None:
     return Table(columns, rows)
 
 
-def _variants(answers: Answers) -> Table | None:
+def variants_table(answers: Answers) -> Table | None:
     columns = [
         *words("ranked"),
         *numbers("networks of a seed", "robust with Gini, l1 fixed", "robust with l1, Gini fixed", "clean with Gini"),
@@ -193,7 +147,7 @@ def _variants(answers: Answers) -> Table | None:
     return Table(columns, rows) if rows else None
 
 
-def _front(front: Front) -> Table:
+def front_table(front: Front) -> Table:
     columns = [
         *words("", "configuration"), *numbers("clean test", "robust"), *words("on the front"), *numbers("chance")
     ]  # fmt: skip
@@ -216,12 +170,15 @@ def _robust(mark: Mark) -> Entry:
     return plain._replace(main=f"≤ {plain.main}", caution=BOUND) if mark.bound else plain
 
 
-def _absent(front: Front) -> str:
+def absent(front: Front) -> str:
+    """What the front does not show."""
     return f"{_count(front.absent, 'configuration')} not measured with every seed." if front.absent else ""
 
 
-def _groups(answers: Answers) -> list[str]:
-    return list(dict.fromkeys([POOLED, *(one.group for one in answers.found)]))
+def correlation_tables(answers: Answers) -> list[tuple[str, Table]]:
+    """Every correlation, over all architectures and in each, those where there is none left out."""
+    groups = dict.fromkeys([POOLED, *(one.group for one in answers.found)])
+    return [(name, table) for name in groups if (table := _correlations(answers, name)).rows]
 
 
 def _correlations(answers: Answers, group: str) -> Table:

@@ -128,9 +128,8 @@ def _panels(cells: Sequence[Summary]) -> Iterator[tuple[Summary, str, Mapping[st
 
 def _attacks(cell: Summary, panel: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What the attacks of a panel found; None where none was run."""
-    names = ("evaluation", "eps")
-    same = (e for e in cell.numbers["evaluations"] if all(e[name] == panel[name] for name in names))
-    return next(same, None)
+    where = panel["evaluation"], panel["eps"]
+    return next((e for e in cell.numbers["evaluations"] if (e["evaluation"], e["eps"]) == where), None)
 
 
 def _notices(cells: Sequence[Summary], verdict: str) -> list[Notice]:

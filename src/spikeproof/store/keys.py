@@ -1,25 +1,29 @@
 """What a result is a result of: the hash of everything that decides its numbers.
 
 Configuration (all of it, the order of attacks included), the content of the data and of given weights, the kind of
-device, the package's sources, and the sources of parts named by a dotted path. Where data lie does not count.
+device and the form of its scan, and the sources. Of the package the rooms that a number goes through count in whole;
+of the folders of parts only the files that a cell uses, with what those import; what shows, keeps or hands out results
+does not count. Where data lie does not count either: their content does.
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib import import_module
+from collections.abc import Mapping
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import spikeproof
+import torch
+
+from spikeproof import native, parts
 from spikeproof.files import digest
-from spikeproof.native import fast
+from spikeproof.store.sources import Sources, package
 from spikeproof.store.store import key_of
 
-__all__ = ["AFTER_TRAINING", "cell_key", "code_digest", "model_key"]
+__all__ = ["Named", "cell_key", "code_digest", "model_key", "rows_code", "weights_code"]
+
+Named: TypeAlias = frozenset[tuple[str, str]]
+"""Parts, each as (folder, name); a name may be a dotted path."""
 
 _TRAINING = (
     "train_images", "model", "neuron", "rule", "encoder", "steps", "defence", "training_threat", "training_attack",
@@ -27,67 +31,96 @@ _TRAINING = (
 )  # fmt: skip
 """What a trained network depends on; the rest of a configuration only says how it is examined."""
 
-_NO_NUMBERS = (
-    "report/", "store.py", "cli.py", "card.py", "findings.py", "identity.py", "controls.py", "transfer.py", "lines.py",
-    "rehearsal.py", "plan.py", "executors.py", "loaded.py", "progress.py", "reproduction.py", "packed.py", "brief.py",
-)  # fmt: skip
-"""Sources that decide no number of a cell."""
+_WEIGHTS = ("", "native", "layers", "victims", "training")
+"""The rooms that a weight goes through; '' is the ground, the files at the top that are no parts."""
 
-AFTER_TRAINING = (
-    "measure.py", "paper.py", "metrics/", "audits/", "panel.py", "tiers.py", "examine.py", "generalisation.py",
-    "energy.py", "theory.py", "corruptions/",
-)  # fmt: skip
-"""Sources that decide no weight of a trained network."""
+_ROWS = (*_WEIGHTS, "metrics", "evaluation", "measures")
+"""The rooms that a row goes through."""
+
+_TRAINED_BY, _MADE_BY = "study/trained.py", "study/run.py"
+"""Of the study only what trains a network and what makes a cell, with what these import of the study."""
+
+_JUDGES = "evaluation"
+"""The room that brings parts of its own, to the cells with a panel and to no others."""
+
+
+def _home(folder: str) -> str:
+    return parts.home(folder).replace(".", "/")
 
 
 @cache
-def code_digest(*without: str) -> str:
-    """A short hash of the package's sources that decide numbers, less those whose path begins with one of `without`.
-
-    Read once: sources that are edited during a long run are not those that are running.
-    """
-    root = Path(spikeproof.__file__).parent
-    total = hashlib.sha256()
-    for path in sorted((*root.rglob("*.py"), *root.rglob("*.c"))):
-        name = path.relative_to(root).as_posix()
-        if not name.startswith((*_NO_NUMBERS, *without)):
-            total.update(f"{name}\n".encode() + path.read_bytes())
-    return total.hexdigest()[:16]
+def _room(file: str) -> str:
+    """The room of a file; 'parts' in whatever folder parts are found."""
+    if any(file.startswith((f"{home}/", f"{home}.py")) for home in map(_home, parts.FOLDERS)):
+        return "parts"
+    return file.rpartition("/")[0].partition("/")[0]
 
 
-def _dotted(tree: Any) -> Iterator[str]:
-    """Every 'name' of the form package.module:Name in a configuration."""
-    if isinstance(tree, Mapping):
-        if isinstance(tree.get("name"), str) and ":" in tree["name"]:
-            yield tree["name"]
-        for value in tree.values():
-            yield from _dotted(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _dotted(value)
+def _of_part(sources: Sources, folder: str, name: str) -> set[str]:
+    """The file of a part, and the `__init__` of its folder."""
+    if ":" in name:
+        return {file for file in (sources.of_user(name.partition(":")[0]),) if file is not None}
+    module = parts.module_name(folder, name)
+    return {file for one in {module, parts.home(folder)} if (file := sources.of_module(one)) is not None}
 
 
-def _own_sources(config: Mapping[str, Any]) -> dict[str, str]:
-    """The sha256 of each file that a dotted path of the configuration leads to."""
-    files = {name: inspect.getsourcefile(import_module(name.partition(":")[0])) for name in _dotted(config)}
-    return {name: digest(Path(file)) for name, file in files.items() if file is not None}
+@lru_cache(maxsize=64)
+def _every(sources: Sources, rooms: tuple[str, ...], entry: str, panel: bool) -> tuple[set[str], set[str]]:
+    """What counts for every cell: the files of these rooms and of the `entry`, and the parts that those import."""
+    whole = {file for file in sources.texts if _room(file) in rooms}
+    whole |= sources.reached([entry], lambda file: _room(file) == "study")
+    speaking = {file for file in whole if panel or _room(file) != _JUDGES}
+    chosen = {file for one in speaking for file in sources.imports(one) if _room(file) == "parts"}
+    if panel:
+        chosen |= {file for file in sources.texts if file.startswith(f"{_home('audits')}/")}
+    return whole, chosen
+
+
+@lru_cache(maxsize=4096)
+def _code(sources: Sources, rooms: tuple[str, ...], entry: str, named: Named, panel: bool) -> str:
+    whole, chosen = _every(sources, rooms, entry, panel)
+    chosen = chosen | {file for part in named for file in _of_part(sources, *part)}
+    # Parts stand on parts; a user's own may wrap a network of another framework.
+    return sources.digest(whole | sources.reached(chosen, lambda file: _room(file) in ("parts", "interop")))
+
+
+def weights_code(named: Named) -> str:
+    """A short hash of the sources that decide the weights of a network trained with these parts."""
+    return _code(package(), _WEIGHTS, _TRAINED_BY, named, False)
+
+
+def rows_code(named: Named, *, panel: bool) -> str:
+    """A short hash of the sources that decide the rows of a cell with these parts; panel: whether it has one."""
+    return _code(package(), _ROWS, _MADE_BY, named, panel)
+
+
+def code_digest() -> str:
+    """A short hash of every source that decides a number of some cell."""
+    sources = package()
+    whole = {file for file in sources.texts if _room(file) in (*_ROWS, "parts")}
+    return sources.digest(whole | sources.reached([_MADE_BY], lambda file: _room(file) == "study"))
 
 
 def _kind(device: str) -> str:
-    """cpu or cuda, and whether fast paths are switched off: they round otherwise."""
-    return device.partition(":")[0] + ("" if fast() else ", plain")
+    """cpu or cuda, the form of its scan, and whether fast paths are switched off: they all round otherwise."""
+    kind = device.partition(":")[0]
+    here = kind == "cpu" or (kind == "cuda" and torch.cuda.is_available())
+    # Asked about a device that is not here, as for the state of a study elsewhere: the form that such a one has.
+    form = native.form(torch.device(kind)) if here else "Triton" if native.fast() else "torch"
+    return f"{kind}, {form}" + ("" if native.fast() else ", plain")
 
 
-def model_key(config: Mapping[str, Any], training_data: str, device: str) -> str:
-    """Of a resolved configuration and the digest of its training images: the name of the network it trains."""
+def model_key(config: Mapping[str, Any], code: str, training_data: str, device: str) -> str:
+    """Of a resolved configuration, its `weights_code` and the digest of its training images: the name of the network it
+    trains."""
     facts = {name: config[name] for name in _TRAINING}
-    return key_of([code_digest(*AFTER_TRAINING), _own_sources(facts), facts, training_data, _kind(device)])
+    return key_of([code, facts, training_data, _kind(device)])
 
 
-def cell_key(config: Mapping[str, Any], data: Mapping[str, str], device: str) -> str:
-    """Of a resolved configuration and the digests of its images: the name of its results."""
+def cell_key(config: Mapping[str, Any], code: str, data: Mapping[str, str], device: str) -> str:
+    """Of a resolved configuration, its `rows_code` and the digests of its images: the name of its results."""
     weights = digest(Path(config["weights"])) if config["weights"] else None
     # A hash sorts the keys of a mapping, and in the paper's protocol one attack moves the statistics of the next.
     order = [list(evaluation["attacks"]) for evaluation in config["evaluations"]]
     facts = {**config, "data": dict(data), "weights": weights}
-    return key_of([code_digest(), _own_sources(config), facts, order, _kind(device)])
+    return key_of([code, facts, order, _kind(device)])

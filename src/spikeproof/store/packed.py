@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -21,7 +21,8 @@ from typing import Any
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
-from spikeproof.store.store import Cell, Row
+from spikeproof.rows import GradientRow, HistoryRow, Row, refuse_foreign
+from spikeproof.store.store import Cell
 
 __all__ = ["PackedCell", "pack", "packed_cells"]
 
@@ -30,17 +31,21 @@ _END = ".json.xz"
 
 
 def pack(cells: Sequence[Cell], folder: Path) -> list[Path]:
-    """Write the cells into `folder`; the same cells give the same bytes. Files of other cells there are left alone."""
+    """Write the cells into `folder`; the same cells give the same bytes. Files of other cells there are left alone.
+    SpikeproofError, which names the field, for a cell with a row of no known type."""
     written = []
     for cell in cells:
+        rows, gradients, history = cell.rows(), cell.gradients(), cell.history()
+        for lines in (rows, gradients, history):
+            refuse_foreign(lines)
         tree = {
             "format": _FORMAT,
             "key": cell.key,
             "config": cell.config,
             "summary": cell.summary,
-            "rows": _table(cell.rows()),
-            "gradients": _table([{k: v for k, v in row.items() if k != "steps"} for row in cell.gradients()]),
-            "history": _table(cell.history()),
+            "rows": _table(rows),
+            "gradients": _table([{k: v for k, v in row.items() if k != "steps"} for row in gradients]),
+            "history": _table(history),
         }
         text = json.dumps(tree, separators=(",", ":")).encode()
         path = folder / f"{cell.key}{_END}"
@@ -95,15 +100,15 @@ class PackedCell:
     def rows(self) -> list[Row]:
         return _rows(self._tree["rows"])
 
-    def gradients(self) -> list[Row]:
+    def gradients(self) -> list[GradientRow]:
         return _rows(self._tree["gradients"])
 
-    def history(self) -> list[Row]:
+    def history(self) -> list[HistoryRow]:
         return _rows(self._tree["history"])
 
 
-def _table(rows: Sequence[Row]) -> dict[str, Any]:
-    kinds: dict[tuple[str, ...], list[Row]] = {}
+def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    kinds: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         kinds.setdefault(tuple(row), []).append(row)
     numbers = {fields: number for number, fields in enumerate(kinds)}
@@ -111,7 +116,7 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
     return {"order": order, "kinds": [_columns(fields, mine) for fields, mine in kinds.items()]}
 
 
-def _columns(fields: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
+def _columns(fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {field: _column([row[field] for row in rows]) for field in fields}
 
 
@@ -123,7 +128,7 @@ def _column(values: list[Any]) -> Any:
     return values
 
 
-def _rows(table: dict[str, Any]) -> list[Row]:
+def _rows(table: dict[str, Any]) -> list[Any]:
     kinds = []
     for number, columns in enumerate(table["kinds"]):
         size = sum(count for kind, count in table["order"] if kind == number)
@@ -131,7 +136,7 @@ def _rows(table: dict[str, Any]) -> list[Row]:
     return [next(kinds[kind]) for kind, count in table["order"] for _ in range(count)]
 
 
-def _objects(columns: dict[str, Any], size: int) -> list[Row]:
+def _objects(columns: dict[str, Any], size: int) -> list[Any]:
     values = [_values(column, size) for column in columns.values()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)] if values else [{}] * size
 

@@ -7,21 +7,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spikeproof.errors import UsageError, within
-from spikeproof.store.keys import cell_key, code_digest, model_key
 from spikeproof.store.store import Store
-from spikeproof.study.config import CellConfig
-from spikeproof.study.run import Machine, load_images
+from spikeproof.study.config import CellConfig, rehearse
+from spikeproof.study.keyed import code_of, key_of_cell, key_of_model
+from spikeproof.study.trained import Machine, Reader
 
 __all__ = ["Planned", "plan", "refuse_other_versions"]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell with the names of its folders in the store; model is None where its weights are given."""
+    """A cell with the names of its folders in the store; model is None where its weights are given.
+
+    code: of the sources that decide its rows.
+    """
 
     config: CellConfig
     key: str
     model: str | None
+    code: str
 
 
 @dataclass(frozen=True)
@@ -57,19 +61,18 @@ def plan(
 
 def _look(config: CellConfig) -> _Seen:
     with within("data"):
-        train, test = load_images(config, "train"), load_images(config, "test")
-    if train.pixels.shape[1] != test.pixels.shape[1] or train.classes != test.classes:
-        got = f"{train.pixels.shape[1]} and {test.pixels.shape[1]} channels, classes {train.classes} and {test.classes}"
+        train, test = Reader()(config)
+    if train.channels != test.channels or train.classes != test.classes:
+        got = f"{train.channels} and {test.channels} channels, classes {train.classes} and {test.classes}"
         raise UsageError("training and test images of the same channels and classes", got)
-    return _Seen(train.digest(), test.digest(), train.pixels.shape[1], len(train.classes))
+    return _Seen(train.digest(), test.digest(), train.channels, len(train.classes))
 
 
 def _planned(config: CellConfig, seen: _Seen, machine: Machine) -> Planned:
-    config.rehearse(seen.in_channels, seen.classes)
-    resolved = config.resolved()
-    key = cell_key(resolved, {"train": seen.train, "test": seen.test}, machine.device)
-    model = None if config.weights is not None else model_key(resolved, seen.train, machine.device)
-    return Planned(config, key, model)
+    rehearse(config, in_channels=seen.in_channels, classes=seen.classes)
+    key = key_of_cell(config, {"train": seen.train, "test": seen.test}, machine.device)
+    model = None if config.weights is not None else key_of_model(config, seen.train, machine.device)
+    return Planned(config, key, model, code_of(config))
 
 
 def refuse_other_versions(planned: Sequence[Planned], store: Store) -> None:
@@ -77,13 +80,14 @@ def refuse_other_versions(planned: Sequence[Planned], store: Store) -> None:
 
     They would not be used, but the folder would then hold two versions of one study.
     """
-    names = {one.config.name for one in planned}
+    known = {one.config.name: one for one in planned}
     keys = {one.key for one in planned}
     for cell in store.folders():
-        if cell.key not in keys and cell.damage() is None and cell.config.get("name") in names:
-            code, version = cell.provenance.get("code"), cell.provenance.get("spikeproof")
-            if code != code_digest():
-                got = f"cell {cell.config['name']!r} ({cell.key}) of spikeproof {version}, code {code}"
-                mend = "another --out, or --anyway to leave those cells there and run the study anew"
-                wanted = f"cells of this version, code {code_digest()}, in {store.root}"
-                raise UsageError(wanted, got, mend=mend)
+        if cell.key in keys or cell.damage() is not None:
+            continue
+        one, provenance = known.get(cell.config.get("name", "")), cell.provenance
+        if one is not None and provenance.get("code") != one.code:
+            version, code = provenance.get("spikeproof"), provenance.get("code")
+            got = f"cell {one.config.name!r} ({cell.key}) of spikeproof {version}, code {code}"
+            mend = "another --out, or --anyway to leave those cells there and run the study anew"
+            raise UsageError(f"cells of this version, code {one.code}, in {store.root}", got, mend=mend)

@@ -1,21 +1,28 @@
-"""Imported once by the server that workers are forked from: all that a cell may need, and the sources' digests.
+"""Imported once by the server that workers are forked from: whatever a cell may need, and the sources' digests.
 
-So a source that is edited during a long study is neither mixed with the ones that run, nor changes a key.
+So a source that is edited during a long study is neither mixed with the ones that run, nor changes a key. What there is
+to import is what lies in the folders: every part, and every module of the package but the commands above, of which a
+worker runs its own as the main module.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from contextlib import suppress
+
 import torch
 
-from spikeproof import parts
-from spikeproof.store.keys import AFTER_TRAINING, code_digest
+import spikeproof
+from spikeproof.store.keys import code_digest
 from spikeproof.training.train import Recipe
 
 __all__: list[str] = []
 
-for _folder in parts.FOLDERS:
-    for _name in parts.names(_folder):
-        parts.find(_folder, _name)
+for _module in pkgutil.walk_packages(spikeproof.__path__, f"{spikeproof.__name__}."):
+    if _module.name.startswith(f"{spikeproof.__name__}.commands"):
+        continue
+    with suppress(ImportError):  # of another framework, or of a GPU, that is not installed here
+        importlib.import_module(_module.name)
 Recipe().build([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of torch
 code_digest()
-code_digest(*AFTER_TRAINING)

@@ -7,9 +7,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from spikeproof.errors import UsageError
-from spikeproof.store.keys import code_digest
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import cell_from
+from spikeproof.study.keyed import code_of
 from spikeproof.study.run import Machine, run_cell
 
 __all__ = ["differences", "find", "reproduce"]
@@ -35,13 +35,13 @@ def reproduce(cell: Cell, into: Path, machine: Machine, *, anyway: bool = False)
 
     Raises UsageError, which names both, where the sources that run are not those of the cell, unless `anyway`.
     """
-    past = cell.provenance
-    if past.get("code") != code_digest() and not anyway:
-        got = f"code {past.get('code')} of spikeproof {past.get('spikeproof')}, where this is {code_digest()}"
+    past, config = cell.provenance, cell_from(cell.config)
+    if past.get("code") != code_of(config) and not anyway:
+        got = f"code {past.get('code')} of spikeproof {past.get('spikeproof')}, where this is {code_of(config)}"
         mend = "install that version, or --anyway to see what has changed"
         raise UsageError(f"a cell of the version that runs, for {cell.key}", got, mend=mend)
     known = {other.key for other in Store(into).folders()}
-    again = run_cell(cell_from(cell.config), Store(into), machine)
+    again = run_cell(config, Store(into), machine)
     if again.key in known:
         mend = "delete it, or --into another"
         raise UsageError(f"a folder without this cell: {into}", again.folder, mend=mend)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,21 +18,27 @@ from tqdm import tqdm
 import spikeproof
 from spikeproof import native, parts
 from spikeproof.data import Images, balanced, split
-from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import attack_rows, clean_rows
-from spikeproof.evaluation.panel import Panel
+from spikeproof.evaluation.panel import Asked
+from spikeproof.evaluation.panel import Panel as Running
 from spikeproof.evaluation.paper import paper_rows
-from spikeproof.losses import cross_entropy
 from spikeproof.measures.gradients import gradient_rows, weight_rows
 from spikeproof.store.card import card
-from spikeproof.store.keys import cell_key, code_digest, model_key
 from spikeproof.store.store import Cell, Draft, Store
-from spikeproof.study.config import CellConfig, Evaluation, cases_of, threats_of
+from spikeproof.study.config import (
+    CellConfig,
+    Panel,
+    Paper,
+    Pixels,
+    cases_of,
+    rehearse,
+    threats_of,
+)
+from spikeproof.study.keyed import code_of, key_of_cell
 from spikeproof.study.stages import Batches, Work, examinations, results
+from spikeproof.study.trained import Machine, Reader, build_victim, load_images, trained_victim
 from spikeproof.tensors import fold, image_keys
-from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
-from spikeproof.training.craft import crafter
-from spikeproof.training.train import train
+from spikeproof.training.checkpoint import read_tensors
 from spikeproof.types import Threat
 from spikeproof.victims.victim import Victim
 
@@ -44,112 +47,6 @@ __all__ = [
 ]  # fmt: skip
 
 Batch = tuple[Tensor, Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where work runs: provenance of a cell; of its key only the kind of device (cpu, cuda) is a part."""
-
-    device: str = "cpu"
-    progress: bool = True
-
-    @property
-    def torch(self) -> torch.device:
-        return torch.device(self.device)
-
-    def settle(self) -> None:
-        """Make torch as repeatable as it can be, in this process."""
-        # Rounding of a few bits flips a membrane that sits on its threshold.
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-
-    def __str__(self) -> str:
-        name = torch.cuda.get_device_name(self.torch) if self.torch.type == "cuda" else platform.machine()
-        return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-
-
-def build_victim(config: CellConfig, in_channels: int, classes: int) -> Victim:
-    """An untrained victim; its initial weights depend on the seed alone, not on torch's global stream."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        body = parts.build(
-            "models",
-            config.model,
-            in_channels=in_channels,
-            classes=classes,
-            neuron=lambda: parts.build("neurons", config.neuron),
-        )
-    return Victim(body, parts.build("encoders", config.encoder), config.steps)
-
-
-def load_images(config: CellConfig, which: str) -> Images:
-    """The training or test images that a configuration names."""
-    limit = config.train_images if which == "train" else config.test_images
-    images: Images = parts.build("data", config.data).load(which, limit)
-    return images
-
-
-def trained_victim(
-    config: CellConfig, store: Store, machine: Machine, images: Images | None = None
-) -> tuple[Victim, Path]:
-    """The trained victim, in eval mode, and its weights' file; trains it, or goes on training it, where needed.
-
-    Its folder in the store is locked meanwhile, so that two processes never train the same network. Weights that the
-    configuration names are loaded, strictly, and nothing is trained.
-    """
-    resolved = config.resolved()
-    images = images or load_images(config, "train")
-    victim = build_victim(config, images.pixels.shape[1], len(images.classes)).to(machine.torch)
-    if config.weights is not None:
-        load_into(victim.body, read_tensors(Path(config.weights))[0], config.weights)
-        return victim.eval(), Path(config.weights)
-    key = model_key(resolved, images.digest(), machine.device)
-    with store.lock(f"model-{key}"):
-        weights = store.whole_model(key)
-        if weights is None:
-            weights = _train(config, store, machine, images, victim, key)
-        else:
-            load_into(victim.body, read_tensors(weights)[0], weights)
-    return victim.eval(), weights
-
-
-def _train(config: CellConfig, store: Store, machine: Machine, images: Images, victim: Victim, key: str) -> Path:
-    """Train `victim` in place, or go on with it; its weights are stored under `key`, and their file returned."""
-    draft = store.model_folder(key).with_name(f"{key}.partial")
-    training, validation = split(images, config.recipe.validation_share, config.seed)
-    rule = parts.build("rules", config.rule)
-    (threat,) = threats_of(config.training_threat, [config.training_threat["eps"]], "pixels").values()
-    attack = parts.build("attacks", config.training_attack)
-    checkpoint = draft / "checkpoint.safetensors"
-    resumed, started = checkpoint.is_file(), time.perf_counter()
-    history, best = train(
-        victim,
-        training,
-        validation,
-        recipe=config.recipe,
-        defence=parts.build("defences", config.defence),
-        rule=rule,
-        craft=crafter(victim, attack, threat, WhiteBox(rule), cross_entropy),
-        seed=config.seed,
-        checkpoint=checkpoint,
-        fingerprint=key,
-        device=machine.torch,
-        progress=machine.progress,
-    )
-    resolved = config.resolved()
-    facts = {
-        "architecture": resolved["model"],
-        "neuron": resolved["neuron"],
-        "input_shape": list(images.pixels.shape[1:]),
-        "classes": list(images.classes),
-        "best_epoch": best,
-        "history": history,
-        # Of a training that was stopped nobody knows how long the first part took.
-        "train_seconds": None if resumed else round(time.perf_counter() - started, 1),
-        "trained_on": str(machine),
-    }
-    write_tensors(draft / "model.safetensors", victim.body.state_dict(), facts)
-    return store.finish_model(draft, key)
 
 
 def _indices(images: Images, size: int) -> list[Tensor]:
@@ -197,23 +94,23 @@ def _clean(victim: Victim, draft: Draft, named: dict[str, Images], seed: int, ma
 
 
 def _attack(
-    victim: Victim, draft: Draft, config: CellConfig, evaluation: Evaluation, images: Images, machine: Machine
-) -> None:
+    victim: Victim, draft: Draft, config: CellConfig, evaluation: Pixels | Paper | Panel, images: Images,
+    machine: Machine,
+) -> None:  # fmt: skip
+    """The rows of one evaluation, in the way of its protocol."""
     stage = f"attack-{evaluation.name}"
     images = some_images(images, evaluation.images)
-    threats = threats_of({"name": evaluation.norm}, evaluation.eps or [], evaluation.surface or "pixels")
-    if evaluation.protocol == "panel":
-        return _panel(victim, draft, config, evaluation, images, threats, machine)
+    threats = threats_of({"name": evaluation.norm}, evaluation.eps, evaluation.surface)
+    if isinstance(evaluation, Panel):
+        return _panel(victim, draft, config.seed, evaluation, images, threats, machine)
     settings: dict[str, Any] = {
-        "evaluation": evaluation.name,
-        "threats": threats,
-        "cases": cases_of(evaluation, config.rule),
+        "evaluation": evaluation.name, "threats": threats, "cases": cases_of(evaluation, config.encoder),
         "seed": config.seed,
-    }
-    indices = _indices(images, evaluation.batch_size or 64)
-    rounds = len(settings["threats"]) if evaluation.protocol == "paper" else 1
+    }  # fmt: skip
+    indices = _indices(images, evaluation.batch_size)
+    rounds = len(threats) if isinstance(evaluation, Paper) else 1
     with _bar(machine, len(images) * rounds, f"attack {evaluation.name}", "image") as tick:
-        if evaluation.protocol == "paper":
+        if isinstance(evaluation, Paper):
             # Its batches depend on one another, so it is one piece of work.
             batches = [_batch(images, index, machine) for index in indices]
             _grow(draft, stage, [lambda: paper_rows(victim, batches, **settings, tick=tick)], lambda: None)
@@ -224,22 +121,22 @@ def _attack(
 
 
 def _panel(
-    victim: Victim, draft: Draft, config: CellConfig, evaluation: Evaluation, images: Images,
-    threats: dict[str, Threat], machine: Machine,
+    victim: Victim, draft: Draft, seed: int, evaluation: Panel, images: Images, threats: dict[str, Threat],
+    machine: Machine,
 ) -> None:  # fmt: skip
     """A panel at every budget. Its pieces depend on those before, so each is handed back the ones that are written."""
     stage = f"attack-{evaluation.name}"
     if draft.done(stage):
         return
     x, y, ids = _batch(images, torch.arange(len(images)), machine)
-    rule = parts.build("rules", evaluation.rule or config.rule)
+    rule = parts.build("rules", evaluation.rule)
     written = draft.batches(stage)
     for eps_text, threat in threats.items():
-        panel = Panel(
-            victim, x, y, ids, tier=evaluation.tier or "quick", threat=threat, eps_text=eps_text, rule=rule,
-            seed=config.seed, batch_size=evaluation.batch_size or 64, evaluation=evaluation.name,
+        asked = Asked(
+            evaluation.tier, threat, eps_text, rule, seed, evaluation.batch_size, evaluation.name
         )  # fmt: skip
-        mine = [piece for piece in written if piece[0]["eps_text"] == eps_text]
+        panel = Running(victim, x, y, ids, asked)
+        mine = [piece for piece in written if piece[0].get("eps_text") == eps_text]
         for piece in panel.watched(mine, progress=machine.progress):
             draft.append(stage, piece)
     draft.close(stage)
@@ -252,7 +149,7 @@ def _measure(victim: Victim, draft: Draft, config: CellConfig, images: Images, m
     modes: list[Any] = ["eval", "train"] if wanted.train_mode else ["eval"]
     options: dict[str, Any] = {"rule": rule, "seed": config.seed}
     inputs: dict[str, Any] = {**options, "scalars": tuple(wanted.scalars), "layers": wanted.layers}
-    work = [
+    work: list[Work] = [
         *(
             (lambda n=n, m=m: list(gradient_rows(victim, *_batch(images, n, machine), **inputs, batchnorm=m)))
             for m in modes
@@ -284,7 +181,7 @@ def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machi
         "python": platform.python_version(),
         "machine": str(machine),
         "threads": torch.get_num_threads(),
-        "code": code_digest(),
+        "code": code_of(config),
         "scan": native.form(machine.torch),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "parameters": sum(p.numel() for p in victim.parameters()),
@@ -294,16 +191,18 @@ def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machi
     }
 
 
-def run_cell(config: CellConfig, store: Store, machine: Machine, *, wait: bool = True) -> Cell:
+def run_cell(
+    config: CellConfig, store: Store, machine: Machine, *, wait: bool = True, read: Reader | None = None
+) -> Cell:
     """One cell, from its configuration to its folder; returned at once where it is finished already.
 
-    wait: for another process that is at the same cell; where False, filelock.Timeout is raised instead.
+    wait: for another process that is at the same cell; where False, filelock.Timeout is raised instead. read: who has
+    read images for the cells before.
     """
-    resolved = config.resolved()
-    training, test = load_images(config, "train"), load_images(config, "test")
-    config.rehearse(training.pixels.shape[1], len(training.classes))
+    training, test = (read or Reader())(config)
+    rehearse(config, in_channels=training.channels, classes=len(training.classes))
     data = {"train": training.digest(), "test": test.digest()}
-    key = cell_key(resolved, data, machine.device)
+    key = key_of_cell(config, data, machine.device)
     with store.lock(key, wait=wait):
         if (done := store.finished(key)) is not None:
             return done
@@ -312,8 +211,7 @@ def run_cell(config: CellConfig, store: Store, machine: Machine, *, wait: bool =
         draft = store.draft(key)
         fitted, held_out = split(training, config.recipe.validation_share, config.seed)
         _clean(victim, draft, {"test": test, "validation": held_out, "train": fitted}, config.seed, machine)
-        evaluations = [e.resolved() for e in config.evaluations]
-        for evaluation in evaluations:
+        for evaluation in config.evaluations:
             _attack(victim, draft, config, evaluation, test, machine)
         _measure(victim, draft, config, test, machine)
 
@@ -322,7 +220,7 @@ def run_cell(config: CellConfig, store: Store, machine: Machine, *, wait: bool =
             return [partial(_batch, images, index, machine) for index in _indices(images, size)]
 
         examined = _examine(victim, draft, config, batches, machine)
-        stages = ["clean", *(f"attack-{e.name}" for e in evaluations), *examined]
+        stages = ["clean", *(f"attack-{e.name}" for e in config.evaluations), *examined]
         rows = [row for stage in stages for row in draft.stage(stage)]
         draft.write_stage("rows", rows)
         _, facts = read_tensors(weights)
@@ -332,5 +230,6 @@ def run_cell(config: CellConfig, store: Store, machine: Machine, *, wait: bool =
             "data": data,
             "evaluate_seconds": round(time.perf_counter() - started, 1),
         }
-        summary = {"provenance": provenance, "results": results(rows, draft.stage("gradients"))}
+        summary = {"provenance": provenance, "results": results(rows, draft.gradients())}
+        resolved = config.resolved()
         return store.finish(draft, resolved, summary, card(resolved, summary), weights)

@@ -13,7 +13,6 @@ from typing import Any
 from torch import Tensor
 
 from spikeproof import parts
-from spikeproof.attacks.pgd import PGD
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case
 from spikeproof.losses import cross_entropy
@@ -21,15 +20,16 @@ from spikeproof.measures.energy import energy_rows
 from spikeproof.measures.generalisation import corruption_rows, robust_rows
 from spikeproof.measures.theory import support_rows, theory_rows
 from spikeproof.metrics import energy, generalisation, gradients, robustness, theory
+from spikeproof.metrics.summaries import Results
+from spikeproof.rows import GradientRow, Line, Row, Split
 from spikeproof.study.config import CellConfig, threats_of
 from spikeproof.victims.victim import Victim
 
 __all__ = ["Batches", "Work", "examinations", "results"]
 
-Row = dict[str, Any]
 Batch = tuple[Tensor, Tensor, Tensor]
-Work = Callable[[], list[Row]]
-Batches = Callable[[str, int, int], Sequence[Callable[[], Batch]]]
+Work = Callable[[], Sequence[Line]]
+Batches = Callable[[Split, int, int], Sequence[Callable[[], Batch]]]
 """(split, how many images, batch size) -> the batches of pixels, labels and ids, each loaded when it is called."""
 
 
@@ -44,7 +44,7 @@ def examinations(victim: Victim, config: CellConfig, batches: Batches) -> dict[s
     return {stage: work for stage, work in stages.items() if work}
 
 
-def results(rows: Sequence[Row], gradient_rows: Iterable[Row]) -> dict[str, Any]:
+def results(rows: Sequence[Row], gradient_rows: Iterable[GradientRow]) -> Results:
     """Every number of a cell, from its rows and those of its gradients, as plain JSON."""
     return {
         **robustness.summarise(rows),
@@ -69,7 +69,7 @@ def _robust(victim: Victim, config: CellConfig, batches: Batches) -> list[Work]:
     rule = parts.build("rules", config.rule)
     options: dict[str, Any] = {
         "threats": threats_of({"name": "linf"}, [wanted.eps], "pixels"),
-        "cases": {f"pgd-{wanted.steps}": Case(PGD(wanted.steps), WhiteBox(rule), cross_entropy)},
+        "cases": {f"pgd-{wanted.steps}": Case(parts.build("attacks", wanted.attack), WhiteBox(rule), cross_entropy)},
         "seed": config.seed,
     }
     work: list[Work] = []
@@ -107,7 +107,8 @@ def _theory(victim: Victim, config: CellConfig, batches: Batches) -> list[Work]:
         ((eps_text, threat),) = threats_of({"name": "linf"}, [wanted.eps], "pixels").items()
         work += _work(
             partial(theory_rows, victim), batches("test", wanted.images, wanted.batch_size), rule=rule, threat=threat,
-            eps_text=eps_text, attack=PGD(wanted.steps), estimator=WhiteBox(rule), draws=wanted.draws, seed=config.seed,
+            eps_text=eps_text, attack=parts.build("attacks", wanted.attack), estimator=WhiteBox(rule),
+            draws=wanted.draws, seed=config.seed,
         )  # fmt: skip
     if wanted.weight_images:
         some = batches("test", wanted.weight_images, wanted.batch_size)

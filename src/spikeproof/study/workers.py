@@ -29,19 +29,10 @@ from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.store.keys import code_digest
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import CellConfig
-from spikeproof.study.run import Machine, run_cell
+from spikeproof.study.run import run_cell
+from spikeproof.study.trained import Machine, Reader
 
 __all__ = ["Outcome", "cores", "run_cells"]
-
-_PRELOADED = [
-    "spikeproof.study.preload",
-    "spikeproof.report",
-    "spikeproof.commands.controls",
-    "spikeproof.commands.transfer",
-    "sklearn.datasets",
-]
-"""What the server of workers imports once: all parts, what a worker imports with the command's main module (which it
-runs under another name), and what the digits take a second to import."""
 
 
 class Outcome(NamedTuple):
@@ -95,20 +86,20 @@ def run_cells(
     workers: processes at a time, each with as many torch threads as this one has; with one, the cells are run here.
     Closing the iterator, or an exception at it, kills the workers.
     """
-    queue = _Queue(deque(cells))
+    queue, read = _Queue(deque(cells)), Reader()
     if workers > 1:
         yield from _crew(queue, store, machine, workers)
         return
     while (task := queue.next()) is not None:
-        yield from queue.outcome(task[0], _attempt(*task, store, machine))
+        yield from queue.outcome(task[0], _attempt(*task, store, machine, read))
 
 
-def _attempt(config: CellConfig, waits: bool, store: Store, machine: Machine) -> _Answer:
+def _attempt(config: CellConfig, waits: bool, store: Store, machine: Machine, read: Reader | None = None) -> _Answer:
     """Run one cell; whatever is wrong with it becomes an answer."""
     started = time.perf_counter()
     cell, error = None, None
     try:
-        cell = run_cell(config, store, machine, wait=waits)
+        cell = run_cell(config, store, machine, wait=waits, read=read)
     except Timeout:
         pass
     except (SpikeproofError, OSError) as found:
@@ -153,7 +144,7 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    context.set_forkserver_preload(["spikeproof.study.preload"])
     return context
 
 

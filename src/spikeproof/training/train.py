@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from spikeproof.data import Images
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.tensors import exact, fold, image_keys, uniform
+from spikeproof.rows import HistoryRow
+from spikeproof.tensors import exact, fold, image_keys, per_image, uniform
 from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
 from spikeproof.types import Craft, Defence, Rule
 from spikeproof.victims.scene import check_labels
@@ -105,7 +106,7 @@ class _Run:
 
     victim: Victim
     optimiser: torch.optim.Optimizer
-    history: list[dict[str, Any]]
+    history: list[HistoryRow]
     best: dict[str, Tensor]
     best_epoch: int = 0
 
@@ -130,11 +131,12 @@ class _Run:
         self.history, self.best_epoch = header["history"], header["best_epoch"]
 
 
-def _better(new: dict[str, Any], old: dict[str, Any] | None, select: str) -> bool:
+def _better(new: HistoryRow, old: HistoryRow | None, select: str) -> bool:
     if old is None or select == "last":
         return True
     if select == "loss":
-        return bool(new["validation_loss"] < old["validation_loss"])
+        return new["validation_loss"] < old["validation_loss"]
+    measure: Literal["validation_robust_accuracy", "validation_accuracy"]
     measure = "validation_robust_accuracy" if select == "robust" else "validation_accuracy"
     return (new[measure], -new["validation_loss"]) > (old[measure], -old["validation_loss"])
 
@@ -178,11 +180,10 @@ def train(
     fingerprint: str,
     device: torch.device,
     progress: bool = True,
-) -> tuple[list[dict[str, Any]], int]:
+) -> tuple[list[HistoryRow], int]:
     """Train `victim` in place and leave the kept epoch's weights in it, in eval mode.
 
-    Returns the history, one dict per epoch (epoch, loss, validation_loss, validation_accuracy, and where the epoch is
-    chosen by it validation_robust_accuracy), and the kept epoch. A checkpoint is written after every epoch, whole or
+    Returns the history, one row per epoch, and the kept epoch. A checkpoint is written after every epoch, whole or
     not at all; one that lies there with the same fingerprint is continued, with another one refused. Raises
     SpikeproofError when the loss stops being finite or explodes.
     """
@@ -206,7 +207,7 @@ def train(
                     f"validation loss {validation_loss:.3g} in epoch {epoch}",
                     mend="lower recipe.lr",
                 )
-            entry = {
+            entry: HistoryRow = {
                 "epoch": epoch,
                 "loss": loss,
                 "validation_loss": validation_loss,
@@ -252,7 +253,7 @@ def _epoch(
             batch_keys = fold(keys[index], f"epoch {epoch}").to(device)
             if recipe.flip:
                 mirrored = uniform(fold(batch_keys, "flip"), ()) < 0.5
-                x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+                x = torch.where(per_image(x, mirrored), images.mirrored(x), x)
             loss = defence(victim, x, y, rule, batch_keys, craft)
             if not bool(torch.isfinite(loss)):
                 raise SpikeproofError(

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from spikeproof.native import fast, keep_memory
-from spikeproof.types import Rule
+from spikeproof.types import Framed, Rule
 from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["FrozenVictim", "freeze"]
@@ -28,11 +28,10 @@ class FrozenVictim(Victim):
     """A victim on a frozen body; frames that come more than once pass the body's stem once."""
 
     def forward(self, x: Tensor, rule: Rule, keys: Tensor) -> Tensor:
-        frames = getattr(self.encoder, "frames", None)
-        if frames is None:
+        if not isinstance(self.encoder, Framed):
             return super().forward(x, rule, keys)
         self._check(x)
-        values, order = frames(x, self.steps, keys)
+        values, order = self.encoder.frames(x, self.steps, keys)
         currents = self.body.stem(values)  # type: ignore[operator]
         # Channels last while indexed, because what index_select gives is contiguous.
         repeated = currents.movedim(2, -1).index_select(0, order).movedim(-1, 2)

@@ -99,7 +99,7 @@ def images_that_fit(victim: Victim, x: Tensor, keys: Tensor) -> int:
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
         # A wrapped network may refuse any other rule than its own.
-        victim(x[:1].detach().clone().requires_grad_(), getattr(victim, "rule", None) or ATan(), keys[:1])
+        victim(x[:1].detach().clone().requires_grad_(), victim.rule or ATan(), keys[:1])
     weights = {t.untyped_storage().data_ptr() for t in (*victim.parameters(), *victim.buffers())}
     one = sum(size for place, size in saved.items() if place not in weights)
     return max(1, min(len(x), int(room / (_BESIDE * max(one, 1)))))

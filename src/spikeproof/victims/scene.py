@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spikeproof import parts
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.losses import difference, margin, targeted
+from spikeproof.rows import Spent
+from spikeproof.surfaces.encoded import Encoded
 from spikeproof.tensors import exact, fold
-from spikeproof.types import Loss, Objective, Rule, Score, Threat
+from spikeproof.types import Loss, Objective, Rule, Score, Surface, Threat
 from spikeproof.victims.victim import Victim
 
 __all__ = ["BUDGET_TOLERANCE", "STOCHASTIC_DRAWS", "Cost", "Scene", "Verdict", "check_labels", "verdict"]
@@ -81,14 +84,15 @@ class Cost:
         self.forwards = torch.zeros(images, dtype=torch.int64)
         self.backwards = torch.zeros(images, dtype=torch.int64)
 
-    def rows(self) -> list[dict[str, int]]:
+    def rows(self) -> list[Spent]:
         """For each image what its row says of it."""
         columns = zip(self.forwards.tolist(), self.backwards.tolist(), strict=True)
         return [{"forwards": forwards, "backwards": backwards} for forwards, backwards in columns]
 
 
 class Scene:
-    """A victim, a batch and a surface. x (B,C,H,W), y (B,), keys (B,); `start` is the clean point on the surface.
+    """A victim, a batch and a surface. x (B,*), y (B,), keys (B,); `start` is the clean point on the surface, which is
+    given by its name.
 
     survivors: an attack goes on with those images alone that it has not fooled yet. That changes no verdict, only which
     point of a fooled image is returned, its first, and what is spent on it.
@@ -97,9 +101,9 @@ class Scene:
     def __init__(
         self, victim: Victim, x: Tensor, y: Tensor, keys: Tensor, surface: str, *, survivors: bool = False
     ) -> None:
-        self.victim, self.y, self.keys, self.surface, self.survivors = victim, y, keys, surface, survivors
-        # The encoded surface is (B,T,C,H,W): attacks and threats take images first.
-        self.start = (x if surface == "pixels" else victim.encode(x, keys).transpose(0, 1)).detach()
+        self.victim, self.y, self.keys, self.survivors = victim, y, keys, survivors
+        self.surface = parts.surface(surface)
+        self.start = self.surface.start(victim, x, keys)
 
     def of(self, index: Tensor) -> Scene:
         """The scene of some of its images: index (n,) int64."""
@@ -110,16 +114,21 @@ class Scene:
             part.ranked = self.ranked[index]
         return part
 
+    def moved(self, surface: Surface) -> Scene:
+        """The scene of the same images on another surface; this one must be before the encoder."""
+        there = copy.copy(self)
+        there.surface, there.start = surface, surface.start(self.victim, self.start, self.keys)
+        there.__dict__.pop("ranked", None)
+        return there
+
     @property
     def stochastic(self) -> bool:
         """Whether one point may be classified in several ways; behind the encoder nothing is random."""
-        return self.victim.stochastic and self.surface == "pixels"
+        return self.victim.stochastic and self.surface.before_encoder
 
     def logits(self, point: Tensor, rule: Rule, keys: Tensor) -> Tensor:
         """Point (B,*) on the surface -> finite logits (B,K)."""
-        if self.surface == "pixels":
-            return _finite(self.victim(point, rule, keys))
-        return _finite(self.victim.classify(point.transpose(0, 1), rule))
+        return _finite(self.surface.logits(self.victim, point, rule, keys))
 
     def objective(self, loss: Loss, cost: Cost | None = None) -> Objective:
         """What an attack raises; every call is counted in `cost`, where one is given."""
@@ -147,12 +156,13 @@ class Scene:
         """Distance (B,) of what an attack proposes; SpikeproofError where it breaks the budget, the box, or is NaN."""
         distance = threat.distance(point, self.start)
         allowed = threat.eps * (1.0 + BUDGET_TOLERANCE) + BUDGET_TOLERANCE
-        inside = (point >= -BUDGET_TOLERANCE) & (point <= 1 + BUDGET_TOLERANCE)
+        least, most = self.surface.box
+        inside = (point >= least - BUDGET_TOLERANCE) & (point <= most + BUDGET_TOLERANCE)
         # NaN fails every comparison, so it is refused here too.
         if not bool(inside.all()) or not bool((distance <= allowed).all()):
             far, low, high = float(distance.max()), float(point.min()), float(point.max())
             raise SpikeproofError(
-                f"points within eps {threat.eps:.6g} and [0,1] from attack {attack!r}",
+                f"points within eps {threat.eps:.6g} and [{least:g},{most:g}] from attack {attack!r}",
                 f"distance up to {far:.6g}, values {low:.6g}..{high:.6g}",
                 mend="project in the attack: threat.project(x, x0)",
             )
@@ -215,9 +225,9 @@ class _Objective:
 
     def encoded(self) -> Objective:
         here = self._scene
-        if here.surface == "encoded":
+        if not here.surface.before_encoder:
             return self
-        scene = Scene(here.victim, here.start, here.y, here.keys, "encoded", survivors=here.survivors)
+        scene = here.moved(Encoded())
         return type(self)(scene, self._loss, self._cost, self._at, self._targets)
 
 

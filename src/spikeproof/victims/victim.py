@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.layers.pooling import with_pooling
-from spikeproof.types import Encoder, Rule
+from spikeproof.types import Encoder, Estimator, Framed, Rule, Shaped
 
 __all__ = ["Body", "Victim", "borrowed"]
 
@@ -55,6 +55,20 @@ class Victim(nn.Module):
         return self.encoder.stochastic
 
     @property
+    def takes(self) -> str:
+        """The axes of one image in order: 'CHW', or what the encoder says."""
+        return _takes(self.encoder)
+
+    @property
+    def rule(self) -> Rule | None:
+        """That of training, where the network brings one; None where it does not say."""
+        return None
+
+    def supports(self, estimator: Estimator) -> bool:
+        """Whether an estimator, with its rules, can be used on this network."""
+        return True
+
+    @property
     def differentiable(self) -> bool:
         """Whether it has a gradient at all; a wrapped bare callable can only be asked."""
         return True
@@ -65,7 +79,7 @@ class Victim(nn.Module):
         return False
 
     def encode(self, x: Tensor, keys: Tensor) -> Tensor:
-        """Pixels (B,C,H,W) in [0,1] -> (T,B,C,H,W). Raises SpikeproofError for other pixels."""
+        """Images (B,*) in [0,1], of the axes that it `takes` -> (T,B,C,H,W). Raises SpikeproofError for others."""
         self._check(x)
         return self.encoder(x, self.steps, keys)
 
@@ -87,12 +101,12 @@ class Victim(nn.Module):
         return type(self)(body, attacker, self.steps).train(self.training)
 
     def _check(self, x: Tensor) -> None:
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise SpikeproofError(
-                f"images of shape (B,{self.in_channels},H,W)",
-                f"shape {tuple(x.shape)}",
-                mend="batch first, channels second; a model of other channels is built by in_channels",
-            )
+        takes = self.takes
+        if x.dim() != 1 + len(takes) or x.shape[1 + takes.index("C")] != self.in_channels:
+            axes = ",".join(str(self.in_channels) if axis == "C" else axis for axis in takes)
+            second = "channels second" if takes == "CHW" else f"then {takes}"
+            mend = f"batch first, {second}; a model of other channels is built by in_channels"
+            raise SpikeproofError(f"images of shape (B,{axes})", f"shape {tuple(x.shape)}", mend=mend)
         if not x.is_floating_point():
             raise SpikeproofError("floating-point pixels in [0,1]", x.dtype, mend="x.float() / 255")
         low, high = (float(v) for v in torch.aminmax(x.detach())) if x.numel() else (0.0, 1.0)
@@ -105,6 +119,10 @@ class Victim(nn.Module):
             )
 
 
+def _takes(encoder: Encoder) -> str:
+    return encoder.takes if isinstance(encoder, Shaped) else "CHW"
+
+
 class _Checked:
     """The attacker's encoder, compared with the deployed one bit by bit in every call."""
 
@@ -114,6 +132,10 @@ class _Checked:
     @property
     def stochastic(self) -> bool:
         return self.deployed.stochastic
+
+    @property
+    def takes(self) -> str:
+        return _takes(self.deployed)
 
     def __call__(self, x: Tensor, steps: int, keys: Tensor) -> Tensor:
         return self._held(self.attacker(x, steps, keys), self.deployed(x.detach(), steps, keys))
@@ -138,7 +160,7 @@ class _CheckedFrames(_Checked):
 
 
 def _checked(deployed: Encoder, attacker: Encoder) -> _Checked:
-    framed = hasattr(deployed, "frames") and hasattr(attacker, "frames") and type(deployed) is type(attacker)
+    framed = isinstance(deployed, Framed) and isinstance(attacker, Framed) and type(deployed) is type(attacker)
     return (_CheckedFrames if framed else _Checked)(deployed, attacker)
 
 

@@ -8,12 +8,13 @@ from functools import cache
 from typing import Any
 
 import pytest
+import scipy.stats
 from subjects import clear, linear, row, subject
 
 from spikeproof import parts
-from spikeproof.evaluation.audits import Finding, Limits
+from spikeproof.evaluation.audits import AuditResult
 from spikeproof.evaluation.audits._evidence import Audit
-from spikeproof.evaluation.judge import Row
+from spikeproof.rows import Row
 from spikeproof.threats import Linf
 
 N = 200
@@ -36,9 +37,9 @@ def fewest(limit: float, total: int = N) -> int:
     return next(count for count in range(total + 1) if is_red(count, total, limit))
 
 
-def finding(name: str, rows: list[Row], *, images: int = N) -> Finding:
+def finding(name: str, rows: list[Row], *, images: int = N) -> AuditResult:
     """The audit's answer where `images` are right when clean, and the panel wrote these rows."""
-    found: Finding = parts.build("audits", {"name": name})(
+    found: AuditResult = parts.build("audits", {"name": name})(
         subject(linear(), clear(images), rows=rows, threat=Linf(EPS))
     )
     return found
@@ -58,7 +59,7 @@ def stage(attack: str, group: str, broken: range, *, passed: range = range(0)) -
 class Shares(Audit):
     code, title, means, mend = "D0", "any", "", ""
 
-    def __call__(self, subject: Any) -> Finding:
+    def __call__(self, subject: Any) -> AuditResult:
         raise NotImplementedError
 
 
@@ -87,23 +88,44 @@ def test_what_is_not_run_has_no_value() -> None:
 # --- broken by one kind of attack and by none before it ---
 
 GROUPS = {
-    "black_box": ("D2", "black box", Limits().black_box),
-    "dense_twin": ("D6t", "dense twin", Limits().dense_twin),
-    "more_effort": ("D7", "more effort", Limits().more_effort),
-    "surrogates": ("D8", "white box", Limits().surrogates),
-    "transfer": ("D9", "transfer", Limits().transfer),
-    "random_search": ("D10", "random", Limits().random),
+    "black_box": ("D2", "black box", 0.002),
+    "dense_twin": ("D6t", "dense twin", 0.02),
+    "more_effort": ("D7", "more effort", 0.005),
+    "surrogates": ("D8", "white box", 0.05),
+    "transfer": ("D9", "transfer", 0.005),
+    "random_search": ("D10", "random", 0.0),
 }
 
 
-@pytest.mark.parametrize("name", GROUPS)
-def test_images_that_only_these_attacks_break_are_counted_up_to_the_limit(name: str) -> None:
-    code, group, limit = GROUPS[name]
-    few = fewest(limit)
-    for count, colour in ((0, "green"), (few - 1, "green"), (few, "red"), (N, "red")):
-        found = finding(name, stage("it", group, range(count)))
-        assert (found.code, found.colour, found.value, found.n) == (code, colour, count / N, N)
+# Of 200 images: the audit, its limit, the most that are green, the fewest that are red.
+ROW_LIMITS = [
+    ("one_step", 0.01, 5, 6),
+    ("black_box", 0.002, 2, 3),
+    ("dense_twin", 0.02, 8, 9),
+    ("more_effort", 0.005, 3, 4),
+    ("surrogates", 0.05, 16, 17),
+    ("transfer", 0.005, 3, 4),
+    ("random_search", 0.0, 0, 1),
+    ("accounting", 0.01, 5, 6),
+]
+
+
+def low(count: int, total: int) -> float:
+    """The lower end of the Clopper-Pearson interval."""
+    return float(scipy.stats.beta.ppf(0.025, count, total - count + 1)) if count else 0.0
+
+
+@pytest.mark.parametrize(("name", "limit", "green", "red"), ROW_LIMITS)
+def test_the_limit_of_each_audit_of_rows(name: str, limit: float, green: int, red: int) -> None:
+    """One image decides: on its far side the interval lies above the limit that is written here."""
+    assert low(green, N) <= limit < low(red, N)
+    role = {"one_step": "first", "accounting": "random"}.get(name) or GROUPS[name][1]
+    attack = "fgsm" if name == "one_step" else "it"
+    for count, colour in ((0, "green"), (green, "green"), (red, "red"), (N, "red")):
+        found = finding(name, stage(attack, role, range(count)))
+        assert (found.colour, found.limit, found.value, found.n) == (colour, limit, count / N, N)
         assert found.breaks == "overstated"
+        assert name not in GROUPS or found.code == GROUPS[name][0]
 
 
 @pytest.mark.parametrize("name", GROUPS)
@@ -144,12 +166,12 @@ def test_one_step_is_green_where_pgd_breaks_the_same_and_more() -> None:
     assert (found.code, found.colour, found.value, found.n) == ("D1", "green", 0.0, N)
 
 
-@pytest.mark.parametrize("only", [fewest(Limits().one_step_only) - 1, fewest(Limits().one_step_only)])
+@pytest.mark.parametrize("only", [fewest(0.01) - 1, fewest(0.01)])
 def test_one_step_counts_images_and_not_accuracies(only: int) -> None:
     """PGD breaks more in all, and yet not what FGSM breaks."""
     found = finding("one_step", firsts(range(only), range(only, 150)))
     assert found.value == only / N
-    assert found.colour == ("red" if is_red(only, N, Limits().one_step_only) else "green")
+    assert found.colour == ("red" if is_red(only, N, 0.01) else "green")
 
 
 def test_one_step_looks_at_the_plain_pgd_alone() -> None:
@@ -184,7 +206,7 @@ def test_accounting_is_green_where_a_strong_attack_broke_it_too(strong: tuple[st
 
 
 def test_accounting_allows_few() -> None:
-    few = fewest(Limits().accounting)
+    few = fewest(0.01)
     colours = [finding("accounting", stage("fgsm", "first", range(k))).colour for k in (few - 1, few)]
     assert colours == ["green", "red"]
 
@@ -222,7 +244,7 @@ def test_without_attacks_there_is_no_budget_to_keep() -> None:
 
 @pytest.mark.parametrize("name", parts.names("audits"))
 def test_where_no_image_is_right_when_clean_nothing_is_red(name: str) -> None:
-    make: Callable[[Any], Finding] = parts.build("audits", {"name": name})
+    make: Callable[[Any], AuditResult] = parts.build("audits", {"name": name})
     empty = subject(linear(), clear(0), rows=[row("fgsm", "first", 0, True, skipped=True, distance=0.0)])
     found = make(empty)
     assert found.colour in ("green", "not run")

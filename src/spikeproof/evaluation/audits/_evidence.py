@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from spikeproof.evaluation.audits._limits import Limits
-from spikeproof.evaluation.judge import Case, Row, outcomes
+from spikeproof import parts
+from spikeproof.evaluation.judge import Case, outcomes
+from spikeproof.evaluation.roles import Role, TierName
 from spikeproof.metrics.robustness import clopper_pearson
+from spikeproof.rows import AttackRow, AuditFinding, Outcome
 from spikeproof.tensors import fold
 from spikeproof.types import Objective, Threat
 from spikeproof.victims.scene import Scene
 from spikeproof.victims.victim import Victim
 
-__all__ = ["Audit", "Batch", "Colour", "Effort", "Finding", "Subject", "difference", "worse"]
+__all__ = ["Audit", "AuditResult", "Batch", "Colour", "Effort", "Subject", "difference", "worse"]
 
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Pixels (B,C,H,W), labels (B,), keys (B,)."""
@@ -27,7 +29,7 @@ Colour: TypeAlias = Literal["green", "red", "not run"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditResult:
     """One audit's answer. value and limit in the audit's own unit, None where not measured; n: images it rests on."""
 
     code: str
@@ -42,9 +44,13 @@ class Finding:
     breaks: Literal["overstated", "not evaluated"]
     detail: dict[str, Any]
 
-    def row(self) -> Row:
+    def row(self) -> AuditFinding:
         """Plain data for a file of rows."""
-        return {"kind": "audit", **asdict(self)}
+        return {
+            "kind": "audit", "code": self.code, "name": self.name, "colour": self.colour, "value": self.value,
+            "limit": self.limit, "n": self.n, "says": self.says, "means": self.means, "mend": self.mend,
+            "breaks": self.breaks, "detail": self.detail,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Subject:
     """A victim that is borrowed and in eval mode, the images it gets right when clean, and the panel's rows.
 
     case: the plain attack of an evaluator who knows nothing of audits: PGD on the cross-entropy under the rule of
-    training. control: an undefended victim of the same kind, if there is one.
+    training. control: an undefended victim of the same kind, if there is one. roles: of the stages, by their names.
     """
 
     victim: Victim
@@ -70,11 +76,11 @@ class Subject:
     keys: Tensor
     threat: Threat
     case: Case
-    rows: Sequence[Row]
+    rows: Sequence[AttackRow]
     effort: Effort
-    limits: Limits
     batch_size: int
     control: Victim | None = None
+    roles: Mapping[str, Role] = field(default_factory=dict)
 
     def batches(self, images: int | None = None, *, at_least: int = 1) -> Iterator[Batch]:
         """Up to `images` of them (None: the effort's), a fair choice that does not depend on their order."""
@@ -84,14 +90,15 @@ class Subject:
         for some in torch.split(index, max(self.batch_size, at_least)) if wanted else ():
             yield self.x[some], self.y[some], self.keys[some]
 
-    def attacked(self, purpose: str, case: Case, threat: Threat, images: int | None = None) -> list[Row]:
+    def attacked(self, purpose: str, case: Case, threat: Threat, images: int | None = None) -> list[Outcome]:
         """The outcomes of one case on some images."""
         return [row for b in self.batches(images) for row in outcomes(self.victim, *b, purpose, case, threat)]
 
     def unlimited(self) -> Threat:
         """The threat whose ball holds the whole box."""
-        size = self.x.shape[1:].numel() * (1 if self.threat.surface == "pixels" else self.victim.steps)
-        full = {"Linf": 1.0, "L2": size**0.5, "L1": float(size)}[self.threat.norm]
+        surface = parts.surface(self.threat.surface)
+        size = surface.start(self.victim, self.x[:1], self.keys[:1]).shape[1:].numel()
+        full = surface.widest(self.threat.norm, size)
         return replace(self.threat, eps=full)  # type: ignore[type-var]
 
     def scene(self, batch: Batch, purpose: str) -> tuple[Scene, Objective]:
@@ -105,16 +112,17 @@ class Subject:
         scene, f = self.scene(batch, purpose)
         return self.case.estimator(f, scene.start, self.case.estimator.init(scene.start), 0)[1]
 
-    def broken(self, *groups: str) -> tuple[int, int]:
-        """Images that the stages of these groups broke and no stage before had, and images right when clean.
+    def ran(self, *roles: Role) -> list[AttackRow]:
+        """The panel's rows of the stages in these roles."""
+        return [row for row in self.rows if self.roles[row["attack"]] in roles]
 
-        None of the groups run: (0, 0).
-        """
-        ran = [row for row in self.rows if row["group"] in groups]
-        if not ran:
-            return 0, 0
-        fresh = {row["image"] for row in ran if row["fooled"] and not row.get("skipped")}
-        return len(fresh), len(self.x)
+    def fresh(self, *roles: Role) -> set[int]:
+        """Images that the stages in these roles attacked and broke."""
+        return {row["image"] for row in self.ran(*roles) if row["fooled"] and not row.get("skipped")}
+
+    def broken(self, *roles: Role) -> tuple[int, int]:
+        """How many `fresh` ones there are, and images right when clean. No stage in these roles: (0, 0)."""
+        return (len(self.fresh(*roles)), len(self.x)) if self.ran(*roles) else (0, 0)
 
 
 def difference(a: Tensor, b: Tensor) -> float:
@@ -127,10 +135,14 @@ def worse(worst: float, new: float) -> float:
     return worst if new <= worst else new
 
 
+@dataclass(frozen=True)
 class Audit(ABC):
-    """One diagnostic of gradient masking, or of the evaluation itself.
+    """One diagnostic of gradient masking, or of the evaluation itself; its fields are its limits.
 
-    code: its name in the literature's list here, D1..D20; breaks: what a red one makes of the number.
+    code: its name in the literature's list here, D1..D20; breaks: what a red one makes of the number. tier: the lowest
+    that runs it, as those above do; given: the argument of `evaluate` that brings it into every tier. preflight: it
+    comes first, and where it is red no attack is worth running. asks_gradient: whether it means nothing on a network
+    that can only be asked.
     """
 
     code: ClassVar[str]
@@ -138,25 +150,33 @@ class Audit(ABC):
     means: ClassVar[str]
     mend: ClassVar[str]
     breaks: ClassVar[Literal["overstated", "not evaluated"]] = "overstated"
+    tier: ClassVar[TierName]
+    given: ClassVar[Literal["", "sources", "control"]] = ""
+    preflight: ClassVar[bool] = False
+    asks_gradient: ClassVar[bool] = True
+
+    def unfit(self, victim: Victim) -> str:
+        """Why it means nothing on this network, which has a gradient; '' where it does mean something."""
+        return ""
 
     @abstractmethod
-    def __call__(self, subject: Subject) -> Finding:
+    def __call__(self, subject: Subject) -> AuditResult:
         """Look, and say what was found."""
 
     def found(
         self, red: bool, says: str, *, value: float | None, limit: float | None, n: int, **detail: Any
-    ) -> Finding:
+    ) -> AuditResult:
         rounded = None if value is None else float(f"{value:.6g}")
         colour: Colour = "red" if red else "green"
-        return Finding(
+        return AuditResult(
             self.code, self.title, colour, rounded, limit, n, says, self.means, self.mend, self.breaks, detail
         )
 
-    def absent(self, why: str) -> Finding:
+    def absent(self, why: str) -> AuditResult:
         """Not run, and why."""
-        return Finding(self.code, self.title, "not run", None, None, 0, why, self.means, self.mend, self.breaks, {})
+        return AuditResult(self.code, self.title, "not run", None, None, 0, why, self.means, self.mend, self.breaks, {})
 
-    def share(self, count: int, total: int, limit: float, says: str, **detail: Any) -> Finding:
+    def share(self, count: int, total: int, limit: float, says: str, **detail: Any) -> AuditResult:
         """Red where a share of images lies above the limit by its interval; any image at all where the limit is 0."""
         if total == 0:
             return self.found(False, "no image is right when clean", value=None, limit=limit, n=0, **detail)

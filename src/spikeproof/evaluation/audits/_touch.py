@@ -8,7 +8,10 @@ from torch import Tensor
 from spikeproof.tensors import exact, fold, signs, uniform
 from spikeproof.types import Objective, Threat
 
-__all__ = ["rise", "some_of"]
+__all__ = ["FALSE_ZERO", "rise", "some_of"]
+
+FALSE_ZERO = 0.2
+"""Loss that zero-gradient pixels can cause, of what as many others can: above it they hide something."""
 
 
 def some_of(mask: Tensor, count: Tensor, keys: Tensor) -> Tensor:

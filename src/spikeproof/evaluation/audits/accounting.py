@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
+from spikeproof.evaluation.roles import GROUPS, Role
 
 __all__ = ["Accounting"]
+
+_WEAK: tuple[Role, ...] = ("one step", "random", "black box")
 
 
 @dataclass(frozen=True)
@@ -20,14 +23,12 @@ class Accounting(Audit):
     title = "accounting"
     means = "Images that only weak attacks break say that the strong ones are not strong here."
     mend = "Look at these images; run the strong attacks on all of them."
+    tier = "standard"
 
-    def __call__(self, subject: Subject) -> Finding:
-        broke = [row for row in subject.rows if row["fooled"] and not row.get("skipped")]
-        weak = {row["image"] for row in broke if _weak(row)}
-        only = sorted(weak - {row["image"] for row in broke if not _weak(row)})
+    limit: float = 0.01  # broken by a weak attack and by none of the strong
+
+    def __call__(self, subject: Subject) -> AuditResult:
+        weak, strong = subject.fresh(*_WEAK), subject.fresh(*(role for role in GROUPS if role not in _WEAK))
+        only = sorted(weak - strong)
         says = "broken by weak attacks alone"
-        return self.share(len(only), len(subject.x), subject.limits.accounting, says, images=only[:50])
-
-
-def _weak(row: dict[str, object]) -> bool:
-    return row["group"] in ("random", "black box") or str(row["attack"]).startswith("fgsm")
+        return self.share(len(only), len(subject.x), self.limit, says, images=only[:50])

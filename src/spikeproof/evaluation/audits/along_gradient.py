@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from spikeproof.evaluation.audits._evidence import Audit, Batch, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
 from spikeproof.tensors import exact, fold, normal
 
 __all__ = ["AlongGradient"]
@@ -28,19 +28,23 @@ class AlongGradient(Audit):
     title = "loss along the gradient"
     means = "A gradient that does not point uphill is no gradient of this network."
     mend = "Another surrogate, another slope through the encoder; publish the worst case over them."
+    tier = "smoke"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.9  # at least so many losses rise along the gradient, at the best step length
+    beaten: float = 0.25  # images where the median of 10 random directions beats the gradient's
+
+    def __call__(self, subject: Subject) -> AuditResult:
         found = [self._batch(subject, batch) for batch in subject.batches()]
         n = sum(len(batch[1]) for batch in subject.batches())
         rises = torch.stack([rise.sum(1) for rise, _ in found]).sum(0) / n if n else torch.ones(len(_LENGTHS))
         beaten = sum(int(b.sum()) for _, b in found)
-        up, limits = float(rises.max()), subject.limits
-        lost = self.share(beaten, n, limits.beaten_by_random, "").colour == "red"
+        up = float(rises.max())
+        lost = self.share(beaten, n, self.beaten, "").colour == "red"
         says = f"the loss rises for {100 * up:.0f} % of images; the median of {_RANDOM} random directions beats the "
         says += f"gradient's for {beaten} of {n}"
         curve = {str(length): round(float(r), 4) for length, r in zip(_LENGTHS, rises, strict=True)}
-        weak = self.share(round((1 - up) * n), n, 1 - limits.loss_rises, "").colour == "red"
-        return self.found(weak or lost, says, value=up, limit=limits.loss_rises, n=n, rises=curve, beaten=beaten)
+        weak = self.share(round((1 - up) * n), n, 1 - self.limit, "").colour == "red"
+        return self.found(weak or lost, says, value=up, limit=self.limit, n=n, rises=curve, beaten=beaten)
 
     @staticmethod
     @torch.no_grad()

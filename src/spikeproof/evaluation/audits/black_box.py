@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 
 __all__ = ["BlackBox"]
 
@@ -17,9 +17,12 @@ class BlackBox(Audit):
     title = "black box against white box"
     means = "Who knows the network must do no worse than who does not: else its gradients mislead."
     mend = "Publish the worst case over all attacks; more estimators, more queries."
+    tier = "quick"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.002  # broken by Square alone (AutoAttack's alarm)
+
+    def __call__(self, subject: Subject) -> AuditResult:
         count, total = subject.broken("black box")
         if not total:
             return self.absent("no black-box attack for this threat in this tier")
-        return self.share(count, total, subject.limits.black_box, "broken by an attack without gradients alone")
+        return self.share(count, total, self.limit, "broken by an attack without gradients alone")

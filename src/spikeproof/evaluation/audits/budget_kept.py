@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.victims.scene import BUDGET_TOLERANCE
 
 __all__ = ["BudgetKept"]
@@ -23,8 +23,10 @@ class BudgetKept(Audit):
     means = "An attack that breaks its own rules makes a network look weaker than it is."
     mend = "Project in the attack: threat.project(x, x0)."
     breaks = "not evaluated"
+    tier = "smoke"
+    asks_gradient = False
 
-    def __call__(self, subject: Subject) -> Finding:
+    def __call__(self, subject: Subject) -> AuditResult:
         distances = [row["distance"] for row in subject.rows if not row.get("skipped")]
         if not distances:
             return self.absent("nothing was attacked")

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 
 __all__ = ["Budgets"]
 
@@ -23,8 +23,9 @@ class Budgets(Audit):
     title = "accuracy against budget"
     means = "More room cannot help the defender; where it seems to, an attack has not converged."
     mend = "Take the lowest accuracy at any smaller budget as the bound; more steps; another step size."
+    tier = "standard"
 
-    def __call__(self, subject: Subject) -> Finding:
+    def __call__(self, subject: Subject) -> AuditResult:
         full = subject.unlimited().eps
         radii = sorted({*(min(m * subject.threat.eps, full) for m in _MULTIPLES), full})
         shares, n = [], 0

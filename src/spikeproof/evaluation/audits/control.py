@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.evaluation.judge import clean_verdict, outcomes
 
 __all__ = ["Control"]
@@ -22,8 +22,12 @@ class Control(Audit):
     means = "An attack that cannot break an undefended network proves nothing about a defended one."
     mend = "The budget is too small for this data, or the attack too weak: mend that first."
     breaks = "not evaluated"
+    tier = "standard"
+    given = "control"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.99  # at least so many images of an undefended network broken
+
+    def __call__(self, subject: Subject) -> AuditResult:
         control = subject.control
         if control is None:
             return self.absent("give an undefended victim of the same kind as `control`")
@@ -34,7 +38,7 @@ class Control(Audit):
             if right.any():
                 rows = outcomes(control, x[right], y[right], keys[right], "control", case, subject.threat)
                 fell, n = fell + sum(row["fooled"] for row in rows), n + len(rows)
-        limit = subject.limits.control
+        limit = self.limit
         says = f"{fell} of {n} images of the undefended network fall"
         short = n == 0 or self.share(n - fell, n, 1 - limit, "").colour == "red"
         return self.found(short, says, value=fell / max(n, 1), limit=limit, n=n)

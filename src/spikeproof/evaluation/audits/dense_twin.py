@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 
 __all__ = ["DenseTwin"]
 
@@ -17,9 +17,12 @@ class DenseTwin(Audit):
     title = "dense twin"
     means = "If denser gradients of the same network break it, the sparse ones hid the way."
     mend = "Publish the worst case with the dense twin in it."
+    tier = "quick"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.02  # broken only by the densest gradients of the same network
+
+    def __call__(self, subject: Subject) -> AuditResult:
         count, total = subject.broken("dense twin")
         if not total:
             return self.absent("no dense twin in this tier")
-        return self.share(count, total, subject.limits.dense_twin, "broken by the dense twin's gradients first")
+        return self.share(count, total, self.limit, "broken by the dense twin's gradients first")

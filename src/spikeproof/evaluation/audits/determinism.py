@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject, difference, worse
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject, difference, worse
 from spikeproof.tensors import exact
 
 __all__ = ["Determinism"]
@@ -27,10 +27,15 @@ class Determinism(Audit):
     means = "A network that answers differently each time, or remembers what it saw, cannot be attacked step by step."
     mend = "Reset all state before every call; draw noise from the keys, and attack it with the estimator eot."
     breaks = "not evaluated"
+    tier = "smoke"
+    asks_gradient = False
+    preflight = True
+
+    limit: float = 1e-4  # relative difference of two forwards of one input
 
     @torch.no_grad()
-    def __call__(self, subject: Subject) -> Finding:
-        worst, n, limit = 0.0, 0, subject.limits.logits_differ
+    def __call__(self, subject: Subject) -> AuditResult:
+        worst, n, limit = 0.0, 0, self.limit
         for x, _, keys in subject.batches():
             n += len(x)
             try:

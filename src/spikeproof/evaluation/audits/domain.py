@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from spikeproof.evaluation.audits._evidence import Audit, Batch, Finding, Subject
+from spikeproof import parts
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
 from spikeproof.evaluation.judge import proposal
 from spikeproof.tensors import exact
 
@@ -27,16 +28,19 @@ class Domain(Audit):
     means = "The network was attacked with something that no image can be."
     mend = "Attack pixels, through the deployed encoder; project into [0,1]."
     breaks = "not evaluated"
+    tier = "smoke"
 
-    def __call__(self, subject: Subject) -> Finding:
-        if subject.threat.surface != "pixels":
+    limit: float = 0.0  # images whose code is not that of the picture that would be saved
+
+    def __call__(self, subject: Subject) -> AuditResult:
+        if not parts.surface(subject.threat.surface).before_encoder:
             return self.absent("the threat is not on pixels")
         other = n = broken = kept = 0
         for batch in subject.batches():
             o, b, k = self._batch(subject, batch)
             other, broken, kept, n = other + o, broken + b, kept + k, n + len(batch[1])
         says = "proposed images whose code is not what the network saw"
-        return self.share(other, n, subject.limits.domain, says, broken=broken, broken_on_the_grid=kept)
+        return self.share(other, n, self.limit, says, broken=broken, broken_on_the_grid=kept)
 
     @staticmethod
     @torch.no_grad()

@@ -8,7 +8,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from spikeproof.evaluation.audits._evidence import Audit, Batch, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
 from spikeproof.tensors import exact, fold, signs
 
 __all__ = ["Fidelity"]
@@ -31,14 +31,17 @@ class Fidelity(Audit):
     title = "estimator against finite steps"
     means = "The estimator's gradient does not foresee what the network does."
     mend = "Try other surrogates and slopes; rely on attacks without gradients."
+    tier = "standard"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 3.0  # at least so many standard errors above 0: correlation of gradient and finite steps
+
+    def __call__(self, subject: Subject) -> AuditResult:
         directions = 2 * subject.effort.draws
         found = [self._batch(subject, b, directions) for b in subject.batches(min(subject.effort.images, 16))]
         if not found:
             return self.share(0, 0, 0.0, "")
         values = torch.cat(found)
-        limit = subject.limits.fidelity * 1.25 / sqrt(directions * len(values))
+        limit = self.limit * 1.25 / sqrt(directions * len(values))
         median = float(values.median())
         says = f"median correlation {median:.2f} over {directions} directions"
         return self.found(median < limit, says, value=median, limit=limit, n=len(values))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spikeproof.evaluation.audits._evidence import Audit, Batch, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
 from spikeproof.tensors import exact, fold, signs
 
 __all__ = ["Flatness"]
@@ -29,17 +29,20 @@ class Flatness(Audit):
     title = "plateaus"
     means = "On a plateau no attack by gradients knows where to go, whatever its surrogate says."
     mend = "Attack with steps beyond the plateau: search over codes, Square, finite differences of a grey level."
+    tier = "standard"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.5  # identical logits after a random step of a grey level
+
+    def __call__(self, subject: Subject) -> AuditResult:
         found = [self._batch(subject, batch) for batch in subject.batches()]
         if not found:
-            return self.share(0, 0, subject.limits.plateau, "")
+            return self.share(0, 0, self.limit, "")
         flat, change, cosine = (torch.cat([part[i] for part in found], -1) for i in range(3))
         shares = {f"{h:.3g}": round(float(s), 4) for h, s in zip(_STEPS, flat.double().mean(1), strict=True)}
         detail = {"identical": shares, "loss_change": round(float(change.mean()), 4),
                   "alignment": round(float(cosine.mean()), 4)}  # fmt: skip
         says = "identical logits after a random step of one grey level"
-        return self.share(int(flat[2].sum()), flat.shape[1], subject.limits.plateau, says, **detail)
+        return self.share(int(flat[2].sum()), flat.shape[1], self.limit, says, **detail)
 
     @staticmethod
     @torch.no_grad()

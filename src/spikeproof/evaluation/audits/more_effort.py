@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 
 __all__ = ["MoreEffort"]
 
@@ -17,9 +17,12 @@ class MoreEffort(Audit):
     title = "steps and restarts"
     means = "An attack that still gains by running longer has not converged: the number is too high."
     mend = "Take a higher tier; raise steps and restarts until doubling them gains nothing."
+    tier = "standard"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.005  # broken by twice the steps or more restarts
+
+    def __call__(self, subject: Subject) -> AuditResult:
         count, total = subject.broken("more effort")
         if not total:
             return self.absent("not in this tier")
-        return self.share(count, total, subject.limits.more_effort, "broken by more steps or restarts alone")
+        return self.share(count, total, self.limit, "broken by more steps or restarts alone")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 
 __all__ = ["OneStep"]
 
@@ -17,9 +17,11 @@ class OneStep(Audit):
     title = "one step against many"
     means = "An iterated attack that loses to its own first step is led astray by its gradients."
     mend = "Report the worst case over estimators; look at the step size and at the surrogate."
+    tier = "smoke"
 
-    def __call__(self, subject: Subject) -> Finding:
-        first = [row for row in subject.rows if row["group"] == "first" and row["fooled"]]
-        one, many = ({row["image"] for row in first if row["attack"].startswith(kind)} for kind in ("fgsm", "pgd"))
+    limit: float = 0.01  # broken by one step and not by many
+
+    def __call__(self, subject: Subject) -> AuditResult:
+        one, many = ({row["image"] for row in subject.ran(role) if row["fooled"]} for role in ("one step", "plain"))
         says = "broken by FGSM and not by PGD"
-        return self.share(len(one - many), len(subject.x), subject.limits.one_step_only, says)
+        return self.share(len(one - many), len(subject.x), self.limit, says)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spikeproof.attacks.pgd import PGD
-from spikeproof.evaluation.audits._evidence import Audit, Batch, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
 from spikeproof.types import Objective, Rule, Score
 
 __all__ = ["Optimiser"]
@@ -49,15 +49,19 @@ class Optimiser(Audit):
     title = "optimiser"
     means = "A success was lost on the way, fooled the attack's network and not the deployed one, or was still to come."
     mend = "Keep the best point met; attack the deployed forward; more steps."
+    tier = "quick"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.0  # adversarial on the way, not in the verdict
+    unfinished: float = 0.5  # surviving images whose best loss still rose in the last quarter of the steps
+
+    def __call__(self, subject: Subject) -> AuditResult:
         found = [self._batch(subject, batch) for batch in subject.batches()]
         n = sum(len(batch[1]) for batch in subject.batches())
         lost, unfinished, left = (sum(part[i] for part in found) for i in range(3))
         says = f"{lost} of {n} successes lost; {unfinished} of {left} survivors still rising"
-        early = left > 0 and self.share(unfinished, left, subject.limits.unfinished, "").colour == "red"
+        early = left > 0 and self.share(unfinished, left, self.unfinished, "").colour == "red"
         value = lost / max(n, 1)
-        return self.found(lost > 0 or early, says, value=value, limit=subject.limits.silent, n=n, unfinished=unfinished)
+        return self.found(lost > 0 or early, says, value=value, limit=self.limit, n=n, unfinished=unfinished)
 
     @staticmethod
     def _batch(subject: Subject, batch: Batch) -> tuple[int, int, int]:

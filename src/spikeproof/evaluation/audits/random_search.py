@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 
 __all__ = ["RandomSearch"]
 
@@ -17,9 +17,12 @@ class RandomSearch(Audit):
     title = "random directions"
     means = "An attack that blind chance beats did not use the gradient it was given."
     mend = "Publish the worst case with random corners in it; look for zero or wrong gradients."
+    tier = "smoke"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.0  # broken by random corners alone
+
+    def __call__(self, subject: Subject) -> AuditResult:
         count, total = subject.broken("random")
         if not total:
             return self.absent("not in this tier")
-        return self.share(count, total, subject.limits.random, "broken by random corners alone")
+        return self.share(count, total, self.limit, "broken by random corners alone")

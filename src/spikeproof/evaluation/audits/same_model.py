@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject, difference, worse
-from spikeproof.tensors import exact
+from spikeproof import parts
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject, difference, worse
+from spikeproof.tensors import exact, rule_of
 from spikeproof.victims.frozen import freeze
 
 __all__ = ["SameModel"]
@@ -28,9 +29,15 @@ class SameModel(Audit):
     means = "The attack did not see the network that is judged, or the judge's answer depends on the company."
     mend = "Batch-norm in eval mode, everywhere; one forward for attack and verdict; no state between images."
     breaks = "not evaluated"
+    tier = "smoke"
+    asks_gradient = False
+    preflight = True
 
-    def __call__(self, subject: Subject) -> Finding:
-        apart, company, twins, n, limit = 0.0, 0, 0, 0, subject.limits.company
+    limit: float = 0.02  # images whose answer depends on the batch they are in
+    logits: float = 1e-6  # relative difference of the attacked and the deployed forward: kernels may round
+
+    def __call__(self, subject: Subject) -> AuditResult:
+        apart, company, twins, n, limit = 0.0, 0, 0, 0, self.limit
         for x, _, keys in subject.batches(at_least=2):  # alone, an image has no company to compare with
             n += len(x)
             try:
@@ -40,7 +47,7 @@ class SameModel(Audit):
             except RuntimeError as error:  # a state of each image does not fit a batch of another size
                 says = f"a forward fails after a batch of another size: {error}"
                 return self.found(True, says, value=None, limit=limit, n=n)
-        if not apart <= subject.limits.same_logits:
+        if not apart <= self.logits:
             says = f"logits under attack differ from the deployed ones by {apart:.3g} of their size"
             return self.found(True, says, value=1.0, limit=limit, n=n)
         if twins > company:
@@ -51,9 +58,9 @@ class SameModel(Audit):
     def _apart(subject: Subject, x: Tensor, keys: Tensor) -> float:
         """How far attacked and deployed logits are apart, clean and at a random point of the ball."""
         attacked = subject.case.attacked(subject.victim)
-        rule = getattr(subject.case.estimator, "rule", exact)
+        rule = rule_of(subject.case.estimator)
         apart = 0.0
-        for point in (x, subject.threat.sample(x, keys) if subject.threat.surface == "pixels" else x):
+        for point in (x, subject.threat.sample(x, keys) if parts.surface(subject.threat.surface).before_encoder else x):
             with torch.no_grad():
                 deployed = subject.victim(point, exact, keys)
             with torch.enable_grad():
@@ -75,6 +82,6 @@ class SameModel(Audit):
         """How many images, clean or at a random point of the ball, get another answer of the twin."""
         attacked, twin = (subject.case.attacked(network) for network in (subject.victim, freeze(subject.victim)))
         differs = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        for point in (x, subject.threat.sample(x, keys) if subject.threat.surface == "pixels" else x):
+        for point in (x, subject.threat.sample(x, keys) if parts.surface(subject.threat.surface).before_encoder else x):
             differs |= attacked(point, exact, keys).argmax(1) != twin(point, exact, keys).argmax(1)
         return int(differs.sum())

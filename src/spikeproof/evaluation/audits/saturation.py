@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.losses import cross_entropy
 from spikeproof.tensors import exact
 from spikeproof.types import Loss
@@ -38,12 +38,15 @@ class Saturation(Audit):
     title = "saturated loss"
     means = "The logits are so large that the cross-entropy has no gradient: the attack did nothing."
     mend = "Attack the margin or DLR, which do not saturate."
+    tier = "smoke"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.005  # with a saturated loss, and broken only with the logits divided by 10 or 100
+
+    def __call__(self, subject: Subject) -> AuditResult:
         with torch.no_grad():
             losses = [cross_entropy(subject.victim(x, exact, keys), y) for x, y, keys in subject.batches()]
         saturated = (torch.cat(losses) < _SATURATED).tolist() if losses else []
-        n, gained, limit = len(saturated), 0, subject.limits.temperature
+        n, gained, limit = len(saturated), 0, self.limit
         if any(saturated):
             plain, *cooled = (self._fooled(subject, loss) for loss in (cross_entropy, *map(_cooled, _TEMPERATURES)))
             gained = sum(s and any(c) and not p for s, p, *c in zip(saturated, plain, *cooled, strict=True))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
+from spikeproof.victims.victim import Victim
 
 __all__ = ["Surrogates"]
 
@@ -17,10 +18,16 @@ class Surrogates(Audit):
     title = "surrogate sweep"
     means = "The surrogate's gradient is a fiction of the attacker: under another one the network falls."
     mend = "Publish the worst case over estimators, never the accuracy under one."
+    tier = "quick"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.05  # broken by some estimator and not by that of training
+
+    def unfit(self, victim: Victim) -> str:
+        return "every rule gives this network's own gradient" if victim.one_gradient else ""
+
+    def __call__(self, subject: Subject) -> AuditResult:
         count, total = subject.broken("dense twin", "white box")
         if not total:
             return self.absent("one estimator alone in this tier")
         says = "left by PGD under the rule of training and broken by another estimator"
-        return self.share(count, total, subject.limits.surrogates, says)
+        return self.share(count, total, self.limit, says)

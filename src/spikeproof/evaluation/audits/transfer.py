@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 
 __all__ = ["Transfer"]
 
@@ -18,9 +18,13 @@ class Transfer(Audit):
     title = "transfer"
     means = "A network that falls to images made for another hides its own gradients."
     mend = "Publish the worst case with transfer in it; give more source networks."
+    tier = "standard"
+    given = "sources"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.005  # broken by images made for another network
+
+    def __call__(self, subject: Subject) -> AuditResult:
         count, total = subject.broken("transfer")
         if not total:
             return self.absent("no source network in this tier")
-        return self.share(count, total, subject.limits.transfer, "broken by transferred images alone")
+        return self.share(count, total, self.limit, "broken by transferred images alone")

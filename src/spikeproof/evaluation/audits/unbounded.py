@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from spikeproof.attacks.pgd import PGD
-from spikeproof.evaluation.audits._evidence import Audit, Finding, Subject
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 
 __all__ = ["Unbounded"]
 
@@ -19,8 +19,11 @@ class Unbounded(Audit):
     means = "An attack that cannot win without limits says nothing where it has them."
     mend = "The gradients are unusable: try wider surrogates, other losses, attacks without gradients."
     breaks = "not evaluated"
+    tier = "smoke"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.0  # surviving an attack that may do anything
+
+    def __call__(self, subject: Subject) -> AuditResult:
         threat, steps = subject.unlimited(), max(subject.effort.steps, 20)
         fooled: list[bool] = []
         for length in (steps, 10 * steps):
@@ -29,4 +32,4 @@ class Unbounded(Audit):
             if all(fooled):
                 break
         left = sum(not fell for fell in fooled)
-        return self.share(left, len(fooled), subject.limits.unbounded, "survive an attack without a limit")
+        return self.share(left, len(fooled), self.limit, "survive an attack without a limit")

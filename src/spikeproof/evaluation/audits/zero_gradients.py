@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeproof.evaluation.audits._evidence import Audit, Batch, Finding, Subject
-from spikeproof.evaluation.audits._touch import rise, some_of
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Batch, Subject
+from spikeproof.evaluation.audits._touch import FALSE_ZERO, rise, some_of
 from spikeproof.types import Carry, Objective, Score
 
 __all__ = ["ZeroGradients"]
@@ -47,20 +47,25 @@ class ZeroGradients(Audit):
     title = "zero gradients"
     means = "A sign step cannot move a pixel whose gradient is zero; an image without a gradient was never attacked."
     mend = "Wider surrogates, tie-spread pooling, random signs at zero coordinates, margin or DLR loss."
+    tier = "smoke"
 
-    def __call__(self, subject: Subject) -> Finding:
+    limit: float = 0.0  # images whose gradient is zero everywhere
+    covered: float = 0.9  # at least so many pixels with a gradient at least once along an attack
+    false_zero: float = FALSE_ZERO
+
+    def __call__(self, subject: Subject) -> AuditResult:
         found = [self._batch(subject, batch) for batch in subject.batches()]
         zero, cover, unseen, others = (torch.cat(part) for part in zip(*found, strict=True)) if found else _NOTHING
-        n, limits = len(zero), subject.limits
+        n = len(zero)
         blind, mean = int((zero == 1).sum()), float(zero.mean()) if n else 0.0
         seen = float(cover.mean()) if n else 1.0
         says = f"{blind} of {n} images without a gradient; {100 * mean:.1f} % of pixels zero; {100 * seen:.0f} % of "
         says += "pixels seen along an attack"
         told = zero < 1
-        matter = float(unseen[told].sum()) > limits.false_zero * float(others[told].sum())
-        red = blind > limits.no_gradient * n or (seen < limits.covered and matter)
+        matter = float(unseen[told].sum()) > self.false_zero * float(others[told].sum())
+        red = blind > self.limit * n or (seen < self.covered and matter)
         detail = {"zero_share": round(mean, 4), "covered": round(seen, 4)}
-        return self.found(red, says, value=blind / max(n, 1), limit=limits.no_gradient, n=n, **detail)
+        return self.found(red, says, value=blind / max(n, 1), limit=self.limit, n=n, **detail)
 
     @staticmethod
     def _batch(subject: Subject, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,0 +1,88 @@
+"""Cells of a command: run what is not finished, and say what became of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jsonargparse import Namespace
+
+from spikeproof import report
+from spikeproof.commands._machine import machine_of
+from spikeproof.errors import UsageError
+from spikeproof.store.store import Cell, Store
+from spikeproof.study.config import load_study
+from spikeproof.study.plan import Planned, plan, refuse_other_versions
+from spikeproof.study.run import Machine
+from spikeproof.study.workers import Outcome, cores, run_cells
+
+__all__ = ["run_study", "trust"]
+
+
+def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
+    """Every cell of a study's file, and the page; anyway: also beside cells of another version."""
+    study = load_study(file)
+    if options.workers is not None and options.workers < 1:
+        raise UsageError("workers >= 1", options.workers)
+    machine, store = machine_of(options), Store(options.out)
+    planned = plan(study.cells(), machine, study.refused)
+    if not anyway:
+        refuse_other_versions(planned, store)
+    done, failed = _cells(planned, store, machine, options.workers)
+    if done:
+        print(f"report: {report.write(done, store.root, title=study.title).resolve()}")
+    if failed:
+        print(f"{len(failed)} of {len(planned)} cells failed; the same command tries them again:", file=sys.stderr)
+        for outcome in failed:
+            print(f"  {outcome.config.name}: {outcome.error}", file=sys.stderr)
+        return 1
+    return trust(done)
+
+
+def _cells(
+    planned: Sequence[Planned], store: Store, machine: Machine, workers: int | None
+) -> tuple[list[Cell], list[Outcome]]:
+    """Run what is not finished, a line for every cell; the finished cells in the study's order, and what failed."""
+    known = {cell.key: cell for cell in store.folders() if cell.damage() is None}
+    left = [one.config for one in planned if one.key not in known]
+    room = cores() // torch.get_num_threads() if machine.device == "cpu" else 1
+    at_once = workers or max(1, min(len(left), room))
+    if len(left) < len(planned):
+        print(f"{len(planned) - len(left)} of {len(planned)} cells are finished already", file=sys.stderr)
+    # The bars of several cells would overwrite each other.
+    machine = replace(machine, progress=machine.progress and at_once == 1)
+    outcomes: list[Outcome] = []
+    with closing(run_cells(left, store, machine, at_once)) as running:
+        for outcome in running:
+            outcomes.append(outcome)
+            mean = sum(one.seconds for one in outcomes) / len(outcomes)
+            rest = _time(mean * (len(left) - len(outcomes)) / at_once)
+            number = len(planned) - len(left) + len(outcomes)
+            what = "done" if outcome.error is None else "FAILED"
+            line = f"[{number}/{len(planned)}] {outcome.config.name}: {what} in {_time(outcome.seconds)}"
+            print(line + (f", about {rest} left" if len(outcomes) < len(left) else ""), file=sys.stderr, flush=True)
+    known.update({outcome.cell.key: outcome.cell for outcome in outcomes if outcome.cell is not None})
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    return [known[one.key] for one in planned if one.key in known], failed
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def trust(cells: Sequence[Cell]) -> int:
+    """3 where a panel's verdict is not 'supported', and which; else 0."""
+    code = 0
+    for cell in cells:
+        for panel in cell.summary["results"].get("panels", []):
+            if panel["verdict"] != "supported":
+                where = f"{cell.config['name']}, {panel['evaluation']} at eps {panel['eps_text']}"
+                print(f"{where}: {panel['verdict']}, red: {', '.join(panel['red'])}", file=sys.stderr)
+                code = 3
+    return code

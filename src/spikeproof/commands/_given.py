@@ -1,0 +1,35 @@
+"""What a command is given by name: a study of its own file or a shipped one, and a folder of finished cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import spikeproof
+from spikeproof.errors import UsageError
+from spikeproof.store.store import Cell, Store
+
+__all__ = ["STUDIES", "finished", "shipped", "study_file"]
+
+STUDIES = Path(spikeproof.__file__).parent / "studies"
+"""Where the studies lie that come with the package."""
+
+
+def shipped() -> list[str]:
+    """The names of the studies that come with the package."""
+    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+
+
+def study_file(name: str) -> Path:
+    """A path where there is a file, a shipped study's otherwise. Raises UsageError where there is neither."""
+    path = Path(name)
+    if not path.exists() and name not in shipped():
+        raise UsageError("a study's YAML, or a shipped one", repr(name), valid=shipped())
+    return path if path.exists() else STUDIES / f"{name}.yaml"
+
+
+def finished(folder: Path) -> list[Cell]:
+    """The cells of a folder. Raises UsageError where there is none, SpikeproofError where one is damaged."""
+    cells = Store(folder).cells()
+    if not cells:
+        raise UsageError(f"finished cells under {folder}", "none", mend="run a study into it first")
+    return cells

@@ -1,0 +1,47 @@
+"""The machine that a command works on, and the options that say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, Namespace
+
+from spikeproof.errors import UsageError
+
+if TYPE_CHECKING:
+    from spikeproof.study.run import Machine
+
+__all__ = ["add_machine", "machine_of"]
+
+
+def add_machine(parser: ArgumentParser, *, out: bool = True, workers: bool = False) -> None:
+    """Options of a command that computes; out: it writes into a store; workers: it may run several cells at a time."""
+    if out:
+        parser.add_argument("--out", type=Path, default=Path("runs"), help="where cells and the report are written")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda where torch has it")
+    if workers:
+        parser.add_argument("--workers", type=int, default=None, help="cells at a time (default: cores / threads)")
+        parser.add_argument("--threads", type=int, default=1, help="torch threads of a cell; rounding depends on them")
+    else:
+        parser.add_argument("--threads", type=int, default=None, help="torch threads (default: torch's own choice)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def machine_of(options: Namespace) -> Machine:
+    """The machine, settled and with its threads set. Raises UsageError for one that torch does not have."""
+    if options.threads is not None and options.threads < 1:
+        raise UsageError("threads >= 1", options.threads)
+    import torch
+
+    from spikeproof.study.run import Machine
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    try:
+        torch.zeros(1, device=options.device).item()  # read back, because 'meta' holds no numbers
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError("a device that torch has", f"{options.device!r}: {error}", valid=["cpu"]) from error
+    machine = Machine(options.device, progress=not options.quiet)
+    machine.settle()
+    return machine

@@ -1,0 +1,34 @@
+"""how far a study is: finished, running, partial, missing, damaged cells"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from spikeproof.commands._given import study_file
+from spikeproof.store.store import Store
+
+
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("file", help="the study's YAML, or a shipped one")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="the folder of the study")
+    parser.add_argument("--device", default="cpu", help="that of the study")
+
+
+def run(options: Namespace) -> int:
+    file = study_file(options.file)
+    from spikeproof.study.config import load_study
+    from spikeproof.study.plan import plan
+    from spikeproof.study.run import Machine
+    from spikeproof.study.status import STATES, states
+
+    study = load_study(file)
+    found = states(plan(study.cells(), Machine(options.device), study.refused), Store(options.out))
+    width = max(len(one.name) for one in found)
+    for one in found:
+        print(f"{one.name:{width}s}  {one.key}  {one.state:8s}  {one.detail}".rstrip())
+    count = Counter(one.state for one in found)
+    print(f"{len(found)} cells: " + ", ".join(f"{count[state]} {state}" for state in STATES))
+    return 0

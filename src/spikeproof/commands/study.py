@@ -1,0 +1,21 @@
+"""run a grid of cells, resumable, and write the page"""
+
+from __future__ import annotations
+
+from jsonargparse import ArgumentParser, Namespace
+
+from spikeproof.commands._given import shipped, study_file
+from spikeproof.commands._machine import add_machine
+
+
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("file", help=f"a study's YAML, or a shipped one: {', '.join(shipped())}")
+    parser.add_argument("--anyway", action="store_true", help="also into a folder with cells of another version")
+    add_machine(parser, workers=True)
+
+
+def run(options: Namespace) -> int:
+    file = study_file(options.file)
+    from spikeproof.commands._cells import run_study
+
+    return run_study(file, options, anyway=options.anyway)

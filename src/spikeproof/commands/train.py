@@ -1,0 +1,24 @@
+"""train one network"""
+
+from __future__ import annotations
+
+from jsonargparse import ArgumentParser, Namespace
+
+from spikeproof.commands._machine import add_machine, machine_of
+from spikeproof.store.store import Store
+
+
+def options(parser: ArgumentParser) -> None:
+    from spikeproof.commands._cell import add_cell
+
+    add_cell(parser)
+    add_machine(parser)
+
+
+def run(options: Namespace) -> int:
+    from spikeproof.study.config import cell_of
+    from spikeproof.study.trained import trained_victim
+
+    _, weights = trained_victim(cell_of(options), Store(options.out), machine_of(options))
+    print(f"weights: {weights.resolve()}")
+    return 0

@@ -1,0 +1,127 @@
+"""A foreign network as a copy that can be called, watched and written to, while its owner's stays as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikeproof.errors import SpikeproofError
+
+__all__ = [
+    "answering", "called", "forked", "hooked", "kept", "seeded", "share_what_stays", "tensors_in", "twin",
+]  # fmt: skip
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in the attributes of a module, in lists and dicts too; not those of its children."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(one)
+
+
+def kept(network: nn.Module) -> dict[str, list[Tensor]]:
+    return {name: list(tensors_in(vars(module))) for name, module in network.named_modules()}
+
+
+def called(name: str, module: nn.Module) -> str:
+    """The words for a module in a message."""
+    return f"{name!r} ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
+
+
+def twin(model: nn.Module, *, apart: bool = False) -> nn.Module:
+    """A copy on the same weights, or on weights of its own (apart=True); all else that a call may write to is its own.
+
+    Graphs that an earlier call left in the model are left there.
+    """
+    shared: dict[int, Any] = {}
+    for tensor in (t for tensors in kept(model).values() for t in tensors):
+        if not tensor.is_leaf:
+            shared[id(tensor)] = tensor.detach().clone()
+        elif not apart and (isinstance(tensor, nn.Parameter) or tensor.requires_grad):
+            shared[id(tensor)] = tensor
+    try:
+        return copy.deepcopy(model, shared)
+    except Exception as error:  # whatever a user's __deepcopy__ or a lock raises
+        raise SpikeproofError(
+            "a model that copy.deepcopy can copy", f"{type(error).__name__}: {error}",
+                    mend="keep files, locks and generators outside the model"
+        ) from error  # fmt: skip
+
+
+def share_what_stays(copied: nn.Module, model: nn.Module) -> None:
+    """Puts the model's own buffers into a twin that has been called: those that the calls did not write to.
+
+    Statistics that are loaded into the model later then reach the twin with the weights; a counter stays its own.
+    """
+    modules = dict(copied.named_modules())
+    for name, module in model.named_modules():
+        for own, buffer in module.named_buffers(recurse=False):
+            there = modules[name]._buffers.get(own) if name in modules else None
+            if there is not None and buffer.is_leaf and torch.equal(there, buffer):
+                modules[name]._buffers[own] = buffer
+
+
+def forked(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """A model that draws from torch's global stream leaves it as it was."""
+    return torch.random.fork_rng([] if device.type == "cpu" else [device])
+
+
+@contextlib.contextmanager
+def seeded(device: torch.device) -> Iterator[None]:
+    """Noise from torch's global stream is the same each time."""
+    with forked(device):
+        torch.manual_seed(0)
+        yield
+
+
+@contextlib.contextmanager
+def hooked(network: nn.Module, seen: Callable[[str, nn.Module, Any, Any], None]) -> Iterator[None]:
+    """Calls `seen(name, module, inputs, output)` after every module's call, inner before outer."""
+
+    def hook(name: str) -> Any:
+        def tell(module: nn.Module, inputs: Any, output: Any) -> None:  # what a hook returns replaces the output
+            seen(name, module, inputs, output)
+
+        return tell
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in network.named_modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def answering(network: nn.Module, expected: str, mend: str) -> Iterator[None]:
+    """Whatever somebody else's forward raises becomes a SpikeproofError that names the module it was in."""
+    inside: list[str] = []
+
+    def enter(name: str) -> Any:
+        return lambda module, inputs: inside.append(called(name, module))
+
+    def leave(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        inside.pop()
+
+    handles = [module.register_forward_pre_hook(enter(name)) for name, module in network.named_modules()]
+    try:
+        with hooked(network, leave):
+            yield
+    except SpikeproofError:
+        raise
+    except Exception as error:
+        text = str(error).strip()
+        got = f"{type(error).__name__} in {inside[-1] if inside else 'the model'}: {text.partition(chr(10))[0]}"
+        if any(word in text.lower() for word in ("cuda", "cupy", "triton", "nvidia")):
+            mend = "a module without a CPU path: take the framework's own in torch, or move model and images to the GPU"
+        raise SpikeproofError(expected, got, mend=mend) from error
+    finally:
+        for handle in handles:
+            handle.remove()

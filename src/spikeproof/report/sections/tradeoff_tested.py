@@ -1,0 +1,118 @@
+"""Claims on the trade-off with their verdicts, and what these rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spikeproof.metrics.resampling import SEEDS
+from spikeproof.report import _tradeoff_figures, _tradeoff_text
+from spikeproof.report._blocks import Block, Drawing, Fold, Grid, Heading, Paragraph, Points, Section, text
+from spikeproof.report._findings import Findings
+from spikeproof.report._tradeoff import Answers, Front, lacking
+
+PLACE = 60
+FIGURES = ("shape", "forest", "pareto")
+
+_TITLE = "The trade-off, tested"
+
+_LACKING = """
+Whether sparse gradients go with robustness, and dense ones with generalisation, is a question for many networks: it
+needs six configurations of one study for a rank correlation, each trained with three seeds for an interval. This study
+has {}, so nothing is tested here. Turn a knob further, or add <code>seeds: [0, 1, 2]</code>, and the section fills
+itself.
+"""
+
+_RULE = """
+Claims, with verdicts that follow from the numbers by one rule, the same for every study. A claim is
+<strong>supported</strong> where both of its 95\u00a0% intervals lie whole on the claimed side of 0,
+<strong>contradicted</strong> where both lie on the other side, and else <strong>undecided</strong>. <em>Over
+seeds</em>: every seed repeats the whole study, so each correlation is taken seed by seed, over configurations, and the
+interval is Student's for the mean of these; it says what other seeds would change. <em>Over {unit}</em>: whole {unit}
+are resampled within each architecture, and seeds beside them; it says how much hangs on which were chosen for the
+study. Max and average pooling are compared in pairs that differ in nothing else, so there the seeds decide alone. All
+is ranked within an architecture, never across. Neither interval says what other test images would change.
+"""
+
+_VARIANTS = """
+Each with its interval over seeds, and over configurations below it. They decide nothing; a verdict that turns round in
+one of them deserves a second look.
+"""
+
+_FRONT = """
+Means over seeds with 95\u00a0% intervals over seeds. Chance: share of resamples of whole seeds in which no other
+configuration is at least as good in both and better in one. {}
+"""
+
+_CORRELATIONS = """
+Measures are turned so that larger is sparser, and the train-test gap so that larger is better. In one line the rank
+correlation with its interval over seeds, below it the interval over {}. Of {} rows, one in twenty would have an
+interval beside 0 if nothing went with anything.
+"""
+
+
+def section(of: Findings) -> Section:
+    if of.answers is None:
+        return Section(_TITLE, [Paragraph(text(_LACKING, lacking(of.cells)))])
+    return Section(_TITLE, list(_blocks(of.answers)), "tradeoff.css")
+
+
+def _blocks(answers: Answers) -> Iterator[Block]:
+    yield Paragraph(text(_RULE, unit=answers.unit))
+    yield Grid("Verdicts on the claims", _tradeoff_text.claims_table(answers))
+    yield Points(_tradeoff_text.notes(answers))
+    yield from (drawing for drawing in _drawings(answers) if drawing.figure is not None)
+    variants, pairs = _tradeoff_text.variants_table(answers), _tradeoff_text.pairs_table(answers)
+    if variants is not None:
+        yield Heading("The deciding correlations, taken in other ways")
+        yield Paragraph(text(_VARIANTS))
+        yield Grid("The deciding correlations in other ways", variants)
+    if pairs is not None:
+        yield Heading("Max and average pooling in pairs")
+        yield Grid("Max less average pool", pairs)
+    yield from map(_front, answers.fronts)
+    for name, table in _tradeoff_text.correlation_tables(answers):
+        words = Paragraph(text(_CORRELATIONS, answers.unit, len(table.rows)))
+        note = "secondary: none of these decides a claim by being found"
+        yield Fold(f"Every correlation, {name}", note, [words, Grid(f"Correlations of {name}", table)])
+
+
+def _front(front: Front) -> Fold:
+    name, table = front.architecture, _tradeoff_text.front_table(front)
+    words = Paragraph(text(_FRONT, _tradeoff_text.absent(front)))
+    return Fold(f"The front of {name}", f"{len(table.rows)} configurations", [words, Grid(f"Front of {name}", table)])
+
+
+def _drawings(answers: Answers) -> Iterator[Drawing]:
+    grid, bounded = answers.design, _tradeoff_text.bounded(answers)
+    seeds = len(grid.seeds)
+    yield Drawing(
+        "shape", "Sparsity, scale and what goes with them",
+        f"One mark for each network ({len(grid.cells)}). Across: Gini index of its image gradient, sparser to the "
+        "right. Up: worst-case robust accuracy at the headline (above) and clean test accuracy (below). Colour: "
+        "l1 norm of the same gradient, on a logarithmic scale, the larger the lighter. If shape decided, marks of "
+        "one colour would climb to the right; if scale decides, it is the dark marks that stand high, wherever "
+        f"they are.{bounded}",
+        "Robust and clean accuracy against the sparsity of the image gradient, coloured by its scale",
+        _tradeoff_figures.shape(answers), _tradeoff_figures.titles(answers),
+    )  # fmt: skip
+    yield Drawing(
+        "forest", "What goes with robustness, and what with accuracy",
+        "Rank correlations of each measure of sparsity (all turned so that the right is sparser) with robust "
+        "accuracy (left) and clean test accuracy (right), by rank within each architecture. Hollow: as it is. "
+        "Filled blue: with the gradient's l1 held fixed. Filled orange, below: the l1 itself, with the Gini of the "
+        f"image gradient held fixed. Thick bars: 95 % intervals over {seeds} seeds (no bar: fewer than {SEEDS}). "
+        f"Thin bars: 95 % intervals over {answers.unit} and seeds. Only the filled Gini and the filled l1 at the image "
+        "on the left, and the hollow Gini at the image on the right, enter a verdict; the rest is shown for what "
+        "else there is to see.",
+        "Rank correlations of robust and of clean accuracy with every measure of sparsity, with intervals",
+        _tradeoff_figures.forest(answers),
+    )  # fmt: skip
+    yield Drawing(
+        "pareto", "Who is on the front",
+        f"One mark for each configuration: means over {seeds} seeds of clean and worst-case robust accuracy, "
+        "bars: 95 % intervals over seeds. The line joins those that no other beats in one without losing in the "
+        "other. Colour: share of resamples of the seeds in which a configuration is on that line. Numbers: see "
+        f"the table.{bounded}",
+        "The Pareto front of clean and worst-case robust accuracy, one mark for each configuration",
+        _tradeoff_figures.pareto(answers),
+    )  # fmt: skip

@@ -1,0 +1,366 @@
+"""What a row is: one type for each kind, and its check. Rows are plain dicts, as JSON and as packed columns hold them.
+
+`Row` is a line of rows.jsonl and says its `kind`; `GradientRow` one of gradients.jsonl; `HistoryRow` one of
+history.jsonl. Whoever writes, reads or makes up a row does so through these types. `image` is the image's id in its
+data set, `label` its true class, `predicted` the class that the clean image is given. `eps` is the budget on the
+threat's own scale at 9 significant digits, `eps_text` as the study wrote it; other floats have 6 digits.
+"""
+
+# No `from __future__ import annotations`: with it, a TypedDict does not know which of its keys are NotRequired.
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from types import UnionType
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+from spikeproof.errors import SpikeproofError
+
+__all__ = [
+    "AttackHead", "AttackRow", "AuditFinding", "AuditRow", "BatchNorm", "CleanRow", "CorruptionRow", "EnergyRow",
+    "Found", "GradientRow", "HistoryRow", "Line", "Mark", "Measures", "OfGradient", "Outcome", "Protocol", "RobustRow",
+    "Row", "Scalar", "SiteRow", "Spent", "Split", "SupportRow", "TheoryRow", "Tightness", "WeightRow", "fault",
+    "lacking", "of_kind", "refuse_foreign",
+]  # fmt: skip
+
+Split: TypeAlias = Literal["train", "validation", "test"]
+Protocol: TypeAlias = Literal["pixels", "panel", "paper"]
+Measures: TypeAlias = dict[str, float | None]
+"""Measure of `spikeproof.metrics.sparsity` -> value; None where it does not exist, because the gradient is all zero."""
+
+
+# --- lines of rows.jsonl ---
+
+
+class CleanRow(TypedDict):
+    """One image as it is, judged by the deployed network."""
+
+    kind: Literal["clean"]
+    split: Split
+    image: int
+    label: int
+    predicted: int
+    margin: float  # the true logit less the largest other: above 0 where the answer is right
+
+
+class Spent(TypedDict):
+    """What one image cost: passes through the network, one for each image in a batch."""
+
+    forwards: int
+    backwards: int
+
+
+class OfGradient(TypedDict):
+    """Of the attacked loss at the clean point."""
+
+    zero_gradient: bool  # whether every entry is exactly 0
+    zero_share: float  # share of entries that are exactly 0, in [0,1]
+    gradient_l1: float
+
+
+class Outcome(Spent):
+    """What one attack made of one image."""
+
+    attacked: int  # the class given to the point that the attack proposed; over draws of noise, the majority's
+    fooled: bool  # whether that is wrong; an image that is wrong when clean is not attacked and counts as fooled
+    distance: float  # of the point from the clean one in the norm of the threat; 0 where skipped
+    margin: float  # as in CleanRow, at the point
+    skipped: NotRequired[bool]  # True where it was not attacked: wrong when clean, or fooled by a stage before
+    draws_right: NotRequired[float]  # share of fresh draws that are right, in [0,1]; where the code is random
+    twin_differs: NotRequired[bool]  # whether the frozen twin it was crafted on answers otherwise; where there is one
+    attacked_deployed: NotRequired[int]  # protocol 'paper': the class by the network as it is deployed
+    # As in OfGradient; where the image was attacked and the gradient looked at.
+    zero_gradient: NotRequired[bool]
+    zero_share: NotRequired[float]
+    gradient_l1: NotRequired[float]
+
+
+class _Head(TypedDict):
+    """Which attack at which budget."""
+
+    evaluation: str
+    protocol: Protocol
+    surface: str
+    norm: str
+    eps: float
+    eps_text: str
+    attack: str
+    # Of a panel: its tier, and the kind of attack that the stage is, 'first', 'white box' and so on.
+    tier: NotRequired[str]
+    group: NotRequired[str]
+
+
+class AttackHead(_Head):
+    """The fields that the rows of one attack at one budget share."""
+
+    kind: Literal["attack"]
+
+
+class _Attacked(_Head, Outcome):
+    image: int
+    label: int
+    predicted: int
+
+
+class AttackRow(_Attacked):
+    """One image under one attack at one budget, of any protocol."""
+
+    kind: Literal["attack"]
+
+
+class RobustRow(_Attacked):
+    """One image under the attack that compares training images with others; of no panel."""
+
+    kind: Literal["robust"]
+    split: Split
+
+
+class Mark(TypedDict):
+    """Which panel at which budget."""
+
+    evaluation: str
+    eps: float
+    eps_text: str
+    tier: str
+
+
+class Found(TypedDict):
+    """What one audit found."""
+
+    code: str  # D1..D20, or 'attacks' for the attacks that were left out
+    name: str
+    colour: Literal["green", "red", "not run"]
+    value: float | None  # in the audit's own unit, as limit; None where not measured
+    limit: float | None
+    n: int  # images it rests on
+    says: str
+    means: str
+    mend: str
+    breaks: Literal["overstated", "not evaluated"]  # what the number is where this audit is red
+    detail: dict[str, Any]  # the audit's own
+
+
+class AuditFinding(Found):
+    """The same as the start of a row."""
+
+    kind: Literal["audit"]
+
+
+class AuditRow(AuditFinding, Mark):
+    """One audit of one panel."""
+
+
+class CorruptionRow(TypedDict):
+    """One test image under one corruption."""
+
+    kind: Literal["corruption"]
+    corruption: str
+    image: int
+    label: int
+    predicted: list[int]  # at severity 1, 2, ...
+
+
+class EnergyRow(TypedDict):
+    """One inference of one image."""
+
+    kind: Literal["energy"]
+    image: int
+    label: int
+    steps: int
+    layers: dict[str, list[int]]  # layer -> effective ACs, effective MACs, dense operations
+    sites: dict[str, list[int]]  # layer of neurons -> spikes, neurons times steps
+
+
+class TheoryRow(TypedDict):
+    """One image, moved into [eps, 1 - eps], beside what first-order theory says of it."""
+
+    kind: Literal["theory"]
+    eps: float
+    eps_text: str
+    image: int
+    label: int
+    l1: float  # l1, l2, l0: of the gradient of the true class's probability
+    l2: float
+    l0: float  # entries that are not 0
+    ce_l1: float  # of the gradient of the cross-entropy
+    rho_adv: float  # the largest squared change of the probability found in the ball
+    rho_rand: float  # its mean over random points of the ball
+    rise: float  # how far an attack raises the cross-entropy, at least 0
+
+
+class Tightness(TypedDict):
+    """One weight's gradient and its bounds, as shares of `size`, in [0,1]; see `measures.theory.support_rows`."""
+
+    size: int  # weights that can ever meet a pixel
+    support: float
+    product: float
+    count: float
+    density: float
+    delta: float  # share of the entries of the gradient at the layer's output that are not 0
+
+
+class SupportRow(TypedDict):
+    """One image: how dense the gradient of each weight is, and can be."""
+
+    kind: Literal["support"]
+    image: int
+    label: int
+    layers: dict[str, Tightness]
+
+
+Row: TypeAlias = CleanRow | AttackRow | AuditRow | RobustRow | CorruptionRow | EnergyRow | TheoryRow | SupportRow
+
+
+# --- lines of gradients.jsonl and history.jsonl ---
+
+
+Scalar: TypeAlias = Literal["ce", "probability", "margin"]
+"""What is differentiated: cross-entropy, the true class's probability, z_y - max other."""
+
+BatchNorm: TypeAlias = Literal["eval", "train"]
+"""Running statistics, or those of the batch."""
+
+
+class _Gradient(TypedDict):
+    image: int
+    label: int
+    site: str  # 'image', 'encoded' or a layer; 'weights' for all of them, 'weight:LAYER' for one
+    scalar: Scalar
+    batchnorm: BatchNorm
+    order: int  # of the site in the forward pass
+    size: int  # entries
+    summed: Measures  # of the gradient summed over time
+
+
+class SiteRow(_Gradient):
+    """The gradient of one image at one place."""
+
+    side: Literal["input", "output"]  # of the layer
+    steps: NotRequired[dict[str, list[float | None]]]  # measure -> at each time step; not packed, nor at 'image'
+
+
+class WeightRow(_Gradient):
+    """The gradient of one image's cross-entropy with respect to weights."""
+
+    side: Literal["weight"]
+    masked_share: (
+        float  # of them that only ever see padding and are left out, in [0,1]; of 'weights': of all parameters
+    )
+
+
+GradientRow: TypeAlias = SiteRow | WeightRow
+
+
+class HistoryRow(TypedDict):
+    """One epoch of training."""
+
+    epoch: int  # from 1
+    loss: float  # mean over batches; of validation, mean cross-entropy
+    validation_loss: float
+    validation_accuracy: float  # in [0,1]
+    validation_robust_accuracy: NotRequired[float]  # where the kept epoch is chosen by it
+
+
+Line: TypeAlias = Row | GradientRow | HistoryRow
+"""A line of any of the three files."""
+
+
+# --- one kind of many ---
+
+
+_DAMAGED = "the rows are damaged: run the cell anew"
+
+R = TypeVar("R", bound=Mapping[str, object])
+
+_KINDS: dict[str, Any] = {str(get_args(get_type_hints(kind)["kind"])[0]): kind for kind in get_args(Row)}
+
+
+def of_kind(rows: Iterable[Row], kind: type[R]) -> list[R]:
+    """The rows of one kind, `AttackRow` for one. Raises SpikeproofError where a row has no kind, and where one of this
+    kind lacks a field."""
+    name = next(name for name, known in _KINDS.items() if known is kind)
+    wanted: Any = kind
+    needed: frozenset[str] = wanted.__required_keys__
+    found: list[Any] = []
+    for row in rows:
+        if "kind" not in row:
+            raise lacking(row, "kind")
+        if row["kind"] == name:
+            if missing := needed - row.keys():
+                raise lacking(row, min(missing))
+            found.append(row)
+    return found
+
+
+def lacking(row: Mapping[str, object], field: str) -> SpikeproofError:
+    return SpikeproofError(f"a row with the field {field!r}", sorted(row), mend=_DAMAGED)
+
+
+# --- the check ---
+
+
+def refuse_foreign(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Raises SpikeproofError, which names the field, for the first that is a row of no type."""
+    for number, row in enumerate(rows, start=1):
+        if what := fault(row):
+            raise SpikeproofError("rows of known types", f"{what} in row {number}", mend=_DAMAGED)
+
+
+def fault(row: Mapping[str, Any]) -> str | None:
+    """What is wrong with a row of any of the three files, or None: every field that must be there is, no other is, and
+    each has its type."""
+    if "kind" in row:
+        wanted = _KINDS.get(str(row["kind"]))
+        if wanted is None:
+            return f"kind: {row['kind']!r}"
+    elif "epoch" in row:
+        wanted = HistoryRow
+    else:
+        wanted = WeightRow if row.get("side") == "weight" else SiteRow
+    return _fault_in(row, wanted)
+
+
+def _fault_in(row: Mapping[str, Any], wanted: Any) -> str | None:
+    fields = _fields(wanted)
+    if missing := wanted.__required_keys__ - row.keys():
+        return f"no {min(missing)}"
+    for name, value in row.items():
+        if name not in fields:
+            return f"an unknown {name}"
+        if not _fits(value, fields[name]):
+            return f"{name}: {value!r}"
+    return None
+
+
+@cache
+def _fields(wanted: Any) -> dict[str, Any]:
+    return get_type_hints(wanted)
+
+
+def _fits(value: object, wanted: Any) -> bool:
+    """Whether a value read from JSON has a type; an int is a float, a bool is neither."""
+    origin, inner = get_origin(wanted), get_args(wanted)
+    if is_typeddict(wanted):
+        return isinstance(value, dict) and _fault_in(value, wanted) is None
+    if origin is Literal:
+        return value in inner
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(isinstance(k, str) and _fits(v, inner[1]) for k, v in value.items())
+    if isinstance(value, bool):
+        return wanted in (bool, Any)
+    return wanted is Any or isinstance(value, (int, float) if wanted is float else wanted)

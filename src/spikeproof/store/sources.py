@@ -1,0 +1,100 @@
+"""The sources of the package: read once, each with its digest and what it imports.
+
+What is edited during a long run is not what is running, so nothing is read a second time.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, cached_property
+from importlib import import_module
+from pathlib import Path
+
+import spikeproof
+
+__all__ = ["Sources", "package"]
+
+
+class Sources:
+    """Every .py and .c file under a root, by its path in it, such as 'attacks/pgd.py'."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._imports: dict[str, frozenset[str]] = {}
+        self._own: dict[str, bytes] = {}
+        self._digests: dict[str, bytes] = {}
+
+    @cached_property
+    def texts(self) -> dict[str, bytes]:
+        """Path -> content. The package's own are read all at once; a user's module when it is first named."""
+        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in self._files_of_disk()}
+
+    def _files_of_disk(self) -> list[Path]:
+        return sorted((*self.root.rglob("*.py"), *self.root.rglob("*.c")))
+
+    def of_module(self, name: str) -> str | None:
+        """The file of a dotted name under the package ('attacks.pgd'); None where there is none."""
+        path = name.replace(".", "/")
+        return next((file for file in (f"{path}.py", f"{path}/__init__.py") if file in self.texts), None)
+
+    def of_user(self, module: str) -> str | None:
+        """The file of a module by its whole name, the user's or the package's; None where it has no source."""
+        first, _, rest = module.partition(".")
+        if first == spikeproof.__name__:
+            return self.of_module(rest)
+        found = inspect.getsourcefile(import_module(module))
+        if found is not None and found not in self._own:
+            self._own[found] = Path(found).read_bytes()
+        return found
+
+    def imports(self, file: str) -> frozenset[str]:
+        """The package's files that a file imports, anywhere in it, and the `__init__` of the folders they lie in."""
+        if file not in self._imports:
+            text = self.texts[file] if file in self.texts else self._own[file]
+            names = _imported(ast.parse(text)) if file.endswith(".py") else ()
+            found = (self.of_module(name) for name in names)
+            self._imports[file] = frozenset(path for path in found if path is not None and path != file)
+        return self._imports[file]
+
+    def reached(self, starts: Iterable[str], through: Callable[[str], bool]) -> set[str]:
+        """The starts, and every file that `through` allows which they import, and so on."""
+        found, left = set(starts), list(starts)
+        while left:
+            new = {path for path in self.imports(left.pop()) if through(path)} - found
+            found |= new
+            left += new
+        return found
+
+    def digest(self, files: Iterable[str]) -> str:
+        """A short hash of the names and contents of files; of a user's, the content alone: it may lie anywhere."""
+        total = hashlib.sha256()
+        for file in sorted(files):
+            if file not in self._digests:
+                name, text = (file, self.texts[file]) if file in self.texts else (Path(file).name, self._own[file])
+                self._digests[file] = name.encode() + hashlib.sha256(text).digest()
+            total.update(self._digests[file])
+        return total.hexdigest()[:16]
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """Dotted names, without the package's own, of all that an import line may mean: modules and their folders."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            first, *rest = name.split(".")
+            if first == spikeproof.__name__:
+                yield from (".".join(rest[:depth]) for depth in range(1, len(rest) + 1))
+
+
+@cache
+def package() -> Sources:
+    """The sources that are running."""
+    return Sources(Path(spikeproof.__file__).parent)

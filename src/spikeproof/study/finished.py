@@ -1,0 +1,57 @@
+"""The network of a finished cell, from the folder that the cell is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.store.store import Cell, Store
+from spikeproof.study.config import CellConfig, cell_from
+from spikeproof.study.trained import build_victim, load_images
+from spikeproof.training.checkpoint import load_into, read_tensors
+from spikeproof.victims.victim import Victim
+
+__all__ = ["trained"]
+
+
+def trained(folder: str | Path) -> Victim:
+    """The network that a finished cell examined, on the CPU, in eval mode.
+
+    folder: that of the cell, cells/KEY with its config.yaml and model.safetensors. Of what the configuration names,
+    only its parts are run; the weights are loaded strictly. Raises UsageError where the folder is no finished cell,
+    SpikeproofError where the cell is damaged.
+    """
+    cell = _cell(Path(folder))
+    weights = cell.folder / "model.safetensors"
+    # A cell that was given its weights has a copy of them, and the file that they came from may be gone.
+    config = cell_from({**cell.config, "weights": str(weights)})
+    tensors, facts = read_tensors(weights)
+    shape, classes = facts.get("input_shape"), facts.get("classes")
+    in_channels, count = (shape[0], len(classes)) if shape and classes else _of_data(config)
+    victim = build_victim(config, in_channels, count)
+    load_into(victim.body, tensors, weights)
+    return victim.eval()
+
+
+def _of_data(config: CellConfig) -> tuple[int, int]:
+    """Channels and classes, where the weights are another program's and do not say."""
+    images = load_images(config, "train")
+    return images.channels, len(images.classes)
+
+
+def _cell(folder: Path) -> Cell:
+    """The finished, whole cell in a folder."""
+    wanted = "the folder of a finished cell"
+    if not folder.is_dir():
+        raise UsageError(wanted, f"no folder at {folder}")
+    root = folder.parent if folder.name == "cells" else folder
+    if cells := Store(root).folders():
+        raise UsageError(wanted, f"{folder}, which holds cells", valid=[one.folder for one in cells])
+    if folder.suffix == ".partial":
+        raise UsageError(wanted, f"{folder}, which is being made", mend="run its study again: it goes on from there")
+    if not (folder / "config.yaml").is_file():
+        raise UsageError(wanted, f"{folder}, which has no config.yaml")
+    cell = Cell(folder.name, folder)
+    if damage := cell.damage():
+        raise SpikeproofError(f"a whole cell at {folder}", damage, mend="run its study again: it is redone")
+    return cell

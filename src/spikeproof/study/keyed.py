@@ -1,0 +1,69 @@
+"""The name of a cell, and of its network, in a store: by its configuration and the parts that it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from spikeproof.store.keys import Named, cell_key, model_key, rows_code, weights_code
+from spikeproof.study.config.build import USING
+from spikeproof.study.config.schema import FOLDERS, CellConfig, Panel, Paper, Part, Pixels
+
+__all__ = ["code_of", "key_of_cell", "key_of_model", "parts_of", "parts_of_training"]
+
+
+def code_of(cell: CellConfig) -> str:
+    """A short hash of the sources that decide the rows of this cell."""
+    return rows_code(parts_of(cell), panel=any(isinstance(one, Panel) for one in cell.evaluations))
+
+
+def key_of_cell(cell: CellConfig, data: Mapping[str, str], device: str) -> str:
+    """data: the digests of its images, 'train' and 'test'."""
+    return cell_key(cell.resolved(), code_of(cell), data, device)
+
+
+def key_of_model(cell: CellConfig, training_data: str, device: str) -> str:
+    """training_data: the digest of its training images."""
+    return model_key(cell.resolved(), weights_code(parts_of_training(cell)), training_data, device)
+
+
+def parts_of_training(cell: CellConfig) -> Named:
+    """Those that decide the weights; images count by their content, wherever they are from."""
+    named = {(folder, str(getattr(cell, field)["name"])) for field, folder in FOLDERS.items() if field != "data"}
+    threat = {("threats", str(cell.training_threat["name"])), ("surfaces", "pixels")}
+    return frozenset({*named, *_nested(cell.defence), *threat})
+
+
+def _nested(defence: Part) -> Iterator[tuple[str, str]]:
+    base = defence.get("base")
+    while base is not None:
+        yield "defences", str(base["name"])
+        base = base.get("base")
+
+
+def parts_of(cell: CellConfig) -> Named:
+    """Those that decide the rows. A panel's tier names more, by importing them."""
+    named = {*parts_of_training(cell)}
+    for evaluation in cell.evaluations:
+        named |= set(_of_evaluation(evaluation))
+    wanted, theory = cell.generalisation, cell.theory
+    if wanted.corruption_images:
+        named |= {("corruptions", name) for name in wanted.corruptions}
+    for examination, images in ((wanted, wanted.robust_images), (theory, theory.images)):
+        if images:
+            named |= {("threats", "linf"), ("attacks", str(examination.attack["name"]))}
+    return frozenset(named)
+
+
+def _of_evaluation(evaluation: Pixels | Paper | Panel) -> Iterator[tuple[str, str]]:
+    yield "threats", evaluation.norm
+    yield "surfaces", evaluation.surface
+    yield "rules", str(evaluation.rule["name"])
+    yield "encoders", str(evaluation.encoder["name"])
+    if isinstance(evaluation, Panel):
+        return
+    yield "losses", evaluation.loss
+    yield "estimators", str(evaluation.estimator["name"])
+    for attack in evaluation.attacks.values():
+        yield "attacks", str(attack["name"])
+        for key, part in attack.get("using", {}).items():
+            yield USING[key], str(part if key == "loss" else part["name"])

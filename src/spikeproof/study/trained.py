@@ -1,0 +1,143 @@
+"""The network of a cell: built, trained where it is not yet, and kept in the store for every cell that examines it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from spikeproof import parts
+from spikeproof.data import Images, split
+from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.losses import cross_entropy
+from spikeproof.store.store import Store
+from spikeproof.study.config import CellConfig, training_threat
+from spikeproof.study.keyed import key_of_model
+from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
+from spikeproof.training.craft import crafter
+from spikeproof.training.train import train
+from spikeproof.victims.victim import Victim
+
+__all__ = ["Machine", "Reader", "build_victim", "load_images", "trained_victim"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where work runs: provenance of a cell; of its key only the kind of device (cpu, cuda) is a part."""
+
+    device: str = "cpu"
+    progress: bool = True
+
+    @property
+    def torch(self) -> torch.device:
+        return torch.device(self.device)
+
+    def settle(self) -> None:
+        """Make torch as repeatable as it can be, in this process."""
+        # Rounding of a few bits flips a membrane that sits on its threshold.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+    def __str__(self) -> str:
+        name = torch.cuda.get_device_name(self.torch) if self.torch.type == "cuda" else platform.machine()
+        return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+def build_victim(config: CellConfig, in_channels: int, classes: int) -> Victim:
+    """An untrained victim; its initial weights depend on the seed alone, not on torch's global stream."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        body = parts.build(
+            "models",
+            config.model,
+            in_channels=in_channels,
+            classes=classes,
+            neuron=lambda: parts.build("neurons", config.neuron),
+        )
+    return Victim(body, parts.build("encoders", config.encoder), config.steps)
+
+
+def load_images(config: CellConfig, which: str) -> Images:
+    """The training or test images that a configuration names."""
+    limit = config.train_images if which == "train" else config.test_images
+    images: Images = parts.build("data", config.data).load(which, limit)
+    return images
+
+
+class Reader:
+    """Reads the images of cells, and keeps those it read last: the cells of a study mostly share them."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, Images, Images] | None = None
+
+    def __call__(self, config: CellConfig) -> tuple[Images, Images]:
+        """The training and the test images of a cell."""
+        said = repr((config.data, config.train_images, config.test_images))
+        if self._last is None or self._last[0] != said:
+            self._last = said, load_images(config, "train"), load_images(config, "test")
+        return self._last[1:]
+
+
+def trained_victim(
+    config: CellConfig, store: Store, machine: Machine, images: Images | None = None
+) -> tuple[Victim, Path]:
+    """The trained victim, in eval mode, and its weights' file; trains it, or goes on training it, where needed.
+
+    Its folder in the store is locked meanwhile, so that two processes never train the same network. Weights that the
+    configuration names are loaded, strictly, and nothing is trained.
+    """
+    images = images or load_images(config, "train")
+    victim = build_victim(config, images.channels, len(images.classes)).to(machine.torch)
+    if config.weights is not None:
+        load_into(victim.body, read_tensors(Path(config.weights))[0], config.weights)
+        return victim.eval(), Path(config.weights)
+    key = key_of_model(config, images.digest(), machine.device)
+    with store.lock(f"model-{key}"):
+        weights = store.whole_model(key)
+        if weights is None:
+            weights = _train(config, store, machine, images, victim, key)
+        else:
+            load_into(victim.body, read_tensors(weights)[0], weights)
+    return victim.eval(), weights
+
+
+def _train(config: CellConfig, store: Store, machine: Machine, images: Images, victim: Victim, key: str) -> Path:
+    """Train `victim` in place, or go on with it; its weights are stored under `key`, and their file returned."""
+    draft = store.model_folder(key).with_name(f"{key}.partial")
+    training, validation = split(images, config.recipe.validation_share, config.seed)
+    rule = parts.build("rules", config.rule)
+    threat = training_threat(config.training_threat)
+    attack = parts.build("attacks", config.training_attack)
+    checkpoint = draft / "checkpoint.safetensors"
+    resumed, started = checkpoint.is_file(), time.perf_counter()
+    history, best = train(
+        victim,
+        training,
+        validation,
+        recipe=config.recipe,
+        defence=parts.build("defences", config.defence),
+        rule=rule,
+        craft=crafter(victim, attack, threat, WhiteBox(rule), cross_entropy),
+        seed=config.seed,
+        checkpoint=checkpoint,
+        fingerprint=key,
+        device=machine.torch,
+        progress=machine.progress,
+    )
+    facts = {
+        "architecture": config.model,
+        "neuron": config.neuron,
+        "input_shape": list(images.pixels.shape[1:]),
+        "classes": list(images.classes),
+        "best_epoch": best,
+        "history": history,
+        # Of a training that was stopped nobody knows how long the first part took.
+        "train_seconds": None if resumed else round(time.perf_counter() - started, 1),
+        "trained_on": str(machine),
+    }
+    write_tensors(draft / "model.safetensors", victim.body.state_dict(), facts)
+    return store.finish_model(draft, key)

@@ -1,0 +1,81 @@
+"""The sentences on the cells that are packed with the package: names of attacks are those that studies have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+from spikeproof.report import _reading
+from spikeproof.report._summary import Summary, headline_of, summarise
+from spikeproof.store.packed import packed_cells
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def standing(cell: Any, attack: str) -> float:
+    """The share of images that one attack of the headline leaves right, straight from the rows."""
+    at = cell.config["headline"]
+    rows = [
+        row for row in cell.rows()
+        if row["kind"] == "attack" and row["attack"] == attack and row["evaluation"] == at["evaluation"]
+        and row["eps_text"] == at["eps"]
+    ]  # fmt: skip
+    return sum(row["predicted"] == row["label"] and not row["fooled"] for row in rows) / len(rows)
+
+
+def said(cells: list[Any]) -> tuple[list[Summary], str, str]:
+    headline = headline_of(cells)
+    found = summarise(cells, headline)
+    return found, " ".join(_reading.read(found, headline)), " ".join(_reading.warnings(found, headline))
+
+
+@pytest.mark.parametrize("study", ["pooling-digits", "paper-cifar10-short"])
+def test_it_is_pgd_that_breaks_or_not(study: str) -> None:
+    cells = packed_cells(RESULTS / study)
+    found, text, _ = said(cells)
+    assert {cell.plain for cell in found} == {"pgd-20"}
+    stand = [
+        (summary, share) for summary, cell in zip(found, cells, strict=True)
+        if summary.defence == "vanilla" and (share := standing(cell, "pgd-20")) >= 0.2
+    ]  # fmt: skip
+    assert "by PGD" in text
+    assert "by the attacks" not in text
+    assert ("Not every vanilla cell is broken" in text) == bool(stand)
+    assert ("the evaluation bites" in text) == (not stand)
+    for summary, share in stand:
+        sign = "at most " if summary.bound else ""
+        assert f"{summary.label} ({sign}{100 * share:.1f}\u00a0%" in text
+
+
+def test_the_best_are_named() -> None:
+    found, text, _ = said(packed_cells(RESULTS / "pooling-digits"))
+    robust = max(found, key=lambda cell: (cell.worst() or (0.0,))[0])
+    accurate = max(found, key=lambda cell: (cell.clean("test") or (0.0,))[0])
+    assert f"The highest worst-case robust accuracy is that of {robust.label}, at most" in text
+    assert "other cells overlap it." in text
+    assert f"The most accurate on clean images is another, {accurate.label}," in text
+
+
+def test_other_attacks_are_a_warning() -> None:
+    cells = packed_cells(RESULTS / "paper-cifar10-short")
+    assert len({frozenset(row["attack"] for row in cell.rows() if row.get("group")) for cell in cells}) > 1
+    assert "not all attacked by the same attacks" in said(cells)[2]
+
+
+def test_a_rank_correlation_is_that_of_the_cells_whose_number_is_no_bound() -> None:
+    """Nine cells of one seed: enough to rank, too few to test."""
+    found, text, _ = said(packed_cells(RESULTS / "paper-cifar10-small"))
+    sure = [cell for cell in found if not cell.bound]
+    sides = [[cell.measure("image", "l1") for cell in sure], [cell.worst() for cell in sure]]
+    rho = np.corrcoef(*(rankdata([one[0] for one in side if one is not None]) for side in sides))[0, 1]
+    told = re.search(
+        r"larger image gradient \(l1\) goes with more robust accuracy \(Spearman's rho (-?\d\.\d\d);", text
+    )
+    assert f"Over the {len(sure)} cells that have both" in text
+    assert told is not None
+    assert float(told[1]) == pytest.approx(rho, abs=0.006)
