@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, get_args, get_type_hints
 
 from spikeproof import rows
 
-__all__ = ["made"]
+__all__ = ["held", "made"]
 
 _KINDS = {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in get_args(rows.Row)}
 _PLAIN: dict[Any, Any] = {int: 0, float: 0.5, str: "some", bool: False}
@@ -19,6 +20,14 @@ def made(kind: str, *, damaged: bool = False, **given: Any) -> dict[str, Any]:
     row = {"kind": kind, **{name: _filled(hints[name]) for name in sorted(needed)}, **given}
     assert damaged or rows.fault(row) is None, rows.fault(row)
     return row
+
+
+def held(rows_made: Iterable[Any]) -> list[Any]:
+    """The same rows; one of each shape is held against its type."""
+    known = list(rows_made)
+    for row in {tuple((name, type(value)) for name, value in row.items()): row for row in known}.values():
+        assert (what := rows.fault(row)) is None, f"{what}: {row}"
+    return known
 
 
 def _filled(hint: Any) -> Any:

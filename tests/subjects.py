@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
+from made import made
 from torch import Tensor, nn
 
 from spikeproof.attacks.pgd import PGD
@@ -110,9 +111,8 @@ def roles_of(rows: Sequence[Row]) -> Mapping[str, Role]:
 
 
 def row(attack: str, group: str, image: int, fooled: bool, **more: Any) -> Row:
-    """One row of a panel, as far as audits read it."""
-    return {"kind": "attack", "attack": attack, "group": group, "image": image, "fooled": fooled, "distance": 0.01,
-            **more}  # fmt: skip
+    """One row of a panel."""
+    return made("attack", attack=attack, group=group, image=image, fooled=fooled, **{"distance": 0.01, **more})
 
 
 _FEW = {"steps": 3, "queries": 4, "draws": 3, "restarts": 2}

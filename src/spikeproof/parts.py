@@ -150,7 +150,13 @@ def build(folder: str, spec: Mapping[str, Any], **given: Any) -> Any:
     Unknown options and values of the wrong type raise UsageError with the valid ones and their defaults. A loss is a
     function and is returned as it is.
     """
-    target, options = _checked(folder, spec)
+    return _made(folder, spec, *_checked(folder, spec), given)
+
+
+def _made(
+    folder: str, spec: Mapping[str, Any], target: Any, options: Mapping[str, Any], given: Mapping[str, Any]
+) -> Any:
+    """A part from all its options; what its class refuses is told of the option that was written."""
     nested = {k: build(folder, options[k]) for k in _nested(folder, options)}
     try:
         return target if folder == "losses" else target(**given, **{**options, **nested})
@@ -173,9 +179,11 @@ def refused_alone(
     return tuple(refused) if len(refused) == 1 else ()
 
 
-def resolve(folder: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The same part with every default written out, as plain data."""
-    options = _checked(folder, spec)[1]
+def resolve(folder: str, spec: Mapping[str, Any], *, tried: bool = False) -> dict[str, Any]:
+    """The same part with every default written out, as plain data; tried: built once, for what its class refuses."""
+    target, options = _checked(folder, spec)
+    if tried:
+        _made(folder, spec, target, options, {})
     return {"name": spec["name"], **options, **{k: resolve(folder, options[k]) for k in _nested(folder, options)}}
 
 
@@ -204,8 +212,9 @@ def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]
         with within(unknown[0]):
             raise UsageError(f"an option of {folder} {spec['name']!r}", repr(unknown[0]), valid=valid)
     nested = {k: options.pop(k, known[k].default) for k in _NESTED.get(folder, ()) if k in known}
+    plain = known.keys() - nested.keys()
     try:
-        checked = {**vars(_parser(target, frozenset(known.keys() - nested.keys())).parse_object(options)), **nested}
+        checked = {**vars(_parser(target, frozenset(plain)).parse_object(options)), **nested} if plain else nested
     except (ArgumentError, TypeError, ValueError) as error:
         with within(*key_in(error)):
             raise UsageError(f"options of {folder} {spec['name']!r}", str(error).strip()) from error

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from made import made
 from small import digits, trained, untouched
 from subjects import Changed, brief, clear, linear
 from torch import Tensor, nn
@@ -254,9 +255,8 @@ def test_what_is_left_never_grows_and_ends_at_the_headline(quick: Examination) -
 
 def test_what_is_left_counts_what_fell_before() -> None:
     """PGD, which is run on everyone, does not raise up what FGSM had broken."""
-    head = {"kind": "attack", "evaluation": "panel", "eps": 0.1, "group": "first"}
     rows = [
-        {**head, "attack": attack, "image": image, "fooled": broken}
+        made("attack", image=image, attack=attack, fooled=broken)
         for attack, answers in (("fgsm", (True, False, False)), ("pgd", (False, True, False)))
         for image, broken in enumerate(answers)
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from made import held, made
 from oracles import synapses
 from small import digits, trained, untouched
 from torch import Tensor, nn
@@ -85,12 +86,12 @@ def test_a_real_code_makes_macs_and_spikes_make_acs() -> None:
 
 
 def test_the_summary_is_arithmetic_on_the_rows() -> None:
-    made = [
+    rows = held([
         {"kind": "energy", "image": i, "label": 0, "steps": 4, "layers": {"a": [10 * i, 0, 100], "b": [0, 5, 50]},
          "sites": {"s": [i, 8], "u": [4, 32]}}
         for i in (1, 3)
-    ]  # fmt: skip
-    found = energy.summarise([{"kind": "clean"}, *made])
+    ])  # fmt: skip
+    found = energy.summarise([made("clean"), *rows])
     assert found is not None
     assert found["images"] == 2
     assert (found["effective_acs"], found["effective_macs"], found["dense"]) == (20, 5, 150)
@@ -101,4 +102,4 @@ def test_the_summary_is_arithmetic_on_the_rows() -> None:
     assert found["firing_rate"] == pytest.approx(6 / 40)
     assert found["activation_sparsity"] == pytest.approx(34 / 40)
     assert found["sites"] == {"s": {"firing_rate": 0.25}, "u": {"firing_rate": 0.125}}
-    assert energy.summarise([{"kind": "clean"}]) is None
+    assert energy.summarise([made("clean")]) is None

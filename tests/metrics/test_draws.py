@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from made import made
 
 from spikeproof.metrics.robustness import summarise
 
 
 def row(image: int, attack: str, right: float | None, *, fooled: bool, clean: bool = True) -> dict[str, Any]:
     told = {} if right is None else {"draws_right": right}
-    return {
-        "kind": "attack", "evaluation": "pixels", "protocol": "pixels", "surface": "pixels", "norm": "Linf", "eps": 0.1,
-        "eps_text": "0.1", "attack": attack, "image": image, "label": 1, "predicted": 1 if clean else 2, "attacked": 1,
-        "fooled": fooled, "distance": 0.1, "margin": 0.0, "forwards": 1, "backwards": 1, **told,
-    }  # fmt: skip
+    answer = 1 if clean else 2
+    return made("attack", attack=attack, image=image, label=1, predicted=answer, fooled=fooled, **told)
 
 
 def test_majority_every_and_mean_of_the_draws() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made import held
 
 Rows = list[dict[str, Any]]
 BUDGETS = {"0": 0.0, "2/255": 2 / 255, "8/255": 8 / 255, "16/255": 16 / 255}
@@ -50,11 +51,11 @@ def configuration(name: str, *, seed: int = 0, pool: str = "max", defence: str =
 
 
 def clean_rows(accuracy: float, images: int) -> Rows:
-    return [
+    return held([
         {"kind": "clean", "split": split, "image": i, "label": 0, "predicted": int(i >= share * images), "margin": 1.0}
         for split, share in (("train", min(1.0, accuracy + 0.05)), ("validation", accuracy), ("test", accuracy))
         for i in range(images)
-    ]
+    ])  # fmt: skip
 
 
 def attack_rows(
@@ -79,7 +80,7 @@ def attack_rows(
             elif i < right:
                 row["zero_gradient"] = right - blind <= i < right
             rows.append(row)
-    return rows
+    return held(rows)
 
 
 def gradient_rows(sparsity: float, images: int, depth: int = 6) -> Rows:
@@ -95,7 +96,7 @@ def gradient_rows(sparsity: float, images: int, depth: int = 6) -> Rows:
     for image in range(images):
         head = {"image": image, "label": 0, "site": "weight:fc", "side": "weight", "scalar": "ce", "order": 0}
         rows.append({**head, "batchnorm": "eval", "size": 9, "masked_share": 0.125, "summed": measures(0.2)})
-    return rows
+    return held(rows)
 
 
 def measures(share: float) -> dict[str, float | None]:
@@ -108,9 +109,9 @@ def measures(share: float) -> dict[str, float | None]:
 
 
 def epochs() -> Rows:
-    return [
+    return held([
         {"epoch": e, "loss": 2 / e, "validation_loss": 2.1 / e, "validation_accuracy": 1 - 0.7 / e} for e in range(1, 6)
-    ]
+    ])  # fmt: skip
 
 
 STAGES = {
@@ -133,12 +134,14 @@ PREFLIGHT = ("D13", "D14")
 def audit_row(code: str, colour: str = "green", text: str = "0.15", **changes: Any) -> dict[str, Any]:
     name, breaks = AUDITS[code]
     ran = colour != "not run"
-    return {
+    row = {
         "kind": "audit", "code": code, "name": name, "colour": colour, "value": 0.25 if ran else None,
         "limit": 0.01 if ran else None, "n": 20 if ran else 0, "says": f"{name}: said by {code}",
         "means": f"what a red {code} means.", "mend": f"the mend of {code}.", "breaks": breaks, "detail": {},
         "evaluation": "panel", "eps": float(text), "eps_text": text, "tier": "quick",
     } | changes  # fmt: skip
+    (made,) = held([row])
+    return made
 
 
 def stage_rows(right: int, images: int, left: dict[str, int], text: str) -> Rows:
@@ -156,7 +159,7 @@ def stage_rows(right: int, images: int, left: dict[str, int], text: str) -> Rows
             }  # fmt: skip
             rows.append(row | ({"skipped": True} if skipped else {"zero_gradient": False} if everyone else {}))
         standing = min(standing, kept)
-    return rows
+    return held(rows)
 
 
 def panel_rows(
@@ -232,7 +235,7 @@ def image_gradient(gini: float, l1: float) -> list[dict[str, Any]]:
     """Image gradients with one Gini and one l1, as the store's rows have them."""
     summed = {"gini": gini, "hoyer": gini, "zero_share": 0.0, "l1_ratio": 1 - gini, "participation": 9.0, "l1": l1}
     head = {"side": "input", "scalar": "ce", "batchnorm": "eval", "size": 64, "label": 0}
-    return [{**head, "image": i, "site": "image", "order": 0, "summed": summed} for i in range(2)]
+    return held([{**head, "image": i, "site": "image", "order": 0, "summed": summed} for i in range(2)])
 
 
 @pytest.fixture(scope="session")

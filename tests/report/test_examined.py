@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from made import held
+
 from spikeproof.report import write
 
 
@@ -32,7 +34,7 @@ def rows() -> list[dict[str, Any]]:
         for split, kept in (("train", 15), ("test", 5))
         for i in range(20)
     ]  # fmt: skip
-    return [*corrupted, energy, *theory, support, *robust]
+    return held([*corrupted, energy, *theory, support, *robust])
 
 
 def test_what_was_measured_is_on_the_page(tmp_path: Path, make_cell: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from tinypanel import panelled
 import spikeproof
 from spikeproof import native, parts
 from spikeproof.store import keys
-from spikeproof.store.sources import Sources, package
+from spikeproof.store.sources import Sources, _imported, package
 from spikeproof.study.config import CellConfig, cell_from
 from spikeproof.study.keyed import key_of_cell, key_of_model
 
@@ -153,6 +154,16 @@ def test_without_a_panel_the_judges_name_no_part() -> None:
         ["evaluation/judge.py", "evaluation/paper.py"], lambda file: keys._room(file) == "evaluation"
     )
     assert [file for file in judges if any(keys._room(other) == "parts" for other in sources.imports(file))] == []
+
+
+def test_imports_are_found_wherever_an_import_may_stand() -> None:
+    """As a walk over everything in a file finds them, expressions included."""
+    for file, text in package().texts.items():
+        if file.endswith(".py"):
+            everything = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+            names = _imported(ast.Module(everything, []))
+            known = {path for name in names if (path := package().of_module(name)) is not None}
+            assert package().imports(file) == known - {file}, file
 
 
 def test_imports_are_followed_into_folders_and_out_of_functions(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import made
 from small import built, digits, trained, untouched
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -303,11 +304,8 @@ def test_the_verdict_is_that_of_the_deployed_network(monkeypatch: pytest.MonkeyP
 
 
 def test_the_summary_has_the_share_of_differing_answers() -> None:
-    head = {"kind": "attack", "evaluation": "e", "protocol": "pixels", "surface": "pixels", "norm": "Linf", "eps": 0.1,
-            "eps_text": "0.1", "attack": "pgd", "label": 1, "predicted": 1, "attacked": 1, "fooled": False,
-            "distance": 0.0, "margin": 1.0, "forwards": 1, "backwards": 1}  # fmt: skip
-    rows = [{**head, "image": i, "twin_differs": i == 0} for i in range(8)]
-    rows.append({**head, "image": 8, "fooled": True, "predicted": 2, "skipped": True})
+    rows = [made("attack", image=i, twin_differs=i == 0) for i in range(8)]
+    rows.append(made("attack", image=8, fooled=True, predicted=2, skipped=True))
     found = summarise(rows)["twin_differs"]
     assert (found["correct"], found["total"]) == (1, 8)
-    assert summarise([{**head, "image": 0}])["twin_differs"] is None
+    assert summarise([made("attack")])["twin_differs"] is None

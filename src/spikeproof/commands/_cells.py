@@ -16,6 +16,7 @@ from spikeproof.commands._machine import machine_of
 from spikeproof.errors import UsageError
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import load_study
+from spikeproof.study.kept import keep
 from spikeproof.study.plan import Planned, plan, refuse_other_versions
 from spikeproof.study.run import Machine
 from spikeproof.study.workers import Outcome, cores, run_cells
@@ -32,6 +33,7 @@ def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
     planned = plan(study.cells(), machine, study.refused)
     if not anyway:
         refuse_other_versions(planned, store)
+    keep(store, file, machine.device, [one.called for one in planned], [one.config.resolved() for one in planned])
     done, failed = _cells(planned, store, machine, options.workers)
     if done:
         print(f"report: {report.write(done, store.root, title=study.title).resolve()}")

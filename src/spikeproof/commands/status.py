@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from spikeproof.commands._given import study_file
 from spikeproof.store.store import Store
+from spikeproof.study.kept import Called
 
 
 def options(parser: ArgumentParser) -> None:
@@ -19,16 +20,23 @@ def options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     file = study_file(options.file)
-    from spikeproof.study.config import load_study
-    from spikeproof.study.plan import plan
-    from spikeproof.study.run import Machine
+    from spikeproof.study.kept import kept
     from spikeproof.study.status import STATES, states
 
-    study = load_study(file)
-    found = states(plan(study.cells(), Machine(options.device), study.refused), Store(options.out))
+    store = Store(options.out)
+    found = states(kept(store, file, options.device) or _planned(file, options.device), store)
     width = max(len(one.name) for one in found)
     for one in found:
         print(f"{one.name:{width}s}  {one.key}  {one.state:8s}  {one.detail}".rstrip())
     count = Counter(one.state for one in found)
     print(f"{len(found)} cells: " + ", ".join(f"{count[state]} {state}" for state in STATES))
     return 0
+
+
+def _planned(file: Path, device: str) -> list[Called]:
+    from spikeproof.study.config import load_study
+    from spikeproof.study.plan import plan
+    from spikeproof.study.trained import Machine
+
+    study = load_study(file)
+    return [one.called for one in plan(study.cells(), Machine(device), study.refused)]

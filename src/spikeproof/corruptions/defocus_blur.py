@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import correlate
+import scipy  # its ndimage takes a third of a second to import, and does so when it is first asked
 from torch import Tensor
 
 from spikeproof.corruptions._severity import AtSeverity, array, tensor_like, width
@@ -25,7 +25,8 @@ class DefocusBlur(AtSeverity):
     def __call__(self, x: Tensor, keys: Tensor) -> Tensor:
         """Pixels (B,C,H,W) in [0,1], keys (B,) -> the same shape and range."""
         radius, edge = self.pick(((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1)))
-        return tensor_like(correlate(array(x), _disk(width(x) * radius, edge)[None, None], mode="mirror"), x)
+        disk = _disk(width(x) * radius, edge)[None, None]
+        return tensor_like(scipy.ndimage.correlate(array(x), disk, mode="mirror"), x)
 
 
 def _disk(radius: float, edge: float) -> np.ndarray:
@@ -34,5 +35,5 @@ def _disk(radius: float, edge: float) -> np.ndarray:
     along = np.arange(-reach, reach + 1)
     disk = (along[:, None] ** 2 + along**2 <= radius**2).astype(np.float64)
     soft = np.exp(-(np.arange(-1, 2) ** 2) / (2 * edge**2))
-    softened = correlate(disk, np.outer(soft, soft), mode="constant")
+    softened = scipy.ndimage.correlate(disk, np.outer(soft, soft), mode="constant")
     return np.asarray(softened / softened.sum())

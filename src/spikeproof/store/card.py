@@ -6,19 +6,20 @@ from typing import Any
 
 import yaml
 
+from spikeproof.metrics.summaries import EvaluationSummary, PanelSummary, RobustnessSummary, Share
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
 
 __all__ = ["card"]
 
 
-def _percent(interval: dict[str, Any] | None) -> str:
+def _percent(interval: Share | None) -> str:
     if interval is None:
         return "not measured"
     low, high = 100 * interval["low"], 100 * interval["high"]
     return f"{100 * interval['share']:.1f} % (95 % interval {low:.1f} to {high:.1f}, n = {interval['total']})"
 
 
-def _worst(entry: dict[str, Any]) -> str:
+def _worst(entry: EvaluationSummary) -> str:
     """The worst case of one evaluation, as far as the verdict on its panel lets it be said."""
     if entry["verdict"] == NOT_EVALUATED:
         return NOT_EVALUATED
@@ -26,7 +27,7 @@ def _worst(entry: dict[str, Any]) -> str:
     return f"at most {found}, {OVERSTATED}" if entry["verdict"] == OVERSTATED else found
 
 
-def _rows(results: dict[str, Any]) -> list[str]:
+def _rows(results: RobustnessSummary) -> list[str]:
     """Every evaluation and eps as a row of the table; panels whose attacks were not run have no surface and norm."""
     rows = [
         f"| {e['evaluation']} | {e['protocol']} | {e['surface']} | {e['norm']} | {e['eps_text']} | {_worst(e)} |"
@@ -36,14 +37,14 @@ def _rows(results: dict[str, Any]) -> list[str]:
     return rows + [f"| {p['evaluation']} | panel | - | - | {p['eps_text']} | {p['verdict']} |" for p in unattacked]
 
 
-def _verdicts(panels: list[dict[str, Any]]) -> list[str]:
+def _verdicts(panels: list[PanelSummary]) -> list[str]:
     """The verdict on every panel, with the audits that are red and those that were not run."""
     if not panels:
         return []
     return ["Can the number be trusted? What the audits of the attacks say:", "", *map(_verdict, panels), ""]
 
 
-def _verdict(panel: dict[str, Any]) -> str:
+def _verdict(panel: PanelSummary) -> str:
     named = {
         colour: [f"{audit['code']} {audit['name']}" for audit in panel["audits"] if audit["colour"] == colour]
         for colour in ("red", "not run")
@@ -54,8 +55,8 @@ def _verdict(panel: dict[str, Any]) -> str:
     return f"- {where}: **{panel['verdict']}** ({'; '.join([*said, *attacked]) or 'no audit is red'})."
 
 
-def _twin(results: dict[str, Any]) -> list[str]:
-    found = results.get("twin_differs")
+def _twin(results: RobustnessSummary) -> list[str]:
+    found = results["twin_differs"]
     if found is None:
         return []
     share = f"{100 * found['share']:.2f} % of {found['total']} proposed points"
@@ -64,7 +65,7 @@ def _twin(results: dict[str, Any]) -> list[str]:
 
 def card(config: dict[str, Any], summary: dict[str, Any]) -> str:
     """A README.md for a cell's folder, from its resolved configuration and its summary."""
-    results, provenance = summary["results"], summary["provenance"]
+    results: RobustnessSummary = summary["results"]
     lines = [
         "---",
         f"datasets: [{config['data']['name']}]",
@@ -95,7 +96,7 @@ def card(config: dict[str, Any], summary: dict[str, Any]) -> str:
         "Examine it again with `spikeproof evaluate --config config.yaml --weights model.safetensors`.",
         "",
         "```yaml",
-        yaml.safe_dump(provenance, sort_keys=False).rstrip(),
+        yaml.safe_dump(summary["provenance"], sort_keys=False).rstrip(),
         "```",
     ]
     return "\n".join(lines) + "\n"

@@ -81,7 +81,7 @@ class Sources:
 
 def _imported(tree: ast.Module) -> Iterator[str]:
     """Dotted names, without the package's own, of all that an import line may mean: modules and their folders."""
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -92,6 +92,14 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             first, *rest = name.split(".")
             if first == spikeproof.__name__:
                 yield from (".".join(rest[:depth]) for depth in range(1, len(rest) + 1))
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All of a file's, at any depth. Expressions, which are most of a tree, hold none and are passed over."""
+    for block in ("body", "orelse", "handlers", "finalbody", "cases"):
+        for statement in getattr(node, block, ()):
+            yield statement
+            yield from _statements(statement)
 
 
 @cache

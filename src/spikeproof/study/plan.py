@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from spikeproof.errors import UsageError, within
 from spikeproof.store.store import Store
 from spikeproof.study.config import CellConfig, rehearse
+from spikeproof.study.kept import Called
 from spikeproof.study.keyed import code_of, key_of_cell, key_of_model
 from spikeproof.study.trained import Machine, Reader
 
@@ -26,6 +27,10 @@ class Planned:
     key: str
     model: str | None
     code: str
+
+    @property
+    def called(self) -> Called:
+        return Called(self.config.name, self.key, self.model, self.config.recipe.epochs)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.store.store import Cell, Store
-from spikeproof.study.plan import Planned
-from spikeproof.training.checkpoint import read_tensors
+from spikeproof.study.kept import Called
 
 __all__ = ["STATES", "State", "states"]
 
@@ -25,12 +24,12 @@ class State(NamedTuple):
     detail: str
 
 
-def states(planned: Sequence[Planned], store: Store) -> list[State]:
+def states(cells: Sequence[Called], store: Store) -> list[State]:
     """The state of every cell, in order."""
-    return [State(one.config.name, one.key, *_state(one, store)) for one in planned]
+    return [State(one.name, one.key, *_state(one, store)) for one in cells]
 
 
-def _state(one: Planned, store: Store) -> tuple[str, str]:
+def _state(one: Called, store: Store) -> tuple[str, str]:
     cell = Cell(one.key, store.root / "cells" / one.key)
     if cell.folder.is_dir():
         damage = cell.damage()
@@ -42,7 +41,7 @@ def _state(one: Planned, store: Store) -> tuple[str, str]:
     return ("partial", stage) if stage else ("missing", "")
 
 
-def _stage(one: Planned, store: Store) -> str:
+def _stage(one: Called, store: Store) -> str:
     """The last thing that the files of an unfinished cell tell of."""
     growing = _last(store.root / "cells" / f"{one.key}.partial")
     if growing is not None:
@@ -53,11 +52,15 @@ def _stage(one: Planned, store: Store) -> str:
     if store.model_folder(one.model).is_dir():
         return "trained"
     checkpoint = store.model_folder(one.model).with_name(f"{one.model}.partial") / "checkpoint.safetensors"
+    if not checkpoint.is_file():
+        return ""
+    from spikeproof.training.checkpoint import read_tensors  # and torch, which nothing else here asks for
+
     try:
         epochs = len(read_tensors(checkpoint)[1]["history"])
     except (SpikeproofError, OSError, KeyError, TypeError):
         return ""
-    return f"training, {epochs} of {one.config.recipe.epochs} epochs"
+    return f"training, {epochs} of {one.epochs} epochs"
 
 
 def _last(draft: Path) -> Path | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from made import made
 from small import digits, trained, untouched
 from subjects import D, Linear, away, clear, linear, roles_of, subject
 from torch import Tensor
@@ -572,7 +573,7 @@ class Digits:
         index = order(right)
         case = Case(parts.build("attacks", {"name": "pgd", "steps": 3}), WhiteBox(ATan()), cross_entropy)
         rows = [
-            {"kind": "attack", "attack": group, "group": group, "image": i, "fooled": i % 2 == 0, "distance": 0.1}
+            made("attack", image=i, attack=group, group=group, fooled=i % 2 == 0, distance=0.1)
             for i in ids[index].tolist()
             for group in ("first", "random", "black box", "white box")
         ]

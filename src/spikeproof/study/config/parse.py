@@ -103,9 +103,7 @@ def _read(name: str, value: Any) -> Any:
 
 def _part(folder: str, spec: Part) -> Part:
     """With every default written out; built once, unless it needs what only the others can say."""
-    if folder != "models":
-        parts.build(folder, spec)
-    return parts.resolve(folder, spec)
+    return parts.resolve(folder, spec, tried=folder != "models")
 
 
 def _training_threat(spec: Any) -> Part:
