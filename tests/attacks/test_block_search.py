@@ -270,8 +270,8 @@ def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: 
         return search(f, x0[index], threat, keys[index], queries=120, width=10)
 
     def same(found: Tensor, expected: Tensor) -> None:
-        # A norm is summed in another order in another company.
-        torch.testing.assert_close(found, expected, rtol=0, atol=0 if threat.norm == "Linf" else 1e-10)
+        # A norm is summed in another order in another company, and some of its numbers are float32.
+        torch.testing.assert_close(found, expected, rtol=0, atol=0 if threat.norm == "Linf" else 1e-6)
 
     whole, every = run(torch.arange(count)), torch.arange(count)
     for size in (1, 7):

@@ -213,3 +213,10 @@ def test_labels_that_do_not_fit_are_refused(labels: Tensor, words: str) -> None:
 def test_labels_that_fit_pass() -> None:
     check_labels(trained(), X, Y)
     check_labels(trained(), X[:0], Y[:0])
+
+
+def test_an_image_is_counted_as_often_as_it_stands_in_a_pass() -> None:
+    one, cost = scene("direct"), Cost(6)
+    part = one.objective(cross_entropy, cost).of(torch.tensor([4, 1, 4, 4]))
+    part(one.start[[4, 1, 4, 4]], exact, 0)
+    assert cost.forwards.tolist() == [0, 1, 0, 0, 3, 0]

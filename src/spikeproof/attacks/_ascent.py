@@ -123,8 +123,10 @@ def ascend(
         part = best.standing(f, x0)
         if not len(part.at):
             break
-        own = given is None or restart > 0
-        x = start(part.x0, fold(keys, f"start {restart}")[part.at]) if own else threat.project(given, x0)
+        if given is None or restart > 0:
+            x = start(part.x0, fold(keys, f"start {restart}")[part.at])
+        else:
+            x = threat.project(given, x0)
         carry, towards = estimator.init(x), direction()
         for k in range(steps):
             # The salt differs in every call: fresh noise for stochastic encoders, fresh secants for codes.
