@@ -143,7 +143,8 @@ class Objective(Protocol):
         ...
 
     def of(self, index: Tensor) -> Objective:
-        """The same for some of the images alone: index (n,) int64 into them; its points are (n,*)."""
+        """The same for some of the images alone: index (n,) int64 into them; its points are (n,*). An image that stands
+        in it several times is asked at several points in one pass, and counted as often."""
         ...
 
     def aimed(self, rank: int) -> Objective:
@@ -259,7 +260,22 @@ class Ruled(Protocol):
 class Attack(Protocol):
     """Proposes x_adv; it never judges itself (`spikeproof.evaluation.judge` does)."""
 
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor: ...
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        """Clean points (B,*) -> points of the threat's ball.
+
+        start: points (B,*) that another attack found, projected into this ball; its first run begins there instead of
+        where it would, and what keeps its best point returns none that is worse. None: its own start.
+        """
+        ...
 
 
 class Craft(Protocol):

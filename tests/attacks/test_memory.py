@@ -58,10 +58,10 @@ class Weighed:
     def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
         self.sizes.append(held())
         loss = (x - 0.3).square().flatten(1).mean(1) - 1
-        return Score(loss, torch.zeros(2, dtype=torch.bool))
+        return Score(loss, torch.zeros(len(x), dtype=torch.bool))
 
     def of(self, index: Tensor) -> Objective:
-        raise NotImplementedError
+        return self
 
     def aimed(self, rank: int) -> Objective:
         return self
@@ -114,7 +114,7 @@ MANY = [
 def test_no_attack_hoards(name: str, threat: Any) -> None:
     """Thirty calls or more; each would keep 1 MiB, 18 in all, if it kept the point alone."""
     accepts = inspect.signature(parts.find("attacks", name)).parameters
-    wanted = {"steps": 30, "queries": 30, "draws": 30, "restarts": 1, "levels": 15}
+    wanted = {"steps": 30, "queries": 30, "draws": 30, "width": 1, "restarts": 1, "levels": 15}
     attack = parts.build("attacks", {"name": name, **{k: v for k, v in wanted.items() if k in accepts}})
     f = Weighed()
     attack(f, X0, threat, WhiteBox(ATan()), f.keys)

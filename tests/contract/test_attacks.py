@@ -17,7 +17,7 @@ from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
-from spikeproof.tensors import image_keys, normal, uniform
+from spikeproof.tensors import fold, image_keys, normal, uniform
 from spikeproof.threats import L1, L2, Linf
 from spikeproof.types import Objective, Rule, Score
 from spikeproof.victims.scene import Scene
@@ -88,6 +88,9 @@ class Stopping(Curved):
 
     def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
         raise Stop
+
+    def of(self, index: Tensor) -> Objective:
+        return self
 
     def aimed(self, rank: int) -> Objective:
         return self
@@ -176,7 +179,7 @@ class Level(Curved):
 
     def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
         assert len(x) == len(self.at) > 0
-        self.calls[self.at] += 1
+        self.calls += torch.bincount(self.at, minlength=B)  # an image may stand in a pass several times
         return super().__call__(x, rule, salt)
 
     def of(self, index: Tensor) -> Objective:
@@ -263,14 +266,14 @@ def test_which_of_the_classics_are_random(spec: dict[str, Any], random: bool, dr
 
 
 class Interrupted:
-    """`f`, and every objective made from it: notes each call, and raises in the given one, counted from 1."""
+    """`f`, and every objective made from it: notes the points of each call, and raises in the given one, from 1 on."""
 
-    def __init__(self, f: Objective, stop_at: int | None, calls: list[int]) -> None:
+    def __init__(self, f: Objective, stop_at: int | None, calls: list[Tensor]) -> None:
         self._f, self._stop_at, self._calls = f, stop_at, calls
         self.keys, self.classes, self.encode, self.final = f.keys, f.classes, f.encode, f.final
 
     def __call__(self, x: Tensor, rule: Rule, salt: int) -> Score:
-        self._calls.append(salt)
+        self._calls.append(x.detach().clone())
         if len(self._calls) == self._stop_at:
             raise Stop
         return self._f(x, rule, salt)
@@ -307,6 +310,50 @@ def test_nothing_is_left_behind(spec: dict[str, Any], threat: Any, grad_mode: bo
     assert torch.equal(scene.start, pixels)
     assert not scene.start.requires_grad
     assert torch.equal(keys, image)
+
+
+BEGUN = Linf(0.1).project(X0 + 0.09 * normal(KEYS, (1, 6, 6)).sign(), X0)
+"""Points that another attack might have found."""
+
+
+@each_attack
+def test_it_begins_at_a_given_start_brought_into_its_ball(spec: dict[str, Any], threat: Any) -> None:
+    for start in (BEGUN, X0 + 3 * SLOPE):
+        calls: list[Tensor] = []
+        x = attack(spec)(Interrupted(Curved(), None, calls), X0, threat, ESTIMATOR, KEYS, start=start)
+        assert torch.equal(calls[0].view_as(X0), threat.project(start, X0))
+        assert threat.distance(x, X0).max() <= threat.eps + 1e-12
+
+
+@each_attack
+@pytest.mark.parametrize("final", [False, True])
+def test_it_returns_nothing_worse_than_its_start(spec: dict[str, Any], threat: Any, final: bool) -> None:
+    """Where it keeps its best; the start is a good one, well inside the ball, and with `final` half of them succeed."""
+    if spec["name"] in ("fgsm", "rfgsm") or spec.get("keep") == "last":
+        return
+    good = attack({"name": "apgd", "steps": 20})(Curved(above=9.0), X0, threat, ESTIMATOR, KEYS)
+    start = X0 + 0.9 * (good - X0)
+    reached = Curved(above=0.0)(start, ATan(), 0).loss
+    above = float(reached.median()) if final else 9.0
+    f = Curved(above=above, final=final)
+    found = f(attack(spec)(f, X0, threat, ESTIMATOR, KEYS, start=start), ATan(), 0)
+    begun = f(start, ATan(), 0)
+    if final:
+        assert 0 < begun.fooled.sum() < B
+        assert (found.fooled | ~begun.fooled).all()
+    else:
+        assert (found.loss >= begun.loss - 1e-9).all()
+
+
+@pytest.mark.parametrize("name", ["pgd", "sa_pgd", "mi_fgsm", "fgsm", "fab", "code_search"])
+def test_given_its_own_start_an_attack_is_itself(name: str) -> None:
+    """And its further restarts are those that they were."""
+    own = Linf(0.1).sample(X0, fold(KEYS, "start 0")) if name in ("pgd", "sa_pgd") else X0
+    more = {"restarts": 2} if name not in ("mi_fgsm", "fgsm") else {}
+    kept, given = (
+        attack({"name": name, **more})(Curved(), X0, Linf(0.1), ESTIMATOR, KEYS, start=start) for start in (None, own)
+    )
+    assert torch.equal(kept, given)
 
 
 LABELS = {

@@ -45,6 +45,8 @@ def test_only_images_that_every_network_gets_right_count() -> None:
     y = torch.tensor([0, 1, 0, 1])  # grey is 0 for all three
     matrix = transfer_matrix(VICTIMS, x, y, ids, threat=Linf(0.1), rules=RULES)
     assert matrix["all"]["all"].total == 2
+    with pytest.raises(UsageError, match="victims, one or more"):
+        transfer_matrix({}, x, y, ids, threat=Linf(0.1), rules={})
     with pytest.raises(UsageError, match="every network gets right"):
         transfer_matrix(VICTIMS, x, torch.ones_like(y), ids, threat=Linf(0.1), rules=RULES)
 

@@ -193,3 +193,10 @@ def test_a_point_outside_the_box_or_without_a_number_is_refused(value: float) ->
     point[5, 0, 7, 7] = value
     with pytest.raises(SpikeproofError, match="from attack 'mine'"):
         one.check_budget("mine", point, Linf(2.0))
+
+
+def test_an_image_is_counted_as_often_as_it_stands_in_a_pass() -> None:
+    one, cost = scene("direct"), Cost(6)
+    part = one.objective(cross_entropy, cost).of(torch.tensor([4, 1, 4, 4]))
+    part(one.start[[4, 1, 4, 4]], exact, 0)
+    assert cost.forwards.tolist() == [0, 1, 0, 0, 3, 0]

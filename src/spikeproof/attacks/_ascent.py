@@ -106,10 +106,12 @@ def ascend(
     length: Callable[[int], float],
     direction: Callable[[], Direction],
     start: Callable[[Tensor, Tensor], Tensor],
+    given: Tensor | None = None,
     restarts: int = 1,
     keep_best: bool = True,
 ) -> Tensor:
-    """x <- project(x + length(k) * direction(gradient)), k = 0..steps-1, once for each restart from start(x0, keys).
+    """x <- project(x + length(k) * direction(gradient)), k = 0..steps-1, once for each restart from start(x0, keys),
+    the first from the points `given` (B,*), where there are any.
 
     Returns the best point met (fooled before not fooled, then the highest loss; the first fooled one where that is
     final), or the last iterate of the last restart. Costs `steps` gradients a restart, and one forward more where the
@@ -121,7 +123,10 @@ def ascend(
         part = best.standing(f, x0)
         if not len(part.at):
             break
-        x = start(part.x0, fold(keys, f"start {restart}")[part.at])
+        if given is None or restart > 0:
+            x = start(part.x0, fold(keys, f"start {restart}")[part.at])
+        else:
+            x = threat.project(given, x0)
         carry, towards = estimator.init(x), direction()
         for k in range(steps):
             # The salt differs in every call: fresh noise for stochastic encoders, fresh secants for codes.

@@ -15,7 +15,7 @@ from spikeproof.attacks._ascent import checkpoints
 from spikeproof.attacks._best import Best, Part
 from spikeproof.attacks._options import at_least_one, check_targets, ranks
 from spikeproof.errors import UsageError
-from spikeproof.tensors import fold, normal, per_image, uniform
+from spikeproof.tensors import exact, fold, normal, per_image, uniform
 from spikeproof.types import Estimator, Objective, Threat
 
 __all__ = ["APGD"]
@@ -31,7 +31,8 @@ class APGD:
     since. L1 has a search of its own (`_apgd_l1`). The loss (CE or DLR) is the evaluation's.
 
     targets: 0 is untargeted; n is APGD-T, one run for each of the n likeliest wrong classes by the clean logits, on the
-    targeted form of the loss (AutoAttack: DLR, 9). Costs steps + 1 gradients a restart and target, two more in L1.
+    targeted form of the loss (AutoAttack: DLR, 9). Costs steps + 1 gradients a restart and target, two more in L1;
+    given a start, from which each target's first run begins, L1 costs one forward beside them.
     """
 
     asks_gradient: ClassVar[bool] = True
@@ -47,18 +48,34 @@ class APGD:
     def label(self) -> str:
         return f"apgd-{'t-' if self.targets else ''}{self.steps}"
 
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
         if threat.norm not in ("Linf", "L2", "L1"):
             raise UsageError("a threat of APGD", threat.norm, valid=["Linf", "L2", "L1"])
         climb = _apgd_l1.climb if threat.norm == "L1" else _climb
         aims = [f.aimed(rank) for rank in ranks(f, self.targets)] if self.targets else [f]
         # Losses towards two classes do not compare; what is fooled is kept, whatever the others reach.
         best = Best(x0, final=f.final)
-        for run, (aim, _) in enumerate(product(aims, range(self.restarts))):
+        given = None if start is None else threat.project(start, x0)
+        if given is not None and threat.norm == "L1":  # whose climb offers nothing of the wider balls it begins in
+            with torch.no_grad():
+                best.offer(given, aims[0](given, exact, 0))
+        for run, (aim, restart) in enumerate(product(aims, range(self.restarts))):
             part = best.standing(aim, x0)
             if len(part.at):
-                start = self._start(part.x0, threat, fold(keys, f"apgd {run}")[part.at])
-                climb(part, start, threat, estimator, best, count(run * (self.steps + 3)), self.steps)
+                if given is None or restart > 0:
+                    x = self._start(part.x0, threat, fold(keys, f"apgd {run}")[part.at])
+                else:
+                    x = given[part.at]
+                climb(part, x, threat, estimator, best, count(run * (self.steps + 3)), self.steps)
         return best.x
 
     @staticmethod

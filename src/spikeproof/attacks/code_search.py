@@ -29,8 +29,8 @@ class CodeSearch:
     pixel's best admissible level is found, and the pixels of the largest promise move to theirs: the share p of all, at
     least one. Promises are weighted by fresh random factors in [0.5, 1.5], so that a refused move is not repeated. An
     image takes the move where it is then fooled or its loss rises, and p grows by 1.3; else it stays, and p shrinks to
-    0.6 p. A pixel that is moved lies on a level inside the ball; one that never moves keeps its clean value. For direct
-    coding a step with p = 1 is FGSM.
+    0.6 p. A pixel that is moved lies on a level inside the ball; one that never moves keeps its value at the start.
+    For direct coding a step with p = 1 is FGSM.
 
     Restarts after the first begin at random levels; a climb stalls early, so that several short ones beat a long one.
     Returns the best point met; costs steps + 1 gradients a restart, the estimator's on the surface behind the encoder.
@@ -51,7 +51,16 @@ class CodeSearch:
     def label(self) -> str:
         return f"code-search-{self.steps}"
 
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
         if threat.norm != "Linf" or not parts.surface(threat.surface).before_encoder:
             raise UsageError("the Linf threat on pixels for code search", f"{threat.norm} on {threat.surface}")
         best = Best(x0)
@@ -61,7 +70,10 @@ class CodeSearch:
                 break
             here = fold(keys, f"code search {restart}")[part.at]
             book = _Codebook(part.f, part.x0, threat.eps, self.levels)
-            x = part.x0 if restart == 0 else book.nearest(threat.sample(part.x0, here))
+            if restart:
+                x = book.nearest(threat.sample(part.x0, here))
+            else:
+                x = part.x0 if start is None else threat.project(start, x0)
             self._climb(part, book, x, estimator, here, best, restart * (self.steps + 1))
         return best.x
 

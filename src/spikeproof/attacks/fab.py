@@ -56,7 +56,16 @@ class FAB:
         return f"fab-{'t-' if self.targets else ''}{self.steps}"
 
     @torch.no_grad()
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
         if threat.norm not in ("Linf", "L2", "L1"):
             raise UsageError("a threat of FAB", threat.norm, valid=["Linf", "L2", "L1"])
         boundaries = [f.difference(rank) for rank in ranks(f, self.targets or f.classes)]
@@ -67,11 +76,13 @@ class FAB:
             if not len(part.at):
                 break
             here = [boundary.of(part.at) for boundary in aim] if len(part.at) < len(x0) else aim
-            away = torch.zeros_like(part.x0)
+            x = part.x0
             if restart:
-                away = threat.sample(part.x0, fold(keys, f"fab {run}")[part.at]) - part.x0
+                x = x + (threat.sample(x, fold(keys, f"fab {run}")[part.at]) - x) / 2.0
+            elif start is not None:
+                x = threat.project(start[part.at], x)
             salts = count(run * (2 * self.steps + 1))
-            self._run(here, part.x0 + away / 2.0, threat, estimator, _Nearest(best, part, threat), salts)
+            self._run(here, x, threat, estimator, _Nearest(best, part, threat), salts)
         return best.x
 
     def _run(

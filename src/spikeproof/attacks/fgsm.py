@@ -14,7 +14,7 @@ __all__ = ["FGSM"]
 
 @dataclass(frozen=True)
 class FGSM:
-    """x0 + eps * ascend(gradient at x0), projected. One gradient, deterministic."""
+    """x0 + eps * ascend(gradient at x0), projected; or the same step from `start`. One gradient, deterministic."""
 
     asks_gradient: ClassVar[bool] = True
 
@@ -22,6 +22,16 @@ class FGSM:
     def label(self) -> str:
         return "fgsm"
 
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
-        _, gradient, _ = estimator(f, x0, estimator.init(x0), 0)
-        return threat.project(x0 + threat.eps * threat.ascend(gradient), x0)
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        x = x0 if start is None else threat.project(start, x0)
+        _, gradient, _ = estimator(f, x, estimator.init(x), 0)
+        return threat.project(x + threat.eps * threat.ascend(gradient), x0)

@@ -34,7 +34,16 @@ class MIFGSM:
     def label(self) -> str:
         return f"mi-fgsm-{self.steps}"
 
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
         return ascend(
             f,
             x0,
@@ -45,4 +54,5 @@ class MIFGSM:
             length=lambda k: threat.eps / self.steps,
             direction=lambda: Momentum(threat, self.decay),
             start=lambda x, k: x,
+            given=start,
         )

@@ -42,7 +42,16 @@ class PGD:
     def label(self) -> str:
         return f"pgd-{self.steps}"
 
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
         step = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
         return ascend(
             f,
@@ -54,6 +63,7 @@ class PGD:
             length=lambda k: step,
             direction=lambda: Steepest(threat),
             start=lambda x, k: threat.sample(x, k) if self.random_start else x,
+            given=start,
             restarts=self.restarts,
             keep_best=self.keep == "best",
         )

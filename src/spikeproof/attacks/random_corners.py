@@ -19,7 +19,7 @@ __all__ = ["RandomCorners"]
 @dataclass(frozen=True)
 class RandomCorners:
     """x0 + eps * ascend(normal noise), projected, `draws` times; one forward each (`scene.COMMON_DRAWS` where the
-    encoder draws).
+    encoder draws). A given start is the first draw.
 
     In L-inf that is a random corner of the ball, in L2 a random direction, in L1 random signs on a few random pixels.
     """
@@ -36,12 +36,22 @@ class RandomCorners:
         return f"corners-{self.draws}"
 
     @torch.no_grad()
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
         best = Best(x0, final=f.final)
         part = best.standing(f, x0)
         for draw in range(self.draws):
             corner = normal(fold(keys, f"corner {draw}")[part.at], x0.shape[1:]).to(x0)
-            x = threat.project(part.x0 + threat.eps * threat.ascend(corner), part.x0)
+            x = part.x0 + threat.eps * threat.ascend(corner) if draw or start is None else start
+            x = threat.project(x, part.x0)
             best.offer(x, part.f(x, exact, draw), part.at)
             if (on := best.going_on(part.at)) is not None:
                 part = part.of(on)

@@ -29,9 +29,18 @@ class RFGSM:
     def label(self) -> str:
         return "rfgsm"
 
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
         alpha = self.random_share * threat.eps
         noise = normal(fold(keys, "rfgsm"), x0.shape[1:])
-        start = threat.project(x0 + alpha * threat.ascend(noise), x0)
-        _, gradient, _ = estimator(f, start, estimator.init(start), 0)
-        return threat.project(start + (threat.eps - alpha) * threat.ascend(gradient), x0)
+        x = threat.project(x0 + alpha * threat.ascend(noise) if start is None else start, x0)
+        _, gradient, _ = estimator(f, x, estimator.init(x), 0)
+        return threat.project(x + (threat.eps - alpha) * threat.ascend(gradient), x0)

@@ -34,7 +34,16 @@ class SAPGD:
     def label(self) -> str:
         return f"sa-pgd-{self.steps}"
 
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
         if threat.norm != "Linf":
             raise UsageError("the Linf threat for SA-PGD", threat.norm, mend="use pgd or apgd for other norms")
         marks = checkpoints(self.steps)
@@ -48,5 +57,6 @@ class SAPGD:
             length=lambda k: threat.eps * 0.5 ** sum(mark <= k for mark in marks),
             direction=StableAdaptive,
             start=threat.sample,
+            given=start,
             restarts=self.restarts,
         )

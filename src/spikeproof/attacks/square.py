@@ -25,10 +25,10 @@ class Square:
     """L-inf on images (B,C,H,W). queries >= 1: forwards per image (times
     `scene.COMMON_DRAWS` where the encoder draws); p: the first patch's share of the pixels.
 
-    Start: vertical stripes of +-eps. Each query: a square at a random place, one random sign a channel, 2 eps added and
-    clipped to the ball; taken where the loss rises, and with chance 1/2 where it is equal, as scores made of spike
-    counts often are. The place and the signs are each image's own. Use it with the margin loss. The schedule is
-    rescaled from 10,000 queries to the number given, as in the paper.
+    Start: vertical stripes of +-eps, or what is given. Each query: a square at a random place, one random sign a
+    channel, 2 eps added and clipped to the ball; taken where the loss rises, and with chance 1/2 where it is equal, as
+    scores made of spike counts often are. The place and the signs are each image's own. Use it with the margin loss.
+    The schedule is rescaled from 10,000 queries to the number given, as in the paper.
     """
 
     asks_gradient: ClassVar[bool] = False
@@ -50,14 +50,23 @@ class Square:
         return f"square-{self.queries}"
 
     @torch.no_grad()
-    def __call__(self, f: Objective, x0: Tensor, threat: Threat, estimator: Estimator, keys: Tensor) -> Tensor:
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
         if threat.norm != "Linf" or x0.dim() != 4:
             raise UsageError(
                 "the Linf threat on images (B,C,H,W) for Square", f"{threat.norm}, shape {tuple(x0.shape)}"
             )
         _, channels, height, width = x0.shape
         stripes = signs(fold(keys, "square stripes"), (channels, 1, width)).to(x0)
-        x = threat.project(x0 + threat.eps * stripes, x0)
+        x = threat.project(x0 + threat.eps * stripes if start is None else start, x0)
         held = f(x, exact, 0)
         best = Best(x0, final=f.final)
         part = best.standing(f, x0)

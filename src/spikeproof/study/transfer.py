@@ -43,6 +43,8 @@ def transfer_matrix(
     the margin, which goes on after its success, so that what is carried over has the most to carry. The diagonal is the
     white box. Raises UsageError where no image is right on every network, SpikeproofError as `evaluate` does.
     """
+    if not victims:
+        raise UsageError("victims, one or more", "none")
     frozen = {name: borrowed(victim) for name, victim in victims.items()}
     batch, *_ = [Batch.of(victim, x, y, ids, seed) for victim in frozen.values()]  # labels that all of them know
     right = torch.stack([_right(victim, batch, batch_size) for victim in frozen.values()]).all(0).nonzero()[:, 0]

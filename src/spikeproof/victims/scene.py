@@ -181,8 +181,9 @@ class _Objective:
 
     def _once(self, point: Tensor, rule: Rule, salt: int | str) -> Score:
         scene = self._scene
-        self._cost.forwards[self._at] += 1
-        self._cost.backwards[self._at] += int(point.requires_grad)
+        once = torch.ones_like(self._at)
+        self._cost.forwards.index_add_(0, self._at, once)  # an image counts as often as it stands in the pass
+        self._cost.backwards.index_add_(0, self._at, once * int(point.requires_grad))
         logits = scene.logits(point, rule, fold(scene.keys, salt))
         aims = () if self._targets is None else (self._targets,)
         return Score(self._loss(logits, scene.y, *aims), logits.detach().argmax(1) != scene.y)
