@@ -72,7 +72,8 @@ class Case:
     encoder: the attacker's, of the same forward and another gradient; None for the victim's own. pooling: the
     attacker's backward of every max pool, 'tie_spread' or 'avg'; None for torch's own. source: another network to craft
     on, whose images are then tried on the victim (transfer); None for the victim itself. survivors: the attack drops
-    each image as soon as it is fooled; False for one that shall go on, as an attack on a source always does.
+    each image as soon as it is fooled; False for one that shall go on, as an attack on a source always does. after: the
+    case whose points this one begins with, and pays for; None for the attack's own start.
     """
 
     attack: Attack
@@ -82,6 +83,7 @@ class Case:
     pooling: str | None = None
     source: Victim | None = None
     survivors: bool = True
+    after: Case | None = None
 
     def probe(self) -> str:
         """Equal for cases whose gradient at the clean point is the same."""
@@ -161,12 +163,17 @@ def proposal(
 ) -> tuple[Scene, Tensor]:
     """What one case makes of a batch that is right when clean, on the network that it is given: the scene in which it
     looked for points, and these points (B,*) on its surface."""
-    batch = batch.keyed(name)
+    return _proposed(victim, batch.keyed(name), one, threat, cost or Cost(len(batch)))
+
+
+def _proposed(victim: Victim, batch: Batch, one: Case, threat: Threat, cost: Cost) -> tuple[Scene, Tensor]:
     # Fooled on another network is not fooled yet.
     survivors = one.survivors and one.source is None
     scene = Scene(one.attacked(victim), batch.x, batch.y, batch.keys, threat.surface, survivors=survivors)
+    start = {} if one.after is None else {"start": _proposed(victim, batch, one.after, threat, cost)[1]}
     with _naming_the_cut(scene, batch.x, one):
-        point = one.attack(scene.objective(one.loss, cost), scene.start, threat, one.estimator, batch.keys).detach()
+        f = scene.objective(one.loss, cost)
+        point = one.attack(f, scene.start, threat, one.estimator, batch.keys, **start).detach()
     return scene, point
 
 
