@@ -148,7 +148,7 @@ class Found(TypedDict):
     means: str
     mend: str
     breaks: Literal["overstated", "not evaluated"]  # what the number is where this audit is red
-    detail: dict[str, Any]  # the audit's own
+    detail: dict[str, object]  # the audit's own
 
 
 class AuditFinding(Found):

@@ -9,7 +9,8 @@ Axes, everywhere in the package: T time, B batch, C H W image, K classes, * any 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from dataclasses import Field
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
@@ -193,8 +194,11 @@ class Threat(Protocol):
     """What the attacker may do: a ball of radius `eps` around the clean point x0 on a surface, inside its box.
 
     Points and gradients are (B,*) on the surface. A part is built from eps, in units of [0,1] and of the norm, or a
-    fraction such as '8/255', and from the name of the surface; it is frozen.
+    fraction such as '8/255', and from the name of the surface; it is a frozen dataclass, so that `replace` gives the
+    same one of another eps.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def eps(self) -> float:

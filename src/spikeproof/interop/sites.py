@@ -225,7 +225,7 @@ def _trained(neuron: Any) -> Surrogate | None:
     return known(neuron.own, through_reset=not neuron.detach_reset)
 
 
-_SHAPES: tuple[Any, ...] = (ATan, Sigmoid, Triangle, Rectangle, Gaussian)
+_SHAPES: tuple[type[Surrogate], ...] = (ATan, Sigmoid, Triangle, Rectangle, Gaussian)
 
 
 def known(own: SpikeFunction, *, through_reset: bool) -> Surrogate | None:
@@ -238,7 +238,7 @@ def known(own: SpikeFunction, *, through_reset: bool) -> Surrogate | None:
     for shape in _SHAPES:
         alpha = float(slopes[0]) / float(shape(alpha=1.0).derivative(torch.zeros(())))
         if torch.allclose(shape(alpha=alpha).derivative(x.detach()), slopes, rtol=1e-4, atol=1e-6 * alpha):
-            return shape(alpha=float(f"{alpha:.6g}"), through_reset=through_reset)  # type: ignore[no-any-return]
+            return shape(alpha=float(f"{alpha:.6g}"), through_reset=through_reset)
     return None
 
 
