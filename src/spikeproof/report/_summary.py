@@ -28,6 +28,7 @@ from spikeproof.metrics.summaries import (
 )
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
 from spikeproof.rows import BatchNorm, GradientRow, HistoryRow, Row, Scalar, TheoryRow, of_kind
+from spikeproof.store.summary import Provenance
 
 __all__ = [
     "ENCODED",
@@ -64,7 +65,7 @@ class CellLike(Protocol):
     def config(self) -> dict[str, Any]: ...
 
     @property
-    def provenance(self) -> dict[str, Any]: ...
+    def provenance(self) -> Provenance: ...
 
     def rows(self) -> list[Row]: ...
 
@@ -113,7 +114,7 @@ class Summary:
     name: str
     label: str
     config: dict[str, Any]
-    provenance: dict[str, Any]
+    provenance: Provenance
     history: list[HistoryRow]
     numbers: RobustnessSummary
     headline: EvaluationSummary | None

@@ -25,6 +25,7 @@ from spikeproof.evaluation.paper import paper_rows
 from spikeproof.measures.gradients import gradient_rows, weight_rows
 from spikeproof.store.card import card
 from spikeproof.store.store import Cell, Draft, Store
+from spikeproof.store.summary import Provenance, Written
 from spikeproof.study.config import (
     CellConfig,
     Panel,
@@ -174,10 +175,11 @@ def _examine(victim: Victim, draft: Draft, config: CellConfig, batches: Batches,
     return list(stages)
 
 
-def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machine: Machine) -> dict[str, Any]:
+def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machine: Machine) -> Provenance:
     return {
         "spikeproof": spikeproof.__version__,
-        **{name: version(name) for name in ("torch", "numpy")},
+        "torch": version("torch"),
+        "numpy": version("numpy"),
         "python": platform.python_version(),
         "machine": str(machine),
         "threads": torch.get_num_threads(),
@@ -225,11 +227,11 @@ def run_cell(
         draft.write_stage("rows", rows)
         _, facts = read_tensors(weights)
         draft.write_stage("history", facts.get("history", []))
-        provenance = {
+        provenance: Provenance = {
             **_provenance(config, facts, victim, machine),
             "data": data,
             "evaluate_seconds": round(time.perf_counter() - started, 1),
         }
-        summary = {"provenance": provenance, "results": results(rows, draft.gradients())}
+        summary: Written = {"provenance": provenance, "results": results(rows, draft.gradients())}
         resolved = config.resolved()
         return store.finish(draft, resolved, summary, card(resolved, summary), weights)
