@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -24,6 +24,7 @@ from spikeproof.evaluation.panel import Panel as Running
 from spikeproof.evaluation.paper import paper_rows
 from spikeproof.measures.gradients import gradient_rows, weight_rows
 from spikeproof.store.card import card
+from spikeproof.store.keys import cell_key, rows_code
 from spikeproof.store.store import Cell, Draft, Store
 from spikeproof.store.summary import Provenance, Written
 from spikeproof.study.config import (
@@ -35,7 +36,7 @@ from spikeproof.study.config import (
     rehearse,
     threats_of,
 )
-from spikeproof.study.keyed import code_of, key_of_cell
+from spikeproof.study.keyed import parts_of
 from spikeproof.study.stages import Batches, Work, examinations, results
 from spikeproof.study.trained import Machine, Reader, build_victim, load_images, trained_victim
 from spikeproof.tensors import fold, image_keys
@@ -44,10 +45,20 @@ from spikeproof.types import Threat
 from spikeproof.victims.victim import Victim
 
 __all__ = [
-    "Machine", "build_victim", "load_images", "run_cell", "some_images", "trained_victim",
+    "Machine", "build_victim", "code_of", "key_of_cell", "load_images", "run_cell", "some_images", "trained_victim",
 ]  # fmt: skip
 
 Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def code_of(cell: CellConfig) -> str:
+    """A short hash of the sources that decide the rows of this cell."""
+    return rows_code(__name__, parts_of(cell), panel=any(isinstance(one, Panel) for one in cell.evaluations))
+
+
+def key_of_cell(cell: CellConfig, data: Mapping[str, str], device: str) -> str:
+    """The name of its results in a store. data: the digests of its images, 'train' and 'test'."""
+    return cell_key(cell.resolved(), code_of(cell), data, device)
 
 
 def _indices(images: Images, size: int) -> list[Tensor]:
