@@ -362,5 +362,5 @@ def _fits(value: object, wanted: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(isinstance(k, str) and _fits(v, inner[1]) for k, v in value.items())
     if isinstance(value, bool):
-        return wanted in (bool, Any)
-    return wanted is Any or isinstance(value, (int, float) if wanted is float else wanted)
+        return wanted in (bool, object)
+    return isinstance(value, (int, float) if wanted is float else wanted)

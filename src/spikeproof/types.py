@@ -340,7 +340,7 @@ class Knob(NamedTuple):
 
 @runtime_checkable
 class Tunable(Protocol):
-    """The class of a part with a knob; one without it has no trade-off to trace."""
+    """The class of a part with a knob: a defence, or an encoder that is one. One without it trades nothing."""
 
     KNOB: ClassVar[Knob]
 
