@@ -16,8 +16,10 @@ import spikeproof
 from spikeproof import native, parts
 from spikeproof.store import keys
 from spikeproof.store.sources import Sources, _imported, package
+from spikeproof.study import run, trained
 from spikeproof.study.config import CellConfig, cell_from
-from spikeproof.study.keyed import key_of_cell, key_of_model
+from spikeproof.study.run import key_of_cell
+from spikeproof.study.trained import key_of_model
 
 ROOT = Path(spikeproof.__file__).parent
 DATA = {"train": "a", "test": "b"}
@@ -195,7 +197,7 @@ def test_the_source_of_a_user_s_part_is_in_the_key_with_the_parts_that_it_stands
         sources = Sources(ROOT)
         sources.texts = {**package().texts, **files}
         monkeypatch.setattr(keys, "package", lambda: sources)
-        return keys.rows_code(named, panel=False), keys.weights_code(named)
+        return keys.rows_code(run.__name__, named, panel=False), keys.weights_code(trained.__name__, named)
 
     first = look()
     assert look() == first

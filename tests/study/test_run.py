@@ -27,10 +27,11 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.evaluation import panel
 from spikeproof.metrics.verdict import verdict_of
 from spikeproof.store.store import Cell, Store
-from spikeproof.study import keyed
+from spikeproof.study import run as made
+from spikeproof.study import trained
 from spikeproof.study.config import CellConfig, Study, cell_from
-from spikeproof.study.keyed import key_of_cell, key_of_model
-from spikeproof.study.run import Machine, run_cell
+from spikeproof.study.run import Machine, key_of_cell, run_cell
+from spikeproof.study.trained import key_of_model
 from spikeproof.study.workers import run_cells
 
 QUIET = Machine(progress=False)
@@ -137,10 +138,10 @@ def test_equal_configurations_have_equal_keys_however_they_are_written() -> None
 
 def test_the_code_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before, network = key(), model(cell_from(tiny()))
-    monkeypatch.setattr(keyed, "rows_code", lambda *_, **__: "another")
+    monkeypatch.setattr(made, "rows_code", lambda *_, **__: "another")
     assert key() != before
     assert model(cell_from(tiny())) == network
-    monkeypatch.setattr(keyed, "weights_code", lambda *_: "another")
+    monkeypatch.setattr(trained, "weights_code", lambda *_: "another")
     assert model(cell_from(tiny())) != network
 
 

@@ -82,7 +82,7 @@ def trust(cells: Sequence[Cell]) -> int:
     """3 where a panel's verdict is not 'supported', and which; else 0."""
     code = 0
     for cell in cells:
-        for panel in cell.summary["results"].get("panels", []):
+        for panel in cell.summary["results"]["panels"]:
             if panel["verdict"] != "supported":
                 where = f"{cell.config['name']}, {panel['evaluation']} at eps {panel['eps_text']}"
                 print(f"{where}: {panel['verdict']}, red: {', '.join(panel['red'])}", file=sys.stderr)

@@ -168,9 +168,14 @@ def _crew(queue: _Queue, store: Store, machine: Machine, workers: int) -> Iterat
             worker.process.join()
 
 
+def _running() -> str:
+    """Of the sources that this process has read."""
+    return code_digest(run_cell.__module__)
+
+
 def _start(context: Any, config: CellConfig, waits: bool, store: Store, machine: Machine) -> _Worker:
     ours, theirs = context.Pipe(duplex=False)
-    given = (config, waits, store, machine, torch.get_num_threads(), code_digest(), theirs)
+    given = (config, waits, store, machine, torch.get_num_threads(), _running(), theirs)
     process = context.Process(target=_work, args=given, daemon=True)
     process.start()
     theirs.close()  # so that the death of the worker, which holds the other end, is seen here
@@ -186,11 +191,11 @@ def _work(
     _end_with_parent()
     torch.set_num_threads(threads)
     machine.settle()
-    if code_digest() == code:
+    if _running() == code:
         answer = _attempt(config, waits, store, machine)
     else:
         mend = "start the study again: it goes on with the new sources"
-        said = UsageError(f"the sources that this study began with, {code}", code_digest(), mend=mend)
+        said = UsageError(f"the sources that this study began with, {code}", _running(), mend=mend)
         answer = _Answer(None, str(said), 0.0)
     answers.send(answer)
 
