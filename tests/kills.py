@@ -22,6 +22,7 @@ from spikeproof.data.digits import Digits
 from spikeproof.store.store import Store
 from spikeproof.study import workers as executors
 from spikeproof.study.config import Study
+from spikeproof.study.here import Here
 from spikeproof.study.run import Machine
 from spikeproof.training.train import Recipe
 
@@ -48,7 +49,8 @@ def start(root: Path, workers: int) -> int:
     if child:
         return child
     try:
-        outcomes = list(executors.run_cells(CELLS, Store(root), Machine(progress=False), workers))
+        engine = executors.Workers(workers) if workers > 1 else Here()
+        outcomes = list(engine.run(CELLS, Store(root), Machine(progress=False)))
         os._exit(int(any(outcome.error for outcome in outcomes)))
     except BaseException:
         traceback.print_exc()

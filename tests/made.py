@@ -34,4 +34,4 @@ def _filled(hint: Any) -> Any:
     choices = get_args(hint)
     if hint in _PLAIN:
         return _PLAIN[hint]
-    return choices[0] if choices and isinstance(choices[0], str) else {} if choices in ((), (str, Any)) else None
+    return choices[0] if choices and isinstance(choices[0], str) else {} if choices in ((), (str, object)) else None

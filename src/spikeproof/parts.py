@@ -257,7 +257,7 @@ def describe(folder: str) -> list[tuple[str, str, str]]:
 
 def knob(folder: str, name: str) -> Knob | None:
     """The option that traces a part's trade-off, with the values worth a sweep; None for a part without one."""
-    from spikeproof.types import Knob
+    from spikeproof.types import Tunable
 
-    found = getattr(find(folder, name), "KNOB", None)
-    return found if isinstance(found, Knob) else None
+    part = find(folder, name)
+    return part.KNOB if isinstance(part, Tunable) else None

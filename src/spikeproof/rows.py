@@ -148,7 +148,7 @@ class Found(TypedDict):
     means: str
     mend: str
     breaks: Literal["overstated", "not evaluated"]  # what the number is where this audit is red
-    detail: dict[str, Any]  # the audit's own
+    detail: dict[str, object]  # the audit's own
 
 
 class AuditFinding(Found):
@@ -362,5 +362,5 @@ def _fits(value: object, wanted: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(isinstance(k, str) and _fits(v, inner[1]) for k, v in value.items())
     if isinstance(value, bool):
-        return wanted in (bool, Any)
-    return wanted is Any or isinstance(value, (int, float) if wanted is float else wanted)
+        return wanted in (bool, object)
+    return isinstance(value, (int, float) if wanted is float else wanted)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from spikeproof.types import Estimator, Neuron, Rule, Ruled
+from spikeproof.types import Estimator, Neuron, OneScan, Rule, Ruled
 
 __all__ = [
     "exact", "fold", "graft", "heaviside", "image_keys", "integers", "normal", "per_image", "rule_of", "signs",
@@ -126,9 +125,8 @@ def normal(keys: Tensor, shape: Sequence[int]) -> Tensor:
 
 def exact(neuron: Neuron, currents: Tensor, site: str) -> Tensor:
     """The rule without a gradient: currents (T,B,*) -> spikes. Every verdict uses it."""
-    spikes = getattr(neuron, "spikes", None)  # the same in one pass, where a neuron has it
-    if spikes is not None and not (torch.is_grad_enabled() and currents.requires_grad):
-        return cast(Tensor, spikes(currents))
+    if isinstance(neuron, OneScan) and not (torch.is_grad_enabled() and currents.requires_grad):
+        return neuron.spikes(currents)
     return neuron.run(currents, lambda height, step: heaviside(height))
 
 

@@ -1,7 +1,7 @@
 """What the parts promise each other.
 
 A part must have every member of its protocol. What it may have besides is a protocol of its own (`Framed`, `Shaped`,
-`Ruled`), asked for by isinstance; the docstring there says what holds for a part without it.
+`Ruled` and so on), asked for by isinstance; the docstring there says what holds for a part without it.
 
 Axes, everywhere in the package: T time, B batch, C H W image, K classes, * any further axes.
 """
@@ -9,11 +9,14 @@ Axes, everywhere in the package: T time, B batch, C H W image, K classes, * any 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from dataclasses import Field
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
+    "AfterBackward",
+    "AfterStep",
     "Attack",
     "Carry",
     "Corruption",
@@ -24,15 +27,20 @@ __all__ = [
     "Fire",
     "Framed",
     "Knob",
+    "Limited",
     "Loss",
     "Neuron",
     "Objective",
+    "OneScan",
     "Rule",
     "Ruled",
     "Score",
     "Shaped",
     "Surface",
     "Threat",
+    "ThroughReset",
+    "ThroughTime",
+    "Tunable",
     "VictimLike",
 ]
 
@@ -59,12 +67,47 @@ class Neuron(Protocol):
         ...
 
 
+@runtime_checkable
+class OneScan(Protocol):
+    """A neuron that has its spikes in one scan where nobody wants a gradient; another one is run step by step."""
+
+    def spikes(self, x: Tensor) -> Tensor:
+        """Currents (T,B,*) -> spikes (T,B,*), bit by bit those of `run` under `exact`, without graph."""
+        ...
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A neuron with weights of its own for each step; another one runs over any number of them."""
+
+    @property
+    def steps(self) -> int:
+        """The most it can run over."""
+        ...
+
+
 class Rule(Protocol):
     """The gradient of the spike. The value is always the exact spikes of `neuron`."""
 
     def __call__(self, neuron: Neuron, currents: Tensor, site: str) -> Tensor:
         """Currents (T,B,*) of the layer named `site` -> spikes (T,B,*)."""
         ...
+
+
+@runtime_checkable
+class ThroughTime(Protocol):
+    """A rule that says whether gradients pass from one step to the next; of another one they do."""
+
+    @property
+    def through_time(self) -> bool: ...
+
+
+@runtime_checkable
+class ThroughReset(Protocol):
+    """A rule that says whether gradients pass through the reset's spike; another one takes the neuron as it is."""
+
+    @property
+    def through_reset(self) -> bool: ...
 
 
 class Encoder(Protocol):
@@ -194,8 +237,11 @@ class Threat(Protocol):
     """What the attacker may do: a ball of radius `eps` around the clean point x0 on a surface, inside its box.
 
     Points and gradients are (B,*) on the surface. A part is built from eps, in units of [0,1] and of the norm, or a
-    fraction such as '8/255', and from the name of the surface; it is frozen.
+    fraction such as '8/255', and from the name of the surface; it is a frozen dataclass, so that `replace` gives the
+    same one of another eps.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def eps(self) -> float:
@@ -308,6 +354,13 @@ class Knob(NamedTuple):
     values: tuple[float | str, ...]
 
 
+@runtime_checkable
+class Tunable(Protocol):
+    """The class of a part with a knob: a defence, or an encoder that is one. One without it trades nothing."""
+
+    KNOB: ClassVar[Knob]
+
+
 class Corruption(Protocol):
     """A change of an image that nobody aims, at one severity."""
 
@@ -317,13 +370,26 @@ class Corruption(Protocol):
 
 
 class Defence(Protocol):
-    """The loss of one training step.
-
-    It may also have `after_backward(victim)`, called when the gradients of the loss are there, and
-    `after_step(victim)`, called when the optimiser has moved the weights; both change them in place, and remember
-    nothing.
-    """
+    """The loss of one training step. It may also be `AfterBackward` and `AfterStep`."""
 
     def __call__(self, victim: VictimLike, x: Tensor, y: Tensor, rule: Rule, keys: Tensor, craft: Craft) -> Tensor:
         """Pixels (B,C,H,W), labels (B,) -> a scalar loss with graph. `craft` is called only by those that attack."""
+        ...
+
+
+@runtime_checkable
+class AfterBackward(Protocol):
+    """A defence that changes the gradients of its loss; of another one the optimiser takes them as they are."""
+
+    def after_backward(self, victim: nn.Module) -> None:
+        """Called when the gradients are there. Changes them in place, and remembers nothing."""
+        ...
+
+
+@runtime_checkable
+class AfterStep(Protocol):
+    """A defence that changes the weights; of another one they stay as the optimiser leaves them."""
+
+    def after_step(self, victim: nn.Module) -> None:
+        """Called when the optimiser has moved the weights. Changes them in place, and remembers nothing."""
         ...

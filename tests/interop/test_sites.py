@@ -164,6 +164,15 @@ def test_a_loop_has_one_way_to_reset() -> None:
         assert Heights("n", heaviside, Switch(), strict=True, detach_reset=detach_reset, either=True).fits(ATan())
 
 
+@pytest.mark.parametrize("detach_reset", [True, False])
+def test_a_loop_takes_a_rule_that_does_not_say_how_gradients_pass(detach_reset: bool) -> None:
+    """One with half of it is asked about that half alone."""
+    site = Heights("n", heaviside, Switch(), strict=True, detach_reset=detach_reset)
+    assert site.fits(lambda neuron, currents, name: currents)
+    assert site.fits(PDSG(through_reset=not detach_reset))
+    assert not site.fits(PDSG(through_reset=detach_reset))
+
+
 @pytest.mark.parametrize("shape", [ATan, Sigmoid, Triangle, Rectangle, Gaussian])
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 7.5])
 def test_a_known_surrogate_is_recognised_by_its_derivative(shape: Any, alpha: float) -> None:

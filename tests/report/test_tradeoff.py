@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from made import made
 
 from spikeproof.metrics.resampling import NOTHING, Bounds, Estimate
 from spikeproof.report import _claims, _tradeoff, _tradeoff_text, write
@@ -115,11 +116,16 @@ def test_a_network_that_learnt_nothing_is_left_out_and_named(make_study: Make) -
 
 
 def test_corruptions_count_where_they_were_measured(make_study: Make) -> None:
-    cells = summaries(make_study(by_scale, defences=DEFENCES[:3]))
-    assert not np.isfinite(design(cells).table(OUTCOMES["corrupted"][1])).any()
+    """The n-th cell keeps n of ten images under the mildest severity of five, and none under the others."""
+    cells = make_study(by_scale, defences=DEFENCES[:3])
+    assert not np.isfinite(design(summaries(cells)).table(OUTCOMES["corrupted"][1])).any()
     for n, cell in enumerate(cells):
-        cell.numbers["generalisation"] = {"corruptions": {"accuracy": {"mean": n / 100}}}
-    assert design(cells).table(OUTCOMES["corrupted"][1])[:, 0].tolist() == [0.0, 0.01, 0.02]
+        cell.attack_rows.extend(
+            made("corruption", corruption="jpeg", image=i, label=0, predicted=[int(i >= n), 1, 1, 1, 1])
+            for i in range(10)
+        )
+    found = design(summaries(cells)).table(OUTCOMES["corrupted"][1])
+    assert found[:, 0].tolist() == pytest.approx([0.0, 0.02, 0.04])
 
 
 def test_the_front_has_its_chances(make_study: Make) -> None:

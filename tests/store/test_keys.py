@@ -16,8 +16,10 @@ import spikeproof
 from spikeproof import native, parts
 from spikeproof.store import keys
 from spikeproof.store.sources import Sources, _imported, package
+from spikeproof.study import run, trained
 from spikeproof.study.config import CellConfig, cell_from
-from spikeproof.study.keyed import key_of_cell, key_of_model
+from spikeproof.study.run import key_of_cell
+from spikeproof.study.trained import key_of_model
 
 ROOT = Path(spikeproof.__file__).parent
 DATA = {"train": "a", "test": "b"}
@@ -76,7 +78,8 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[set[str], se
         # what decides no number
         *((file, NONE, NONE) for file in (
             "store/store.py", "store/keys.py", "store/packed.py", "report/_page.py", "commands/controls.py",
-            "study/workers.py", "study/plan.py", "study/status.py", "study/rerun.py", "study/preload.py",
+            "study/workers.py", "study/executor.py", "study/here.py",
+            "study/plan.py", "study/status.py", "study/rerun.py", "study/preload.py",
             "interop/check.py",
         )),
         # parts: the cells that run them
@@ -195,7 +198,7 @@ def test_the_source_of_a_user_s_part_is_in_the_key_with_the_parts_that_it_stands
         sources = Sources(ROOT)
         sources.texts = {**package().texts, **files}
         monkeypatch.setattr(keys, "package", lambda: sources)
-        return keys.rows_code(named, panel=False), keys.weights_code(named)
+        return keys.rows_code(run.__name__, named, panel=False), keys.weights_code(trained.__name__, named)
 
     first = look()
     assert look() == first
@@ -204,6 +207,34 @@ def test_the_source_of_a_user_s_part_is_in_the_key_with_the_parts_that_it_stands
     assert look(**{"encoders/poisson.py": poisson}) == first
     source.write_text(f"{code}\n# another\n", encoding="utf-8")
     assert all(a != b for a, b in zip(look(), first, strict=True))
+
+
+def test_a_user_s_part_that_wraps_a_foreign_network_has_the_wrapping_in_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the door of the room and on; no other cell asks for that room."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, line in (("wrapping", "from spikeproof.interop.wrap import wrap"), ("bare", "import torch")):
+        (tmp_path / f"own_{name}_model.py").write_text(f"{line}\n\n\ndef mine(): ...\n", encoding="utf-8")
+
+    def look(name: str, **files: bytes) -> str:
+        sources = Sources(ROOT)
+        sources.texts = {**package().texts, **files}
+        monkeypatch.setattr(keys, "package", lambda: sources)
+        return keys.rows_code(run.__name__, frozenset({("models", f"own_{name}_model:mine")}), panel=False)
+
+    text = {"interop/_wrapped.py": package().texts["interop/_wrapped.py"] + b"\n#\n"}
+    assert look("wrapping", **text) != look("wrapping")
+    assert look("bare", **text) == look("bare")
+
+
+def test_the_kind_of_device_is_in_the_key_where_the_scan_is_written_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "form", lambda _: "torch")
+    monkeypatch.setenv("SPIKEPROOF_FAST", "0")
+    cell = CELLS["plain"]
+    assert key_of_cell(cell, DATA, "cpu") != key_of_cell(cell, DATA, "cuda")
+    assert key_of_model(cell, "a", "cpu") != key_of_model(cell, "a", "cuda")
+    assert key_of_cell(cell, DATA, "cuda:0") == key_of_cell(cell, DATA, "cuda:1")
 
 
 def test_the_form_of_the_scan_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import spikeproof
 from spikeproof import parts
 from spikeproof.errors import UsageError
 from spikeproof.evaluation.paper import PROTOCOL
+from spikeproof.neurons.dlif import DLIF
 from spikeproof.study.config import CellConfig, Gradients, Headline, Study, cell_from, load_study, rehearse
 from spikeproof.training.train import Recipe
 
@@ -124,6 +125,23 @@ def test_an_unknown_key_is_refused_at_every_level(tree: dict[str, Any], valid: l
 def test_wrong_values_are_refused_before_any_work(tree: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"^expected .*, got "):
         cell_from(tree)
+
+
+def test_a_neuron_that_cannot_run_so_long_is_refused_whatever_its_option_is_called() -> None:
+    """The neuron that is built is asked, not its options: one of a user's may call them as it likes."""
+    cell_from(tiny(neuron={"name": "dlif", "steps": 4}, steps=4))
+    cell_from(tiny(neuron={"name": f"{__name__}:Short"}, steps=2))
+    for neuron in ({"name": "dlif", "steps": 3}, {"name": f"{__name__}:Short"}):
+        with pytest.raises(UsageError, match="a neuron of 4 steps or more") as error:
+            cell_from(tiny(neuron=neuron, steps=4))
+        assert error.value.path == ("neuron",)
+
+
+class Short(DLIF):
+    """A user's neuron."""
+
+    def __init__(self, beats: int = 2) -> None:
+        super().__init__(steps=beats)
 
 
 def test_what_is_given_is_not_changed() -> None:

@@ -18,9 +18,9 @@ from spikeproof.data.digits import Digits
 from spikeproof.store.sources import Sources, package
 from spikeproof.store.store import Store
 from spikeproof.study.config import Study, load_study
+from spikeproof.study.here import Here
 from spikeproof.study.plan import plan
 from spikeproof.study.trained import Machine
-from spikeproof.study.workers import run_cells
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_the_cells_of_one_process_share_the_images(counted: Counter[str], tmp_pa
     )
     cells = Study("two", base, {}, [0, 1]).cells()
     counted.clear()
-    assert [outcome.error for outcome in run_cells(cells, Store(tmp_path), Machine(progress=False))] == [None, None]
+    assert [outcome.error for outcome in Here().run(cells, Store(tmp_path), Machine(progress=False))] == [None, None]
     assert counted["load"] == 2
     assert counted["resolve"] == 0, "a cell that is made is complete"
 

@@ -27,11 +27,12 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.evaluation import panel
 from spikeproof.metrics.verdict import verdict_of
 from spikeproof.store.store import Cell, Store
-from spikeproof.study import keyed
+from spikeproof.study import run as made
+from spikeproof.study import trained
 from spikeproof.study.config import CellConfig, Study, cell_from
-from spikeproof.study.keyed import key_of_cell, key_of_model
-from spikeproof.study.run import Machine, run_cell
-from spikeproof.study.workers import run_cells
+from spikeproof.study.here import Here
+from spikeproof.study.run import Machine, key_of_cell, run_cell
+from spikeproof.study.trained import key_of_model
 
 QUIET = Machine(progress=False)
 
@@ -137,10 +138,10 @@ def test_equal_configurations_have_equal_keys_however_they_are_written() -> None
 
 def test_the_code_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before, network = key(), model(cell_from(tiny()))
-    monkeypatch.setattr(keyed, "rows_code", lambda *_, **__: "another")
+    monkeypatch.setattr(made, "rows_code", lambda *_, **__: "another")
     assert key() != before
     assert model(cell_from(tiny())) == network
-    monkeypatch.setattr(keyed, "weights_code", lambda *_: "another")
+    monkeypatch.setattr(trained, "weights_code", lambda *_: "another")
     assert model(cell_from(tiny())) != network
 
 
@@ -437,7 +438,7 @@ def study_file(folder: Path) -> tuple[Path, list[CellConfig]]:
 
 def test_a_study_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path, trace: Path) -> None:
     path, cells = study_file(tmp_path)
-    list(run_cells(cells, Store(tmp_path / "whole"), QUIET))
+    list(Here().run(cells, Store(tmp_path / "whole"), QUIET))
     done = len(tinycell.events(trace))
     chance = random.Random(7)
     environment = tinycell.process_environment(trace)
@@ -475,7 +476,7 @@ def test_two_processes_on_the_same_study_do_each_cell_once(tmp_path: Path, trace
     said = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     shared = tinycell.events(trace)
-    list(run_cells(cells, Store(tmp_path / "alone"), QUIET))
+    list(Here().run(cells, Store(tmp_path / "alone"), QUIET))
     assert sorted(tinycell.events(trace)[len(shared) :]) == sorted(shared)
     assert shared.count("step") == 2 * STEPS
     assert numbers(tmp_path / "shared") == numbers(tmp_path / "alone")

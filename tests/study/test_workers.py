@@ -17,8 +17,8 @@ from tinycell import numbers, tiny
 
 from spikeproof.store.store import Store
 from spikeproof.study.config import load_study
+from spikeproof.study.here import Here
 from spikeproof.study.run import Machine
-from spikeproof.study.workers import run_cells
 
 QUIET = Machine(progress=False)
 
@@ -45,14 +45,14 @@ def test_workers_keep_what_goes_right_and_say_what_went_wrong(tmp_path: Path) ->
     assert re.search("^  dies: its process died: killed by SIGKILL", done.stderr, re.MULTILINE)
     assert len(re.findall(r"^\[\d/4\] [\w ]+: (?:done|FAILED) in \d+ s", done.stderr, re.MULTILINE)) == 4
     cells = [cell for cell in load_study(path).cells() if cell.name.startswith("fine")]
-    assert [outcome.error for outcome in run_cells(cells, Store(tmp_path / "here"), QUIET)] == [None, None]
+    assert [outcome.error for outcome in Here().run(cells, Store(tmp_path / "here"), QUIET)] == [None, None]
     assert numbers(tmp_path / "runs") == numbers(tmp_path / "here")
     assert len(numbers(tmp_path / "here")) == 2 * len(tinycell.NUMBERS)
 
 
 def test_one_process_too_goes_on_after_a_cell_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = study_file(tmp_path, {"training": {"raises": {"defence.name": "trouble:Raises"}, "fine": {}}})
-    first, second = run_cells(load_study(path).cells(), Store(tmp_path), QUIET)
+    first, second = Here().run(load_study(path).cells(), Store(tmp_path), QUIET)
     assert (first.cell, first.error) == (None, "RuntimeError: nothing of spikeproof's own")
     assert second.error is None
     assert second.cell is not None
@@ -64,11 +64,11 @@ def test_a_cell_that_another_process_is_at_comes_last(tmp_path: Path) -> None:
     """And is not done twice: here the other process ends without having done it."""
     path = study_file(tmp_path, {"pool": {"max": {}, "avg": {"model.pool": "avg"}}})
     cells = load_study(path).cells()
-    keys = [outcome.cell.key for outcome in run_cells(cells, Store(tmp_path / "other"), QUIET) if outcome.cell]
+    keys = [outcome.cell.key for outcome in Here().run(cells, Store(tmp_path / "other"), QUIET) if outcome.cell]
     store = Store(tmp_path / "runs")
     lock = store.lock(keys[0])
     lock.acquire()
-    running = run_cells(cells, store, QUIET)
+    running = Here().run(cells, store, QUIET)
     assert next(running).config.name == "avg"
     assert store.locked(keys[0])
     lock.release()

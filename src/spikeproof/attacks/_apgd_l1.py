@@ -8,7 +8,6 @@ a step moves is rounded down, so that two may become one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -37,7 +36,7 @@ def climb(
     carry, early = estimator.init(x), 3 * steps // 10
     for factor, length in ((3, early), (2, early), (1, steps - 2 * early)):
         if length:
-            ball = replace(threat, eps=factor * threat.eps)  # type: ignore[type-var]
+            ball = threat.scaled(factor)
             offered = best if factor == 1 else None
             x, carry = _within(ball, part, x, estimator, carry, offered, salts, length)
 

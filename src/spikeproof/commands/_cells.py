@@ -16,10 +16,12 @@ from spikeproof.commands._machine import machine_of
 from spikeproof.errors import UsageError
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import load_study
+from spikeproof.study.executor import Executor, Outcome
+from spikeproof.study.here import Here
 from spikeproof.study.kept import keep
 from spikeproof.study.plan import Planned, plan, refuse_other_versions
 from spikeproof.study.run import Machine
-from spikeproof.study.workers import Outcome, cores, run_cells
+from spikeproof.study.workers import Workers, cores
 
 __all__ = ["run_study", "trust"]
 
@@ -53,16 +55,17 @@ def _cells(
     left = [one.config for one in planned if one.key not in known]
     room = cores() // torch.get_num_threads() if machine.device == "cpu" else 1
     at_once = workers or max(1, min(len(left), room))
+    engine: Executor = Workers(at_once) if at_once > 1 else Here()
     if len(left) < len(planned):
         print(f"{len(planned) - len(left)} of {len(planned)} cells are finished already", file=sys.stderr)
     # The bars of several cells would overwrite each other.
-    machine = replace(machine, progress=machine.progress and at_once == 1)
+    machine = replace(machine, progress=machine.progress and engine.at_once == 1)
     outcomes: list[Outcome] = []
-    with closing(run_cells(left, store, machine, at_once)) as running:
+    with closing(engine.run(left, store, machine)) as running:
         for outcome in running:
             outcomes.append(outcome)
             mean = sum(one.seconds for one in outcomes) / len(outcomes)
-            rest = _time(mean * (len(left) - len(outcomes)) / at_once)
+            rest = _time(mean * (len(left) - len(outcomes)) / engine.at_once)
             number = len(planned) - len(left) + len(outcomes)
             what = "done" if outcome.error is None else "FAILED"
             line = f"[{number}/{len(planned)}] {outcome.config.name}: {what} in {_time(outcome.seconds)}"
@@ -82,7 +85,7 @@ def trust(cells: Sequence[Cell]) -> int:
     """3 where a panel's verdict is not 'supported', and which; else 0."""
     code = 0
     for cell in cells:
-        for panel in cell.summary["results"].get("panels", []):
+        for panel in cell.summary["results"]["panels"]:
             if panel["verdict"] != "supported":
                 where = f"{cell.config['name']}, {panel['evaluation']} at eps {panel['eps_text']}"
                 print(f"{where}: {panel['verdict']}, red: {', '.join(panel['red'])}", file=sys.stderr)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spikeproof.types import Craft, Defence, Rule, VictimLike
+from spikeproof.types import AfterBackward, AfterStep, Craft, Defence, Rule, VictimLike
 
 __all__ = ["Added"]
 
@@ -29,11 +29,9 @@ class Added:
         return self.base_loss(victim, x, y, rule, keys, craft)
 
     def after_backward(self, victim: nn.Module) -> None:
-        getattr(self.base, "after_backward", _nothing)(victim)
+        if isinstance(self.base, AfterBackward):
+            self.base.after_backward(victim)
 
     def after_step(self, victim: nn.Module) -> None:
-        getattr(self.base, "after_step", _nothing)(victim)
-
-
-def _nothing(victim: nn.Module) -> None:
-    """Hooks are optional."""
+        if isinstance(self.base, AfterStep):
+            self.base.after_step(victim)

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spikeproof import parts
+from spikeproof.attacks.pgd import PGD
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.evaluation.audits import AuditResult, Limits, Subject, every
 from spikeproof.evaluation.judge import clean_verdict, gradient_fields, head_of, outcomes, short, spared
@@ -307,7 +308,7 @@ class Panel:
             self.victim,
             self.batch.take(right),
             self.threat,
-            replace(self.plain, attack=replace(self.plain.attack, steps=self.tier.effort.steps)),  # type: ignore[type-var]
+            replace(self.plain, attack=PGD(steps=self.tier.effort.steps)),
             attacks,
             self.tier.effort,
             self.batch_size,

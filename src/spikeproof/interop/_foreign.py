@@ -21,7 +21,7 @@ from spikeproof.rules.hart import HART
 from spikeproof.rules.pdsg import PDSG
 from spikeproof.rules.rga import RGA
 from spikeproof.tensors import exact
-from spikeproof.types import Rule
+from spikeproof.types import Rule, Ruled
 
 __all__ = ["Asked", "Feed", "Foreign", "Readout"]
 
@@ -98,7 +98,7 @@ class Foreign(nn.Module):
             return None
         if isinstance(self.network, Asked):
             return refused(asked, "a bare callable has no gradient; only black-box attacks can attack it")
-        members = asked.members() if isinstance(asked, MDSE) else [getattr(asked, "rule", None)]
+        members = asked.members() if isinstance(asked, MDSE) else [asked.rule if isinstance(asked, Ruled) else None]
         return next(filter(None, map(self.objection, members)), None) or self._own_objection(asked)
 
     def _own_objection(self, asked: object) -> UsageError | None:

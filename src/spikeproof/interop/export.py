@@ -33,7 +33,8 @@ class Plain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         keys = image_keys(self.seed, torch.arange(len(x))).to(x.device)
-        return self.victim(x, self.rule, keys)  # type: ignore[no-any-return]
+        logits: Tensor = self.victim(x, self.rule, keys)
+        return logits
 
 
 def as_module(victim: Victim, rule: Rule | None = None, seed: int = 0) -> Plain:

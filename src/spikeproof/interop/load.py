@@ -30,14 +30,14 @@ def factory(path: str) -> Callable[..., Any]:
     if not (colon and module and name):
         raise UsageError("a dotted path package.module:factory", repr(path), mend="my_models:make_network")
     try:
-        found = getattr(importlib.import_module(module), name)
+        found: object = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever a user's module does when it is imported
         got = f"{type(error).__name__}: {error}"
         mend = "run from the folder of the module, or install its package"
         raise UsageError(f"an importable package.module:factory, {path!r}", got, mend=mend) from error
     if not callable(found):
         raise UsageError(f"a function or class at {path!r}", type(found).__name__)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def made(make: Callable[..., Any], path: str) -> Callable[..., Any]:
@@ -45,7 +45,7 @@ def made(make: Callable[..., Any], path: str) -> Callable[..., Any]:
     if isinstance(make, nn.Module):
         return make
     try:
-        network = make()
+        network: object = make()
     except Exception as error:  # it is the user's
         last = traceback.extract_tb(error.__traceback__)[-1]
         got = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
@@ -53,7 +53,7 @@ def made(make: Callable[..., Any], path: str) -> Callable[..., Any]:
         raise SpikeproofError(f"a network from {path!r}", got, mend=mend) from error
     if not callable(network):
         raise SpikeproofError(f"a network from {path!r}", type(network).__name__, mend="return the module")
-    return network  # type: ignore[no-any-return]
+    return network
 
 
 def weighted(network: Callable[..., Any], path: Path) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from spikeproof.rules.rectangle import Rectangle
 from spikeproof.rules.sigmoid import Sigmoid
 from spikeproof.rules.triangle import Triangle
 from spikeproof.tensors import graft, heaviside
-from spikeproof.types import Fire, Neuron, Rule
+from spikeproof.types import Fire, Neuron, Rule, ThroughReset, ThroughTime
 
 __all__ = [
     "AllSteps", "Heights", "OneStep", "Own", "Site", "SpikeFunction", "Switch", "keep", "known", "refused", "strict",
@@ -32,6 +32,14 @@ __all__ = [
 
 SpikeFunction = Callable[[Tensor], Tensor]
 """Height above the threshold -> spikes, with the surrogate's gradient."""
+
+
+@runtime_checkable
+class _Owned(Protocol):
+    """A neuron that brought the surrogate and the reset of its framework."""
+
+    own: SpikeFunction
+    detach_reset: bool
 
 
 class Switch:
@@ -127,8 +135,6 @@ class _Step:
 
     def __init__(self, neuron: Stepwise, v: Tensor, x: Tensor) -> None:
         self.neuron, self.v, self.x = neuron, v, x
-        self.own = getattr(neuron, "own", None)
-        self.detach_reset = getattr(neuron, "detach_reset", True)
         self.after: Tensor | None = None
 
     def run(self, x: Tensor, fire: Fire, *, through_time: bool = True, through_reset: bool = False) -> Tensor:
@@ -162,8 +168,9 @@ class Heights(nn.Module):
 
     def fits(self, asked: object) -> bool:
         """Whether the loop passes gradients through time and through the reset as a rule or an estimator says."""
-        through_reset = getattr(asked, "through_reset", not self.detach_reset)
-        return (self.either or through_reset != self.detach_reset) and bool(getattr(asked, "through_time", True))
+        if isinstance(asked, ThroughTime) and not asked.through_time:
+            return False
+        return self.either or not isinstance(asked, ThroughReset) or asked.through_reset != self.detach_reset
 
     def forward(self, height: Tensor) -> Tensor:
         return self.ask(height)[0]
@@ -214,10 +221,10 @@ class Own:
 
     def __call__(self, neuron: Neuron, currents: Tensor, site: str) -> Tensor:
         """Currents (T,B,*) -> exact spikes (T,B,*). UsageError for a neuron that brought no surrogate."""
-        own: SpikeFunction | None = getattr(neuron, "own", None)
-        if own is None:
+        whole = neuron.neuron if isinstance(neuron, _Step) else neuron
+        if not isinstance(whole, _Owned):
             raise UsageError("a neuron with a surrogate of its own", f"{neuron} at {site!r}")
-        through_reset = not getattr(neuron, "detach_reset", True)
+        own, through_reset = whole.own, not whole.detach_reset
         return neuron.run(currents, lambda h, t: graft(heaviside(h), own(h)), through_reset=through_reset)
 
 
@@ -225,7 +232,7 @@ def _trained(neuron: Any) -> Surrogate | None:
     return known(neuron.own, through_reset=not neuron.detach_reset)
 
 
-_SHAPES: tuple[Any, ...] = (ATan, Sigmoid, Triangle, Rectangle, Gaussian)
+_SHAPES: tuple[type[Surrogate], ...] = (ATan, Sigmoid, Triangle, Rectangle, Gaussian)
 
 
 def known(own: SpikeFunction, *, through_reset: bool) -> Surrogate | None:
@@ -238,7 +245,7 @@ def known(own: SpikeFunction, *, through_reset: bool) -> Surrogate | None:
     for shape in _SHAPES:
         alpha = float(slopes[0]) / float(shape(alpha=1.0).derivative(torch.zeros(())))
         if torch.allclose(shape(alpha=alpha).derivative(x.detach()), slopes, rtol=1e-4, atol=1e-6 * alpha):
-            return shape(alpha=float(f"{alpha:.6g}"), through_reset=through_reset)  # type: ignore[no-any-return]
+            return shape(alpha=float(f"{alpha:.6g}"), through_reset=through_reset)
     return None
 
 

@@ -68,7 +68,8 @@ def _counted(layer: nn.Conv2d | nn.Linear, weights: Tensor, inputs: Tensor) -> T
     marked = copy.deepcopy(layer).float()
     marked.weight = nn.Parameter(weights.float(), requires_grad=False)
     marked.bias = None
-    return marked(inputs.float()).double().flatten(1).sum(1)  # type: ignore[no-any-return]
+    met: Tensor = marked(inputs.float())
+    return met.double().flatten(1).sum(1)
 
 
 def _spikes(fired: Tensor, images: int) -> Tensor:

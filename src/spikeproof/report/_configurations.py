@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from spikeproof.metrics.robustness import Interval
 from spikeproof.report._design import measured, settings_of
 from spikeproof.report._summary import Summary
 from spikeproof.report._tables import Entry, Table, numbers, word, words
@@ -97,8 +98,8 @@ def _points(difference: float) -> str:
     return f"{100 * difference:+.1f}"
 
 
-def _share(found: Any) -> float | None:
-    return None if found is None else float(found.share)
+def _share(found: Interval | None) -> float | None:
+    return None if found is None else found.share
 
 
 def _after(name: str, cell: Summary) -> float | None:

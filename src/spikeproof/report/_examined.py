@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 from matplotlib.figure import Figure
 
 from spikeproof.metrics import theory
+from spikeproof.metrics.summaries import CorruptionSummary, Gap, RobustGap
 from spikeproof.report._figures import cell_lines, legend
 from spikeproof.report._summary import Summary, interval
 from spikeproof.report._tables import Entry, Table, numbers, share, word, words
@@ -33,24 +34,24 @@ def generalisation_table(cells: Sequence[Summary]) -> Table | None:
     return Table(columns, rows)
 
 
-def _gap(found: Mapping[str, Any] | None) -> Entry:
+def _gap(found: Gap | None) -> Entry:
     if found is None:
         return Entry(MISSING)
     return Entry(f"{100 * found['gap']:+.1f}", f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}")
 
 
-def _robust(found: Mapping[str, Any] | None) -> list[Entry]:
+def _robust(found: RobustGap | None) -> list[Entry]:
     if found is None:
         return [Entry(MISSING)] * 3
     train, test = (share(interval(found[split])) for split in ("train", "test"))
     return [train, test, _gap(found)]
 
 
-def _corrupted(found: Mapping[str, Any] | None) -> list[Entry]:
+def _corrupted(found: CorruptionSummary | None) -> list[Entry]:
     if found is None:
         return [Entry(MISSING)] * 4
     mean = found["accuracy"]
-    name, worst = min(found["kinds"].items(), key=lambda item: float(item[1]["mean"]))
+    name, worst = min(found["kinds"].items(), key=lambda item: item[1]["mean"])
     return [
         share(interval(found["clean"])),
         Entry(percent(mean["mean"]), f"{100 * mean['low']:.1f} to {100 * mean['high']:.1f}, n = {found['images']}"),

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from spikeproof.errors import SpikeproofError
+from spikeproof import parts
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.metrics import energy, generalisation, robustness, theory
 from spikeproof.metrics.gradients import Mean, Probe, depth, means
 from spikeproof.metrics.robustness import Interval, same_eps
@@ -28,6 +31,7 @@ from spikeproof.metrics.summaries import (
 )
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
 from spikeproof.rows import BatchNorm, GradientRow, HistoryRow, Row, Scalar, TheoryRow, of_kind
+from spikeproof.store.summary import Provenance
 
 __all__ = [
     "ENCODED",
@@ -42,9 +46,6 @@ __all__ = [
     "interval",
     "summarise",
 ]
-
-_DEFENDING = ("low_pass",)
-"""Encoders that are a defence."""
 
 IMAGE, ENCODED = "image", "encoded"
 WEIGHT: Literal["weight"] = "weight"
@@ -64,7 +65,7 @@ class CellLike(Protocol):
     def config(self) -> dict[str, Any]: ...
 
     @property
-    def provenance(self) -> dict[str, Any]: ...
+    def provenance(self) -> Provenance: ...
 
     def rows(self) -> list[Row]: ...
 
@@ -113,7 +114,7 @@ class Summary:
     name: str
     label: str
     config: dict[str, Any]
-    provenance: dict[str, Any]
+    provenance: Provenance
     history: list[HistoryRow]
     numbers: RobustnessSummary
     headline: EvaluationSummary | None
@@ -140,7 +141,7 @@ class Summary:
         while isinstance(spec, Mapping):
             names.append(str(spec["name"]))
             spec = spec.get("base")
-        names += [name for name in _DEFENDING if name == self.setting("encoder", "name")]
+        names += [name for name in (self.setting("encoder", "name"),) if name is not None and _defends(name)]
         kept = [name for name in reversed(names) if name != "vanilla" or len(names) == 1]
         return " + ".join(kept) if kept else None
 
@@ -197,6 +198,14 @@ class Summary:
     def measure(self, site: str, metric: str, scalar: Scalar = "ce", batchnorm: BatchNorm = "eval") -> Mean | None:
         """A sparsity measure of the gradient that enters `site`, averaged over images."""
         return self.gradients.get(Probe(site, "input", scalar, batchnorm), {}).get(metric)
+
+
+@cache
+def _defends(encoder: str) -> bool:
+    """Whether an encoder has a trade-off to trace, by its knob. One that cannot be found here has none to show."""
+    with suppress(UsageError):
+        return parts.knob("encoders", encoder) is not None
+    return False
 
 
 def interval(plain: Share | None) -> Interval | None:

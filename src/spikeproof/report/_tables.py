@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from spikeproof.metrics.gradients import Mean
 from spikeproof.metrics.robustness import Interval, same_eps
-from spikeproof.metrics.summaries import Share
+from spikeproof.metrics.summaries import EvaluationSummary, Numbers, Share
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
 from spikeproof.report._summary import ENCODED, IMAGE, WEIGHT, Summary, interval
 from spikeproof.report._text import BOUND, MISSING, mean, percent
@@ -161,10 +161,12 @@ def budgets(cell: Summary) -> Table | None:
     return Table(columns, rows) if rows else None
 
 
-_OUTCOMES = ("robust", "asr_conditional", "asr_all")
+_Outcome: TypeAlias = Literal["robust", "asr_conditional", "asr_all"]
+
+_OUTCOMES: tuple[_Outcome, ...] = get_args(_Outcome)
 
 
-def _outcomes(entry: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], list[Entry]]]:
+def _outcomes(entry: EvaluationSummary) -> list[tuple[str, Numbers, list[Entry]]]:
     """Of each attack and of the worst case: name, numbers, and the shares that may be shown."""
     alone = [
         (name, costs, [_outcome(entry, costs[field]) for field in _OUTCOMES])
@@ -174,21 +176,21 @@ def _outcomes(entry: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], li
     return [*alone, ("worst case", entry["worst"], [told(entry, field) for field in _OUTCOMES])]
 
 
-def _alone(entry: Mapping[str, Any]) -> list[str]:
+def _alone(entry: EvaluationSummary) -> list[str]:
     """The attacks that have, or would have if the evaluation held, a robust accuracy of their own."""
     return [name for name, found in entry["attacks"].items() if found["alone"]]
 
 
-def _outcome(entry: Mapping[str, Any], plain: Share | None) -> Entry:
+def _outcome(entry: EvaluationSummary, plain: Share | None) -> Entry:
     return Entry(NOT_EVALUATED) if entry["verdict"] == NOT_EVALUATED else share(interval(plain))
 
 
-def told(entry: Mapping[str, Any], field: str) -> Entry:
+def told(entry: EvaluationSummary, field: _Outcome) -> Entry:
     """A share of the worst case of an evaluation as far as it may be said: as a bound where the panel is overstated."""
     found = interval(entry["worst"][field])
     if entry["verdict"] != OVERSTATED or found is None:
         return _outcome(entry, entry["worst"][field])
-    return bounded(found, upper=field in ("robust", "survived", "deployed"))
+    return bounded(found, upper=field == "robust")
 
 
 def bounded(found: Interval, *, upper: bool = True) -> Entry:
@@ -208,22 +210,22 @@ def _attack(cell: Summary, name: str) -> Entry:
     return Entry(NOT_EVALUATED) if cell.withheld else share(cell.attack(name))
 
 
-def _sound(entry: Mapping[str, Any]) -> bool:
+def _sound(entry: EvaluationSummary) -> bool:
     """Whether an evaluation changes the image and lets the network as deployed judge."""
     protocol, surface = entry["protocol"], entry["surface"]
-    return bool(protocol == "pixels" or (protocol == "panel" and surface == "pixels"))
+    return protocol == "pixels" or (protocol == "panel" and surface == "pixels")
 
 
 def _beside(
-    paper: Mapping[str, Any], pixels: Sequence[Mapping[str, Any]], headline: Mapping[str, Any] | None
-) -> Mapping[str, Any]:
+    paper: EvaluationSummary, pixels: Sequence[EvaluationSummary], headline: EvaluationSummary | None
+) -> EvaluationSummary:
     same = [entry for entry in pixels if same_eps(entry["eps"], paper["eps"])]
     if same:
         return same[0]
     return headline if headline is not None and _sound(headline) else pixels[0]
 
 
-def _threat(entry: Mapping[str, Any]) -> str:
+def _threat(entry: EvaluationSummary) -> str:
     return f"{entry['surface']}, {entry['norm']}, {entry['eps_text']}"
 
 

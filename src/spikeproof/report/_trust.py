@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+from spikeproof.metrics.summaries import EvaluationSummary, PanelSummary, StageSummary
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED, SUPPORTED
 from spikeproof.report._summary import Summary, interval
 from spikeproof.report._tables import Entry, Table, bounded, counted_share, numbers, share, told, word, words
 from spikeproof.report._text import listed, number
+from spikeproof.rows import Found
 
 __all__ = ["MANY_PANELS", "Account", "Alarm", "Notice", "accounts", "alarms", "overview"]
 
@@ -63,8 +65,8 @@ class Account(NamedTuple):
     means: str
     cascade: Table | None
     audits: Table | None
-    red: list[Mapping[str, Any]]
-    absent: list[Mapping[str, Any]]
+    red: list[Found]
+    absent: list[Found]
 
 
 def alarms(cells: Sequence[Summary]) -> list[Alarm]:
@@ -119,14 +121,14 @@ def accounts(cells: Sequence[Summary]) -> list[Account]:
     ]
 
 
-def _panels(cells: Sequence[Summary]) -> Iterator[tuple[Summary, str, Mapping[str, Any]]]:
+def _panels(cells: Sequence[Summary]) -> Iterator[tuple[Summary, str, PanelSummary]]:
     """Every panel with its cell and the id that it has on the page."""
     for place, cell in enumerate(cells):
         for index, panel in enumerate(cell.numbers["panels"]):
             yield cell, f"panel-{place}-{index}", panel
 
 
-def _attacks(cell: Summary, panel: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _attacks(cell: Summary, panel: PanelSummary) -> EvaluationSummary | None:
     """What the attacks of a panel found; None where none was run."""
     where = panel["evaluation"], panel["eps"]
     return next((e for e in cell.numbers["evaluations"] if (e["evaluation"], e["eps"]) == where), None)
@@ -154,19 +156,19 @@ def _counted(cells: Sequence[Summary], verdict: str) -> str:
     return f"{len(some)} of {len(panels)} panels; red: {listed(often)}." if often else f"{len(some)} of {len(panels)}."
 
 
-def _red(panel: Mapping[str, Any]) -> str:
+def _red(panel: PanelSummary) -> str:
     red = [f"{audit['code']} {audit['name']}" for audit in panel["audits"] if audit["colour"] == "red"]
     return ", ".join(red)
 
 
-def _four(attacks: Mapping[str, Any] | None) -> list[Entry]:
+def _four(attacks: EvaluationSummary | None) -> list[Entry]:
     """A0, Ar, ASR_cond and ASR_all."""
     if attacks is None:
         return [Entry("no attack"), *[Entry(NOT_EVALUATED)] * 3]
     return [share(interval(attacks["clean"])), *(told(attacks, f) for f in ("robust", "asr_conditional", "asr_all"))]
 
 
-def _cascade(panel: Mapping[str, Any], attacks: Mapping[str, Any] | None) -> Table | None:
+def _cascade(panel: PanelSummary, attacks: EvaluationSummary | None) -> Table | None:
     """What every stage left of all images, and what that took."""
     if attacks is None:
         return None
@@ -186,7 +188,7 @@ def _cascade(panel: Mapping[str, Any], attacks: Mapping[str, Any] | None) -> Tab
     return Table(columns, rows)
 
 
-def _left(panel: Mapping[str, Any], stage: Mapping[str, Any]) -> Entry:
+def _left(panel: PanelSummary, stage: StageSummary) -> Entry:
     found = interval(stage["left"])
     if found is None:
         return Entry(NOT_EVALUATED)
@@ -195,7 +197,7 @@ def _left(panel: Mapping[str, Any], stage: Mapping[str, Any]) -> Entry:
     return bounded(found)._replace(small=plain.small) if last and panel["verdict"] == OVERSTATED else plain
 
 
-def _audits(panel: Mapping[str, Any]) -> Table | None:
+def _audits(panel: PanelSummary) -> Table | None:
     """The audits that were run; None where none was."""
     columns = [*words("audit", "name", "colour"), *numbers("value", "limit", "images"), *words("what it found")]
     rows = [
@@ -203,7 +205,7 @@ def _audits(panel: Mapping[str, Any]) -> Table | None:
             word(audit["code"]),
             word(audit["name"]),
             Entry(audit["colour"], numeric=False, tone=_TONES[audit["colour"]]),
-            *(Entry("none" if audit[name] is None else number(audit[name])) for name in ("value", "limit")),
+            *(Entry("none" if found is None else number(found)) for found in (audit["value"], audit["limit"])),
             Entry(f"{audit['n']:,}"),
             word(audit["says"]),
         ]

@@ -8,6 +8,7 @@ import yaml
 
 from spikeproof.metrics.summaries import EvaluationSummary, PanelSummary, RobustnessSummary, Share
 from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
+from spikeproof.store.summary import Written
 
 __all__ = ["card"]
 
@@ -63,9 +64,9 @@ def _twin(results: RobustnessSummary) -> list[str]:
     return [f"The frozen twin that attacks were crafted on answers otherwise than this network to {share}.", ""]
 
 
-def card(config: dict[str, Any], summary: dict[str, Any]) -> str:
+def card(config: dict[str, Any], summary: Written) -> str:
     """A README.md for a cell's folder, from its resolved configuration and its summary."""
-    results: RobustnessSummary = summary["results"]
+    results = summary["results"]
     lines = [
         "---",
         f"datasets: [{config['data']['name']}]",

@@ -37,9 +37,6 @@ _WEIGHTS = ("", "native", "layers", "victims", "training")
 _ROWS = (*_WEIGHTS, "metrics", "evaluation", "measures")
 """The rooms that a row goes through."""
 
-_TRAINED_BY, _MADE_BY = "study/trained.py", "study/run.py"
-"""Of the study only what trains a network and what makes a cell, with what these import of the study."""
-
 _JUDGES = "evaluation"
 """The room that brings parts of its own, to the cells with a panel and to no others."""
 
@@ -64,11 +61,18 @@ def _of_part(sources: Sources, folder: str, name: str) -> set[str]:
     return {file for one in {module, parts.home(folder)} if (file := sources.of_module(one)) is not None}
 
 
+def _of_study(sources: Sources, made_by: str) -> set[str]:
+    """Of the study only the module that makes the numbers, with what it imports of the study."""
+    entry = sources.of_user(made_by)
+    assert entry is not None, made_by
+    return sources.reached([entry], lambda file: _room(file) == "study")
+
+
 @lru_cache(maxsize=64)
-def _every(sources: Sources, rooms: tuple[str, ...], entry: str, panel: bool) -> tuple[set[str], set[str]]:
-    """What counts for every cell: the files of these rooms and of the `entry`, and the parts that those import."""
+def _every(sources: Sources, rooms: tuple[str, ...], made_by: str, panel: bool) -> tuple[set[str], set[str]]:
+    """What counts for every cell: the files of these rooms and of the study, and the parts that those import."""
     whole = {file for file in sources.texts if _room(file) in rooms}
-    whole |= sources.reached([entry], lambda file: _room(file) == "study")
+    whole |= _of_study(sources, made_by)
     speaking = {file for file in whole if panel or _room(file) != _JUDGES}
     chosen = {file for one in speaking for file in sources.imports(one) if _room(file) == "parts"}
     if panel:
@@ -77,28 +81,31 @@ def _every(sources: Sources, rooms: tuple[str, ...], entry: str, panel: bool) ->
 
 
 @lru_cache(maxsize=4096)
-def _code(sources: Sources, rooms: tuple[str, ...], entry: str, named: Named, panel: bool) -> str:
-    whole, chosen = _every(sources, rooms, entry, panel)
+def _code(sources: Sources, rooms: tuple[str, ...], made_by: str, named: Named, panel: bool) -> str:
+    whole, chosen = _every(sources, rooms, made_by, panel)
     chosen = chosen | {file for part in named for file in _of_part(sources, *part)}
     # Parts stand on parts; a user's own may wrap a network of another framework.
     return sources.digest(whole | sources.reached(chosen, lambda file: _room(file) in ("parts", "interop")))
 
 
-def weights_code(named: Named) -> str:
-    """A short hash of the sources that decide the weights of a network trained with these parts."""
-    return _code(package(), _WEIGHTS, _TRAINED_BY, named, False)
+def weights_code(made_by: str, named: Named) -> str:
+    """A short hash of the sources that decide the weights of a network trained with these parts.
+
+    made_by: the module that trains it, which says so itself, by its `__name__`.
+    """
+    return _code(package(), _WEIGHTS, made_by, named, False)
 
 
-def rows_code(named: Named, *, panel: bool) -> str:
-    """A short hash of the sources that decide the rows of a cell with these parts; panel: whether it has one."""
-    return _code(package(), _ROWS, _MADE_BY, named, panel)
+def rows_code(made_by: str, named: Named, *, panel: bool) -> str:
+    """The same of the rows of a cell, by the module that makes them; panel: whether it has one."""
+    return _code(package(), _ROWS, made_by, named, panel)
 
 
-def code_digest() -> str:
-    """A short hash of every source that decides a number of some cell."""
+def code_digest(made_by: str) -> str:
+    """A short hash of every source that decides a number of some cell, whose rows this module makes."""
     sources = package()
     whole = {file for file in sources.texts if _room(file) in (*_ROWS, "parts")}
-    return sources.digest(whole | sources.reached([_MADE_BY], lambda file: _room(file) == "study"))
+    return sources.digest(whole | _of_study(sources, made_by))
 
 
 def _kind(device: str) -> str:

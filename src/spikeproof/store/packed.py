@@ -23,6 +23,7 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
 from spikeproof.rows import GradientRow, HistoryRow, Row, refuse_foreign
 from spikeproof.store.store import Cell
+from spikeproof.store.summary import CellSummary, Provenance
 
 __all__ = ["PackedCell", "pack", "packed_cells"]
 
@@ -90,12 +91,13 @@ class PackedCell:
         return dict(self._tree["config"])
 
     @property
-    def summary(self) -> dict[str, Any]:
-        return dict(self._tree["summary"])
+    def summary(self) -> CellSummary:
+        found: CellSummary = self._tree["summary"]
+        return found
 
     @property
-    def provenance(self) -> dict[str, Any]:
-        return dict(self.summary["provenance"])
+    def provenance(self) -> Provenance:
+        return self.summary["provenance"]
 
     def rows(self) -> list[Row]:
         return _rows(self._tree["rows"])

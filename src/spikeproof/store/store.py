@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import digest, disk_errors, write_bytes
 from spikeproof.rows import GradientRow, HistoryRow, Line, Row
+from spikeproof.store.summary import CellSummary, Provenance, Written
 
 __all__ = ["Cell", "Draft", "Store", "key_of"]
 
@@ -98,13 +99,14 @@ class Cell:
             return dict(yaml.load(file, _LOADER))
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> CellSummary:
         with open(self.folder / "summary.json", encoding="utf-8") as file:
-            return dict(json.load(file))
+            found: CellSummary = json.load(file)
+        return found
 
     @property
-    def provenance(self) -> dict[str, Any]:
-        return dict(self.summary["provenance"])
+    def provenance(self) -> Provenance:
+        return self.summary["provenance"]
 
     def rows(self) -> list[Row]:
         return _lines(self.folder / "rows.jsonl")
@@ -261,7 +263,7 @@ class Store:
         _set_aside(cell.folder)
         return None
 
-    def finish(self, draft: Draft, config: dict[str, Any], summary: dict[str, Any], card: str, model: Path) -> Cell:
+    def finish(self, draft: Draft, config: dict[str, Any], summary: Written, card: str, model: Path) -> Cell:
         """Give a draft its last files and its final name; whatever else is in it goes."""
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         write_bytes(draft.folder / "config.yaml", text.encode())

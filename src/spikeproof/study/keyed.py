@@ -1,29 +1,14 @@
-"""The name of a cell, and of its network, in a store: by its configuration and the parts that it runs."""
+"""The parts that a cell runs: what names it in a store, beside its configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from spikeproof.store.keys import Named, cell_key, model_key, rows_code, weights_code
+from spikeproof.store.keys import Named
 from spikeproof.study.config.build import USING
 from spikeproof.study.config.schema import FOLDERS, CellConfig, Panel, Paper, Part, Pixels
 
-__all__ = ["code_of", "key_of_cell", "key_of_model", "parts_of", "parts_of_training"]
-
-
-def code_of(cell: CellConfig) -> str:
-    """A short hash of the sources that decide the rows of this cell."""
-    return rows_code(parts_of(cell), panel=any(isinstance(one, Panel) for one in cell.evaluations))
-
-
-def key_of_cell(cell: CellConfig, data: Mapping[str, str], device: str) -> str:
-    """data: the digests of its images, 'train' and 'test'."""
-    return cell_key(cell.resolved(), code_of(cell), data, device)
-
-
-def key_of_model(cell: CellConfig, training_data: str, device: str) -> str:
-    """training_data: the digest of its training images."""
-    return model_key(cell.resolved(), weights_code(parts_of_training(cell)), training_data, device)
+__all__ = ["parts_of", "parts_of_training"]
 
 
 def parts_of_training(cell: CellConfig) -> Named:

@@ -10,8 +10,8 @@ from spikeproof.errors import UsageError, within
 from spikeproof.store.store import Store
 from spikeproof.study.config import CellConfig, rehearse
 from spikeproof.study.kept import Called
-from spikeproof.study.keyed import code_of, key_of_cell, key_of_model
-from spikeproof.study.trained import Machine, Reader
+from spikeproof.study.run import code_of, key_of_cell
+from spikeproof.study.trained import Machine, Reader, key_of_model
 
 __all__ = ["Planned", "plan", "refuse_other_versions"]
 

@@ -15,6 +15,7 @@ import torch
 
 import spikeproof
 from spikeproof.store.keys import code_digest
+from spikeproof.study.run import run_cell
 from spikeproof.training.train import Recipe
 
 __all__: list[str] = []
@@ -25,4 +26,4 @@ for _module in pkgutil.walk_packages(spikeproof.__path__, f"{spikeproof.__name__
     with suppress(ImportError):  # of another framework, or of a GPU, that is not installed here
         importlib.import_module(_module.name)
 Recipe().build([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of torch
-code_digest()
+code_digest(run_cell.__module__)

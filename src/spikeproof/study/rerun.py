@@ -9,8 +9,7 @@ from pathlib import Path
 from spikeproof.errors import UsageError
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import cell_from
-from spikeproof.study.keyed import code_of
-from spikeproof.study.run import Machine, run_cell
+from spikeproof.study.run import Machine, code_of, run_cell
 
 __all__ = ["differences", "find", "reproduce"]
 

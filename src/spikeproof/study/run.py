@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -24,7 +24,9 @@ from spikeproof.evaluation.panel import Panel as Running
 from spikeproof.evaluation.paper import paper_rows
 from spikeproof.measures.gradients import gradient_rows, weight_rows
 from spikeproof.store.card import card
+from spikeproof.store.keys import cell_key, rows_code
 from spikeproof.store.store import Cell, Draft, Store
+from spikeproof.store.summary import Provenance, Written
 from spikeproof.study.config import (
     CellConfig,
     Panel,
@@ -34,7 +36,7 @@ from spikeproof.study.config import (
     rehearse,
     threats_of,
 )
-from spikeproof.study.keyed import code_of, key_of_cell
+from spikeproof.study.keyed import parts_of
 from spikeproof.study.stages import Batches, Work, examinations, results, work_on
 from spikeproof.study.trained import Machine, Reader, build_victim, load_images, trained_victim
 from spikeproof.tensors import fold, image_keys
@@ -44,8 +46,18 @@ from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
 __all__ = [
-    "Machine", "build_victim", "load_images", "run_cell", "some_images", "trained_victim",
+    "Machine", "build_victim", "code_of", "key_of_cell", "load_images", "run_cell", "some_images", "trained_victim",
 ]  # fmt: skip
+
+
+def code_of(cell: CellConfig) -> str:
+    """A short hash of the sources that decide the rows of this cell."""
+    return rows_code(__name__, parts_of(cell), panel=any(isinstance(one, Panel) for one in cell.evaluations))
+
+
+def key_of_cell(cell: CellConfig, data: Mapping[str, str], device: str) -> str:
+    """The name of its results in a store. data: the digests of its images, 'train' and 'test'."""
+    return cell_key(cell.resolved(), code_of(cell), data, device)
 
 
 def _indices(images: Images, size: int) -> list[Tensor]:
@@ -166,10 +178,11 @@ def _examine(victim: Victim, draft: Draft, config: CellConfig, batches: Batches,
     return list(stages)
 
 
-def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machine: Machine) -> dict[str, Any]:
+def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machine: Machine) -> Provenance:
     return {
         "spikeproof": spikeproof.__version__,
-        **{name: version(name) for name in ("torch", "numpy")},
+        "torch": version("torch"),
+        "numpy": version("numpy"),
         "python": platform.python_version(),
         "machine": str(machine),
         "threads": torch.get_num_threads(),
@@ -217,11 +230,11 @@ def run_cell(
         draft.write_stage("rows", rows)
         _, facts = read_tensors(weights)
         draft.write_stage("history", facts.get("history", []))
-        provenance = {
+        provenance: Provenance = {
             **_provenance(config, facts, victim, machine),
             "data": data,
             "evaluate_seconds": round(time.perf_counter() - started, 1),
         }
-        summary = {"provenance": provenance, "results": results(rows, draft.gradients())}
+        summary: Written = {"provenance": provenance, "results": results(rows, draft.gradients())}
         resolved = config.resolved()
         return store.finish(draft, resolved, summary, card(resolved, summary), weights)

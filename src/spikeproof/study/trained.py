@@ -14,15 +14,16 @@ from spikeproof import parts
 from spikeproof.data import Images, split
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
+from spikeproof.store.keys import model_key, weights_code
 from spikeproof.store.store import Store
 from spikeproof.study.config import CellConfig, training_threat
-from spikeproof.study.keyed import key_of_model
+from spikeproof.study.keyed import parts_of_training
 from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
 from spikeproof.training.craft import crafter
 from spikeproof.training.train import train
 from spikeproof.victims.victim import Victim
 
-__all__ = ["Machine", "Reader", "build_victim", "load_images", "trained_victim"]
+__all__ = ["Machine", "Reader", "build_victim", "key_of_model", "load_images", "trained_victim"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Machine:
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.torch) if self.torch.type == "cuda" else platform.machine()
         return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+def key_of_model(cell: CellConfig, training_data: str, device: str) -> str:
+    """The name of its network in a store. training_data: the digest of its training images."""
+    return model_key(cell.resolved(), weights_code(__name__, parts_of_training(cell)), training_data, device)
 
 
 def build_victim(config: CellConfig, in_channels: int, classes: int) -> Victim:

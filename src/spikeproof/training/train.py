@@ -23,7 +23,7 @@ from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.rows import HistoryRow
 from spikeproof.tensors import exact, fold, image_keys, per_image, uniform
 from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
-from spikeproof.types import Craft, Defence, Rule
+from spikeproof.types import AfterBackward, AfterStep, Craft, Defence, Rule
 from spikeproof.victims.batch import Batch, check_labels
 from spikeproof.victims.victim import Victim
 
@@ -261,19 +261,14 @@ def _epoch(
                 )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            _hook(defence, "after_backward", victim)
+            if isinstance(defence, AfterBackward):
+                defence.after_backward(victim)
             optimiser.step()
-            _hook(defence, "after_step", victim)
+            if isinstance(defence, AfterStep):
+                defence.after_step(victim)
             losses.append(float(loss.detach()))
             tick(1)
     return sum(losses) / len(losses)
-
-
-def _hook(defence: Defence, name: str, victim: Victim) -> None:
-    """Hooks are optional."""
-    hook = getattr(defence, name, None)
-    if hook is not None:
-        hook(victim)
 
 
 def _stream(seed: int, epoch: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class AuditResult:
     means: str
     mend: str
     breaks: Literal["overstated", "not evaluated"]
-    detail: dict[str, Any]
+    detail: dict[str, object]
 
     def row(self) -> AuditFinding:
         """Plain data for a file of rows."""
@@ -99,7 +99,7 @@ class Subject:
         surface = parts.surface(self.threat.surface)
         size = surface.start(self.victim, self.x[:1], self.batch.keys[:1]).shape[1:].numel()
         full = surface.widest(self.threat.norm, size)
-        return replace(self.threat, eps=full)  # type: ignore[type-var]
+        return replace(self.threat, eps=full)
 
     def scene(self, batch: Batch, purpose: str) -> tuple[Scene, Objective]:
         """The scene of the plain case on one batch, and its objective."""
@@ -164,7 +164,7 @@ class Audit(ABC):
         """Look, and say what was found."""
 
     def found(
-        self, red: bool, says: str, *, value: float | None, limit: float | None, n: int, **detail: Any
+        self, red: bool, says: str, *, value: float | None, limit: float | None, n: int, **detail: object
     ) -> AuditResult:
         rounded = None if value is None else float(f"{value:.6g}")
         colour: Colour = "red" if red else "green"
@@ -176,7 +176,7 @@ class Audit(ABC):
         """Not run, and why."""
         return AuditResult(self.code, self.title, "not run", None, None, 0, why, self.means, self.mend, self.breaks, {})
 
-    def share(self, count: int, total: int, limit: float, says: str, **detail: Any) -> AuditResult:
+    def share(self, count: int, total: int, limit: float, says: str, **detail: object) -> AuditResult:
         """Red where a share of images lies above the limit by its interval; any image at all where the limit is 0."""
         if total == 0:
             return self.found(False, "no image is right when clean", value=None, limit=limit, n=0, **detail)

@@ -30,7 +30,7 @@ class Budgets(Audit):
         radii = sorted({*(min(m * subject.threat.eps, full) for m in _MULTIPLES), full})
         shares, n = [], 0
         for eps in radii:
-            threat = replace(subject.threat, eps=eps)  # type: ignore[type-var]
+            threat = replace(subject.threat, eps=eps)
             rows = subject.attacked(f"budget {eps:.6g}", subject.case, threat)
             n = len(rows)
             shares.append(sum(not row["fooled"] for row in rows) / max(n, 1))

@@ -41,6 +41,7 @@ from spikeproof.study.config.schema import (
     Pixels,
     Theory,
 )  # fmt: skip
+from spikeproof.types import Limited
 
 __all__ = ["cell_from", "check_keys", "typed"]
 
@@ -125,14 +126,20 @@ def _budget(eps: Any) -> str:
 
 def _check_together(read: Mapping[str, Any]) -> None:
     neuron, steps, weights = read["neuron"], read["steps"], read["weights"]
-    if neuron.get("steps", steps) < steps:  # a neuron with weights of its own for each step
-        with within("neuron"):
-            raise UsageError(f"a neuron of {steps} steps or more", neuron, mend="set neuron.steps to the cell's steps")
+    with within("neuron"):
+        _check_steps(neuron, steps)
     if weights is not None and not Path(weights).is_file():
         with within("weights"):
             raise UsageError("weights as a safetensors file", f"no file at {weights!r}")
     with within("model"):
         _check_model(read["model"], neuron)
+
+
+@once
+def _check_steps(neuron: Part, steps: int) -> None:
+    built = parts.build("neurons", neuron)
+    if isinstance(built, Limited) and built.steps < steps:
+        raise UsageError(f"a neuron of {steps} steps or more", neuron, mend="set neuron.steps to the cell's steps")
 
 
 @once

@@ -1,0 +1,24 @@
+"""The engine of this process: one cell after the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Sequence
+
+from spikeproof.store.store import Store
+from spikeproof.study.config import CellConfig
+from spikeproof.study.executor import Outcome, Queue, attempt
+from spikeproof.study.trained import Machine, Reader
+
+__all__ = ["Here"]
+
+
+class Here:
+    """Keeps the images that it read last, which the cells of a study mostly share."""
+
+    at_once = 1
+
+    def run(self, cells: Sequence[CellConfig], store: Store, machine: Machine) -> Generator[Outcome, None, None]:
+        queue, read = Queue(deque(cells)), Reader()
+        while (task := queue.next()) is not None:
+            yield from queue.outcome(task[0], attempt(*task, store, machine, read))
