@@ -8,6 +8,7 @@ often the two disagree is counted (`judge.py`).
 
 from __future__ import annotations
 
+from typing import Protocol, cast
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
@@ -24,6 +25,20 @@ _PLAIN = (bool, int, float, str, type(None))
 """What the settings of a layer are: thresholds, leaks, steps; its tensors have versions."""
 
 
+class _Freezable(Protocol):
+    """A body whose first convolution and what comes after it can be run apart: `beyond(stem(z), rule)` classifies."""
+
+    def frozen(self) -> nn.Module: ...
+
+    def stem(self, z: Tensor) -> Tensor: ...
+
+    def beyond(self, currents: Tensor, rule: Rule) -> Tensor: ...
+
+
+def _parted(body: nn.Module) -> _Freezable:
+    return cast(_Freezable, body)  # what torch's type of a module does not know
+
+
 class FrozenVictim(Victim):
     """A victim on a frozen body; frames that come more than once pass the body's stem once."""
 
@@ -32,10 +47,10 @@ class FrozenVictim(Victim):
             return super().forward(x, rule, keys)
         self._check(x)
         values, order = self.encoder.frames(x, self.steps, keys)
-        currents = self.body.stem(values)  # type: ignore[operator]
+        currents = _parted(self.body).stem(values)
         # Channels last while indexed, because what index_select gives is contiguous.
         repeated = currents.movedim(2, -1).index_select(0, order).movedim(-1, 2)
-        return self.body.beyond(repeated, rule)  # type: ignore[operator, no-any-return]
+        return _parted(self.body).beyond(repeated, rule)
 
 
 def freeze(victim: Victim) -> Victim:
@@ -54,7 +69,7 @@ def freeze(victim: Victim) -> Victim:
         return known[1]
     keep_memory()
     deployed = borrowed(victim)
-    twin = FrozenVictim(deployed.body.frozen(), deployed.encoder, deployed.steps).eval()  # type: ignore[operator]
+    twin = FrozenVictim(_parted(deployed.body).frozen(), deployed.encoder, deployed.steps).eval()
     _TWINS[victim] = version, twin
     return twin
 
