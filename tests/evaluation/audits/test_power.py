@@ -14,6 +14,7 @@ from small import trained, untouched
 from subjects import subject
 from torch import Tensor, nn
 
+import spikeproof
 from spikeproof import parts
 from spikeproof.attacks.apgd import APGD
 from spikeproof.attacks.fab import FAB
@@ -202,9 +203,22 @@ def test_the_limit_is_a_share_of_the_decided_by_its_interval(
     assert (of.n, of.colour, of.limit) == (100, colour, 0.95)
 
 
-def test_without_an_attack_that_looks_there_is_no_power() -> None:
-    of = before(net(), {"corners": case(WIDE)})
-    assert found(replace(of, roles={"corners": "random"})).colour == "not run"
+def test_without_an_attack_that_follows_a_gradient_there_is_no_power() -> None:
+    of = before(net(), {"it": case(WIDE)})
+    for left in (replace(of, roles={"it": "black box"}), replace(of, cases={})):
+        assert found(left).colour == "not run"
+
+
+def test_a_panel_puts_the_gradient_attacks_of_its_tier_to_the_test() -> None:
+    """In the order of the cascade, the plain one first, until all is found; chance and queries are not among them."""
+    victim, x = net(depth=2), images(6)
+    y = victim(x, exact, image_keys(0, torch.arange(6))).argmax(1)
+    examined = spikeproof.evaluate(victim, x, y, tier="quick", eps=0.05, rule=SHARP)
+    (power,) = [row for row in examined.findings if row["code"] == "D21"]
+    tried = list(power["detail"]["by"])
+    assert tried[0] == "pgd-20"
+    assert not {"fgsm", "corners-50", "square-500"} & set(tried)
+    assert sum(power["detail"]["by"].values()) == round(power["value"] * power["n"])
 
 
 # --- networks that it does not fit ---

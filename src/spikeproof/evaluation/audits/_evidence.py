@@ -66,7 +66,7 @@ class Subject:
 
     case: the plain attack of an evaluator who knows nothing of audits: PGD on the cross-entropy under the rule of
     training. control: an undefended victim of the same kind, if there is one. roles: of the stages, by their names;
-    cases: the stages themselves, in the order in which they ran.
+    cases: of those stages that follow a gradient, in the order in which they ran.
     """
 
     victim: Victim

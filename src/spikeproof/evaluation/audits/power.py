@@ -20,8 +20,9 @@ from spikeproof.victims.victim import Victim
 
 __all__ = ["Power"]
 
-_APART = ("one step", "random", "transfer")
-"""Roles that do not count: one step is no search, chance stands beside, and other networks have not these read-outs."""
+_APART = ("one step", "transfer", "black box")
+"""Roles that do not count: one step is no search, other networks have not these read-outs, and queries alone get over
+the boundary sooner or later (500 of Square's: 16 of 16 behind gradients of random signs), as chance does."""
 
 _POINTS = 4
 """Points that the hidden one is told from, in units of the effort's draws."""
@@ -30,7 +31,7 @@ _POINTS = 4
 @dataclass(frozen=True)
 class Power(Audit):
     """Each image's read-out is fitted anew, so that one random corner of its ball, and hardly another point, is of
-    another class; then the tier's attacks on the network itself look for that class, one after the other.
+    another class; then the tier's gradient attacks on the network itself look for that class, one after the other.
 
     value: the share of the decided images for which one of them finds it. Beside it what the plain attack finds alone,
     and what as many random corners find as the attacks asked forwards and backwards: where these find it too, the test
@@ -40,8 +41,8 @@ class Power(Audit):
 
     code = "D21"
     title = "power"
-    means = "The attacks miss adversarial examples that are known to be there, so they may miss others."
-    mend = "More steps, other surrogates, a search that needs no gradient; publish the worst case over them."
+    means = "The gradient attacks miss adversarial examples that are known to be there, so they may miss others."
+    mend = "More steps, other surrogates; rely on a search that needs no gradient; publish the worst case over them."
     tier = "quick"
 
     limit: float = 0.95  # at least so many of the planted examples found; attacks that were sound found all (the paper)
@@ -51,8 +52,8 @@ class Power(Audit):
         return "" if linear else "no linear layer that could be fitted anew"
 
     def __call__(self, subject: Subject) -> AuditResult:
-        if not any(role not in _APART for role in subject.roles.values()):
-            return self.absent("no attack in this tier")
+        if all(subject.roles[name] in _APART for name in subject.cases):
+            return self.absent("no gradient attack in this tier")
         sought = list[_Sought]()
         for batch in subject.batches(max(subject.effort.images // 2, 1)):
             try:
