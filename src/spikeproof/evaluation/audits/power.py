@@ -21,8 +21,8 @@ from spikeproof.victims.victim import Victim
 __all__ = ["Power"]
 
 _APART = ("one step", "transfer", "black box")
-"""Roles that do not count: one step is no search, other networks have not these read-outs, and queries alone get over
-the boundary sooner or later (500 of Square's: 16 of 16 behind gradients of random signs), as chance does."""
+"""Roles that do not count: one step is no search, other networks have not these read-outs, and queries get over the
+boundary behind any gradient, as chance does in the end."""
 
 _POINTS = 4
 """Points that the hidden one is told from, in units of the effort's draws."""
@@ -45,7 +45,7 @@ class Power(Audit):
     mend = "More steps, other surrogates; rely on a search that needs no gradient; publish the worst case over them."
     tier = "quick"
 
-    limit: float = 0.95  # at least so many of the planted examples found; attacks that were sound found all (the paper)
+    limit: float = 0.95  # at least so many planted examples found: sound attacks find nearly all (a judgement call)
 
     def unfit(self, victim: Victim) -> str:
         linear = any(isinstance(layer, nn.Linear) for layer in victim.body.modules())
