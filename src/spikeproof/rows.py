@@ -138,7 +138,7 @@ class Mark(TypedDict):
 class Found(TypedDict):
     """What one audit found."""
 
-    code: str  # D1..D20, or 'attacks' for the attacks that were left out
+    code: str  # D1..D21, or 'attacks' for the attacks that were left out
     name: str
     colour: Literal["green", "red", "not run"]
     value: float | None  # in the audit's own unit, as limit; None where not measured

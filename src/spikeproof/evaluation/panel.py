@@ -314,6 +314,7 @@ class Panel:
             self.batch_size,
             self.control,
             {stage.name: stage.role for stage in self.tier.stages},
+            {stage.name: stage.case for stage in self.tier.stages if stage.asks_gradient},
         )
         return [self._marked(audit(subject))]
 

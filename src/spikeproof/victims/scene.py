@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -93,7 +94,7 @@ class Scene:
         self.surface = parts.surface(surface)
         self.start = self.surface.start(victim, x, keys)
 
-    def of(self, index: Tensor) -> Scene:
+    def of(self, index: Tensor) -> Self:
         """The scene of some of its images: index (n,) int64."""
         part = copy.copy(self)  # not made anew: a clean point behind the encoder is not encoded again
         part.y, part.keys, part.start = self.y[index], self.keys[index], self.start[index]

@@ -65,7 +65,8 @@ class Subject:
     """A victim that is borrowed and in eval mode, the images it gets right when clean, and the panel's rows.
 
     case: the plain attack of an evaluator who knows nothing of audits: PGD on the cross-entropy under the rule of
-    training. control: an undefended victim of the same kind, if there is one. roles: of the stages, by their names.
+    training. control: an undefended victim of the same kind, if there is one. roles: of the stages, by their names;
+    cases: of those stages that follow a gradient, in the order in which they ran.
     """
 
     victim: Victim
@@ -77,6 +78,7 @@ class Subject:
     batch_size: int
     control: Victim | None = None
     roles: Mapping[str, Role] = field(default_factory=dict)
+    cases: Mapping[str, Case] = field(default_factory=dict)
 
     @property
     def x(self) -> Tensor:
@@ -139,7 +141,7 @@ def worse(worst: float, new: float) -> float:
 class Audit(ABC):
     """One diagnostic of gradient masking, or of the evaluation itself; its fields are its limits.
 
-    code: its name in the literature's list here, D1..D20; breaks: what a red one makes of the number. tier: the lowest
+    code: its name in the literature's list here, D1..D21; breaks: what a red one makes of the number. tier: the lowest
     that runs it, as those above do; given: the argument of `evaluate` that brings it into every tier. preflight: it
     comes first, and where it is red no attack is worth running. asks_gradient: whether it means nothing on a network
     that can only be asked.

@@ -1,0 +1,110 @@
+"""D21: the attacks must find an adversarial example that is known to be there (Zimmermann et al. 2022)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from math import ceil
+
+from torch import Tensor, nn
+
+from spikeproof.attacks.random_corners import RandomCorners
+from spikeproof.errors import SpikeproofError
+from spikeproof.evaluation.audits._binarised import Planted, plant
+from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
+from spikeproof.evaluation.judge import Case
+from spikeproof.losses import margin
+from spikeproof.victims.frozen import freeze
+from spikeproof.victims.scene import Cost
+from spikeproof.victims.victim import Victim
+
+__all__ = ["Power"]
+
+_APART = ("one step", "transfer", "black box")
+"""Roles that do not count: one step is no search, other networks have not these read-outs, and queries get over the
+boundary behind any gradient, as chance does in the end."""
+
+_POINTS = 4
+"""Points that the hidden one is told from, in units of the effort's draws."""
+
+
+@dataclass(frozen=True)
+class Power(Audit):
+    """Each image's read-out is fitted anew, so that one random corner of its ball, and hardly another point, is of
+    another class; then the tier's gradient attacks on the network itself look for that class, one after the other.
+
+    value: the share of the decided images for which one of them finds it. Beside it what the plain attack finds alone,
+    and what as many random corners find as the attacks asked forwards and backwards: where these find it too, the test
+    says little. Undecided are images whose read-out cannot tell the corner from the other points; they do not count.
+    What lies behind the read-out, such as logits that are too large for the loss, is not tested.
+    """
+
+    code = "D21"
+    title = "power"
+    means = "The gradient attacks miss adversarial examples that are known to be there, so they may miss others."
+    mend = "More steps, other surrogates; rely on a search that needs no gradient; publish the worst case over them."
+    tier = "quick"
+
+    limit: float = 0.95  # at least so many planted examples found: sound attacks find nearly all (a judgement call)
+
+    def unfit(self, victim: Victim) -> str:
+        linear = any(isinstance(layer, nn.Linear) for layer in victim.body.modules())
+        return "" if linear else "no linear layer that could be fitted anew"
+
+    def __call__(self, subject: Subject) -> AuditResult:
+        if all(subject.roles[name] in _APART for name in subject.cases):
+            return self.absent("no gradient attack in this tier")
+        sought = list[_Sought]()
+        for batch in subject.batches(max(subject.effort.images // 2, 1)):
+            try:
+                points = _POINTS * subject.effort.draws
+                planted = plant(subject.victim, batch.keyed("power"), subject.threat, points)
+            except SpikeproofError as error:
+                return self.absent(f"no read-out that could be fitted anew: {error}")
+            sought.append(_Sought(subject, planted))
+        undecided = sum(int((~one.planted.decided).sum()) for one in sought)
+        n, passes = sum(len(one.images) for one in sought), sum(one.passes for one in sought)
+        if not n:
+            return self.absent(f"undecided: no read-out tells a corner of the ball from the rest ({undecided} images)")
+        by = sum((one.by for one in sought), Counter[str]())
+        found, plain = by.total(), sum(count for name, count in by.items() if subject.roles.get(name) == "plain")
+        chance = sum(one.chance(max(ceil(passes / n), 1)) for one in sought)
+        says = f"{found} of {n} planted examples found, {plain} by the plain attack, {chance} by chance"
+        says += f"; {undecided} undecided" if undecided else ""
+        red = self.share(n - found, n, 1 - self.limit, "").colour == "red"
+        shares = {"plain": plain / n, "random": chance / n}
+        return self.found(red, says, value=found / n, limit=self.limit, n=n, undecided=undecided, by=dict(by), **shares)
+
+
+class _Sought:
+    """The attacks of a subject on planted examples, each on what those before it have not found.
+
+    images (n,): the decided ones; by: how many each attack found; passes: what they asked, forwards and backwards.
+    """
+
+    def __init__(self, subject: Subject, planted: Planted) -> None:
+        self.subject, self.planted = subject, planted
+        self.images = standing = planted.decided.nonzero()[:, 0]
+        self.by, self.passes = Counter[str](), 0
+        for name, case in subject.cases.items():
+            if len(standing) and subject.roles[name] not in _APART:
+                cost = Cost(len(standing))
+                hit = self._found(name, case, standing, cost)
+                self.passes += int(cost.forwards.sum() + cost.backwards.sum())
+                self.by[name], standing = int(hit.sum()), standing[~hit]
+
+    def chance(self, draws: int) -> int:
+        """How many images random corners find, `draws` of them each."""
+        if not len(self.images):
+            return 0
+        blind = replace(self.subject.case, attack=RandomCorners(draws))
+        return int(self._found("random", blind, self.images, Cost(len(self.images))).sum())
+
+    def _found(self, name: str, case: Case, index: Tensor, cost: Cost) -> Tensor:
+        """For which of some images (n,) a case finds the other class, by the verdict of the deployed network."""
+        threat, planted = self.subject.threat, self.planted
+        scene = planted.scene(index, name, case.attacked(freeze(planted.victim)), survivors=case.survivors)
+        point = case.attack(scene.objective(margin, cost), scene.start, threat, case.estimator, scene.keys)
+        judge = planted.scene(index, name)
+        judge.check_budget(name, point, threat)
+        return judge.judge(point, name).predicted == 1
