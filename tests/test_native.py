@@ -4,9 +4,14 @@ bit by bit, gradients to float tolerance."""
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
+import shutil
+import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +25,7 @@ from torch import Tensor, nn
 
 from spikeproof import native, parts
 from spikeproof.errors import SpikeproofError
+from spikeproof.native import _built
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
 from spikeproof.neurons.plif import PLIF
@@ -192,7 +198,8 @@ def test_a_library_that_cannot_be_built_is_told_once_and_done_without(tmp_path: 
     assert "no such thing" in told.stderr
 
 
-def test_a_user_without_a_home_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_c
+def test_a_user_without_a_home_builds_for_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container under a number that no passwd entry has."""
 
     def homeless() -> Path:
@@ -200,7 +207,7 @@ def test_a_user_without_a_home_is_done_without(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
-    assert native._library.__wrapped__() is None
+    assert native._library.__wrapped__() is not None
 
 
 @pytest.mark.parametrize(
@@ -228,13 +235,272 @@ def test_memory_is_kept_as_far_as_glibc_lets(
     assert asked == expected
 
 
+# --- the library that is kept: nobody else's, whole, and ours ---
+
+ASKED = (
+    f"import sys; sys.path.insert(0, {str(Path(_built.__file__).parent)!r}); import _built; import shutil;"
+    "print(_built.library(shutil.which('cc') or 'gcc', ()).spikeproof_forward is not None)"
+)
+"""The file alone, without torch and its threads, takes a tenth of the time."""
+
+NOBODY = 65534
+
+
+def asked(cache: Path, code: str = ASKED, **settings: Any) -> str:
+    """What a process with that cache prints; it must end well, without a word of trouble."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    command = [sys.executable, "-c", code]
+    told = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=120, **settings
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    return told.stdout.strip()
+
+
+def kept(cache: Path) -> Path:
+    (library,) = (cache / "spikeproof").iterdir()
+    return library
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library as a process has kept it; not to be changed."""
+    cache = tmp_path_factory.mktemp("cache")
+    assert asked(cache) == "True"
+    return kept(cache)
+
+
+@pytest.fixture
+def cache(whole: Path, tmp_path: Path) -> Path:
+    """A cache of one's own with that library."""
+    (tmp_path / "spikeproof").mkdir(mode=0o700)
+    shutil.copy(whole, tmp_path / "spikeproof")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Path]:
+    """A library that leaves a trace as soon as it is loaded, and where: without any name of ours."""
+    folder = tmp_path_factory.mktemp("planted")
+    source, library, trace = folder / "evil.c", folder / "evil.so", folder / "trace"
+    source.write_text(
+        f'#include <stdio.h>\n__attribute__((constructor)) void f(void) {{ fclose(fopen("{trace}", "w")); }}\n'
+    )
+    subprocess.run([shutil.which("cc") or "gcc", "-shared", "-fPIC", source, "-o", library], check=True)
+    return library.read_bytes(), trace
+
+
 @in_c
-def test_the_library_is_built_once_and_kept(tmp_path: Path) -> None:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    built = []
+def test_a_planted_library_would_run(planted: tuple[bytes, Path], tmp_path: Path) -> None:
+    """Or the tests below show nothing."""
+    code, trace = planted
+    (tmp_path / "evil.so").write_bytes(code)
+    subprocess.run([sys.executable, "-c", f"import ctypes; ctypes.CDLL({str(tmp_path / 'evil.so')!r})"], check=True)
+    assert trace.exists()
+    trace.unlink()
+
+
+@in_c
+def test_the_library_is_built_once_and_kept(cache: Path) -> None:
+    before = kept(cache).stat()
     for _ in range(2):
-        subprocess.run([sys.executable, "-c", "from spikeproof import native; assert native.available()"],
-                       env=environment, check=True)  # fmt: skip
-        (library,) = (tmp_path / "spikeproof").iterdir()
-        built.append(library.stat().st_mtime_ns)
-    assert built[0] == built[1]
+        assert asked(cache) == "True"
+    after = kept(cache).stat()
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+    assert kept(cache).name.split("-")[2] == f"{hashlib.sha256(kept(cache).read_bytes()).hexdigest()}.so"
+
+
+@in_c
+def test_networks_run_on_a_library_that_was_damaged(tmp_path: Path) -> None:
+    """From the first line of a user to the spikes, in C before and after."""
+    code = (
+        "import torch; from spikeproof import native; from spikeproof.neurons.if_ import IF;"
+        "x = torch.randn(7, 50, generator=torch.Generator().manual_seed(3));"
+        "print(native.available(), int(IF().spikes(x).sum()))"
+    )
+    expected = f"True {int(IF().spikes(currents(7, 50)).sum())}"
+    assert asked(tmp_path, code) == expected
+    whole = kept(tmp_path).read_bytes()
+    os.truncate(kept(tmp_path), 4096)
+    assert asked(tmp_path, code) == expected
+    assert kept(tmp_path).read_bytes() == whole
+
+
+@in_c
+def test_what_is_made_is_the_users_alone(tmp_path: Path) -> None:
+    asked(tmp_path / "deep" / "cache")
+    folder = tmp_path / "deep" / "cache" / "spikeproof"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(kept(folder.parent).stat().st_mode) == 0o600
+
+
+@in_c
+@pytest.mark.parametrize("damage", ["planted", "half", "a page", "nothing", "a bit", "text", "link", "pipe", "huge"])
+def test_a_damaged_library_never_runs_and_is_built_anew(
+    damage: str, whole: Path, cache: Path, planted: tuple[bytes, Path]
+) -> None:
+    file, good = kept(cache), whole.read_bytes()
+    changed = {
+        "planted": planted[0], "half": good[: len(good) // 2], "a page": good[:4096], "nothing": b"",
+        "a bit": good[:-1] + bytes([good[-1] ^ 1]), "text": b"no library", "huge": good + bytes(1 << 24),
+    }  # fmt: skip
+    file.unlink()
+    if damage == "pipe":
+        os.mkfifo(file)
+    elif damage == "link":
+        file.symlink_to(whole)
+    else:
+        file.write_bytes(changed[damage])
+        file.chmod(0o600)
+    assert asked(cache) == "True"
+    assert kept(cache).read_bytes() == good
+    assert not kept(cache).is_symlink()
+    assert not planted[1].exists()
+
+
+@in_c
+def test_a_library_without_our_names_is_not_taken(whole: Path, cache: Path) -> None:
+    """Whole and the user's own, by its name: then it is loaded, and is none."""
+    built = cache / "other.so"
+    source = cache / "other.c"
+    source.write_text("int other(void) { return 1; }\n")
+    subprocess.run([shutil.which("cc") or "gcc", "-shared", "-fPIC", source, "-o", built], check=True)
+    kept(cache).unlink()
+    start = whole.name.rpartition("-")[0]
+    other = cache / "spikeproof" / f"{start}-{hashlib.sha256(built.read_bytes()).hexdigest()}.so"
+    shutil.copy(built, other)
+    other.chmod(0o600)
+    assert asked(cache) == "True"
+
+
+def _writable_file(folder: Path) -> None:
+    kept(folder.parent).chmod(0o660)
+
+
+def _foreign_file(folder: Path) -> None:
+    os.chown(kept(folder.parent), NOBODY, NOBODY)
+
+
+def _writable(folder: Path) -> None:
+    folder.chmod(0o770)
+
+
+def _open_to_all(folder: Path) -> None:
+    folder.chmod(0o1777)
+
+
+def _foreign(folder: Path) -> None:
+    os.chown(folder, NOBODY, NOBODY)
+
+
+def _linked(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+    folder.symlink_to(folder.with_name("elsewhere"))
+
+
+def _a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_bytes(b"")
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+@in_c
+@pytest.mark.parametrize("spoiled", [_writable_file, pytest.param(_foreign_file, marks=as_root)])
+def test_a_library_that_others_may_have_written_is_built_anew(
+    spoiled: Callable[[Path], None], whole: Path, cache: Path
+) -> None:
+    os.utime(kept(cache), (0, 0))
+    spoiled(cache / "spikeproof")
+    assert asked(cache) == "True"
+    assert kept(cache).read_bytes() == whole.read_bytes()
+    assert (kept(cache).stat().st_uid, stat.S_IMODE(kept(cache).stat().st_mode)) == (os.geteuid(), 0o600)
+    assert kept(cache).stat().st_mtime != 0
+
+
+@in_c
+@pytest.mark.parametrize("spoiled", [_writable, _open_to_all, pytest.param(_foreign, marks=as_root), _linked, _a_file])
+def test_a_folder_that_others_may_write_is_neither_read_nor_written(
+    spoiled: Callable[[Path], None], whole: Path, cache: Path
+) -> None:
+    """Even the right library there is not taken: what is in it is what whoever can write wants."""
+    folder = cache / "spikeproof"
+    kept(cache).touch()
+    spoiled(folder)
+    held = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    code = (
+        ASKED.replace("import shutil", "import shutil; _built._kept = None")  # would fail if it were called
+    )
+    assert asked(cache, code) == "True"
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == held
+
+
+@in_c
+def test_a_cache_that_is_not_absolute_is_the_usual_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the XDG specification has it: else whoever owns the working directory would own the cache."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "here").mkdir()
+    assert asked(Path("cache"), cwd=tmp_path / "here") == "True"
+    assert list((tmp_path / "here").iterdir()) == []
+    assert kept(tmp_path / "home" / ".cache").is_file()
+
+
+@in_c
+def test_where_nothing_can_be_run_from_temporary_folders_it_is_loaded_from_memory(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_built.tempfile, "TemporaryDirectory", full)
+    found = [_built._loaded(whole.read_bytes()) for _ in range(2)]
+    assert all(library.spikeproof_forward for library in found)
+    with pytest.raises(OSError, match=r"no library|invalid ELF|file too short"):
+        _built._loaded(b"no library")
+
+
+@in_c
+def test_several_processes_build_it_at_once(tmp_path: Path) -> None:
+    environment = {**os.environ, "SPIKEPROOF_FAST": "1", "XDG_CACHE_HOME": str(tmp_path)}
+    several = [subprocess.Popen([sys.executable, "-c", ASKED], env=environment, stdout=subprocess.PIPE, text=True)
+               for _ in range(4)]  # fmt: skip
+    assert [one.communicate(timeout=120)[0].strip() for one in several] == ["True"] * 4
+    assert hashlib.sha256(kept(tmp_path).read_bytes()).hexdigest() in kept(tmp_path).name
+
+
+@in_c
+@as_root
+def test_of_two_users_neither_runs_what_the_other_has_kept(whole: Path, planted: tuple[bytes, Path]) -> None:
+    """One cache for both, open to all: the first there keeps a library of their own making, under the right name."""
+    with tempfile.TemporaryDirectory() as shared:
+        cache = Path(shared)
+        cache.chmod(0o777)
+        build = (
+            "import os, sys; os.setgid(65534); os.setuid(65534); folder = sys.argv[1] + '/spikeproof';"
+            "os.mkdir(folder, 0o700); open(f'{folder}/{sys.argv[2]}', 'wb').write(sys.stdin.buffer.read())"
+        )
+        start = whole.name.rpartition("-")[0]
+        name = f"{start}-{hashlib.sha256(planted[0]).hexdigest()}.so"
+        subprocess.run([sys.executable, "-c", build, shared, name], input=planted[0], check=True)
+        assert asked(cache) == "True"
+        assert not planted[1].exists()
+        assert kept(cache).read_bytes() == planted[0]
+    with tempfile.TemporaryDirectory() as shared:
+        Path(shared).chmod(0o777)
+        folder = Path(shared) / "spikeproof"
+        folder.mkdir(mode=0o700)
+        (folder / name).write_bytes(planted[0])
+        code = Path(shared) / "code"
+        code.mkdir()
+        for path in (Path(_built.__file__), Path(_built.__file__).with_name("scan.c")):
+            shutil.copy(path, code)
+        # Everything is imported before: Python itself may lie where the other user reads nothing.
+        other = ASKED.replace("print(", "import os; os.setgid(65534); os.setuid(65534); print(")
+        other = other.replace(str(Path(_built.__file__).parent), str(code))
+        environment = {**os.environ, "XDG_CACHE_HOME": shared, "HOME": shared}
+        command = [sys.executable, "-c", other]
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        assert told.stdout == "True\n", told.stderr
+        assert not planted[1].exists()
+        assert [path.name for path in folder.iterdir()] == [name]

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from jsonargparse import ArgumentError, ArgumentParser
 
 from spikeproof.errors import UsageError, within
+from spikeproof.trust import Untrusted, imported
 
 if TYPE_CHECKING:
     from spikeproof.types import Knob, Surface
@@ -116,14 +117,20 @@ def check_name(folder: str, name: str) -> None:
 def find(folder: str, name: str) -> Any:
     """The class or function behind a name or a dotted path; UsageError with the valid names where there is none."""
     if ":" in name:
-        path, _, attribute = name.partition(":")
         try:
-            found = getattr(importlib.import_module(path), attribute)
+            found = getattr(imported(name), name.partition(":")[2])
+        except Untrusted:
+            raise
         except Exception as error:  # whatever a user's module does when it is imported
             raise UsageError(f"an importable package.module:Name, {name!r}", error) from error
         if not callable(found):
             raise UsageError(f"a class or function at {name!r}", type(found).__name__)
         return found
+    return _own(folder, name)
+
+
+def _own(folder: str, name: str) -> Any:
+    """The class or function behind a name; a dotted path is none."""
     check_name(folder, name)
     file = importlib.import_module(f"spikeproof.{module_name(folder, name)}")
     place = _place(folder)
@@ -256,8 +263,11 @@ def describe(folder: str) -> list[tuple[str, str, str]]:
 
 
 def knob(folder: str, name: str) -> Knob | None:
-    """The option that traces a part's trade-off, with the values worth a sweep; None for a part without one."""
+    """The option that traces a part's trade-off, with the values worth a sweep; None for a part without one.
+
+    Of spikeproof's own parts alone: a page is made of data, and what they name is not imported.
+    """
     from spikeproof.types import Tunable
 
-    part = find(folder, name)
+    part = _own(folder, name)
     return part.KNOB if isinstance(part, Tunable) else None

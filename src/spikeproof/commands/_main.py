@@ -36,7 +36,6 @@ class _Verb(Protocol):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    sys.path.insert(0, "")  # a part of the user's own, named by a dotted path, may lie in the working directory
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
     except UsageError as error:

@@ -14,6 +14,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("key", help="the name of its folder in cells/, or the beginning of it")
     parser.add_argument("--into", type=Path, default=None, help="a fresh folder (default: OUT/reproduced)")
     parser.add_argument("--anyway", action="store_true", help="also with other sources than those of the cell")
+    parser.add_argument("--trust", action="store_true", help="also run code of others that its configuration names")
     add_machine(parser)
 
 
@@ -24,7 +25,7 @@ def run(options: Namespace) -> int:
     if options.threads is None:
         options.threads = cell.provenance.get("threads")  # rounding depends on them
     into = options.into or options.out / "reproduced"
-    again = reproduce(cell, into, machine_of(options), anyway=options.anyway)
+    again = reproduce(cell, into, machine_of(options), anyway=options.anyway, trust=options.trust)
     found = differences(cell, again)
     print(f"{cell.config['name']} ({cell.key}), run again as {again.folder}:")
     print("\n".join(found) if found else "equal, row for row")

@@ -15,6 +15,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="where cells were written")
     parser.add_argument("--eps", default="8/255", help="L-inf budget in units of [0,1]")
     parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--trust", action="store_true", help="also run code of others that configurations name")
     add_machine(parser, out=False)
 
 
@@ -24,7 +25,7 @@ def run(options: Namespace) -> int:
     cells = finished(options.folder)
     from spikeproof.study.transfer import of_cells
 
-    matrix = of_cells(cells, options.eps, options.images, machine_of(options))
+    matrix = of_cells(cells, options.eps, options.images, machine_of(options), trust=options.trust)
     width = max(map(len, matrix))
     print("share of images broken, of those that every network gets right; rows: made for, columns: tried on")
     print(f"{'':{width}s}  " + "  ".join(f"{name:>10s}" for name in matrix))

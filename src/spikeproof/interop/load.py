@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.training.checkpoint import load_into, read_tensors
+from spikeproof.trust import imported
 
 __all__ = ["factory", "load", "made", "weighted"]
 
@@ -30,7 +30,7 @@ def factory(path: str) -> Callable[..., Any]:
     if not (colon and module and name):
         raise UsageError("a dotted path package.module:factory", repr(path), mend="my_models:make_network")
     try:
-        found: object = getattr(importlib.import_module(module), name)
+        found: object = getattr(imported(path), name)
     except Exception as error:  # whatever a user's module does when it is imported
         got = f"{type(error).__name__}: {error}"
         mend = "run from the folder of the module, or install its package"

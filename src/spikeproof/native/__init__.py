@@ -2,36 +2,32 @@
 
 `scan` and `scan_backward` do what `neurons/_stepwise.py` and `rules/_fused.py` do in torch: spikes are equal bit by
 bit, gradients to float tolerance; everything here is float32. On the CPU in C, built once for a machine (about a
-second) from `scan.c` beside this file into the user's cache folder; on a GPU in Triton (`_gpu.py`), which comes with
-torch there. SPIKEPROOF_FAST=0 turns this and every other fast path off.
+second) from `scan.c` beside this file (`_built.py`); on a GPU in Triton (`_gpu.py`), which comes with torch there.
+SPIKEPROOF_FAST=0 turns this and every other fast path off.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import importlib
 import logging
 import os
 import platform
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from spikeproof.native._built import library
 
 __all__ = [
     "Charge", "Membrane", "Slope", "available", "fast", "form", "keep_memory", "scan", "scan_backward", "usable",
 ]  # fmt: skip
 
 _LOG = logging.getLogger(__name__)
-_SOURCE = Path(__file__).with_name("scan.c")
-# No contraction: a fused multiply-add rounds otherwise than torch, and a membrane on its threshold would flip.
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 
 Charge = Literal["add", "leak_div", "leak_div_input", "leak_mul", "leak_mul_input"]
 """u = v + x; v + (x - (v - rest)) / k; v - (v - rest) / k + x; and the last two with * k."""
@@ -110,47 +106,11 @@ def _library() -> Any:
     reasons = []
     for threads in (("-fopenmp",), ()):  # a compiler without OpenMP still gives the scan, on one thread
         try:
-            library = ctypes.CDLL(str(_built(compiler, threads)))
-        except (OSError, subprocess.SubprocessError, RuntimeError) as error:  # the last: a user without a home
+            return library(compiler, threads)
+        except (OSError, subprocess.SubprocessError) as error:
             reasons.append(str(getattr(error, "stderr", None) or error).strip())
-            continue
-        library.spikeproof_forward.restype = ctypes.c_int32
-        library.spikeproof_backward.restype = ctypes.c_int32
-        return library
     _LOG.warning("the scan in C cannot be built, spiking layers run in torch: %s", "; ".join(reasons))
     return None
-
-
-def _built(compiler: str, threads: tuple[str, ...]) -> Path:
-    """The library's file for this source, compiler and processor; two processes may build it at the same time."""
-    about = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    key = hashlib.sha256(_SOURCE.read_bytes())
-    key.update(repr((about, _FLAGS, threads, _processor())).encode())
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikeproof"
-    found = folder / f"scan-{key.hexdigest()[:16]}.so"
-    if found.is_file():
-        return found
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
-        compiled, linked = f"{work}/scan.o", f"{work}/scan.so"
-        for command in (
-            [compiler, *_FLAGS, *threads, "-c", str(_SOURCE), "-o", compiled],
-            # Linked without -fopenmp: the threads are those of torch's own OpenMP, which is loaded already; a second
-            # pool beside it would spin on the same cores.
-            [compiler, "-shared", compiled, "-o", linked, "-lm"],
-        ):
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-        os.replace(linked, found)
-    return found
-
-
-def _processor() -> str:
-    """What -march=native looks at, so that a cache on a shared disk never serves another machine's instructions."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
 
 
 def _ordered(x: Tensor) -> Tensor:

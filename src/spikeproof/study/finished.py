@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.store.store import Cell, Store
-from spikeproof.study.config import CellConfig, cell_from
+from spikeproof.study.config import CellConfig, stored_config
 from spikeproof.study.trained import build_victim, load_images
 from spikeproof.training.checkpoint import load_into, read_tensors
 from spikeproof.victims.victim import Victim
@@ -14,17 +14,18 @@ from spikeproof.victims.victim import Victim
 __all__ = ["trained"]
 
 
-def trained(folder: str | Path) -> Victim:
+def trained(folder: str | Path, *, trust: bool = False) -> Victim:
     """The network that a finished cell examined, on the CPU, in eval mode.
 
-    folder: that of the cell, cells/KEY with its config.yaml and model.safetensors. Of what the configuration names,
-    only its parts are run; the weights are loaded strictly. Raises UsageError where the folder is no finished cell,
-    SpikeproofError where the cell is damaged.
+    folder: that of the cell, cells/KEY with its config.yaml and model.safetensors; the weights are loaded strictly.
+    trust: also run parts that are not spikeproof's own, which its configuration names by a dotted path. Raises
+    UsageError where there are such parts without `trust`, and where the folder is no finished cell; SpikeproofError
+    where the cell is damaged.
     """
     cell = _cell(Path(folder))
     weights = cell.folder / "model.safetensors"
     # A cell that was given its weights has a copy of them, and the file that they came from may be gone.
-    config = cell_from({**cell.config, "weights": str(weights)})
+    config = stored_config(cell, trust=trust, weights=str(weights))
     tensors, facts = read_tensors(weights)
     shape, classes = facts.get("input_shape"), facts.get("classes")
     in_channels, count = (shape[0], len(classes)) if shape and classes else _of_data(config)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spikeproof.errors import UsageError
 from spikeproof.store.store import Cell, Store
-from spikeproof.study.config import cell_from
+from spikeproof.study.config import stored_config
 from spikeproof.study.run import Machine, code_of, run_cell
 
 __all__ = ["differences", "find", "reproduce"]
@@ -29,12 +29,13 @@ def find(store: Store, key: str) -> Cell:
     return found[0]
 
 
-def reproduce(cell: Cell, into: Path, machine: Machine, *, anyway: bool = False) -> Cell:
+def reproduce(cell: Cell, into: Path, machine: Machine, *, anyway: bool = False, trust: bool = False) -> Cell:
     """Run the cell again into another folder, which must not have it yet; a stopped run goes on there.
 
-    Raises UsageError, which names both, where the sources that run are not those of the cell, unless `anyway`.
+    Raises UsageError where the cell names code that is not spikeproof's, unless `trust`; and, with both named, where
+    the sources that run are not those of the cell, unless `anyway`.
     """
-    past, config = cell.provenance, cell_from(cell.config)
+    past, config = cell.provenance, stored_config(cell, trust=trust)
     if past.get("code") != code_of(config) and not anyway:
         got = f"code {past.get('code')} of spikeproof {past.get('spikeproof')}, where this is {code_of(config)}"
         mend = "install that version, or --anyway to see what has changed"

@@ -16,7 +16,7 @@ from spikeproof.evaluation.tiers import plain_case
 from spikeproof.losses import margin
 from spikeproof.metrics.robustness import Interval, clopper_pearson
 from spikeproof.store.store import Cell, Store
-from spikeproof.study.config import cell_from
+from spikeproof.study.config import stored_config
 from spikeproof.study.run import Machine, load_images, some_images, trained_victim
 from spikeproof.types import Rule, Threat
 from spikeproof.victims.batch import Batch
@@ -63,9 +63,15 @@ def transfer_matrix(
     return matrix
 
 
-def of_cells(cells: Sequence[Cell], eps: str, images: int, machine: Machine) -> dict[str, dict[str, Interval]]:
-    """The matrix of finished cells on the first cell's test images; UsageError where their data are not the same."""
-    configs = [cell_from({**cell.config, "weights": str(cell.folder / "model.safetensors")}) for cell in cells]
+def of_cells(
+    cells: Sequence[Cell], eps: str, images: int, machine: Machine, *, trust: bool = False
+) -> dict[str, dict[str, Interval]]:
+    """The matrix of finished cells on the first cell's test images.
+
+    Raises UsageError where their data are not the same, and where one names code that is not spikeproof's, unless
+    `trust`.
+    """
+    configs = [stored_config(cell, trust=trust, weights=str(cell.folder / "model.safetensors")) for cell in cells]
     data = {cell.provenance["data"]["test"] for cell in cells}
     if len(data) > 1 or len({c.name for c in configs}) < len(configs):
         raise UsageError("cells of different names on the same test images", [c.name for c in configs])

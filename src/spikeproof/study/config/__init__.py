@@ -22,9 +22,10 @@ from spikeproof.study.config.schema import (
     Pixels,
     Theory,
 )  # fmt: skip
+from spikeproof.study.config.stored import stored_config
 
 __all__ = [
     "CellConfig", "Energy", "Evaluation", "Generalisation", "Gradients", "Headline", "Panel", "Paper", "Part", "Pixels",
     "Study", "Theory", "add_cell_arguments", "cases_of", "cell_from", "cell_of", "load_study", "overlaid", "rehearse",
-    "threats_of", "training_threat",
+    "stored_config", "threats_of", "training_threat",
 ]  # fmt: skip

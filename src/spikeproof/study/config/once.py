@@ -9,6 +9,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from spikeproof.trust import trusting
+
 __all__ = ["once"]
 
 P = ParamSpec("P")
@@ -33,18 +35,18 @@ class _Said:
 def once(function: Callable[P, T]) -> Callable[P, T]:
     """The function worked out once for each different text of its arguments. An error is not kept.
 
-    Only for answers that nobody changes.
+    What a user's configuration was allowed, stored data are asked for again. Only for answers that nobody changes.
     """
 
     whatever: Callable[..., T] = function
 
     @functools.lru_cache(maxsize=_KEPT)
-    def known(*given: _Said) -> T:
+    def known(trusting: bool, *given: _Said) -> T:
         return whatever(*(one.said for one in given))
 
     @functools.wraps(function)
     def asked(*given: P.args, **named: P.kwargs) -> T:
         assert not named, "arguments by place"
-        return known(*map(_Said, given))
+        return known(trusting(), *map(_Said, given))
 
     return asked

@@ -318,6 +318,7 @@ def _parser(kind: Hashable, at: str | None) -> ArgumentParser:
 
 def _parsed(name: str, kind: Any, value: Any) -> Any:
     """A single value of its type."""
+    _refuse_code(value)
     try:
         return _parser(kind, name).parse_object({name: copy.deepcopy(value)})[name]
     except (ArgumentError, TypeError, KeyError) as error:
@@ -325,9 +326,23 @@ def _parsed(name: str, kind: Any, value: Any) -> Any:
             raise UsageError(_WHAT, str(error).strip()) from error
 
 
+def _refuse_code(value: Any) -> None:
+    """jsonargparse imports the class at a 'class_path' wherever a type leaves open what stands there, also where it
+    stands in a text that can be read as YAML or JSON (which may spell it with escapes)."""
+    if isinstance(value, Mapping | list):
+        for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
+            with within(key if isinstance(key, int) else str(key)):
+                if key == "class_path":
+                    raise UsageError("data alone", "a 'class_path'", mend="a part has a 'name' and its options")
+                _refuse_code(one)
+    elif isinstance(value, str) and ":" in value and ("class_path" in value or {'"', "\\"} <= {*value}):
+        raise UsageError("data alone", f"a text that may hold a 'class_path': {value!r}")
+
+
 def typed(kind: type[T], tree: Any, what: str, at: str | None = None) -> T:
     """A dataclass from a mapping, every value checked against its type and its least; at: its key in a cell."""
     asked: Any = kind
+    _refuse_code(tree)
     parser = _parser(asked, at)
     try:
         # A copy, because the parser writes its own objects into the lists that it is given.
