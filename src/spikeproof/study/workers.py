@@ -12,8 +12,10 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -31,6 +33,8 @@ from spikeproof.study.run import run_cell
 from spikeproof.study.trained import Machine
 
 __all__ = ["Workers", "cores"]
+
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def cores() -> int:
@@ -70,7 +74,22 @@ def _context() -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["spikeproof.study.preload"])
+    with _without_working_directory():
+        forkserver.ensure_running()
     return context
+
+
+@contextmanager
+def _without_working_directory() -> Iterator[None]:
+    """Python itself would have the server look for modules in the working directory first, whoever owns that."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_SAFE_PATH]
+        if before is not None:
+            os.environ[_SAFE_PATH] = before
 
 
 @dataclass(frozen=True)
