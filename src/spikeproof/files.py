@@ -22,14 +22,20 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         mend = "free some space and start again: finished work is kept" if full else "check the folder's permissions"
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            mend = "start again, and leave its folder alone meanwhile: it vanished while this ran"
         raise SpikeproofError(f"to write {path}", error.strerror or error, mend=mend) from error
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Under a temporary name, flushed to the disk, then renamed: a reader sees the old file or the new one, whole."""
+def write_bytes(path: Path, data: bytes, *, anew: bool = True) -> None:
+    """Under a temporary name, flushed to the disk, then renamed: a reader sees the old file or the new one, whole.
+
+    anew: whether to make its folder where there is none; else that is a SpikeproofError.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if anew:
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
                 file.write(data)

@@ -31,7 +31,7 @@ __all__ = [
     "AttackHead", "AttackRow", "AuditFinding", "AuditRow", "BatchNorm", "CleanRow", "CorruptionRow", "EnergyRow",
     "Found", "GradientRow", "HistoryRow", "Line", "Mark", "Measures", "OfGradient", "Outcome", "Protocol", "RobustRow",
     "Row", "Scalar", "SiteRow", "Spent", "Split", "SupportRow", "TheoryRow", "Tightness", "WeightRow", "fault",
-    "lacking", "of_kind", "refuse_foreign",
+    "lacking", "of_kind", "refuse_foreign", "refuse_twice",
 ]  # fmt: skip
 
 Split: TypeAlias = Literal["train", "validation", "test"]
@@ -308,6 +308,35 @@ def lacking(row: Mapping[str, object], field: str) -> SpikeproofError:
 
 
 # --- the check ---
+
+
+_ATTACK = ("evaluation", "surface", "norm", "eps_text", "attack", "image")
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "clean": ("split", "image"),
+    "attack": _ATTACK,
+    "audit": ("evaluation", "eps_text", "code", "name"),
+    "robust": ("split", *_ATTACK),
+    "corruption": ("corruption", "image"),
+    "energy": ("image",),
+    "theory": ("eps_text", "image"),
+    "support": ("image",),
+}
+"""Kind -> the fields by which a row of it is told from the others of its cell."""
+
+_OF_GRADIENT, _OF_EPOCH = ("side", "site", "order", "scalar", "batchnorm", "image"), ("epoch",)
+
+
+def refuse_twice(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Raises SpikeproofError for the first of these rows of one file that is there already, whatever it says."""
+    seen: set[tuple[object, ...]] = set()
+    for row in rows:
+        names = _NAMES[row["kind"]] if "kind" in row else _OF_EPOCH if "epoch" in row else _OF_GRADIENT
+        this = row.get("kind"), *(row[name] for name in names)
+        if this in seen:
+            what = {name: row[name] for name in names}
+            raise SpikeproofError(f"one row of {what}", "two", mend=_DAMAGED)
+        seen.add(this)
 
 
 def refuse_foreign(rows: Iterable[Mapping[str, Any]]) -> None:

@@ -28,7 +28,7 @@ from spikeproof.training.checkpoint import read_tensors
 PACKAGE = Path(spikeproof.__file__).parent
 VERBS = (
     "demo", "train", "evaluate", "study", "status", "reproduce", "pack", "report", "parts", "transfer", "controls",
-    "findings", "check",
+    "findings", "check", "inspect",
 )  # fmt: skip
 
 Command = Callable[..., tuple[int, str, str]]

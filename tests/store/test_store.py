@@ -14,6 +14,7 @@ import torch
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import digest
 from spikeproof.store.store import Cell, Draft, Store, key_of
+from spikeproof.store.summary import same_seal, sealed, unsealed
 from spikeproof.training.checkpoint import write_tensors
 
 ROWS = [{"kind": "clean", "image": i, "margin": 0.1 * i, "text": "é\n"} for i in range(5)]
@@ -29,7 +30,7 @@ def finished(root: Path, key: str = "0123456789abcdef", name: str = "a cell") ->
     draft.write_stage("rows", ROWS)
     draft.write_stage("gradients", [])
     draft.write_stage("history", [{"epoch": 1, "loss": 0.5}])
-    summary = {"provenance": {"torch": "1"}, "results": {}}
+    summary = {"provenance": {"torch": "1"}, "results": {"panels": [{"verdict": "overstated"}]}}
     return store.finish(draft, {"name": name, "steps": 2}, summary, "# A card\n", root / "weights")
 
 
@@ -79,10 +80,10 @@ def test_a_stage_grows_batch_by_batch_and_becomes_rows(tmp_path: Path) -> None:
     draft.append("clean", ROWS[2:])
     assert draft.batches("clean") == [ROWS[:2], [], ROWS[2:]]
     assert not draft.done("clean")
-    draft.close("clean")
+    draft.close("clean", 3)
     assert draft.done("clean")
     assert draft.stage("clean") == ROWS
-    assert names_in(draft.folder) == ["clean.jsonl", "clean.sha256"]
+    assert names_in(draft.folder) == ["clean.jsonl", "clean.sha256", "owner"]
 
 
 def lines_of(draft: Draft) -> tuple[Path, bytes]:
@@ -167,7 +168,7 @@ def test_a_stage_that_was_closed_when_the_power_went_is_done(tmp_path: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", stop)
         with pytest.raises(KeyboardInterrupt):
-            draft.close("clean")
+            draft.close("clean", 2)
     assert draft.done("clean")
     assert draft.stage("clean") == ROWS
 
@@ -197,6 +198,157 @@ def test_a_broken_row_is_named_with_its_line(tmp_path: Path) -> None:
         draft.stage("clean")
 
 
+# --- what vanishes, and who else is there ---
+
+START_AGAIN = "start again"
+
+
+def part_removed(draft: Draft) -> None:
+    (draft.folder / "clean.part").unlink()
+
+
+def folder_removed(draft: Draft) -> None:
+    shutil.rmtree(draft.folder)
+
+
+def store_removed(draft: Draft) -> None:
+    shutil.rmtree(draft.folder.parents[1])
+
+
+def folder_made_anew(draft: Draft) -> None:
+    shutil.rmtree(draft.folder)
+    draft.folder.mkdir()
+
+
+def part_emptied(draft: Draft) -> None:
+    (draft.folder / "clean.part").write_bytes(b"")
+
+
+def part_begun_again(draft: Draft) -> None:
+    path = draft.folder / "clean.part"
+    path.write_bytes(path.read_bytes().partition(b"\n")[0] + b"\n" if path.stat().st_size > 200 else b"")
+
+
+def part_written_twice(draft: Draft) -> None:
+    path = draft.folder / "clean.part"
+    path.write_bytes(path.read_bytes() * 2)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        part_removed, folder_removed, store_removed, folder_made_anew, part_emptied, part_begun_again,
+        part_written_twice,
+    ],
+)  # fmt: skip
+def test_what_vanishes_after_any_batch_is_an_error_and_not_made_anew(tmp_path: Path, after: int, spoil: Any) -> None:
+    draft = draft_of(tmp_path / "runs")
+
+    def batches() -> None:
+        for number in range(4):
+            draft.append("clean", ROWS[number : number + 1])
+            if number + 1 == after:
+                spoil(draft)
+        draft.close("clean", 4)
+
+    with pytest.raises(SpikeproofError, match=START_AGAIN):
+        batches()
+    assert not list(tmp_path.rglob("clean.jsonl"))
+    again = draft_of(tmp_path / "runs")
+    for number in range(len(again.batches("clean")), 4):
+        again.append("clean", ROWS[number : number + 1])
+    again.close("clean", 4)
+    assert again.stage("clean") == ROWS[:4]
+
+
+@pytest.mark.parametrize("batches", [0, 1, 3])
+def test_a_stage_of_another_number_of_batches_is_not_closed(tmp_path: Path, batches: int) -> None:
+    draft = draft_of(tmp_path)
+    lines_of(draft)
+    with pytest.raises(SpikeproofError, match=f"{batches} batches, each once"):
+        draft.close("clean", batches)
+    assert not draft.done("clean")
+
+
+@pytest.mark.parametrize("order", [[0, 0], [1, 0], [0, 2], [0, 1, 1], [1]])
+def test_batches_that_are_not_each_the_next_are_cut_off(tmp_path: Path, order: list[int]) -> None:
+    draft = draft_of(tmp_path)
+    path, _ = lines_of(draft)
+    draft.append("clean", ROWS[:1])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[number] for number in order))
+    expected = next((n for n, number in enumerate(order) if n != number), len(order))
+    assert len(draft.batches("clean")) == expected
+    assert path.read_bytes() == b"".join(lines[:expected])
+
+
+@pytest.mark.parametrize("stage", ["rows", "gradients", "history"])
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_stage_that_is_not_as_it_was_written_is_not_sealed_into_a_cell(
+    tmp_path: Path, stage: str, spoil: Any
+) -> None:
+    draft = draft_of(tmp_path)
+    write_tensors(tmp_path / "weights", {"x": torch.arange(3.0)}, {})
+    for name in ("rows", "gradients", "history"):
+        draft.write_stage(name, ROWS)
+    spoil(draft.folder / f"{stage}.jsonl")
+    with pytest.raises(SpikeproofError, match=f"{stage}.jsonl.*{START_AGAIN}"):
+        draft.stage(stage)
+    with pytest.raises(SpikeproofError, match=f"{stage}.jsonl.*{START_AGAIN}"):
+        Store(tmp_path).finish(draft, {}, {"provenance": {}, "results": {}}, "", tmp_path / "weights")
+    assert Store(tmp_path).folders() == []
+
+
+def test_a_run_that_another_has_taken_over_writes_nothing_more(tmp_path: Path) -> None:
+    first = draft_of(tmp_path)
+    first.append("clean", ROWS[:2])
+    second = draft_of(tmp_path)
+    for writes in (
+        lambda: first.append("clean", ROWS[2:]),
+        lambda: first.write_stage("rows", ROWS),
+        lambda: first.close("clean", 1),
+        lambda: Store(tmp_path).finish(first, {}, {"provenance": {}, "results": {}}, "", tmp_path),
+    ):
+        with pytest.raises(SpikeproofError, match=r"another one, begun since.*locks"):
+            writes()
+    assert second.batches("clean") == [ROWS[:2]]
+    second.append("clean", ROWS[2:])
+    second.close("clean", 2)
+    assert second.stage("clean") == ROWS
+
+
+def lost_the_race(root: Path, key: str, rows: list[dict[str, Any]]) -> Cell:
+    """What becomes of a run that ends when another one has just ended."""
+    store = Store(root)
+    draft = store.draft(key)
+    for name, some in (("rows", rows), ("gradients", []), ("history", [{"epoch": 1, "loss": 0.5}])):
+        draft.write_stage(name, some)
+    return store.finish(draft, {}, {"provenance": {"torch": "2"}, "results": {}}, "", root / "weights")
+
+
+def test_who_is_second_at_the_end_takes_the_cell_of_the_first(tmp_path: Path) -> None:
+    cell = finished(tmp_path)
+    assert lost_the_race(tmp_path, cell.key, ROWS) == cell
+    assert cell.provenance == {"torch": "1"}
+    assert names_in(tmp_path / "cells") == [cell.key]
+
+
+def test_two_runs_of_one_cell_with_other_rows_are_an_error_and_both_stay(tmp_path: Path) -> None:
+    cell = finished(tmp_path)
+    with pytest.raises(SpikeproofError, match=rf"{cell.key}.*others in rows\.jsonl.*{cell.key}\.partial"):
+        lost_the_race(tmp_path, cell.key, ROWS[:-1])
+    assert cell.rows() == ROWS
+    assert names_in(tmp_path / "cells") == [cell.key, f"{cell.key}.partial"]
+
+
+def test_who_is_second_to_a_damaged_cell_takes_its_place(tmp_path: Path) -> None:
+    cell = finished(tmp_path)
+    lose_a_row(cell.folder)
+    assert lost_the_race(tmp_path, cell.key, ROWS).provenance == {"torch": "2"}
+    assert names_in(tmp_path / "cells") == [cell.key, f"{cell.key}.damaged-0"]
+
+
 # --- finished cells ---
 
 
@@ -210,7 +362,7 @@ def test_a_finished_cell_is_plain_files_with_their_digests(tmp_path: Path) -> No
     assert cell.provenance == {"torch": "1"}
     assert cell.summary["key"] == cell.key == cell.folder.name
     stated = cell.summary["files"]
-    assert sorted(stated) == [name for name in FILES if name not in ("README.md", "summary.json")]
+    assert sorted(stated) == [name for name in FILES if name != "summary.json"]
     assert stated == {name: digest(cell.folder / name) for name in stated}
     assert cell.damage() is None
 
@@ -278,9 +430,63 @@ def list_no_digests(folder: Path) -> None:
     (folder / "summary.json").write_text(json.dumps({"files": ["rows.jsonl"]}), encoding="utf-8")
 
 
+def improve_the_verdict(folder: Path) -> None:
+    summary = (folder / "summary.json").read_text(encoding="utf-8")
+    (folder / "summary.json").write_text(summary.replace("overstated", "supported"), encoding="utf-8")
+
+
+def of_summary(change: Any, *, sealed_again: bool = False, indent: int | None = 1) -> Any:
+    def spoil(folder: Path) -> None:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        change(summary)
+        if sealed_again:
+            del summary["seal"]
+            (folder / "summary.json").write_bytes(sealed(summary))
+        else:
+            (folder / "summary.json").write_text(json.dumps(summary, indent=indent), encoding="utf-8")
+
+    return spoil
+
+
+def empty_the_rows(folder: Path, *, seal: bool) -> None:
+    for name in ("rows.jsonl", "gradients.jsonl", "history.jsonl"):
+        (folder / name).write_bytes(b"")
+    of_summary(lambda summary: summary.update(files={}), sealed_again=seal)(folder)
+
+
+def empty_the_rows_and_seal_them(folder: Path) -> None:
+    empty_the_rows(folder, seal=True)
+
+
+def empty_the_rows_and_list_none(folder: Path) -> None:
+    empty_the_rows(folder, seal=False)
+
+
+def drop_the_seal_and_a_digest(folder: Path) -> None:
+    of_summary(lambda s: (s.pop("seal"), s["files"].pop("rows.jsonl")))(folder)
+
+
+def change_the_card(folder: Path) -> None:
+    (folder / "README.md").write_text("# 100 % robust\n", encoding="utf-8")
+
+
+def be_another_cell(folder: Path) -> None:
+    of_summary(lambda summary: summary.update(key="f" * 16), sealed_again=True)(folder)
+
+
+def write_the_summary_otherwise(folder: Path) -> None:
+    of_summary(lambda _: None, indent=None)(folder)
+
+
+def a_later_date(folder: Path) -> None:
+    of_summary(lambda summary: summary["provenance"].update(torch="2"))(folder)
+
+
 DAMAGES = [
     flip_a_bit, lose_a_row, lose_a_file, change_the_weights, change_the_configuration, lose_the_summary,
-    tear_the_summary, empty_the_summary, list_no_digests,
+    tear_the_summary, empty_the_summary, list_no_digests, improve_the_verdict, empty_the_rows_and_list_none,
+    empty_the_rows_and_seal_them, drop_the_seal_and_a_digest, change_the_card, be_another_cell,
+    write_the_summary_otherwise, a_later_date,
 ]  # fmt: skip
 
 
@@ -300,6 +506,34 @@ def test_a_damaged_cell_is_set_aside(tmp_path: Path, spoil: Any) -> None:
     spoil(again.folder)
     assert Store(tmp_path).finished(cell.key) is None
     assert names_in(tmp_path / "cells") == [aside.name, f"{cell.key}.damaged-1"]
+
+
+@pytest.mark.parametrize("name", [*FILES])
+@pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
+def test_any_file_cut_short_is_damage(tmp_path: Path, name: str, kept: float) -> None:
+    cell = finished(tmp_path)
+    data = (cell.folder / name).read_bytes()
+    (cell.folder / name).write_bytes(data[: min(int(kept * len(data)), len(data) - 1)] if data else b"{}\n")
+    assert cell.damage() is not None
+
+
+def test_a_cell_of_a_version_without_seals_is_still_read(tmp_path: Path) -> None:
+    cell = finished(tmp_path)
+    of_summary(lambda s: (s.pop("seal"), s["files"].pop("README.md")))(cell.folder)
+    assert cell.damage() is None
+    assert Store(tmp_path).finished(cell.key) == cell
+
+
+def test_a_seal_is_of_the_values_that_are_read_back(tmp_path: Path) -> None:
+    tree: dict[str, Any] = {"key": "é", "results": {"a": 0.1, "b": [1e-300, None, True]}, "files": {"x": '"}\n'}}
+    data = sealed(tree)
+    found = unsealed(data)
+    assert {**tree, "seal": found["seal"]} == found == json.loads(data)
+    assert same_seal(found)
+    assert not same_seal({**found, "files": {}})
+    for at in range(0, len(data) - 1, 3):
+        with pytest.raises(ValueError, match=r"."):
+            unsealed(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
 
 
 def test_a_cell_that_is_not_finished_is_none(tmp_path: Path) -> None:

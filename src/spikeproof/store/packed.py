@@ -23,9 +23,9 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
 from spikeproof.rows import GradientRow, HistoryRow, Row, refuse_foreign
 from spikeproof.store.store import Cell
-from spikeproof.store.summary import CellSummary, Provenance
+from spikeproof.store.summary import CellSummary, Provenance, same_seal
 
-__all__ = ["PackedCell", "pack", "packed_cells"]
+__all__ = ["PackedCell", "pack", "packed_cells", "packed_files"]
 
 _FORMAT = 1
 _END = ".json.xz"
@@ -55,9 +55,14 @@ def pack(cells: Sequence[Cell], folder: Path) -> list[Path]:
     return written
 
 
+def packed_files(folder: Path) -> list[Path]:
+    """The files of the packed cells of a folder."""
+    return sorted(folder.glob(f"*{_END}"))
+
+
 def packed_cells(folder: Path) -> list[PackedCell]:
     """The packed cells of a folder, by the name in their configuration. Damaged ones raise SpikeproofError."""
-    cells = [PackedCell(path) for path in sorted(folder.glob(f"*{_END}"))]
+    cells = [PackedCell(path) for path in packed_files(folder)]
     return sorted(cells, key=lambda cell: str(cell.config.get("name", cell.key)))
 
 
@@ -73,7 +78,9 @@ class PackedCell:
             tree = json.loads(lzma.decompress(self.path.read_bytes()))
             if tree["format"] != _FORMAT or tree["key"] != self.key:
                 raise ValueError(f"format {tree['format']}, key {tree['key']}")
-        except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError) as error:
+            if not same_seal(tree["summary"]):
+                raise ValueError("its summary has changed since it was written")
+        except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError, AttributeError) as error:
             wanted = f"a packed cell of format {_FORMAT} at {self.path}"
             raise SpikeproofError(wanted, error, mend="pack the study again") from error
         return dict(tree)

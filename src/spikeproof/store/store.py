@@ -4,13 +4,13 @@
                 rows.jsonl      one line per image and attack, and per image when clean
                 gradients.jsonl one line per image, place and scalar
                 history.jsonl   one line per epoch
-                summary.json    what the rows say, provenance, and the sha256 of the files above
+                summary.json    what the rows say, provenance, the sha256 of the other files, and its own seal
                 model.safetensors, README.md
     models/<key>/               a trained network with its sha256, shared by the cells that evaluate it
 
 A cell is written in `<key>.partial` and renamed when it is whole; one found damaged becomes `<key>.damaged-0`; so a
-folder without an ending is finished. No pickle, no database; an index can always be rebuilt from the folders, which may
-be copied anywhere.
+folder without an ending is finished. What vanishes from a draft while it is written is an error, and never made anew.
+No pickle, no database; an index can always be rebuilt from the folders, which may be copied anywhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import digest, disk_errors, write_bytes
 from spikeproof.rows import GradientRow, HistoryRow, Line, Row
-from spikeproof.store.summary import CellSummary, Provenance, Written
+from spikeproof.store.summary import CellSummary, Provenance, Written, sealed, unsealed
 
 __all__ = ["Cell", "Draft", "Store", "key_of"]
 
@@ -39,7 +39,10 @@ _LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 """In C ten times as fast, where PyYAML has it; a study opens a hundred of these."""
 
 _MODEL_FILES = ("model.safetensors", "model.sha256")
-_DATA_FILES = ("config.yaml", "rows.jsonl", "gradients.jsonl", "history.jsonl", "model.safetensors")
+_STAGES = ("rows", "gradients", "history")
+_SEALED = ("config.yaml", "model.safetensors", "README.md")
+_FILES = (*_SEALED, *(f"{stage}.jsonl" for stage in _STAGES))
+_OWNER = "owner"
 
 
 def key_of(facts: Any) -> str:
@@ -48,9 +51,9 @@ def key_of(facts: Any) -> str:
 
 
 def _lines(path: Path) -> list[Any]:
-    if not path.is_file():
-        return []
     rows: list[Any] = []
+    if not path.is_file():
+        raise SpikeproofError(f"rows at {path}", "no such file", mend="start again: what is missing is made")
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -66,9 +69,15 @@ def _jsonl(rows: Iterable[Line]) -> bytes:
     return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
 
 
-def _sealed(batch: bytes) -> bytes:
-    """A line of a growing stage: a checksum (8 hex digits), a space, the rows."""
-    return b"%08x %b\n" % (zlib.crc32(batch), batch)
+def _sealed(number: int, batch: bytes) -> bytes:
+    """A line of a growing stage: a checksum of the rest (8 hex digits), the number of the batch, from 0, its rows."""
+    numbered = b"%d %b" % (number, batch)
+    return b"%08x %b\n" % (zlib.crc32(numbered), numbered)
+
+
+def _append_to(path: str, flags: int) -> int:
+    """An opener of what is there already."""
+    return os.open(path, flags & ~os.O_CREAT)
 
 
 def _set_aside(path: Path) -> None:
@@ -118,9 +127,15 @@ class Cell:
         return _lines(self.folder / "history.jsonl")
 
     def damage(self) -> str | None:
-        """What is wrong with the folder, or None: every file must have the sha256 that the summary states."""
+        """What is wrong with the folder, or None: the summary must be as it was written, and every file must have the
+        sha256 that it states. Whether the rows give the summary is for `study.inspection`."""
         try:
-            expected = self.summary["files"]
+            summary = unsealed((self.folder / "summary.json").read_bytes())
+            expected = summary["files"]
+            if summary["key"] != self.key:
+                return f"it is the cell {summary['key']}"
+            if missing := {*_FILES} - {"README.md"} - expected.keys():  # which cells before seals did not state
+                return f"summary.json states no sha256 of {min(missing)}"
             for name, sha in expected.items():
                 if digest(self.folder / name) != sha:
                     return f"{name} has changed since it was written"
@@ -129,12 +144,29 @@ class Cell:
         return None
 
 
-@dataclass(frozen=True)
 class Draft:
-    """A cell being made. Whatever a killed run left in it is used again where it is whole."""
+    """A cell being made. Whatever a killed run left in it is used again where it is whole.
 
-    key: str
-    folder: Path
+    It belongs to the run that began it last, which leaves its mark there: where another run has begun it meanwhile, as
+    under locks that do not lock, or where the folder has vanished, every writing raises SpikeproofError.
+    """
+
+    def __init__(self, key: str, folder: Path) -> None:
+        self.key, self.folder = key, folder
+        self._mark = os.urandom(8).hex().encode()
+        self._next: dict[str, int] = {}  # stage that grows -> the number of its next batch
+        write_bytes(folder / _OWNER, self._mark, anew=False)
+
+    def check_owner(self) -> None:
+        """Raises SpikeproofError where the folder is no longer this run's."""
+        path = self.folder / _OWNER
+        try:
+            mark = path.read_bytes()
+        except OSError as error:
+            raise _lost(f"the folder {self.folder}, which this run made", "none any more") from error
+        if mark != self._mark:
+            mend = "let one command finish; if these are on several machines, the locks of this disk do not hold"
+            raise SpikeproofError(f"one run at {self.folder}", "another one, begun since", mend=mend)
 
     def done(self, stage: str) -> bool:
         """Whether a stage (a file of rows) has been written; one that is no longer as it was written is set aside."""
@@ -143,59 +175,96 @@ class Draft:
             return False
         if (seal := self._seal(stage)).is_file() and seal.read_bytes().strip() == digest(path).encode():
             return True
+        self.check_owner()
         _set_aside(path)
         return False
 
     def write_stage(self, stage: str, rows: Iterable[Line]) -> None:
         """All rows of one stage at once, whole or not at all."""
+        self.check_owner()
         data = _jsonl(rows)
         # The seal first: a kill in between leaves a seal without a stage, which is no stage.
-        write_bytes(self._seal(stage), (hashlib.sha256(data).hexdigest() + "\n").encode())
-        write_bytes(self.folder / f"{stage}.jsonl", data)
+        write_bytes(self._seal(stage), (hashlib.sha256(data).hexdigest() + "\n").encode(), anew=False)
+        write_bytes(self.folder / f"{stage}.jsonl", data, anew=False)
 
     def _seal(self, stage: str) -> Path:
         return self.folder / f"{stage}.sha256"
 
+    def seal_of(self, stage: str) -> str:
+        """The sha256 of a stage that is there as it was written; SpikeproofError where it is not."""
+        path, seal = self.folder / f"{stage}.jsonl", self._seal(stage)
+        try:
+            found, stated = digest(path), seal.read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            raise _lost(f"the rows that this run has written at {path}", error) from error
+        if found != stated:
+            raise _lost(f"the rows that this run has written at {path}", "other ones")
+        return found
+
     def stage(self, stage: str) -> list[Row]:
-        return _lines(self.folder / f"{stage}.jsonl")
+        """The rows of a stage; SpikeproofError where they are not those that were written."""
+        rows: list[Row] = _lines(self.folder / f"{stage}.jsonl")
+        self.seal_of(stage)
+        return rows
 
     def gradients(self) -> list[GradientRow]:
         """The stage 'gradients', the one that holds no rows of rows.jsonl."""
-        return _lines(self.folder / "gradients.jsonl")
+        rows: list[Any] = self.stage("gradients")
+        return rows
 
     def append(self, stage: str, rows: Sequence[Line]) -> None:
         """More rows of a stage that grows batch by batch; flushed to the disk before it returns."""
+        self.check_owner()
         path = self.folder / f"{stage}.part"
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "ab") as file:
-                # One line a batch: what a kill tears off is one line, which `batches` leaves out.
-                file.write(_sealed(json.dumps(rows, separators=(",", ":")).encode()))
-                file.flush()
-                os.fsync(file.fileno())
+        number = self._next[stage] if stage in self._next else len(self.batches(stage))
+        with disk_errors(path), open(path, "ab", opener=_append_to if number else None) as file:
+            # One line a batch: what a kill tears off is one line, which `batches` leaves out.
+            file.write(_sealed(number, json.dumps(rows, separators=(",", ":")).encode()))
+            file.flush()
+            os.fsync(file.fileno())
+        self._next[stage] = number + 1
 
     def batches(self, stage: str) -> list[list[Row]]:
-        """The whole batches that a stage has so far; from a torn or damaged line on, the file is cut off."""
+        """The whole batches that a stage has so far; from a line on that is torn, damaged, or not the next in their
+        order, the file is cut off."""
         path = self.folder / f"{stage}.part"
-        if not path.is_file():
-            return []
-        data = path.read_bytes()
+        batches, whole, size = self._whole(path)
+        if whole < size:
+            self.check_owner()
+            write_bytes(path, path.read_bytes()[:whole], anew=False)
+        self._next[stage] = len(batches)
+        return batches
+
+    def _whole(self, path: Path) -> tuple[list[list[Row]], int, int]:
+        """The batches of a growing stage as far as they are whole and in order, how many bytes they take, and the size
+        of the file."""
+        data = path.read_bytes() if path.is_file() else b""
         batches: list[list[Row]] = []
         whole = 0
-        for line in data.splitlines(keepends=True):
-            batch = line[9:].rstrip(b"\n")
-            if line != _sealed(batch):
+        for number, line in enumerate(data.splitlines(keepends=True)):
+            _, _, batch = line[9:].rstrip(b"\n").partition(b" ")
+            if line != _sealed(number, batch):
                 break
             batches.append(json.loads(batch))
             whole += len(line)
-        if whole < len(data):
-            write_bytes(path, data[:whole])
-        return batches
+        return batches, whole, len(data)
 
-    def close(self, stage: str) -> None:
-        """A growing stage is complete: its batches become rows."""
-        self.write_stage(stage, (row for batch in self.batches(stage) for row in batch))
-        (self.folder / f"{stage}.part").unlink(missing_ok=True)
+    def close(self, stage: str, batches: int) -> None:
+        """A growing stage is complete: its batches become rows. Raises SpikeproofError where there are not as many
+        whole ones as it must have, each once."""
+        path = self.folder / f"{stage}.part"
+        found, whole, size = self._whole(path)
+        if len(found) != batches or whole < size:
+            got = f"{len(found)}" + (", and then what is none of them" if whole < size else "")
+            raise _lost(f"{batches} batches, each once, at {path}", got)
+        self.write_stage(stage, (row for batch in found for row in batch))
+        path.unlink(missing_ok=True)
+
+
+def _lost(expected: str, got: object) -> SpikeproofError:
+    """The error of a run from under which something has been taken."""
+    mend = "start again, which goes on from what is whole, and leave the folder alone meanwhile"
+    return SpikeproofError(expected, got, mend=mend)
 
 
 class Store:
@@ -207,23 +276,34 @@ class Store:
     def model_folder(self, key: str) -> Path:
         return self.root / "models" / key
 
+    def models(self) -> list[str]:
+        """The key of every network that was finished, whole or damaged."""
+        return sorted(f.name for f in self.root.glob("models/*") if f.is_dir() and "." not in f.name)
+
+    def model_damage(self, key: str) -> str | None:
+        """What is wrong with the weights of a finished network, or None."""
+        weights, facts = (self.model_folder(key) / name for name in _MODEL_FILES)
+        if not weights.is_file() or not facts.is_file():
+            return f"no {(facts if weights.is_file() else weights).name}"
+        changed = facts.read_bytes().strip() != digest(weights).encode()
+        return f"{weights.name} has changed since it was written" if changed else None
+
     def whole_model(self, key: str) -> Path | None:
         """The weights of a finished network, if they are there and undamaged; a damaged folder is set aside."""
         folder = self.model_folder(key)
         if not folder.is_dir():
             return None
-        weights, facts = folder / "model.safetensors", folder / "model.sha256"
-        if weights.is_file() and facts.is_file() and facts.read_bytes().strip() == digest(weights).encode():
+        if self.model_damage(key) is None:
             with disk_errors(folder):
                 _keep_only(folder, _MODEL_FILES)  # a killed run may have renamed the folder and no more
-            return weights
+            return folder / "model.safetensors"
         _set_aside(folder)
         return None
 
     def finish_model(self, draft: Path, key: str) -> Path:
         """Give the folder of a trained network its checksum and its final name; returns the weights' file."""
         folder = self.model_folder(key)
-        write_bytes(draft / "model.sha256", (digest(draft / "model.safetensors") + "\n").encode())
+        write_bytes(draft / "model.sha256", (digest(draft / "model.safetensors") + "\n").encode(), anew=False)
         with disk_errors(folder):
             # The checkpoint goes last: were it gone before the rename, a kill in between would lose the training.
             os.rename(draft, folder)
@@ -266,19 +346,40 @@ class Store:
     def finish(self, draft: Draft, config: dict[str, Any], summary: Written, card: str, model: Path) -> Cell:
         """Give a draft its last files and its final name; whatever else is in it goes."""
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-        write_bytes(draft.folder / "config.yaml", text.encode())
+        draft.check_owner()
+        write_bytes(draft.folder / "config.yaml", text.encode(), anew=False)
+        write_bytes(draft.folder / "README.md", card.encode(), anew=False)
         with disk_errors(draft.folder):
             shutil.copyfile(model, draft.folder / "model.safetensors")
-        files = {name: digest(draft.folder / name) for name in _DATA_FILES if (draft.folder / name).is_file()}
-        body = json.dumps({"key": draft.key, **summary, "files": files}, indent=1)
-        write_bytes(draft.folder / "README.md", card.encode())
-        write_bytes(draft.folder / "summary.json", (body + "\n").encode())
-        final = self.root / "cells" / draft.key
-        with disk_errors(final):
+            files = {name: digest(draft.folder / name) for name in _SEALED}
+        files |= {f"{stage}.jsonl": draft.seal_of(stage) for stage in _STAGES}
+        write_bytes(draft.folder / "summary.json", sealed({"key": draft.key, **summary, "files": files}), anew=False)
+        draft.check_owner()
+        with disk_errors(draft.folder):
             # Stages, which are in rows.jsonl now, and what a killed run left half written.
-            _keep_only(draft.folder, (*_DATA_FILES, "README.md", "summary.json"))
-            os.rename(draft.folder, final)
-        return Cell(draft.key, final)
+            _keep_only(draft.folder, (*_FILES, "summary.json"))
+        return self._placed(Cell(draft.key, draft.folder))
+
+    def _placed(self, made: Cell) -> Cell:
+        """A cell under its final name. Where another run, which no lock kept out, was first, its cell is taken if it
+        has the same rows; SpikeproofError if not."""
+        final = made.folder.with_suffix("")
+        try:
+            with disk_errors(final):
+                os.rename(made.folder, final)
+        except SpikeproofError:
+            if not final.is_dir() or not made.folder.is_dir():
+                raise
+            first = self.finished(made.key)
+            if first is None:  # damaged, and set aside now
+                return self._placed(made)
+            names = [f"{stage}.jsonl" for stage in _STAGES]
+            if unlike := [n for n in names if first.summary["files"][n] != made.summary["files"][n]]:
+                mend = f"compare it with {made.folder}, and delete one of them"
+                raise SpikeproofError(f"the same rows as at {final}", f"others in {unlike[0]}", mend=mend) from None
+            _keep_only(made.folder, ())
+            made.folder.rmdir()
+        return Cell(made.key, final)
 
     def folders(self) -> list[Cell]:
         """Every cell that was finished, by its key, whole or damaged."""

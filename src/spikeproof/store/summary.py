@@ -1,12 +1,19 @@
-"""What a cell's summary.json holds: what its rows say, and where they come from."""
+"""What a cell's summary.json holds: what its rows say, and where they come from; and its seal, a hash of the rest.
+
+A seal finds what was changed by accident or by hand; who means to deceive can make another one, but not rows that give
+another summary.
+"""
 
 from __future__ import annotations
 
-from typing import TypedDict
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import NotRequired, TypedDict, cast
 
 from spikeproof.metrics.summaries import Results
 
-__all__ = ["CellSummary", "Provenance", "Written"]
+__all__ = ["CellSummary", "Provenance", "Written", "same_seal", "sealed", "unsealed"]
 
 
 class Provenance(TypedDict, total=False):
@@ -41,3 +48,45 @@ class CellSummary(Written):
 
     key: str
     files: dict[str, str]
+    seal: NotRequired[str]  # a cell of an older version has none
+
+
+def sealed(summary: Mapping[str, object]) -> bytes:
+    """The text of summary.json, its seal last."""
+    text = _text(summary)
+    return f"{text[:-2]}{_SEAL}{_digest(text)}{_END}".encode()
+
+
+def unsealed(data: bytes) -> CellSummary:
+    """What a summary.json says. ValueError where it is no JSON object or not as it was sealed."""
+    summary = json.loads(data)
+    if not isinstance(summary, dict):
+        raise ValueError("summary.json is no object")
+    if "seal" not in summary:
+        if summary.keys() != _UNSEALED:
+            raise ValueError("summary.json has lost its seal")
+    else:
+        rest, _, seal = data.decode().rpartition(_SEAL)
+        if seal != _digest(f"{rest}\n}}") + _END:
+            raise ValueError("summary.json has changed since it was written")
+    return cast(CellSummary, summary)
+
+
+def same_seal(summary: CellSummary) -> bool:
+    """Whether a summary that was read elsewhere, as from a packed cell, is as it was sealed."""
+    rest = {name: value for name, value in summary.items() if name != "seal"}
+    return summary["seal"] == _digest(_text(rest)) if "seal" in summary else rest.keys() == _UNSEALED
+
+
+_UNSEALED = {"key", "provenance", "results", "files"}
+"""What a summary of a version without seals has, and nothing else: it is none that has lost its seal."""
+
+_SEAL, _END = ',\n "seal": "', '"\n}\n'
+
+
+def _text(summary: Mapping[str, object]) -> str:
+    return json.dumps(summary, indent=1)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -52,7 +52,15 @@ def _cell(folder: Path) -> Cell:
         raise UsageError(wanted, f"{folder}, which is being made", mend="run its study again: it goes on from there")
     if not (folder / "config.yaml").is_file():
         raise UsageError(wanted, f"{folder}, which has no config.yaml")
-    cell = Cell(folder.name, folder)
+    cell = Cell(_key(folder), folder)
     if damage := cell.damage():
         raise SpikeproofError(f"a whole cell at {folder}", damage, mend="run its study again: it is redone")
     return cell
+
+
+def _key(folder: Path) -> str:
+    """The cell's own, by whatever name its folder goes."""
+    try:
+        return str(Cell(folder.name, folder).summary["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder.name  # which `damage` then says more of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from spikeproof.evaluation.panel import Asked
 from spikeproof.evaluation.panel import Panel as Running
 from spikeproof.evaluation.paper import paper_rows
 from spikeproof.measures.gradients import gradient_rows, weight_rows
+from spikeproof.rows import refuse_twice
 from spikeproof.store.card import card
 from spikeproof.store.keys import cell_key, rows_code
 from spikeproof.store.store import Cell, Draft, Store
@@ -86,7 +87,7 @@ def _bar(machine: Machine, total: int, what: str, unit: str = "batch") -> Iterat
         yield bar.update
 
 
-def _grow(draft: Draft, stage: str, work: Iterable[Work], tick: Callable[[], Any]) -> None:
+def _grow(draft: Draft, stage: str, work: Sequence[Work], tick: Callable[[], Any]) -> None:
     """Run a list of batches of rows, leaving out those that an earlier run finished, and close the stage."""
     if draft.done(stage):
         return
@@ -95,7 +96,7 @@ def _grow(draft: Draft, stage: str, work: Iterable[Work], tick: Callable[[], Any
         if number >= finished:
             draft.append(stage, batch())
         tick()
-    draft.close(stage)
+    draft.close(stage, len(work))
 
 
 def _clean(victim: Victim, draft: Draft, named: dict[str, Images], seed: int, machine: Machine) -> None:
@@ -144,13 +145,15 @@ def _panel(
     batch = Batch.of(victim, *images.at(torch.arange(len(images))), seed).to(machine.torch)
     rule = parts.build("rules", evaluation.rule)
     written = draft.batches(stage)
+    pieces = len(written)
     for eps_text, threat in threats.items():
         asked = Asked(evaluation.tier, threat, eps_text, rule, evaluation.batch_size, evaluation.name)
         panel = Running(victim, batch, asked)
         mine = [piece for piece in written if piece[0].get("eps_text") == eps_text]
         for piece in panel.watched(mine, progress=machine.progress):
             draft.append(stage, piece)
-    draft.close(stage)
+            pieces += 1
+    draft.close(stage, pieces)
 
 
 def _measure(victim: Victim, draft: Draft, config: CellConfig, images: Images, machine: Machine) -> None:
@@ -227,6 +230,9 @@ def run_cell(
         examined = _examine(victim, draft, config, batches, machine)
         stages = ["clean", *(f"attack-{e.name}" for e in config.evaluations), *examined]
         rows = [row for stage in stages for row in draft.stage(stage)]
+        gradients = draft.gradients()
+        for lines in (rows, gradients):
+            refuse_twice(lines)
         draft.write_stage("rows", rows)
         _, facts = read_tensors(weights)
         draft.write_stage("history", facts.get("history", []))
@@ -235,6 +241,6 @@ def run_cell(
             "data": data,
             "evaluate_seconds": round(time.perf_counter() - started, 1),
         }
-        summary: Written = {"provenance": provenance, "results": results(rows, draft.gradients())}
+        summary: Written = {"provenance": provenance, "results": results(rows, gradients)}
         resolved = config.resolved()
         return store.finish(draft, resolved, summary, card(resolved, summary), weights)

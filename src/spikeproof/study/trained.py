@@ -145,5 +145,5 @@ def _train(config: CellConfig, store: Store, machine: Machine, images: Images, v
         "train_seconds": None if resumed else round(time.perf_counter() - started, 1),
         "trained_on": str(machine),
     }
-    write_tensors(draft / "model.safetensors", victim.body.state_dict(), facts)
+    write_tensors(draft / "model.safetensors", victim.body.state_dict(), facts, anew=False)
     return store.finish_model(draft, key)

@@ -21,10 +21,10 @@ _HEADER = "spikeproof"
 """The one key of the file's metadata: with two, safetensors writes them in either order, and equal files differ."""
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Tensors and a JSON-able header as one safetensors file."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], *, anew: bool = True) -> None:
+    """Tensors and a JSON-able header as one safetensors file; anew: in a folder that need not be there yet."""
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_bytes(path, save(whole, {_HEADER: json.dumps(header)}))
+    write_bytes(path, save(whole, {_HEADER: json.dumps(header)}), anew=anew)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

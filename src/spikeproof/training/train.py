@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from spikeproof.data import Images
 from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.files import disk_errors
 from spikeproof.rows import HistoryRow
 from spikeproof.tensors import exact, fold, image_keys, per_image, uniform
 from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
@@ -117,7 +118,7 @@ class _Run:
             **_optimiser_tensors(self.optimiser),
         }
         header = {"fingerprint": fingerprint, "best_epoch": self.best_epoch, "history": self.history}
-        write_tensors(path, tensors, header)
+        write_tensors(path, tensors, header, anew=False)
 
     def restore(self, path: Path, fingerprint: str) -> None:
         tensors, header = read_tensors(path)
@@ -191,6 +192,8 @@ def train(
     victim.to(device)
     optimiser = recipe.build(list(victim.parameters()))
     run = _Run(victim, optimiser, history=[], best={})
+    with disk_errors(checkpoint):
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
     if checkpoint.is_file():
         run.restore(checkpoint, fingerprint)
     keys = image_keys(seed, training.ids)
