@@ -11,7 +11,23 @@ from pathlib import Path
 
 from spikeproof.errors import SpikeproofError
 
-__all__ = ["digest", "disk_errors", "write_bytes"]
+__all__ = ["digest", "disk_errors", "refused_by_disk", "write_bytes"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_GONE = (errno.ENOENT, errno.ESTALE)
+
+
+def refused_by_disk(expected: str, error: OSError) -> SpikeproofError:
+    """An error of the disk by its own name: a full one, one that forbids, and any other, which tells no reason."""
+    mend = "look at what is there, and start again: finished work is kept"
+    if error.errno in _FULL:
+        mend = "free some space and start again: finished work is kept"
+    elif error.errno in _FORBIDDEN:
+        mend = "check the permissions of it and of its folder"
+    elif error.errno in _GONE:
+        mend = "start again, and leave its folder alone meanwhile: it vanished while this ran"
+    return SpikeproofError(expected, error.strerror or error, mend=mend)
 
 
 @contextmanager
@@ -20,11 +36,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        mend = "free some space and start again: finished work is kept" if full else "check the folder's permissions"
-        if error.errno in (errno.ENOENT, errno.ESTALE):
-            mend = "start again, and leave its folder alone meanwhile: it vanished while this ran"
-        raise SpikeproofError(f"to write {path}", error.strerror or error, mend=mend) from error
+        raise refused_by_disk(f"to write {path}", error) from error
 
 
 def write_bytes(path: Path, data: bytes, *, anew: bool = True) -> None:

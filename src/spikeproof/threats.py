@@ -16,6 +16,7 @@ from torch import Tensor
 
 from spikeproof import parts
 from spikeproof.errors import UsageError
+from spikeproof.limits import NUMBER_CHARACTERS
 from spikeproof.tensors import fold, normal, per_image, signs, sparse_sign, uniform
 
 __all__ = ["L1", "L2", "Linf"]
@@ -28,12 +29,22 @@ def radius(eps: float | str) -> float:
     True
     """
     try:
-        value = float(Fraction(eps)) if isinstance(eps, str) else float(eps)
-    except (ValueError, ZeroDivisionError):
-        value = float("nan")
-    if not 0 <= value < float("inf"):
-        raise UsageError("eps as a number >= 0 in units of [0,1], such as 8/255", repr(eps))
+        value = _fraction(eps) if isinstance(eps, str) else float(eps)
+    except OverflowError:
+        value = math.inf
+    except (TypeError, ValueError, ZeroDivisionError):
+        value = math.nan
+    if not 0 <= value < math.inf:
+        got = eps[:NUMBER_CHARACTERS] if isinstance(eps, str) else value if value == math.inf else eps
+        raise UsageError("eps as a number >= 0 in units of [0,1], such as 8/255", repr(got))
     return value
+
+
+def _fraction(text: str) -> float:
+    if len(text) > NUMBER_CHARACTERS:
+        raise ValueError
+    # Only what has a slash is read exactly: the exact value of 1e99999999 would fill the memory.
+    return float(Fraction(text) if "/" in text else text)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +185,52 @@ def test_what_cannot_be_written_exits_1(command: Command, tmp_path: Path, cell_f
     code, _, err = command("train", "--config", cell_file, "--out", tmp_path / "taken", "--quiet")
     assert code == 1
     assert "taken" in err
+
+
+def test_a_reader_that_has_enough_ends_a_listing_quietly() -> None:
+    command = [sys.executable, "-m", "spikeproof", "parts"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == ""
+    assert running.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EACCES, "Permission denied; to mend: check the permissions"),
+        (errno.EPERM, "permissions"),
+        (errno.EROFS, "permissions"),
+        (errno.ENOSPC, "No space left on device; to mend: free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EIO, "Input/output error; to mend: look at what is there"),
+        (errno.ENOTDIR, "Not a directory; to mend: look at what is there"),
+    ],
+)
+def test_an_error_of_the_disk_is_called_what_it_is_and_where(
+    command: Command, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "/some/place")
+
+    monkeypatch.setattr(parts, "describe", fail)
+    code, _, err = command("parts")
+    assert code == 1
+    assert f"expected to use /some/place, got {os.strerror(number)}" in err
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing_hidden(command: Command, tmp_path: Path, results: Path) -> None:
+    shutil.copytree(results, tmp_path / "runs")
+    (tmp_path / "runs" / "report.html").unlink()
+    (tmp_path / "runs" / "report.html").mkdir()
+    code, _, err = command("report", tmp_path / "runs")
+    assert code == 1
+    assert "report.html" in err
+    assert not [*(tmp_path / "runs").rglob(".*.tmp")]
 
 
 def test_a_training_that_diverges_exits_1(command: Command, tmp_path: Path, cell_file: Path) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import time
+import tracemalloc
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from PIL import Image
 
 from spikeproof.data.image_folder import ImageFolder
 from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.limits import IMAGE_PIXELS, IMAGES_BYTES
 
 
 def put(path: Path, value: int = 0, *, size: tuple[int, int] = (3, 2)) -> Path:
@@ -239,6 +244,34 @@ def test_a_decompression_bomb_is_named(root: Path, monkeypatch: pytest.MonkeyPat
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert path in refused(root)
+
+
+def claiming(path: Path, width: int, height: int) -> None:
+    """A PNG whose header says so, and which holds no pixel."""
+    header = struct.pack(">II5B", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    )
+
+
+@pytest.mark.parametrize(("side", "count"), [(9000, 24), (4097, 1), (4096, 40)])
+def test_images_of_too_many_pixels_are_refused_by_their_headers(tmp_path: Path, side: int, count: int) -> None:
+    for n in range(count):
+        claiming(tmp_path / "train" / "only" / f"{n:02}.png", side, side)
+    put(tmp_path / "test" / "only" / "0.png")
+    started = time.process_time()
+    tracemalloc.start()
+    message = refused(tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 10e6
+    tracemalloc.stop()
+    assert time.process_time() - started < 1.0
+    if count * side * side * 3 > IMAGES_BYTES and side * side <= IMAGE_PIXELS:
+        assert f"images of at most {IMAGES_BYTES} bytes" in message
+    else:
+        assert f"{side}x{side} pixels, more than {IMAGE_PIXELS}" in message
 
 
 def test_usage_errors(root: Path) -> None:

@@ -268,6 +268,13 @@ def with_(module: nn.Module) -> nn.Module:
     return layers(module).eval()
 
 
+def diverged() -> nn.Module:
+    model = layers().eval()
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] = float("nan")
+    return model
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "train mode": (lambda: layers().train(), "eval mode, got the model"),
     "half precision": (lambda: layers().eval().half(), r"float16 on cpu: 'weight' of '0' \(Conv2d\)"),
@@ -279,6 +286,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "keeps graphs": (lambda: with_(KeepsGraph()), r"graph in '5' \(KeepsGraph\)"),
     "remembers": (lambda: with_(Remembers()), r"'5' \(Remembers\) remembers"),
     "draws noise": (lambda: with_(Noisy()), "noise is drawn"),
+    "NaN weights": (lambda: diverged(), r"finite numbers in the weights, got NaN or infinity in 0\.weight"),
     "batch first": (lambda: with_(BatchFirst()), r"\(T,12,K\) from the model, got shape \(12, 3, 10\)"),
     "no logits": (lambda: nn.Conv2d(1, 3, 3).eval(), r"got shape \(12, 3, 6, 6\)"),
     "fails": (lambda: nn.Linear(3, 3).eval(), "RuntimeError"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import lzma
 import shutil
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tinypanel import panelled
 from spikeproof import report
 from spikeproof.commands import main
 from spikeproof.errors import SpikeproofError
+from spikeproof.limits import PACKED_VALUES
 from spikeproof.store import packed
 from spikeproof.store.packed import PackedCell, pack, packed_cells
 from spikeproof.store.store import Store
@@ -104,3 +107,67 @@ VALUES = st.recursive(
 def test_any_rows_survive(rows: list[dict[str, Any]]) -> None:
     table = json.loads(json.dumps(packed._table(rows)))
     assert json.dumps(packed._rows(table)) == json.dumps(rows)
+
+
+# --- what is claimed, and what is there ---
+
+
+def claims(folder: Path, table: Any, **more: Any) -> PackedCell:
+    """A packed cell that says so of its rows."""
+    empty = {"order": [], "kinds": []}
+    tree = {"format": 1, "key": "k", "config": {}, "summary": {}, "rows": table, "gradients": empty, "history": empty}
+    (folder / "k.json.xz").write_bytes(lzma.compress(json.dumps({**tree, **more}).encode()))
+    return PackedCell(folder / "k.json.xz")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"order": [[0, 10**9]], "kinds": [{"a": {"all": 1}}]},
+        {"order": [[0, 10**9]], "kinds": [{}]},
+        {"order": [[0, 1]] * 10 + [[0, 10**12]], "kinds": [{"a": {"each": {"b": {"each": {"c": {"all": 1}}}}}}]},
+        {"order": [[0, PACKED_VALUES // 10 + 1]], "kinds": [{f"f{n}": {"all": 1} for n in range(10)}]},
+        {"order": [[0, 3]], "kinds": [{"a": [1, 2]}]},
+        {"order": [[0, 1]], "kinds": [{"a": [1, 2]}]},
+        {"order": [[0, 2]], "kinds": [{"a": {"each": {"b": [1]}}}]},
+        {"order": [[1, 1]], "kinds": [{"a": [1]}]},
+        {"order": [[-1, 1]], "kinds": [{"a": [1]}]},
+        {"order": [[0, -1]], "kinds": [{"a": []}]},
+        {"order": [[0, 1.5]], "kinds": [{"a": [1]}]},
+        {"order": [[0, True]], "kinds": [{"a": [1]}]},
+        {"order": [[0]], "kinds": [{"a": [1]}]},
+        {"order": 3, "kinds": [{"a": [1]}]},
+        {"order": [[0, 1]], "kinds": [{"a": "text"}]},
+        {"order": [[0, 1]], "kinds": [{"a": {"neither": 1}}]},
+        {"order": [[0, 1]], "kinds": [3]},
+        {"order": [], "kinds": {}, "more": 1} | {"kinds": None},
+        [],
+        None,
+    ],
+    ids=lambda table: json.dumps(table)[:50],
+)
+def test_rows_that_are_not_as_many_as_is_claimed_are_refused_before_they_are_made(tmp_path: Path, table: Any) -> None:
+    cell = claims(tmp_path, table)
+    tracemalloc.start()
+    started = time.process_time()
+    with pytest.raises(SpikeproofError, match=r"k\.json\.xz.*to mend: pack the study again"):
+        cell.rows()
+    assert time.process_time() - started < 1.0
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_refused_at_the_limit(tmp_path: Path) -> None:
+    block = lzma.compress(b"0" * 10_000_000)
+    packing = lzma.LZMACompressor(preset=0)
+    bomb = b"".join([*(packing.compress(b" " * 10_000_000) for _ in range(30)), packing.flush()])
+    deep = lzma.compress(b"[" * 100_000 + b"]" * 100_000)
+    for data in (bomb, block * 50, deep, lzma.compress(b"{}", format=lzma.FORMAT_ALONE), lzma.compress(b"{}")[:-4]):
+        (tmp_path / "k.json.xz").write_bytes(data)
+        tracemalloc.start()
+        started = time.process_time()
+        with pytest.raises(SpikeproofError, match=r"k\.json\.xz"):
+            PackedCell(tmp_path / "k.json.xz").rows()
+        assert time.process_time() - started < 1.0
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+        tracemalloc.stop()

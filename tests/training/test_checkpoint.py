@@ -18,7 +18,7 @@ from torch import Tensor
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import digest, write_bytes
-from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
+from spikeproof.training.checkpoint import load_into, read_header, read_tensors, write_tensors
 
 
 def state() -> dict[str, Tensor]:
@@ -125,6 +125,19 @@ def test_another_program_s_file_has_no_header_and_fits_only_where_its_tensors_do
     save_file({"embedding": torch.ones(3)}, tmp_path / "other.safetensors")
     with pytest.raises(SpikeproofError, match=r"another architecture.*embedding is not in the model"):
         load_into(body, read_tensors(tmp_path / "other.safetensors")[0], "other")
+
+
+@pytest.mark.parametrize("said", ["not json", "[1]", "3", "null", "[" * 5000, "{", '"text"'])
+def test_a_header_that_is_not_spikeproof_s_is_refused_kindly(tmp_path: Path, said: str) -> None:
+    save_file(state(), tmp_path / "a.safetensors", {"spikeproof": said})
+    for read in (read_tensors, read_header):
+        with pytest.raises(SpikeproofError, match=r"'spikeproof' in the metadata of .*a\.safetensors as JSON"):
+            read(tmp_path / "a.safetensors")
+
+
+def test_the_header_alone_is_that_of_the_file(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "a.safetensors", state(), {"epoch": 3})
+    assert read_header(tmp_path / "a.safetensors") == read_tensors(tmp_path / "a.safetensors")[1] == {"epoch": 3}
 
 
 def missing(tensors: dict[str, Tensor]) -> str:

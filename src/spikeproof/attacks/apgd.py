@@ -70,12 +70,13 @@ class APGD:
                 best.offer(given, aims[0](given, exact, 0))
         for run, (aim, restart) in enumerate(product(aims, range(self.restarts))):
             part = best.standing(aim, x0)
-            if len(part.at):
-                if given is None or restart > 0:
-                    x = self._start(part.x0, threat, fold(keys, f"apgd {run}")[part.at])
-                else:
-                    x = given[part.at]
-                climb(part, x, threat, estimator, best, count(run * (self.steps + 3)), self.steps)
+            if not len(part.at):
+                break
+            if given is None or restart > 0:
+                x = self._start(part.x0, threat, fold(keys, f"apgd {run}")[part.at])
+            else:
+                x = given[part.at]
+            climb(part, x, threat, estimator, best, count(run * (self.steps + 3)), self.steps)
         return best.x
 
     @staticmethod

@@ -44,8 +44,8 @@ class CodeSearch:
     levels: int = 255
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.restarts < 1 or not 0 < self.p <= 1 or self.levels < 1:
-            raise UsageError("steps, restarts and levels >= 1, and p in (0,1]", self)
+        if self.steps < 1 or self.restarts < 1 or not 0 < self.p <= 1 or not 1 <= self.levels <= 255:
+            raise UsageError("steps and restarts >= 1, levels in 1..255, and p in (0,1]", self)
 
     @property
     def label(self) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import logging
+import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -19,6 +21,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 import spikeproof
 from spikeproof.commands import _typos
 from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.files import refused_by_disk
 
 __all__ = ["main"]
 
@@ -37,16 +40,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
-        return _run(sys.argv[1:] if arguments is None else arguments)
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()  # here, where whoever reads it no more is known, and not when the process ends
+        return code
     except UsageError as error:
         print(f"spikeproof: {_typos.said(error)}", file=sys.stderr)
         return 2
     except SpikeproofError as error:
         print(f"spikeproof: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # `spikeproof parts | head -1`: whoever reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE  # what a shell says of a command that a pipe has ended
     except OSError as error:  # a full disk, a folder that may not be written: what is finished is on disk
-        said = SpikeproofError("a working disk", error, mend="free some space, start again")
-        print(f"spikeproof: {said}", file=sys.stderr)
+        place = f"to use {error.filename}" if error.filename else "a working disk"
+        print(f"spikeproof: {refused_by_disk(place, error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("spikeproof: stopped; the same command goes on from here", file=sys.stderr)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from spikeproof.data._images import Images, Split, balanced, check_split
 from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.limits import IMAGE_PIXELS, IMAGES_BYTES
 
 __all__ = ["ImageFolder"]
 
@@ -116,9 +117,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """The image behind its header; what is wrong with it, there or while it is decoded inside, is refused by name."""
     try:
         with path.open("rb") as file, Image.open(file, formats=("JPEG", "PNG")) as image:
-            # Pillow merely warns from MAX_IMAGE_PIXELS on, and refuses from twice as many
-            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
+            # Pillow merely warns from its own limit on, and refuses from twice as many
+            most = min(IMAGE_PIXELS, Image.MAX_IMAGE_PIXELS or IMAGE_PIXELS)
+            if image.width * image.height > most:
+                raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels, more than {most}")
             yield image
     except SpikeproofError:
         raise
@@ -146,6 +148,9 @@ def _decode_all(paths: Sequence[Path], channels: int) -> Tensor:
     """Files -> pixels (N,C,H,W) uint8."""
     with _opened(paths[0]) as image:
         width, height = image.size
+    if (size := len(paths) * channels * height * width) > IMAGES_BYTES:
+        got = f"{size}: {len(paths)} of {width}x{height}"
+        raise SpikeproofError(f"images of at most {IMAGES_BYTES} bytes", got, mend="set a limit, or make them smaller")
     pixels = np.empty((len(paths), channels, height, width), dtype=np.uint8)
     job = partial(_decode, channels=channels, model=paths[0], size=(width, height))
     with ThreadPoolExecutor(2) as pool:

@@ -62,7 +62,7 @@ class Trial:
 def examine(victim: Victim, images: Tensor, rule: Rule) -> None:
     """Calls a borrowed victim of a foreign network a few times, and refuses what cannot be evaluated."""
     trial = Trial(victim, images, rule)
-    for question in BEHAVIOUR.values():
+    for question in (_refuse_unfinite, *BEHAVIOUR.values()):
         question(trial)
 
 
@@ -92,6 +92,18 @@ def _refuse_changed_input(trial: Trial) -> None:
             f"another input after {where}",
             mend="take out operations in place: inplace=True, add_, x[...] = ...",
         )
+
+
+@torch.no_grad()
+def _refuse_unfinite(trial: Trial) -> None:
+    """Before anything is compared: a NaN differs from itself, and would pass for a memory."""
+    wanted, mend = "finite numbers", "load weights of a training that did not diverge"
+    for name, tensor in trial.network.named_parameters():
+        if not bool(torch.isfinite(tensor).all()):
+            raise SpikeproofError(f"{wanted} in the weights", f"NaN or infinity in {name}", mend=mend)
+    with forked(trial.code.device):
+        if not bool(torch.isfinite(trial.logits(trial.code)).all()):
+            raise SpikeproofError(f"{wanted} as logits", "NaN or infinity", mend="look for a division or a logarithm")
 
 
 def _refuse_memory(trial: Trial) -> None:

@@ -14,6 +14,7 @@ from spikeproof.layers.folded import fold
 from spikeproof.layers.over_time import over_time
 from spikeproof.layers.pooling import Pool, stem_pool
 from spikeproof.layers.slim_pool import slim
+from spikeproof.limits import WIDTH
 from spikeproof.types import Neuron, Rule
 
 __all__ = ["Block", "BlockFactory", "NeuronFactory", "ResNet", "stages_of"]
@@ -93,6 +94,8 @@ class ResNet(nn.Module):
             raise UsageError("a stem", repr(stem), valid=["imagenet", "cifar"], mend="set model.stem")
         if width < 1:
             raise UsageError("width >= 1", width)
+        if width > WIDTH:
+            raise UsageError(f"width <= {WIDTH}", width)
         self.in_channels, self.classes = in_channels, classes
         kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
         self.conv1 = Conv2d(in_channels, width, kernel, stride, padding=kernel // 2, bias=False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.limits import STEPS
 from spikeproof.neurons._stepwise import Stepwise
 from spikeproof.types import Fire
 
@@ -25,8 +26,8 @@ class Paced(Stepwise):
 
     def __init__(self, *, steps: int = 10, v_threshold: float = 1.0, v_reset: float | None = 0.0) -> None:
         super().__init__(v_threshold=v_threshold, v_reset=v_reset)
-        if steps < 1:
-            raise UsageError("steps >= 1", steps)
+        if not 1 <= steps <= STEPS:
+            raise UsageError(f"steps in 1..{STEPS}", steps)
         self.steps = steps
         self.pace = nn.Parameter(torch.ones(steps))
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
+from spikeproof.limits import PACKED_BYTES, PACKED_VALUES
 from spikeproof.rows import GradientRow, HistoryRow, Row, refuse_foreign
 from spikeproof.store.store import Cell
 from spikeproof.store.summary import CellSummary, Provenance, same_seal
@@ -29,6 +30,7 @@ __all__ = ["PackedCell", "pack", "packed_cells", "packed_files"]
 
 _FORMAT = 1
 _END = ".json.xz"
+_MEMORY = 100_000_000  # bytes for unpacking: the preset that `pack` uses asks for 65 MB
 
 
 def pack(cells: Sequence[Cell], folder: Path) -> list[Path]:
@@ -75,12 +77,14 @@ class PackedCell:
     @cached_property
     def _tree(self) -> dict[str, Any]:
         try:
-            tree = json.loads(lzma.decompress(self.path.read_bytes()))
+            tree = json.loads(_unpacked(self.path))
             if tree["format"] != _FORMAT or tree["key"] != self.key:
                 raise ValueError(f"format {tree['format']}, key {tree['key']}")
             if not same_seal(tree["summary"]):
                 raise ValueError("its summary has changed since it was written")
-        except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError, AttributeError) as error:
+            for name in ("rows", "gradients", "history"):
+                _check(tree[name])
+        except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             wanted = f"a packed cell of format {_FORMAT} at {self.path}"
             raise SpikeproofError(wanted, error, mend="pack the study again") from error
         return dict(tree)
@@ -114,6 +118,51 @@ class PackedCell:
 
     def history(self) -> list[HistoryRow]:
         return _rows(self._tree["history"])
+
+
+def _unpacked(path: Path) -> bytes:
+    """The bytes that a file was packed from; no more of them than PACKED_BYTES are ever made."""
+    if (size := path.stat().st_size) > PACKED_BYTES:
+        raise ValueError(f"a file of {size} bytes, more than {PACKED_BYTES}")
+    unpacking = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
+    text = unpacking.decompress(path.read_bytes(), max_length=PACKED_BYTES + 1)
+    if len(text) > PACKED_BYTES:
+        raise ValueError(f"more than {PACKED_BYTES} bytes unpacked")
+    if not unpacking.eof or unpacking.unused_data:
+        raise ValueError("a file without its end, or with more behind it")
+    return text
+
+
+def _check(table: Mapping[str, Any]) -> None:
+    """ValueError unless a table's rows are as many as its columns say, and its values at most PACKED_VALUES."""
+    sizes = [0] * len(table["kinds"])
+    for kind, count in table["order"]:
+        if type(kind) is not int or type(count) is not int or not 0 <= kind < len(sizes) or count < 1:
+            raise ValueError(f"{count!r} rows of kind {kind!r}")
+        sizes[kind] += count
+    values = sum(
+        size * max(1, sum(map(_fields, kind.values()))) for size, kind in zip(sizes, table["kinds"], strict=True)
+    )
+    if values > PACKED_VALUES:
+        raise ValueError(f"{values} values in {sum(sizes)} rows, more than {PACKED_VALUES}")
+    for size, kind in zip(sizes, table["kinds"], strict=True):
+        for column in kind.values():
+            _check_column(column, size)
+
+
+def _fields(column: Any) -> int:
+    """How many fields a column makes of each row."""
+    return 1 + sum(map(_fields, column["each"].values())) if isinstance(column, dict) and "each" in column else 1
+
+
+def _check_column(column: Any, size: int) -> None:
+    if isinstance(column, list) and len(column) != size:
+        raise ValueError(f"a column of {len(column)} values for {size} rows")
+    if isinstance(column, dict) and "all" not in column:
+        for inner in column["each"].values():
+            _check_column(inner, size)
+    elif not isinstance(column, list | dict):
+        raise ValueError(f"a column {type(column).__name__}")
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

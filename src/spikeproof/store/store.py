@@ -32,11 +32,9 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.files import digest, disk_errors, write_bytes
 from spikeproof.rows import GradientRow, HistoryRow, Line, Row
 from spikeproof.store.summary import CellSummary, Provenance, Written, sealed, unsealed
+from spikeproof.store.yaml_file import load_yaml
 
 __all__ = ["Cell", "Draft", "Store", "key_of"]
-
-_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
-"""In C ten times as fast, where PyYAML has it; a study opens a hundred of these."""
 
 _MODEL_FILES = ("model.safetensors", "model.sha256")
 _STAGES = ("rows", "gradients", "history")
@@ -104,8 +102,7 @@ class Cell:
 
     @property
     def config(self) -> dict[str, Any]:
-        with open(self.folder / "config.yaml", encoding="utf-8") as file:
-            return dict(yaml.load(file, _LOADER))
+        return dict(load_yaml(self.folder / "config.yaml", "a cell's configuration"))
 
     @property
     def summary(self) -> CellSummary:

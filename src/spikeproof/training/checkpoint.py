@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
+from spikeproof.limits import HEADER_BYTES
 
-__all__ = ["load_into", "read_tensors", "write_tensors"]
+__all__ = ["load_into", "read_header", "read_tensors", "write_tensors"]
 
 _HEADER = "spikeproof"
 """The one key of the file's metadata: with two, safetensors writes them in either order, and equal files differ."""
+
+_MEND = "give a .safetensors file that spikeproof wrote; formats that run code when read (.pt, .pth) are not opened"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], *, anew: bool = True) -> None:
@@ -32,16 +36,36 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Another program's safetensors have the header {}; whether their tensors fit is for `load_into` to say.
     """
-    mend = "give a .safetensors file that spikeproof wrote; formats that run code when read (.pt, .pth) are not opened"
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _facts(file, path)  # noqa: SIM118 - not a dict
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header alone, at once however large the file is; SpikeproofError as `read_tensors`."""
+    with _opened(path) as file:
+        return _facts(file, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
-        raise SpikeproofError(f"a checkpoint at {path}", "no such file", mend=mend)
+        raise SpikeproofError(f"a checkpoint at {path}", "no such file", mend=_MEND)
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+        if size > HEADER_BYTES:  # of a text or a pickle, whose first bytes are no length, too
+            raise SafetensorError(f"no header of at most {HEADER_BYTES} bytes")
+        with safe_open(path, framework="pt") as tensors:
+            yield tensors
     except (SafetensorError, OSError) as error:
-        raise SpikeproofError(f"a whole safetensors file at {path}", error, mend=mend) from error
-    return tensors, json.loads(facts.get(_HEADER, "{}"))
+        raise SpikeproofError(f"a whole safetensors file at {path}", error, mend=_MEND) from error
+
+
+def _facts(file: Any, path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((file.metadata() or {}).get(_HEADER, "{}")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SpikeproofError(f"{_HEADER!r} in the metadata of {path} as JSON", error, mend=_MEND) from error
 
 
 def load_into(body: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spikeproof.errors import UsageError, within
+from spikeproof.limits import CELLS, check_different, check_name
 from spikeproof.study.config.parse import cell_from, check_keys, typed
 from spikeproof.study.config.schema import CellConfig
 from spikeproof.study.config.yaml_lines import Keys, Lines, line_of, read_yaml
@@ -47,6 +49,19 @@ class Study:
     base: dict[str, Any]
     axes: dict[str, dict[str, dict[str, Any] | None]] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_name("a title", self.title)
+        # The parser calls this with None where None is written, and refuses it only afterwards.
+        if self.axes is None or self.seeds is None:
+            raise UsageError("axes as a mapping and seeds as a list", "None", mend="leave out what there is none of")
+        check_different("seeds", self.seeds)
+        for axis, values in self.axes.items():
+            if not values:
+                raise UsageError(f"one value or more on axis {axis!r}", values, mend="name one, or delete the axis")
+        count = math.prod(map(len, self.axes.values())) * max(1, len(self.seeds))
+        if count > CELLS:
+            raise UsageError(f"a study of at most {CELLS} cells", count, mend="split it into several")
 
     def cells(self) -> list[CellConfig]:
         """Every combination, named by its values and its seed. Raises UsageError that names the combination."""
@@ -106,6 +121,8 @@ def load_study(path: Path) -> Study:
     tree, lines = read_yaml(path, "a study")
     try:
         check_keys(Study, tree, f"a study in {path.name}")
+        if isinstance(seeds := tree.get("seeds"), list) and len(seeds) > CELLS:
+            raise UsageError(f"a study of at most {CELLS} cells", f"{len(seeds)} seeds")
         return _Written(**vars(typed(Study, tree, f"a study in {path.name}")), file=str(path), lines=lines)
     except UsageError as error:
         raise error.at(f"{path}:{line_of(lines, error.path)}") from error

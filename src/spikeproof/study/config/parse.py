@@ -17,8 +17,9 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 from spikeproof import parts
-from spikeproof.errors import UsageError, within
+from spikeproof.errors import SpikeproofError, UsageError, within
 from spikeproof.evaluation.tiers import TIERS
+from spikeproof.limits import ENTRIES, NUMBER, check_different, check_name
 from spikeproof.measures.gradients import SCALARS
 from spikeproof.metrics.robustness import same_eps
 from spikeproof.study.config.build import USING, cases_of, threats_of, training_threat, using_of
@@ -27,6 +28,7 @@ from spikeproof.study.config.rehearsal import rehearse
 from spikeproof.study.config.schema import (
     FOLDERS,
     LEAST,
+    MOST,
     PROTOCOLS,
     WRITTEN,
     Attacked,
@@ -41,6 +43,7 @@ from spikeproof.study.config.schema import (
     Pixels,
     Theory,
 )  # fmt: skip
+from spikeproof.training.checkpoint import read_header
 from spikeproof.types import Limited
 
 __all__ = ["cell_from", "check_keys", "typed"]
@@ -59,6 +62,7 @@ def cell_from(tree: Mapping[str, Any]) -> CellConfig:
     and attacks that cannot be built or run.
     """
     check_keys(CellConfig, tree, _WHAT)
+    _check_sizes(tree)
     given = {**_defaults(), **tree}
     read: dict[str, Any] = {
         name: _read(name, given[name]) for name in _KINDS if name not in ("evaluations", "headline")
@@ -97,8 +101,10 @@ def _read(name: str, value: Any) -> Any:
     plain = value if type(value) in (kind, *get_args(kind)) else _parsed(name, kind, value)
     with within(name):
         _check_least(CellConfig, {name: plain})
-        if name == "seed" and not 0 <= plain < 2**63:
+        if name == "seed" and plain < 0:
             raise UsageError("a seed in 0..2^63 - 1", plain)
+        if name == "name":
+            check_name("the name of a cell", plain)
     return plain
 
 
@@ -116,7 +122,7 @@ def _training_threat(spec: Any) -> Part:
 
 def _budget(eps: Any) -> str:
     """The text that rows and the report name a budget by: of 0.1 and '0.10' the same, of '8/255' itself."""
-    with suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError, OverflowError):
         return str(eps if isinstance(eps, bool) else float(eps))
     return str(eps)
 
@@ -128,9 +134,9 @@ def _check_together(read: Mapping[str, Any]) -> None:
     neuron, steps, weights = read["neuron"], read["steps"], read["weights"]
     with within("neuron"):
         _check_steps(neuron, steps)
-    if weights is not None and not Path(weights).is_file():
+    if weights is not None:
         with within("weights"):
-            raise UsageError("weights as a safetensors file", f"no file at {weights!r}")
+            _check_weights(Path(weights))
     with within("model"):
         _check_model(read["model"], neuron)
 
@@ -140,6 +146,14 @@ def _check_steps(neuron: Part, steps: int) -> None:
     built = parts.build("neurons", neuron)
     if isinstance(built, Limited) and built.steps < steps:
         raise UsageError(f"a neuron of {steps} steps or more", neuron, mend="set neuron.steps to the cell's steps")
+
+
+def _check_weights(path: Path) -> None:
+    """What is no file of tensors is refused here, by its first bytes, and not after the images have been read."""
+    try:
+        read_header(path)
+    except SpikeproofError as error:
+        raise UsageError(error.expected, error.got, mend=error.mend) from error
 
 
 @once
@@ -218,14 +232,19 @@ def _attack(name: str, attack: Part) -> Part:
 
 
 def _check_evaluation(e: Pixels | Paper | Panel, encoder: Part) -> None:
-    if not re.fullmatch(r"\w[\w.-]*", e.name):
-        raise UsageError("an evaluation named in letters, digits, '.', '_' and '-'", repr(e.name))
+    with within("name"):
+        check_name("the name of an evaluation", e.name)
+        if not re.fullmatch(r"\w[\w.-]*", e.name):
+            raise UsageError("an evaluation named in letters, digits, '.', '_' and '-'", repr(e.name))
     if isinstance(e, Panel) and e.tier not in TIERS:
         with within("tier"):
             raise UsageError("a tier", repr(e.tier), valid=TIERS)
     attacks = e.attacks if isinstance(e, Attacked) else e.tier
     if not e.eps or not attacks:
         raise UsageError(f"one eps and one attack or more in evaluation {e.name!r}", f"{e.eps}, {attacks}")
+    for name in e.attacks if isinstance(e, Attacked) else ():
+        with within("attacks"):
+            check_name("the name of an attack", name)
     budgets = [threat.eps for threat in threats_of({"name": e.norm}, e.eps, e.surface).values()]
     if any(same_eps(a, b) for a, b in itertools.combinations(budgets, 2)):
         raise UsageError(f"different eps in evaluation {e.name!r}", e.eps)
@@ -253,6 +272,8 @@ def _headline(written: Any, evaluations: list[Pixels | Paper | Panel]) -> Headli
 
 def _check_section(name: str, section: Any) -> None:
     if isinstance(section, Gradients):
+        with within("scalars"):
+            check_different("scalars in gradients.scalars", section.scalars)
         for scalar in section.scalars:
             if scalar not in SCALARS:
                 with within("scalars"):
@@ -264,10 +285,11 @@ def _check_section(name: str, section: Any) -> None:
                 raise UsageError(f"{name}.eps between 0 and 1/2", section.eps, mend="for example 2/255")
     if isinstance(section, Generalisation):
         with within("corruptions"):
+            if not section.corruptions:
+                raise UsageError("one or more generalisation.corruptions", section.corruptions)
+            check_different("generalisation.corruptions", section.corruptions)
             for corruption in section.corruptions:
                 parts.build("corruptions", {"name": corruption}, severity=1)
-            if not section.corruptions or len(set(section.corruptions)) < len(section.corruptions):
-                raise UsageError("different generalisation.corruptions, one or more", section.corruptions)
 
 
 # --- types ---
@@ -289,6 +311,22 @@ def _hints(target: Hashable) -> dict[str, Any]:
     return get_type_hints(target)
 
 
+def _check_sizes(value: object, *keys: str | int) -> None:
+    """As many entries, and whole numbers as large, as loops and tensors can be made of; seeds, and images, which are
+    counted, are free."""
+    if isinstance(value, Mapping | list):
+        if len(value) > ENTRIES:  # the parser needs the square of their number to check them
+            with within(*keys):
+                raise UsageError(f"at most {ENTRIES} entries", len(value))
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            _check_sizes(inner, *keys, key)
+    elif isinstance(value, int):
+        free = str(keys[-1]) == "seed" or str(keys[-1]).endswith("images")
+        if abs(value) > (2**63 - 1 if free else NUMBER):
+            with within(*keys):
+                raise UsageError(f"a whole number of at most {2**63 - 1 if free else NUMBER}", hex(value))
+
+
 def _check_mapping(tree: object, known: Mapping[str, Any], what: str) -> None:
     if not isinstance(tree, Mapping):
         raise UsageError(f"{what} as a mapping", repr(tree), valid=known)
@@ -304,6 +342,9 @@ def _check_least(kind: type, values: Mapping[str, Any], at: str = "") -> None:
         if value is not None and value < least:
             with within(*([option] if at or kind is not CellConfig else [])):
                 raise UsageError(f"{at}{option} >= {least}", value)
+    for option, most in MOST.get(kind, {}).items():
+        if values.get(option, most) > most:
+            raise UsageError(f"{at}{option} <= {most}", values[option])
 
 
 @functools.cache  # a parser takes longer to make than a configuration to check

@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from spikeproof import parts
 from spikeproof.evaluation.paper import PROTOCOL
+from spikeproof.limits import STEPS
 from spikeproof.measures.gradients import SCALARS
 from spikeproof.training.train import Recipe
 
 __all__ = [
-    "FOLDERS", "LEAST", "PROTOCOLS", "WRITTEN", "Attacked", "CellConfig", "Energy", "Evaluation", "Generalisation",
-    "Gradients", "Headline", "Panel", "Paper", "Part", "Pixels", "Theory",
+    "FOLDERS", "LEAST", "MOST", "PROTOCOLS", "WRITTEN", "Attacked", "CellConfig", "Energy", "Evaluation",
+    "Generalisation", "Gradients", "Headline", "Panel", "Paper", "Part", "Pixels", "Theory",
 ]  # fmt: skip
 
 Part: TypeAlias = dict[str, Any]
@@ -250,3 +251,6 @@ LEAST: dict[type, dict[str, int]] = {
     Theory: {"images": 0, "weight_images": 0, "draws": 1, "steps": 1, "batch_size": 1},
 }
 """The smallest number that an option may be."""
+
+MOST: dict[type, dict[str, int]] = {CellConfig: {"steps": STEPS}}
+"""The largest, where it is not that of every whole number in a configuration."""

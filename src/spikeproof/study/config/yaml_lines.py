@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from spikeproof.errors import UsageError
+from spikeproof.store.yaml_file import looked_through, text_of
 
 __all__ = ["Keys", "Lines", "line_of", "read_yaml"]
 
@@ -23,27 +24,25 @@ def read_yaml(path: Path, what: str) -> tuple[Any, Lines]:
     """What a YAML file says, as plain data, and its lines.
 
     Raises UsageError, which names the file, for what is not YAML, and for a key that comes twice in a mapping: YAML
-    itself keeps the last and forgets the others without a word.
+    itself keeps the last and forgets the others without a word; and for what exceeds `spikeproof.limits`.
     """
+    text = text_of(path, what)
     try:
-        with open(path, encoding="utf-8") as file:
-            loader = yaml.SafeLoader(file)
-            node = loader.get_single_node()
-            lines: dict[Keys, int] = {}
-            if node is not None:
-                _walk(node, (), lines, ())
-            return (None if node is None else loader.construct_document(node)), lines
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, _Twice) as error:
+        loader = yaml.SafeLoader(looked_through(text))
+        node = loader.get_single_node()
+        lines: dict[Keys, int] = {}
+        if node is not None:
+            _walk(node, (), lines)
+        return (None if node is None else loader.construct_document(node)), lines
+    except Exception as error:  # whatever PyYAML makes of a wrong tag: 'month must be in 1..12', a KeyError
         raise UsageError(f"{what} in YAML at {path}", error) from error
 
 
 class _Twice(Exception):
-    """A key that comes twice, or a value inside itself."""
+    """A key that comes twice."""
 
 
-def _walk(node: yaml.Node, keys: Keys, lines: dict[Keys, int], above: tuple[yaml.Node, ...]) -> None:
-    if any(node is one for one in above):
-        raise _Twice(f"line {node.start_mark.line + 1}: a value that contains itself")
+def _walk(node: yaml.Node, keys: Keys, lines: dict[Keys, int]) -> None:
     lines.setdefault(keys, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
@@ -53,10 +52,10 @@ def _walk(node: yaml.Node, keys: Keys, lines: dict[Keys, int], above: tuple[yaml
                 raise _Twice(f"line {line}: {name!r} for the second time, after line {seen[name]}")
             seen[name] = line
             lines[*keys, name] = line
-            _walk(value, (*keys, name), lines, (*above, node))
+            _walk(value, (*keys, name), lines)
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
-            _walk(value, (*keys, number), lines, (*above, node))
+            _walk(value, (*keys, number), lines)
 
 
 def line_of(lines: Lines, keys: Keys) -> int:
