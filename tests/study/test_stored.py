@@ -24,6 +24,7 @@ from spikeproof.errors import UsageError
 from spikeproof.files import digest
 from spikeproof.store.packed import pack
 from spikeproof.store.store import Cell, Store
+from spikeproof.store.summary import sealed
 from spikeproof.study.config import cell_from, stored_config
 from spikeproof.study.finished import trained
 from spikeproof.study.rerun import reproduce
@@ -67,7 +68,8 @@ def edited(cell: Cell, root: Path, change: Callable[[dict[str, Any]], None]) -> 
     change(config)
     (copy.folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     summary["files"]["config.yaml"] = digest(copy.folder / "config.yaml")
-    (copy.folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    del summary["seal"]
+    (copy.folder / "summary.json").write_bytes(sealed(summary))
     assert copy.damage() is None
     return copy
 
