@@ -43,7 +43,7 @@ class Power(Audit):
     title = "power"
     means = "The gradient attacks miss adversarial examples that are known to be there, so they may miss others."
     mend = "More steps, other surrogates; rely on a search that needs no gradient; publish the worst case over them."
-    tier = "quick"
+    tier = "standard"
 
     limit: float = 0.95  # at least so many planted examples found: sound attacks find nearly all (a judgement call)
 
