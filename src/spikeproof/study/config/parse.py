@@ -322,9 +322,10 @@ def _check_sizes(value: object, *keys: str | int) -> None:
             _check_sizes(inner, *keys, key)
     elif isinstance(value, int):
         free = str(keys[-1]) == "seed" or str(keys[-1]).endswith("images")
-        if abs(value) > (2**63 - 1 if free else NUMBER):
+        if abs(value) > (most := 2**63 - 1 if free else NUMBER):
+            size = value.bit_length()  # a very long number cannot be written out in decimals
             with within(*keys):
-                raise UsageError(f"a whole number of at most {2**63 - 1 if free else NUMBER}", hex(value))
+                raise UsageError(f"a whole number of at most {most}", value if size < 99 else f"one of {size} bits")
 
 
 def _check_mapping(tree: object, known: Mapping[str, Any], what: str) -> None:
