@@ -248,5 +248,5 @@ def test_what_it_cannot_search_is_refused() -> None:
     with pytest.raises(UsageError, match="each pixel by itself"):
         CodeSearch()(mixing, GRID, Linf(0.1), ESTIMATOR, KEYS)
     for options in ({"steps": 0}, {"restarts": 0}, {"p": 0.0}, {"p": 1.1}, {"levels": 0}):
-        with pytest.raises(UsageError, match="steps and restarts >= 1, levels in 1..255"):
+        with pytest.raises(UsageError, match="steps and restarts >= 1, levels in 1"):
             CodeSearch(**options)  # type: ignore[arg-type]
