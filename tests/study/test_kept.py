@@ -109,3 +109,9 @@ def test_a_file_that_is_none_is_as_if_it_were_not_there(text: Any, study: Path, 
     assert kept(Store(tmp_path), study, "cpu") is None
     (tmp_path / "plan.json").write_text(text, encoding="utf-8")
     assert kept(Store(tmp_path), study, "cpu") is None
+
+
+@pytest.mark.parametrize("text", ["x" * 4000, "~nobody-of-this-name/x", "a\0b", ""])
+def test_a_text_that_can_be_no_path_is_none(text: str, study: Path, tmp_path: Path) -> None:
+    keep(Store(tmp_path), study, "cpu", CELLS, [{"data": {"root": text}}])
+    assert kept(Store(tmp_path), study, "cpu") == CELLS

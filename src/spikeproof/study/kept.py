@@ -41,7 +41,7 @@ def keep(
     """Write down how the cells of a study's file are called on a kind of device; of their resolved configurations,
     whatever lies outside the package is remembered as it is. Parts of a user's own are not: then nothing is kept."""
     texts = {text for one in configurations for text in _texts(one)}
-    outside = sorted(text for text in texts if text and Path(text).expanduser().exists())
+    outside = sorted(filter(_is_there, texts))
     own = any(":" in text for text in texts if text not in outside)
     facts = {"outside": outside, "cells": list(cells), "seal": None if own else _seal(file, device, outside)}
     write_bytes(store.root / _FILE, json.dumps(facts).encode())
@@ -54,6 +54,13 @@ def kept(store: Store, file: Path, device: str) -> list[Called] | None:
         if facts["seal"] == _seal(file, device, facts["outside"]):
             return [Called(*cell) for cell in facts["cells"]]
     return None
+
+
+def _is_there(text: str) -> bool:
+    """Whether a text of a configuration is also the path of something; most are names of parts, and some of no file."""
+    with suppress(OSError, RuntimeError, ValueError):  # too long for a path; the home of nobody; a NUL
+        return bool(text) and Path(text).expanduser().exists()
+    return False
 
 
 def _texts(value: Any) -> Iterator[str]:
