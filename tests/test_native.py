@@ -373,6 +373,18 @@ def test_a_library_without_our_names_is_not_taken(whole: Path, cache: Path) -> N
     assert asked(cache) == "True"
 
 
+def test_a_folder_that_others_could_only_look_into_is_closed_and_used(tmp_path: Path) -> None:
+    """That of earlier versions was made so; left out, it would cost every process a compiler's second."""
+    code = "import sys; from spikeproof.native import available; sys.exit(not available())"
+    folder = tmp_path / "spikeproof"
+    folder.mkdir()
+    folder.chmod(0o755)
+    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)}, timeout=120)
+    assert run.returncode == 0
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert len(list(folder.glob("scan-*.so"))) == 1
+
+
 def _writable_file(folder: Path) -> None:
     kept(folder.parent).chmod(0o660)
 

@@ -66,6 +66,8 @@ def _folder() -> Iterator[int | None]:
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
         opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        if _private(os.fstat(opened), 0o022):  # others could only look into it, as in earlier versions
+            os.fchmod(opened, 0o700)
     try:
         yield opened if opened is not None and _private(os.fstat(opened), 0o077) else None
     finally:
@@ -137,10 +139,8 @@ def _loaded(code: bytes) -> ctypes.CDLL:
         if not hasattr(os, "memfd_create"):
             raise
     memory = os.memfd_create("spikeproof")
-    with open(
-        memory, "wb", closefd=False
-    ) as file:  # stays open: a library is known by its path, which nobody else gets
-        file.write(code)
+    with open(memory, "wb", closefd=False) as file:
+        file.write(code)  # and stays open: a library is known by its path, which nobody else gets
     return _ours(f"/proc/self/fd/{memory}")
 
 
