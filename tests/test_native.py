@@ -373,6 +373,7 @@ def test_a_library_without_our_names_is_not_taken(whole: Path, cache: Path) -> N
     assert asked(cache) == "True"
 
 
+@in_c
 def test_a_folder_that_others_could_only_look_into_is_closed_and_used(tmp_path: Path) -> None:
     """That of earlier versions was made so; left out, it would cost every process a compiler's second."""
     code = "import sys; from spikeproof.native import available; sys.exit(not available())"
