@@ -27,6 +27,8 @@ from spikeproof.evaluation.judge import Case, clean_verdict, outcomes
 from spikeproof.evaluation.tiers import TIERS, plain_case, tier_of
 from spikeproof.losses import cross_entropy, dlr, margin
 from spikeproof.rules.atan import ATan
+from spikeproof.rules.hart import HART
+from spikeproof.rules.pdsg import PDSG
 from spikeproof.rules.sigmoid import Sigmoid
 from spikeproof.rules.triangle import Triangle
 from spikeproof.store.store import Store
@@ -57,21 +59,25 @@ def candidates(victim: Victim, threat: Linf) -> dict[str, Case]:
     """By name: gradients under several rules and losses, searches from where these lead, the stages of the tiers."""
     plain, wide = plain_case(victim, RULE, threat), WhiteBox(ATan(alpha=1.0), fill_zeros=True)
     settings = {
+        "ce, atan 1": (wide, cross_entropy),
         "dlr, atan 1": (wide, dlr),
         "margin, atan 1": (wide, margin),
         "ce, atan 2": (WhiteBox(RULE), cross_entropy),
+        "margin, atan 2": (WhiteBox(RULE), margin),
         "ce, triangle 1": (WhiteBox(Triangle(alpha=1.0)), cross_entropy),
         "margin, sigmoid 4": (WhiteBox(Sigmoid(alpha=4.0)), margin),
+        "margin, pdsg": (WhiteBox(PDSG()), margin),
+        "margin, hart 1": (WhiteBox(HART(width=1.0)), margin),
     }
     gradients = {
         f"{attack.label} {name}": Case(attack, estimator, loss, plain.encoder, "tie_spread")
         for attack in (PGD(steps=20), APGD(50), APGD(100))
         for name, (estimator, loss) in settings.items()
     }
-    starts = [None, *(name for name in gradients if "atan 1" in name or "sigmoid" in name)]
+    starts = [None, *(name for name in gradients if name.startswith("apgd") and "margin" in name)]
     searches = {
         f"blocks-{queries} after {start}": Case(BlockSearch(queries), wide, margin, after=gradients.get(start or ""))
-        for queries in (100, 200, 500, 1000, 3000)
+        for queries in (200, 500, 1000)
         for start in starts
     }
     stages = [stage for tier in TIERS for stage in tier_of(tier, victim, RULE, threat).stages if not stage.everyone]

@@ -28,14 +28,17 @@ from typing import (
 from spikeproof.errors import SpikeproofError
 
 __all__ = [
-    "AttackHead", "AttackRow", "AuditFinding", "AuditRow", "BatchNorm", "CleanRow", "CorruptionRow", "EnergyRow",
-    "Found", "GradientRow", "HistoryRow", "Line", "Mark", "Measures", "OfGradient", "Outcome", "Protocol", "RobustRow",
-    "Row", "Scalar", "SiteRow", "Spent", "Split", "SupportRow", "TheoryRow", "Tightness", "WeightRow", "fault",
+    "AttackHead", "AttackRow", "AuditFinding", "AuditRow", "BatchNorm", "Breaks", "CleanRow", "CorruptionRow",
+    "EnergyRow", "Found", "GradientRow", "HistoryRow", "Line", "Mark", "Measures", "OfGradient", "Outcome", "Protocol",
+    "RobustRow", "Row", "Scalar", "SiteRow", "Spent", "Split", "SupportRow", "TheoryRow", "Tightness", "WeightRow", "fault",
     "lacking", "of_kind", "refuse_foreign", "refuse_twice",
 ]  # fmt: skip
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 Protocol: TypeAlias = Literal["pixels", "panel", "paper"]
+
+Breaks: TypeAlias = Literal["nothing", "unsettled", "not evaluated"]
+"""What a red audit makes of a robust accuracy; rows of versions before 0.2 may say 'overstated' too."""
 Measures: TypeAlias = dict[str, float | None]
 """Measure of `spikeproof.metrics.sparsity` -> value; None where it does not exist, because the gradient is all zero."""
 
@@ -138,7 +141,7 @@ class Mark(TypedDict):
 class Found(TypedDict):
     """What one audit found."""
 
-    code: str  # D1..D21, or 'attacks' for the attacks that were left out
+    code: str  # D1..D22, or 'attacks' for the attacks that were left out
     name: str
     colour: Literal["green", "red", "not run"]
     value: float | None  # in the audit's own unit, as limit; None where not measured
@@ -147,7 +150,7 @@ class Found(TypedDict):
     says: str
     means: str
     mend: str
-    breaks: Literal["overstated", "not evaluated"]  # what the number is where this audit is red
+    breaks: Breaks  # what a red one makes of the number
     detail: dict[str, object]  # the audit's own
 
 

@@ -12,10 +12,10 @@ from made import made
 from spikeproof import parts
 from spikeproof.errors import SpikeproofError
 from spikeproof.evaluation.audits import Audit
-from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED, SUPPORTED, verdict_of
+from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED, SUPPORTED, verdict_of
 
 
-def audit(code: str, colour: str, breaks: str = OVERSTATED) -> dict[str, Any]:
+def audit(code: str, colour: str, breaks: str = UNSETTLED) -> dict[str, Any]:
     return made("audit", damaged=colour not in ("green", "red", "not run"), code=code, colour=colour, breaks=breaks)
 
 
@@ -30,9 +30,9 @@ ABSENT = audit("D18", "not run", NOT_EVALUATED)
         ([ABSENT], NOT_EVALUATED),
         ([GREEN], SUPPORTED),
         ([GREEN, ABSENT], SUPPORTED),
-        ([GREEN, RED], OVERSTATED),
-        ([RED], OVERSTATED),
-        ([RED, ABSENT], OVERSTATED),
+        ([GREEN, RED], UNSETTLED),
+        ([RED], UNSETTLED),
+        ([RED, ABSENT], UNSETTLED),
         ([FATAL], NOT_EVALUATED),
         ([GREEN, RED, FATAL], NOT_EVALUATED),
         ([audit("D13", "green", NOT_EVALUATED)], SUPPORTED),
@@ -47,7 +47,7 @@ AUDITS = st.lists(
         audit,
         st.from_regex(r"D[1-9][0-9]?", fullmatch=True),
         st.sampled_from(["green", "red", "not run"]),
-        st.sampled_from([OVERSTATED, NOT_EVALUATED]),
+        st.sampled_from([UNSETTLED, NOT_EVALUATED]),
     ),
     max_size=12,
 )
@@ -61,13 +61,13 @@ def test_the_word_follows_the_rule_and_every_code_is_told_once(rows: list[dict[s
     if not ran or NOT_EVALUATED in red:
         assert found.word == NOT_EVALUATED
     else:
-        assert found.word == (OVERSTATED if red else SUPPORTED)
+        assert found.word == (UNSETTLED if red else SUPPORTED)
     assert sorted([*found.red, *found.green, *found.absent]) == sorted(row["code"] for row in rows)
 
 
 @given(rows=AUDITS, more=AUDITS)
 def test_one_more_red_audit_never_makes_a_verdict_better(rows: list[Any], more: list[Any]) -> None:
-    order = (SUPPORTED, OVERSTATED, NOT_EVALUATED)
+    order = (SUPPORTED, UNSETTLED, NOT_EVALUATED)
     red = [row for row in more if row["colour"] == "red"]
     if verdict_of(rows).green:
         assert order.index(verdict_of([*rows, *red]).word) >= order.index(verdict_of(rows).word)
@@ -87,4 +87,4 @@ def test_the_verdict_says_what_was_red_and_what_was_not_run() -> None:
 def test_every_audit_says_what_a_red_one_breaks_in_words_that_the_rule_knows(name: str) -> None:
     found = parts.build("audits", {"name": name})
     assert isinstance(found, Audit)
-    assert found.breaks in (OVERSTATED, NOT_EVALUATED)
+    assert found.breaks in (UNSETTLED, NOT_EVALUATED)

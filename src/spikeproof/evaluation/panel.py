@@ -21,9 +21,10 @@ from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.evaluation.audits import AuditResult, Limits, Subject, every
 from spikeproof.evaluation.judge import clean_verdict, gradient_fields, head_of, outcomes, short, spared
 from spikeproof.evaluation.tiers import Stage, Tier, plain_case, tier_of
-from spikeproof.metrics.robustness import Interval, asr_all, asr_conditional, clopper_pearson, robust
-from spikeproof.metrics.verdict import Verdict, verdict_of
-from spikeproof.rows import AttackHead, AttackRow, AuditRow, Mark, Outcome, Row, of_kind
+from spikeproof.metrics.robustness import Interval, asr_all, asr_conditional, clopper_pearson, robust, summarise
+from spikeproof.metrics.summaries import PanelSummary, Slack
+from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED, Verdict, verdict_of
+from spikeproof.rows import AttackHead, AttackRow, AuditRow, Breaks, Mark, Outcome, Row, of_kind
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact
 from spikeproof.types import Rule, Threat
@@ -55,7 +56,7 @@ class Examination:
 
     def _headline(self) -> tuple[str, float]:
         """The evaluation and budget of the rows; refused where no number may be told."""
-        if self.verdict.word == "not evaluated":
+        if self.verdict.word == NOT_EVALUATED:
             raise SpikeproofError(
                 "an evaluation that holds", str(self.verdict), mend="see `findings` for what each audit says"
             )
@@ -71,6 +72,32 @@ class Examination:
     def asr_all(self) -> Interval:
         """1 - Ar: clean errors count as success. Raises as `robust` does."""
         return asr_all(self.rows, *self._headline())
+
+    @property
+    def gap(self) -> Interval | None:
+        """Images that the plain attack left and another broke, of all; None where there is no plain attack or number:
+        how far the usual protocol is from the worst case."""
+        found = self._summary["gap"]
+        return None if found is None else Interval(**found)
+
+    @property
+    def power(self) -> Interval | None:
+        """Examples that are there by construction and that the gradient attacks found; None where it was not measured.
+
+        The audit D21 says more of it.
+        """
+        found = self._summary["power"]
+        return None if found is None else Interval(**found)
+
+    @property
+    def slack(self) -> Slack | None:
+        """How many more images an attacker with eight times the passes would break, as shares of all: expected, and the
+        one-sided 95 % upper end. None where it was not measured, or there is no number."""
+        return self._summary["slack"]
+
+    @property
+    def _summary(self) -> PanelSummary:
+        return summarise(self.rows)["panels"][0]
 
     @property
     def findings(self) -> list[AuditRow]:
@@ -90,8 +117,9 @@ class Examination:
 
     def __str__(self) -> str:
         lines = [f"tier {self.tier}: {self.verdict}", f"clean accuracy {self.clean}"]
-        if self.verdict.word != "not evaluated":
+        if self.verdict.word != NOT_EVALUATED:
             lines.append(f"robust accuracy, worst case: {self.robust}")
+            lines += self._readings()
             lines += [f"  after {attack:28s} {100 * share:5.1f} %" for attack, share in self.left().items()]
         else:
             lines.append("robust accuracy: no number, see the red audits")
@@ -99,6 +127,17 @@ class Examination:
         red = [row for row in self.findings if row["colour"] == "red"]
         lines += [f"  {row['code']}: {row['means']} To mend: {row['mend']}" for row in red]
         return "\n".join(lines)
+
+    def _readings(self) -> list[str]:
+        gap, power, slack = self.gap, self.power, self.slack
+        told = {
+            "gap: left by the plain attack alone": None if gap is None else str(gap),
+            "power: planted examples found": None if power is None else str(power),
+            "slack: with eight times the passes": None
+            if slack is None
+            else f"{100 * slack['expected']:.1f} points less, at most {100 * slack['high']:.1f}",
+        }
+        return [f"  {name}: {said or 'not measured'}" for name, said in told.items()]
 
 
 def _chunks(index: Tensor, size: int) -> list[Tensor]:
@@ -115,12 +154,14 @@ def _unattempted(stages: Sequence[str], differentiable: bool) -> list[AuditResul
     says = f"the network cannot have the estimators of {', '.join(stages)}"
     means, mend = "Attacks of this tier were left out.", "Wrap a network whose neurons are known."
     colour: Literal["not run", "red"] = "not run"
+    breaks: Breaks = "nothing"
     if not differentiable:
         says = f"a network that can only be asked: without {', '.join(stages)}"
-        means, mend, colour = "An upper bound, against attackers who only ask.", "Wrap the module itself.", "red"
+        means, mend = "An upper bound, against attackers who only ask.", "Wrap the module itself."
+        colour, breaks = "red", UNSETTLED
     return [
         AuditResult(
-            "attacks", "attacks left out", colour, None, None, 0, says, means, mend, "overstated",
+            "attacks", "attacks left out", colour, None, None, 0, says, means, mend, breaks,
             {"stages": list(stages)},
         )
     ]  # fmt: skip
@@ -282,7 +323,7 @@ class Panel:
         }
 
     def _attacked(self, stage: Stage, index: Tensor) -> list[AttackRow]:
-        asked = self.victim, self.batch.take(index), stage.name, stage.case, self.threat
+        asked = self.victim, self.batch.take(index), stage.attack, stage.case, self.threat
         found = outcomes(*asked)
         if stage.everyone:
             found = [{**a, **b} for a, b in zip(found, gradient_fields(*asked), strict=True)]
@@ -315,6 +356,7 @@ class Panel:
             self.control,
             {stage.name: stage.role for stage in self.tier.stages},
             {stage.name: stage.case for stage in self.tier.stages if stage.asks_gradient},
+            self.tier.compared,
         )
         return [self._marked(audit(subject))]
 

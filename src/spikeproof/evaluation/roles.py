@@ -12,11 +12,12 @@ TIERS: tuple[TierName, ...] = get_args(TierName)
 """From the cheapest up; each runs what the ones before it run, or more of it."""
 
 Role = Literal[
-    "one step", "plain", "long", "dense twin", "white box", "more effort", "random", "transfer", "black box"
+    "one step", "plain", "long", "dense twin", "white box", "more effort", "random", "transfer", "black box", "search"
 ]  # fmt: skip
-"""What a stage is there for: what audits ask of it. 'one step' is FGSM and 'plain' PGD under the rule of training."""
+"""What a stage is there for: what audits ask of it. 'one step' is FGSM and 'plain' PGD under the rule of training;
+'search' goes on by queries from where a gradient led."""
 
-Group = Literal["first", "dense twin", "white box", "more effort", "random", "transfer", "black box"]
+Group = Literal["first", "dense twin", "white box", "more effort", "random", "transfer", "black box", "search"]
 
 GROUPS: dict[Role, Group] = {
     "one step": "first",
@@ -28,5 +29,6 @@ GROUPS: dict[Role, Group] = {
     "random": "random",
     "transfer": "transfer",
     "black box": "black box",
+    "search": "search",
 }
 """Role -> group, in the order of the cascade."""

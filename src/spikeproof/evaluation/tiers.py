@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, NamedTuple, Protocol
 
 from spikeproof import parts
 from spikeproof.attacks.apgd import APGD
+from spikeproof.attacks.block_search import BlockSearch
 from spikeproof.attacks.code_search import CodeSearch
 from spikeproof.attacks.fab import FAB
 from spikeproof.attacks.fgsm import FGSM
@@ -40,9 +42,11 @@ from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.hart import HART
 from spikeproof.rules.pdsg import PDSG
 from spikeproof.rules.rga import RGA
+from spikeproof.rules.sigmoid import Sigmoid
 from spikeproof.rules.straight_through import StraightThrough
 from spikeproof.rules.triangle import Triangle
 from spikeproof.types import Attack, Encoder, Estimator, Loss, Rule, Threat
+from spikeproof.victims.scene import COMMON_DRAWS
 from spikeproof.victims.victim import Victim
 
 __all__ = ["TIERS", "Stage", "Tier", "plain_case", "tier_of"]
@@ -87,6 +91,23 @@ class Stage:
         """Whether it is run on every image that is right when clean, not on survivors alone."""
         return self.role in ("one step", "plain")
 
+    def compares_with(self, other: Stage) -> bool:
+        """Whether it differs from another stage in what its role is about, and in nothing else."""
+        mine = {name: getattr(other.case, name) for name in _ABOUT.get(self.role, ())}
+        return bool(mine) and other.asks_gradient and replace(self.case, **mine) == other.case
+
+
+_ABOUT: dict[Role, tuple[str, ...]] = {
+    "dense twin": ("estimator", "pooling"),
+    "white box": ("estimator", "encoder"),
+    "more effort": ("attack",),
+    "random": ("attack", "estimator", "loss"),
+    "transfer": ("source", "estimator", "encoder"),
+    "black box": ("attack", "estimator", "pooling"),
+}
+"""What a stage of a role is compared in: the fields of its case in which it may differ from an earlier stage, so that
+what it breaks and the earlier did not is owed to these. Stages of one attack begin at the same points."""
+
 
 @dataclass(frozen=True)
 class Tier:
@@ -103,6 +124,12 @@ class Tier:
     left_out: tuple[str, ...] = ()
     unfit: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def compared(self) -> frozenset[str]:
+        """The names of the stages that an earlier one can be compared with."""
+        pairs = ((stage, other) for i, stage in enumerate(self.stages) for other in self.stages[:i])
+        return frozenset(stage.name for stage, other in pairs if stage.compares_with(other))
+
 
 def tier_of(
     name: str,
@@ -116,7 +143,9 @@ def tier_of(
     if name not in _TIERS:
         raise UsageError("a tier", repr(name), valid=TIERS)
     make = _Maker(victim, rule, threat)
-    stages = [*_TIERS[name].stages(make), *(make.transfer(*source) for source in (sources or {}).items())]
+    stages = _TIERS[name].stages(make)
+    plain = next(stage for stage in stages if stage.role == "plain")
+    stages += [make.transfer(*source, plain.case.attack) for source in (sources or {}).items()]
     cascade = list(GROUPS)
     stages.sort(key=lambda stage: cascade.index(stage.role))
     if victim.one_gradient:
@@ -144,12 +173,10 @@ def _distinct(make: _Maker, stages: list[Stage]) -> list[Stage]:
     """The stages for a network whose rules all give one gradient: each attack once, called by what it is."""
     kept: list[Stage] = []
     for stage in stages:
-        estimator = stage.case.estimator
-        if isinstance(estimator, SmoothTwin):
+        if isinstance(stage.case.estimator, SmoothTwin):
             continue
-        if isinstance(estimator, ASSG | MDSE | WhiteBox | EOT) and stage.case.source is None:
-            filled = isinstance(estimator, WhiteBox) and estimator.fill_zeros
-            own = replace(stage.case, estimator=make.estimator(make.rule, fill=filled))
+        own = make.own(stage.case)
+        if own != stage.case:
             stage = replace(stage, case=own, estimator="")
         if not any(stage.case == other.case for other in kept):
             kept.append(stage)
@@ -215,30 +242,54 @@ class _Maker:
         case = Case(attack, found, loss, self.code if encoder is None else encoder, pooling)
         return Stage(role, case, called or attack.label, estimator, variant, attack.asks_gradient)
 
+    def own(self, case: Case) -> Case:
+        """The same under the one gradient that the network has."""
+        estimator = case.estimator
+        if isinstance(estimator, ASSG | MDSE | WhiteBox | EOT) and case.source is None:
+            filled = isinstance(estimator, WhiteBox) and estimator.fill_zeros
+            case = replace(case, estimator=self.estimator(self.rule, fill=filled))
+        return case if case.after is None else replace(case, after=self.own(case.after))
+
     def first(self, plain: PGD) -> list[Stage]:
         return [self.stage("one step", FGSM()), self.stage("plain", plain)]
 
-    def dense(self, attack: _Staged, loss: Loss = margin) -> list[Stage]:
-        """A wide surrogate that leaves no zero, and max pools that spread theirs."""
-        wide = self.estimator(ATan(alpha=1.0), fill=True)
-        pooling: str | None = "tie_spread"
-        try:
-            self.victim.attacked_through(None, pooling)
-        except UsageError as error:  # a max pool of a kind that cannot be replaced
-            _LOG.warning("the dense twin keeps the max pools of the network: %s", error)
-            pooling = None
-        return [self.stage("dense twin", attack, loss, by=wide, variant="dense twin", pooling=pooling)]
+    def dense(self, attack: _Staged, loss: Loss = cross_entropy, word: str = "dense twin") -> Stage:
+        """A wide surrogate, and max pools that spread their gradient over ties; the widest leaves no zero."""
+        by = self.estimator(_WIDE[word], fill=word == "dense twin")
+        return self.stage("dense twin", attack, loss, by=by, variant=word, pooling=self.spread)
 
-    def others(self, attack: _Staged, most: int | None = None) -> list[Stage]:
-        """Under rules that are not that of training."""
-        rules = {word: rule for word, rule in _RULES.items() if rule != self.rule}
+    @cached_property
+    def spread(self) -> str | None:
+        """The backward of max pools that spreads over ties; None where a pool's cannot be replaced."""
+        try:
+            self.victim.attacked_through(None, "tie_spread")
+        except UsageError as error:
+            _LOG.warning("the dense twin keeps the max pools of the network: %s", error)
+            return None
+        return "tie_spread"
+
+    def search(self, queries: int, steps: int, word: str = "dense twin") -> Stage:
+        """Blocks of pixels, from where APGD under a wide surrogate led, or Square where there is no gradient.
+
+        On a network with noise a query costs several forwards, and there are so many fewer.
+        """
+        start = self.dense(APGD(steps), margin, word)
+        if not self.victim.supports(start.case.estimator):
+            start = self.stage("black box", Square(2 * steps) if self.linf else RandomCorners(2 * steps), margin)
+        asked = BlockSearch(max(queries // COMMON_DRAWS, 1) if self.noisy else queries)
+        stage = self.stage("search", asked, margin, variant=f"after {start.name}")
+        return replace(stage, case=replace(stage.case, after=start.case))
+
+    def others(self, attack: _Staged) -> list[Stage]:
+        """On the margin, under rules that are not that of training."""
         return [
-            self.stage("white box", attack, by=self.estimator(rule), estimator=word)
-            for word, rule in list(rules.items())[:most]
+            self.stage("white box", attack, margin, by=self.estimator(rule), estimator=word, variant="margin")
+            for word, rule in _RULES.items()
+            if rule != self.rule
         ]
 
     def adaptive(
-        self, role: Role, attack: _Staged, loss: Loss = cross_entropy, *, mass: float = 0.85,
+        self, role: Role, attack: _Staged, loss: Loss = margin, *, mass: float = 0.85,
         estimator: str = "assg", variant: str = "",
     ) -> Stage:  # fmt: skip
         return self.stage(role, attack, loss, by=ASSG(mass=mass), estimator=estimator, variant=variant)
@@ -251,7 +302,8 @@ class _Maker:
         """Another slope through the phase code."""
         if not isinstance(self.code, Phase):
             return []
-        return [self.stage("white box", attack, variant="secant", encoder=replace(self.code, gradient="secant"))]
+        encoder = replace(self.code, gradient="secant")
+        return [self.stage("white box", attack, margin, variant="secant margin", encoder=encoder)]
 
     def codes(self, steps: int) -> list[Stage]:
         """The search over codes, for codes of single pixels."""
@@ -263,7 +315,7 @@ class _Maker:
         """The smooth twin of a surrogate."""
         if not isinstance(self.rule, Surrogate):
             return []
-        return [self.stage("transfer", attack, margin, by=SmoothTwin(self.rule), estimator="smooth twin")]
+        return [self.stage("transfer", attack, by=SmoothTwin(self.rule), estimator="smooth twin")]
 
     def square(self, queries: int) -> list[Stage]:
         if not self.linf or not self.pixels:
@@ -277,12 +329,12 @@ class _Maker:
     def queried(self, attack: _Staged, *, estimator: str = "", called: str = "") -> Stage:
         return self.stage("black box", attack, margin, by=SPSA(self.rule), estimator=estimator, called=called)
 
-    def transfer(self, name: str, source: Victim) -> Stage:
+    def transfer(self, name: str, source: Victim, attack: _Staged) -> Stage:
         """Crafted on the source as on a victim of its own: its rule, its noise, its code."""
-        rule = source.rule or self.rule
-        theirs = _Maker(source, rule, self.threat).stage("transfer", PGD(steps=50), margin, called="from", variant=name)
-        crafted_on = theirs.case.attacked(source)
-        return replace(theirs, case=replace(theirs.case, encoder=None, source=crafted_on))
+        theirs = _Maker(source, source.rule or self.rule, self.threat)
+        stage = theirs.stage("transfer", attack, called="from", variant=name)
+        crafted_on = stage.case.attacked(source)
+        return replace(stage, case=replace(stage.case, encoder=None, source=crafted_on))
 
 
 def _reaching(encoder: Encoder, threat: Threat) -> Encoder | None:
@@ -293,6 +345,9 @@ def _reaching(encoder: Encoder, threat: Threat) -> Encoder | None:
     reach = encoder.reach if threat.norm != "Linf" else min(max(round(threat.eps * top), 1), top)
     return replace(encoder, reach=reach)
 
+
+_WIDE: dict[str, Rule] = {"dense twin": ATan(alpha=1.0), "sigmoid 4": Sigmoid(alpha=4.0), "pdsg": PDSG()}
+"""Surrogates behind pools that spread, by the word for each: they broke most in `benchmarks/cascade.py`."""
 
 _RULES: dict[str, Rule] = {
     "atan 2": ATan(alpha=2.0),
@@ -318,45 +373,50 @@ def _quick(on: _Maker) -> list[Stage]:
     few = PGD(steps=20)
     return [
         *on.first(few),
-        *on.dense(few),
-        *on.others(few, 3),
-        *on.secants(few),
-        on.adaptive("white box", on.stable(50)),
-        on.stage("random", RandomCorners(50)),
-        *on.square(500),
+        on.dense(few),
+        on.stage("random", RandomCorners(20)),
+        on.search(200, steps=50),
     ]
 
 
-def _standard(on: _Maker, corners: int = 1000, search: int = 25) -> list[Stage]:
-    long, stable, aimed = APGD(100), on.stable(100), APGD(100, targets=9)
+def _standard(on: _Maker) -> list[Stage]:
+    few, long = PGD(steps=20), APGD(100)
     return [
-        *on.first(PGD(steps=20)),
-        on.stage("long", long),
-        *on.dense(long, on.ratio),
-        on.adaptive("white box", stable, estimator="assg 0.85"),
-        on.stage("white box", long, on.ratio, variant=on.ratio.__name__),
-        *on.secants(long),
-        *on.others(long),
-        on.adaptive("white box", stable, mass=0.8, estimator="assg 0.8"),
-        on.adaptive("white box", stable, mass=0.9, estimator="assg 0.9"),
-        on.adaptive("white box", stable, margin, variant="margin"),
-        on.stage("white box", MIFGSM(20), margin, by=MDSE(on.rule), estimator="mdse"),
-        *on.codes(search),
-        on.stage("white box", aimed, on.aimed),
-        on.adaptive("white box", aimed, on.aimed),
-        on.adaptive("white box", FAB(steps=100, targets=9), margin, estimator=""),
-        on.stage("random", RandomCorners(corners)),
-        *on.smooth(PGD(steps=50)),
-        *on.asked(5000),
+        *on.first(few),
+        on.dense(few),
+        on.stage("long", long, margin, variant="margin"),
+        on.stage("white box", long, margin, by=on.estimator(PDSG()), estimator="pdsg", variant="margin"),
+        on.stage("random", RandomCorners(50)),
+        on.search(500, steps=100),
+        on.search(500, steps=100, word="sigmoid 4"),
     ]
 
 
 def _audit(on: _Maker) -> list[Stage]:
+    long, stable, aimed = APGD(100), on.stable(100), APGD(100, targets=9)
     return [
-        *_standard(on, corners=10_000, search=100),
-        on.adaptive("more effort", on.stable(200), margin),
-        on.adaptive("more effort", PGD(steps=40, restarts=10), margin, estimator="", variant="restarts 10"),
+        *_standard(on),
+        on.dense(long, on.ratio),
+        on.stage("white box", long),
+        on.stage("white box", long, on.ratio, variant=on.ratio.__name__),
+        *on.secants(long),
+        *on.others(long),
+        on.adaptive("white box", stable, mass=0.8, estimator="assg 0.8", variant="margin"),
+        on.adaptive("white box", stable, variant="margin"),
+        on.adaptive("white box", stable, mass=0.9, estimator="assg 0.9"),
+        on.stage("white box", MIFGSM(20), margin, by=MDSE(on.rule), estimator="mdse"),
+        *on.codes(100),
+        on.stage("white box", aimed, on.aimed),
+        on.adaptive("white box", aimed, on.aimed),
+        on.adaptive("white box", FAB(steps=100, targets=9), margin, estimator=""),
+        on.stage("random", RandomCorners(1000)),
+        *on.smooth(PGD(steps=20)),
+        *on.asked(5000),
         on.queried(PGD(steps=50), called="spsa"),
+        on.adaptive("more effort", on.stable(200), variant="margin"),
+        on.stage("more effort", PGD(steps=40, restarts=10), margin, variant="restarts 10"),
+        on.search(3000, steps=100, word="pdsg"),
+        on.search(5000, steps=100),
     ]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics._index import ByAttack, Index, complete, costs, duplicate, named, plain, right_when_clean
 from spikeproof.metrics._intervals import clopper_pearson
-from spikeproof.metrics.summaries import PanelSummary, StageSummary
-from spikeproof.metrics.verdict import NOT_EVALUATED, verdict_of
+from spikeproof.metrics.summaries import PanelSummary, Share, Slack, StageSummary
+from spikeproof.metrics.verdict import NOT_EVALUATED, POWER, SLACK, verdict_of
 from spikeproof.rows import AuditRow, Found, Row, of_kind
 
 __all__ = ["panels"]
@@ -41,19 +41,50 @@ def _panel(audits: Sequence[AuditRow], group: ByAttack) -> PanelSummary:
         twice = next(code for code in codes if codes.count(code) > 1)
         raise duplicate(f"audit {twice} of evaluation {evaluation}")
     verdict = verdict_of(audits)
+    told = bool(group) and verdict.word != NOT_EVALUATED
     return {
         "evaluation": evaluation,
         "eps": eps,
         "eps_text": eps_text,
         "tier": tier,
         "verdict": verdict.word,
+        "gap": _gap(group) if told else None,
+        "power": _power(audits),
+        "slack": _slack(audits) if told else None,
         "red": list(verdict.red),
         "green": list(verdict.green),
         "absent": list(verdict.absent),
         "attacked": bool(group),
-        "stages": _stages(group, told=verdict.word != NOT_EVALUATED) if group else [],
+        "stages": _stages(group, told=told) if group else [],
         "audits": [_found(row) for row in audits],
     }
+
+
+def _gap(group: ByAttack) -> Share | None:
+    """None where a panel had no plain attack; it is the second of the first group, after one step."""
+    first = [images for images in group.values() if next(iter(images.values()))["group"] == "first"]
+    if len(first) < 2:
+        return None
+    left = {image for image, row in first[1].items() if not row["fooled"]}
+    fell = {image for image in left if any(images[image]["fooled"] for images in group.values())}
+    return plain(clopper_pearson(len(fell), len(first[1])))
+
+
+def _power(audits: Sequence[AuditRow]) -> Share | None:
+    for value, row in _measured(audits, POWER):
+        return plain(clopper_pearson(round(value * row["n"]), row["n"]))
+    return None
+
+
+def _slack(audits: Sequence[AuditRow]) -> Slack | None:
+    for value, row in _measured(audits, SLACK):
+        return {"expected": float(str(row["detail"]["expected"])), "high": value}
+    return None
+
+
+def _measured(audits: Sequence[AuditRow], code: str) -> Iterator[tuple[float, AuditRow]]:
+    """The value of an audit, with its row, if it was run and has one."""
+    return ((row["value"], row) for row in audits if row["code"] == code and row["value"] is not None)
 
 
 def _found(row: AuditRow) -> Found:

@@ -14,8 +14,8 @@ from spikeproof.rows import Found, Mark, Protocol, Spent
 __all__ = [
     "AttackSummary", "CleanGaps", "CorruptionKind", "CorruptionSummary", "EnergySummary", "EvaluationSummary", "Gap",
     "GeneralisationSummary", "GradientSummary", "GradientTree", "Layer", "NormalMean", "Numbers", "PanelSummary",
-    "Ratio", "Results", "Rise", "RobustGap", "RobustnessSummary", "Share", "Shares", "SiteRate", "StageSummary",
-    "TheorySummary", "WeightDensity",
+    "Ratio", "Results", "Rise", "RobustGap", "RobustnessSummary", "Share", "Shares", "SiteRate", "Slack",
+    "StageSummary", "TheorySummary", "WeightDensity",
 ]  # fmt: skip
 
 
@@ -88,10 +88,20 @@ class StageSummary(Spent):
     left: Share | None  # of all images, standing after it
 
 
+class Slack(TypedDict):
+    """How many more images an attacker with eight times the passes would break, as shares of all images."""
+
+    expected: float
+    high: float  # the upper end of the one-sided 95 % interval
+
+
 class PanelSummary(Mark):
-    """One panel at one eps, attacked or not."""
+    """One panel at one eps, attacked or not. Its three readings are None where they were not, or may not be, taken."""
 
     verdict: Word
+    gap: Share | None  # of all images: left by the plain attack and broken by another
+    power: Share | None  # of the images for which an example was planted: those whose example was found
+    slack: Slack | None
     red: list[str]  # codes of audits
     green: list[str]
     absent: list[str]

@@ -1,24 +1,31 @@
 """What may be said of a robust accuracy, from the audits' rows alone, by a stated rule.
 
 'not evaluated': an audit is red that says that the evaluation itself does not hold; there is no number then.
-'overstated': any other audit is red; the worst case over all attacks is what may be published, as an upper bound.
-'supported': every audit that was run is green; which were not run is said beside it.
+'supported': of the audits on which a number rests, the attacker's power and the slack, each was run and is green.
+'unsettled': any other. The worst case over all attacks is what may be published, as an upper bound: attacks may have
+missed what is there, or a stronger attacker would break more than a few images besides.
+
+What the other audits find, red or not, explains the gap between the plain attack and the worst case, and is no alarm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.rows import AuditRow, Row, of_kind
 
-__all__ = ["NOT_EVALUATED", "OVERSTATED", "SUPPORTED", "Verdict", "Word", "verdict_of"]
+__all__ = ["NOT_EVALUATED", "POWER", "SLACK", "SUPPORTED", "UNSETTLED", "Verdict", "Word", "verdict_of"]
 
-Word = Literal["supported", "overstated", "not evaluated"]
-SUPPORTED: Word = "supported"
-OVERSTATED: Word = "overstated"
-NOT_EVALUATED: Word = "not evaluated"
+Word = Literal["supported", "unsettled", "not evaluated"]
+SUPPORTED: Final = "supported"
+UNSETTLED: Final = "unsettled"
+NOT_EVALUATED: Final = "not evaluated"
+
+POWER: Final = "D21"
+SLACK: Final = "D22"
+"""The audits that say how strong the attacks are, and how far the number may still fall."""
 
 _COLOURS = ("red", "green", "not run")
 
@@ -47,7 +54,8 @@ def verdict_of(rows: Iterable[Row]) -> Verdict:
         if row["colour"] not in _COLOURS:
             raise SpikeproofError(f"a colour of audit {row['code']}", repr(row["colour"]), valid=_COLOURS)
     red, green, absent = (tuple(row["code"] for row in audits if row["colour"] == colour) for colour in _COLOURS)
-    word = OVERSTATED if red else SUPPORTED
+    rests = [row["colour"] for row in audits if row["breaks"] == UNSETTLED]
+    word: Word = SUPPORTED if rests and set(rests) == {"green"} else UNSETTLED
     if not (red or green) or any(row["breaks"] == NOT_EVALUATED for row in audits if row["colour"] == "red"):
         word = NOT_EVALUATED
     return Verdict(word, red, green, absent)

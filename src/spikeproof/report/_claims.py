@@ -29,7 +29,7 @@ SCALE = ("image", "l1")
 """Site and measure that stand for sparsity and for the gradient's scale in every claim."""
 
 MANY = 0.25
-"""Share of networks with an overstated robust accuracy from which a verdict on robustness carries a caution."""
+"""Share of networks with an unsettled robust accuracy from which a verdict on robustness carries a caution."""
 
 REPLICATES = 1000
 SEED = 0

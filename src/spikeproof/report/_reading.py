@@ -52,7 +52,7 @@ def _bite(cells: Sequence[Summary], headline: Headline) -> str:
         return f"No vanilla cell was measured at {where}, so nothing on this page shows that the evaluation bites."
     attack = "PGD" if all(_plain(cell) is not None for cell, _ in vanilla) else "the attacks"
     standing = [
-        f"{cell.label} ({'at most ' if cell.bound else ''}{percent(found.share)}{', overstated' if cell.bound else ''})"
+        f"{cell.label} ({'at most ' if cell.bound else ''}{percent(found.share)}{', unsettled' if cell.bound else ''})"
         for cell, found in vanilla
         if found.share >= _BROKEN
     ]

@@ -29,7 +29,7 @@ from spikeproof.metrics.summaries import (
     Share,
     TheorySummary,
 )
-from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
+from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
 from spikeproof.rows import BatchNorm, GradientRow, HistoryRow, Row, Scalar, TheoryRow, of_kind
 from spikeproof.store.summary import Provenance
 
@@ -92,7 +92,7 @@ class Curve(NamedTuple):
     """Worst-case robust accuracy against ascending eps; the first point is eps 0, the clean accuracy.
 
     A budget that could not be evaluated leaves a hole: its point is None, and then there is no area. `bounds` tells the
-    points that are upper bounds, because an audit found them overstated.
+    points that are upper bounds, because the verdict on them is 'unsettled'.
     """
 
     eps: tuple[float, ...]
@@ -165,8 +165,8 @@ class Summary:
 
     @property
     def bound(self) -> bool:
-        """Whether the number at the headline is an upper bound that an audit found overstated."""
-        return self.panel is not None and self.panel["verdict"] == OVERSTATED
+        """Whether the number at the headline is an upper bound: its verdict is 'unsettled'."""
+        return self.panel is not None and self.panel["verdict"] == UNSETTLED
 
     @property
     def first_layer(self) -> str | None:
@@ -298,7 +298,7 @@ def _curve(numbers: RobustnessSummary, headline: Headline | None) -> Curve | Non
     eps = (0.0, *(float(entry["eps"]) for entry in entries))
     texts = ("0", *(str(entry["eps_text"]) for entry in entries))
     points = (Interval(**entries[0]["clean"]), *(interval(entry["worst"]["robust"]) for entry in entries))
-    bounds = (False, *(entry["verdict"] == OVERSTATED for entry in entries))
+    bounds = (False, *(entry["verdict"] == UNSETTLED for entry in entries))
     shares = [point.share for point in points if point is not None]
     whole = len(shares) == len(points) and not _withheld(numbers, headline)
     return Curve(eps, texts, points, bounds, robustness.area(eps, shares) if whole else None)

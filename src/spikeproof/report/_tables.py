@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 from spikeproof.metrics.gradients import Mean
 from spikeproof.metrics.robustness import Interval, same_eps
 from spikeproof.metrics.summaries import EvaluationSummary, Numbers, Share
-from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
+from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
 from spikeproof.report._summary import ENCODED, IMAGE, WEIGHT, Summary, interval
 from spikeproof.report._text import BOUND, MISSING, mean, percent
 from spikeproof.rows import BatchNorm
@@ -186,9 +186,9 @@ def _outcome(entry: EvaluationSummary, plain: Share | None) -> Entry:
 
 
 def told(entry: EvaluationSummary, field: _Outcome) -> Entry:
-    """A share of the worst case of an evaluation as far as it may be said: as a bound where the panel is overstated."""
+    """A share of the worst case of an evaluation as far as it may be said: as a bound where the panel is unsettled."""
     found = interval(entry["worst"][field])
-    if entry["verdict"] != OVERSTATED or found is None:
+    if entry["verdict"] != UNSETTLED or found is None:
         return _outcome(entry, entry["worst"][field])
     return bounded(found, upper=field == "robust")
 

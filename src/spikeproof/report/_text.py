@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from spikeproof.metrics.gradients import Mean
 from spikeproof.metrics.robustness import Interval
-from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
+from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
 from spikeproof.report._summary import Headline, Summary
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
 ]  # fmt: skip
 
 MISSING = "not measured"
-BOUND = f"{OVERSTATED}: an upper bound"
+BOUND = f"{UNSETTLED}: an upper bound"
 
 MANY = 40
 """More cells than that have no names in a figure: colours tell the kinds of cells apart, and the pointer each mark.

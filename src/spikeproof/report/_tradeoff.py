@@ -97,7 +97,7 @@ class Pair(NamedTuple):
 @dataclass(frozen=True)
 class Answers:
     """Everything that the section of the page shows. `unit` is what the intervals over configurations resample;
-    `bounds` counts networks with an overstated robust accuracy among the `robust` that have one."""
+    `bounds` counts networks with an unsettled robust accuracy among the `robust` that have one."""
 
     design: Design
     unit: str
@@ -185,7 +185,7 @@ def _variants(grid: Design, owners: Sequence[object]) -> list[Variant]:
         ("within each pooling too", ("architecture", "pool"), lambda _: True),
         ("within each defence, as its knobs turn", ("architecture", "defence"), lambda _: True),
         ("within one surrogate, neuron and number of steps", ("architecture", "slope"), lambda _: True),
-        ("without overstated robust accuracies", ("architecture",), lambda cell: not cell.bound),
+        ("without unsettled robust accuracies", ("architecture",), lambda cell: not cell.bound),
     ]
     found = []
     for says, fields, keep in ways:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from spikeproof.metrics.summaries import EvaluationSummary, PanelSummary, StageSummary
-from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED, SUPPORTED
+from spikeproof.metrics.verdict import NOT_EVALUATED, SUPPORTED, UNSETTLED
 from spikeproof.report._summary import Summary, interval
 from spikeproof.report._tables import Entry, Table, bounded, counted_share, numbers, share, told, word, words
-from spikeproof.report._text import listed, number
+from spikeproof.report._text import MISSING, listed, number, percent
 from spikeproof.rows import Found
 
 __all__ = ["MANY_PANELS", "Account", "Alarm", "Notice", "accounts", "alarms", "overview"]
@@ -21,12 +21,12 @@ _FEW = 3
 MANY_PANELS = 12
 """More panels than that are counted first, and named under a fold."""
 
-_TONES = {SUPPORTED: "good", OVERSTATED: "warn", NOT_EVALUATED: "bad", "green": "good", "red": "bad"}
+_TONES = {SUPPORTED: "good", UNSETTLED: "warn", NOT_EVALUATED: "bad", "green": "good", "red": "bad"}
 
 _MEANS = {
-    SUPPORTED: "Every audit that was run is green: none found a sign that the attacks missed what they should find.",
-    OVERSTATED: "An audit shows that the attacks can miss what they should find, so the worst case over all of them is "
-    "no more than an upper bound, and is marked so wherever it stands.",
+    SUPPORTED: "The attacks find what is planted for them, and with eight times the passes few more images would fall.",
+    UNSETTLED: "The attacks may miss what is there, or with more passes would break more than a few images besides, so "
+    "the worst case over all of them is no more than an upper bound, and is marked so wherever it stands.",
     NOT_EVALUATED: "The evaluation itself does not hold, so there is no robust accuracy to show, neither high nor low.",
 }
 
@@ -73,7 +73,7 @@ def alarms(cells: Sequence[Summary]) -> list[Alarm]:
     """The verdicts other than 'supported', the worst first; empty where every panel is supported, or there is none."""
     return [
         Alarm(verdict, _TONES[verdict], _MEANS[verdict], _counted(cells, verdict), notices)
-        for verdict in (NOT_EVALUATED, OVERSTATED)
+        for verdict in (NOT_EVALUATED, UNSETTLED)
         if (notices := _notices(cells, verdict))
     ]
 
@@ -82,7 +82,7 @@ def overview(cells: Sequence[Summary]) -> Table | None:
     """Every panel in one row, its four numbers named apart; None where no panel was run."""
     columns = [
         *words("cell", "evaluation", "eps", "verdict"),
-        *numbers("A₀", "Aᵣ", "ASR_cond", "ASR_all"),
+        *numbers("A₀", "Aᵣ", "ASR_cond", "ASR_all", "gap", "power", "slack"),
         *words("audits"),
     ]
     rows = [
@@ -92,6 +92,7 @@ def overview(cells: Sequence[Summary]) -> Table | None:
             word(panel["eps_text"]),
             Entry(panel["verdict"], numeric=False, tone=_TONES[panel["verdict"]]),
             *_four(_attacks(cell, panel)),
+            *readings(panel),
             word(f"{len(panel['red'])} red, {len(panel['green'])} green, {len(panel['absent'])} not run"),
         ]
         for cell, _, panel in _panels(cells)
@@ -168,6 +169,18 @@ def _four(attacks: EvaluationSummary | None) -> list[Entry]:
     return [share(interval(attacks["clean"])), *(told(attacks, f) for f in ("robust", "asr_conditional", "asr_all"))]
 
 
+def readings(panel: PanelSummary) -> list[Entry]:
+    """The gap to the plain attack, the attacks' power, and the upper end of the slack."""
+    slack = panel["slack"]
+    return [
+        share(interval(panel["gap"])),
+        share(interval(panel["power"])),
+        Entry(MISSING)
+        if slack is None
+        else Entry(f"≤ {percent(slack['high'])}", f"{percent(slack['expected'])} expected"),
+    ]
+
+
 def _cascade(panel: PanelSummary, attacks: EvaluationSummary | None) -> Table | None:
     """What every stage left of all images, and what that took."""
     if attacks is None:
@@ -194,7 +207,7 @@ def _left(panel: PanelSummary, stage: StageSummary) -> Entry:
         return Entry(NOT_EVALUATED)
     last = stage is panel["stages"][-1]
     plain = counted_share(found)
-    return bounded(found)._replace(small=plain.small) if last and panel["verdict"] == OVERSTATED else plain
+    return bounded(found)._replace(small=plain.small) if last and panel["verdict"] == UNSETTLED else plain
 
 
 def _audits(panel: PanelSummary) -> Table | None:

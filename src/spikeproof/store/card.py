@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from spikeproof.metrics.summaries import EvaluationSummary, PanelSummary, RobustnessSummary, Share
-from spikeproof.metrics.verdict import NOT_EVALUATED, OVERSTATED
+from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
 from spikeproof.store.summary import Written
 
 __all__ = ["card"]
@@ -25,7 +25,7 @@ def _worst(entry: EvaluationSummary) -> str:
     if entry["verdict"] == NOT_EVALUATED:
         return NOT_EVALUATED
     found = _percent(entry["worst"]["robust"])
-    return f"at most {found}, {OVERSTATED}" if entry["verdict"] == OVERSTATED else found
+    return f"at most {found}, {UNSETTLED}" if entry["verdict"] == UNSETTLED else found
 
 
 def _rows(results: RobustnessSummary) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, TypeAlias
 
@@ -14,7 +14,7 @@ from spikeproof import parts
 from spikeproof.evaluation.judge import Case, outcomes
 from spikeproof.evaluation.roles import Role, TierName
 from spikeproof.metrics.robustness import clopper_pearson
-from spikeproof.rows import AttackRow, AuditFinding, Outcome
+from spikeproof.rows import AttackRow, AuditFinding, Breaks, Outcome
 from spikeproof.tensors import fold
 from spikeproof.types import Objective, Threat
 from spikeproof.victims.batch import Batch
@@ -39,7 +39,7 @@ class AuditResult:
     says: str
     means: str
     mend: str
-    breaks: Literal["overstated", "not evaluated"]
+    breaks: Breaks
     detail: dict[str, object]
 
     def row(self) -> AuditFinding:
@@ -66,7 +66,8 @@ class Subject:
 
     case: the plain attack of an evaluator who knows nothing of audits: PGD on the cross-entropy under the rule of
     training. control: an undefended victim of the same kind, if there is one. roles: of the stages, by their names;
-    cases: of those stages that follow a gradient, in the order in which they ran.
+    cases: of those stages that follow a gradient, in the order in which they ran. compared: the names of those that
+    differ from an earlier one in what their role is about alone.
     """
 
     victim: Victim
@@ -79,6 +80,7 @@ class Subject:
     control: Victim | None = None
     roles: Mapping[str, Role] = field(default_factory=dict)
     cases: Mapping[str, Case] = field(default_factory=dict)
+    compared: Collection[str] = ()
 
     @property
     def x(self) -> Tensor:
@@ -120,11 +122,17 @@ class Subject:
 
     def fresh(self, *roles: Role) -> set[int]:
         """Images that the stages in these roles attacked and broke."""
-        return {row["image"] for row in self.ran(*roles) if row["fooled"] and not row.get("skipped")}
+        return {row["image"] for row in self.ran(*roles) if _fresh(row)}
 
     def broken(self, *roles: Role) -> tuple[int, int]:
-        """How many `fresh` ones there are, and images right when clean. No stage in these roles: (0, 0)."""
-        return (len(self.fresh(*roles)), len(self.x)) if self.ran(*roles) else (0, 0)
+        """How many images the stages in these roles attacked and broke that the earlier stage left with which each is
+        compared, and images right when clean. No such stage: (0, 0)."""
+        rows = [row for row in self.ran(*roles) if row["attack"] in self.compared]
+        return (len({row["image"] for row in rows if _fresh(row)}), len(self.x)) if rows else (0, 0)
+
+
+def _fresh(row: AttackRow) -> bool:
+    return row["fooled"] and not row.get("skipped")
 
 
 def difference(a: Tensor, b: Tensor) -> float:
@@ -141,17 +149,17 @@ def worse(worst: float, new: float) -> float:
 class Audit(ABC):
     """One diagnostic of gradient masking, or of the evaluation itself; its fields are its limits.
 
-    code: its name in the literature's list here, D1..D21; breaks: what a red one makes of the number. tier: the lowest
-    that runs it, as those above do; given: the argument of `evaluate` that brings it into every tier. preflight: it
-    comes first, and where it is red no attack is worth running. asks_gradient: whether it means nothing on a network
-    that can only be asked.
+    code: its name in the literature's list here, D1..D22; breaks: what a red one makes of the number, 'nothing' where it
+    explains the gap alone. tier: the lowest that runs it, as those above do; given: the argument of `evaluate` that
+    brings it into every tier. preflight: it comes first, and where it is red no attack is worth running.
+    asks_gradient: whether it means nothing on a network that can only be asked.
     """
 
     code: ClassVar[str]
     title: ClassVar[str]
     means: ClassVar[str]
     mend: ClassVar[str]
-    breaks: ClassVar[Literal["overstated", "not evaluated"]] = "overstated"
+    breaks: ClassVar[Breaks] = "nothing"
     tier: ClassVar[TierName]
     given: ClassVar[Literal["", "sources", "control"]] = ""
     preflight: ClassVar[bool] = False

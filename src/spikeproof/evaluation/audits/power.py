@@ -14,6 +14,7 @@ from spikeproof.evaluation.audits._binarised import Planted, plant
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.evaluation.judge import Case
 from spikeproof.losses import margin
+from spikeproof.metrics.verdict import POWER, UNSETTLED
 from spikeproof.victims.frozen import freeze
 from spikeproof.victims.scene import Cost
 from spikeproof.victims.victim import Victim
@@ -39,11 +40,12 @@ class Power(Audit):
     What lies behind the read-out, such as logits that are too large for the loss, is not tested.
     """
 
-    code = "D21"
+    code = POWER
     title = "power"
     means = "The gradient attacks miss adversarial examples that are known to be there, so they may miss others."
     mend = "More steps, other surrogates; rely on a search that needs no gradient; publish the worst case over them."
-    tier = "standard"
+    breaks = UNSETTLED
+    tier = "quick"
 
     limit: float = 0.95  # at least so many planted examples found: sound attacks find nearly all (a judgement call)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from spikeproof.metrics.verdict import OVERSTATED
+from spikeproof.metrics.verdict import UNSETTLED
 from spikeproof.report import _figures
 from spikeproof.report._blocks import Drawing, Section
 from spikeproof.report._figures import FEW
@@ -78,7 +78,7 @@ def _of_marks(cells: Sequence[Summary]) -> str:
     bounds = sum(cell.bound for cell in cells)
     arrows = f" Arrow: {BOUND}." if bounds else ""
     if bounds and len(cells) > MANY:
-        arrows = f" Of {len(cells)} cells {bounds} are {OVERSTATED}: their marks are upper bounds."
+        arrows = f" Of {len(cells)} cells {bounds} are {UNSETTLED}: their marks are upper bounds."
     return arrows + (f" Not evaluated, and so not drawn: {listed(withheld)}." if withheld else "")
 
 

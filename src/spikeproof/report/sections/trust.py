@@ -12,11 +12,13 @@ PLACE = 40
 
 _PANEL = """
 A panel attacks each network with a fixed set of attacks, one after the other, most of them on what those before it
-left standing, and then audits the attacks. Its verdict follows from the audits alone. <strong>supported</strong>:
-every audit that was run is green. <strong>overstated</strong>: one is red, which says that the attacks can miss what
-they should find; the worst case is then an upper bound. <strong>not evaluated</strong>: one is red, which says that
-the evaluation itself does not hold; then there is no number. The tier decides which attacks and which audits are run,
-so <em>supported</em> says more in a higher tier: an audit that a tier leaves out can find nothing.
+left standing, and then audits the attacks. Three readings follow. The <em>gap</em>: images that the plain attack left
+and the others broke, a finding about the usual protocol and no alarm; most audits look for its reasons. The
+<em>power</em> (D21): how many of the adversarial examples that are there by construction the attacks find. The
+<em>slack</em> (D22): how many more images an attacker with eight times the passes would break, by when those fell that
+did. <strong>supported</strong>: power holds and the slack's upper end is small. <strong>unsettled</strong>: one of them
+does not hold or was not measured, and the worst case is an upper bound. <strong>not evaluated</strong>: an audit says
+that the evaluation itself does not hold; then there is no number.
 """
 
 _SHARES = """
