@@ -102,7 +102,19 @@ def subject(
     case = Case(PGD(steps=10) if attack is None else attack, WhiteBox(ATan()), loss)
     threat = Linf(0.02) if threat is None else threat
     effort = Effort(64, 50, 10) if effort is None else effort
-    return Subject(victim, batch, threat, case, rows, effort, batch_size, control, roles_of(rows), {}, {row["attack"] for row in rows})
+    return Subject(
+        victim,
+        batch,
+        threat,
+        case,
+        rows,
+        effort,
+        batch_size,
+        control,
+        roles_of(rows),
+        {},
+        {row["attack"] for row in rows},
+    )
 
 
 def roles_of(rows: Sequence[Row]) -> Mapping[str, Role]:

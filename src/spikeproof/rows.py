@@ -30,8 +30,8 @@ from spikeproof.errors import SpikeproofError
 __all__ = [
     "AttackHead", "AttackRow", "AuditFinding", "AuditRow", "BatchNorm", "Breaks", "CleanRow", "CorruptionRow",
     "EnergyRow", "Found", "GradientRow", "HistoryRow", "Line", "Mark", "Measures", "OfGradient", "Outcome", "Protocol",
-    "RobustRow", "Row", "Scalar", "SiteRow", "Spent", "Split", "SupportRow", "TheoryRow", "Tightness", "WeightRow", "fault",
-    "lacking", "of_kind", "refuse_foreign", "refuse_twice",
+    "RobustRow", "Row", "Scalar", "SiteRow", "Spent", "Split", "SupportRow", "TheoryRow", "Tightness", "WeightRow",
+    "fault", "lacking", "of_kind", "refuse_foreign", "refuse_twice",
 ]  # fmt: skip
 
 Split: TypeAlias = Literal["train", "validation", "test"]

@@ -18,10 +18,13 @@ SHARES = ("robust", "survived", "asr_conditional", "asr_all", "deployed")
 HEAD = {"evaluation": "panel", "eps": 0.25, "eps_text": "1/4", "tier": "quick"}
 
 
-def audit(code: str, colour: str = "green", breaks: str = "overstated", **changes: Any) -> Row:
+def audit(code: str, colour: str = "green", breaks: str = "nothing", **changes: Any) -> Row:
     said = {"name": f"name of {code}", "value": 0.5, "limit": 0.25, "n": 4, "says": "s", "means": "m", "mend": "e"}
     row = {"code": code, "colour": colour, **said, "breaks": breaks, "detail": {}, **HEAD} | changes
     return made("audit", damaged=colour == "amber", **row)
+
+
+SLACK = audit("D22", breaks="unsettled", detail={"expected": 0.25})
 
 
 def attack(image: int, name: str, fooled: bool, *, skipped: bool = False, right: bool = True, **changes: Any) -> Row:
@@ -54,7 +57,7 @@ def panel_of(rows: list[Row]) -> dict[str, Any]:
     )
 )  # fmt: skip
 def test_the_cascade_is_brute_force_and_ends_at_the_worst_case(outcomes: list[tuple[bool, list[bool]]]) -> None:
-    rows = [*cascade(outcomes), audit("D1")]
+    rows = [*cascade(outcomes), SLACK]
     panel = panel_of(rows)
     before = sum(right for right, _ in outcomes)
     for place, stage in enumerate(panel["stages"]):
@@ -69,7 +72,7 @@ def test_the_cascade_is_brute_force_and_ends_at_the_worst_case(outcomes: list[tu
 
 
 def test_a_stage_that_went_on_from_the_survivors_has_no_accuracy_of_its_own() -> None:
-    rows = [*cascade([(True, [True, False, False, False]), (True, [False] * 4)]), audit("D1")]
+    rows = [*cascade([(True, [True, False, False, False]), (True, [False] * 4)]), SLACK]
     (entry,) = robustness.summarise(rows)["evaluations"]
     assert entry["attacks"]["fgsm"]["robust"]["correct"] == 1
     assert entry["attacks"]["pgd"]["robust"]["correct"] == 2
@@ -101,10 +104,28 @@ def test_a_panel_without_attacks_is_told_with_its_audits() -> None:
     assert panel["audits"][0]["says"] == "s"
 
 
+def test_the_three_readings_of_a_panel() -> None:
+    """Of eight images seven are right; the plain attack leaves four of them, others break two of these. Three of four
+    planted examples are found."""
+    stands, early, late = [False] * 4, [False, True, False, False], [False, False, False, True]
+    outcomes = [(False, stands), *[(True, stands)] * 2, *[(True, early)] * 3, *[(True, late)] * 2]
+    power = audit("D21", breaks="unsettled", value=0.75, n=4)
+    panel = panel_of(
+        [*cascade(outcomes), power, audit("D22", breaks="unsettled", value=0.5, detail={"expected": 0.25})]
+    )
+    assert (panel["gap"]["correct"], panel["gap"]["total"]) == (2, 8)
+    assert (panel["power"]["correct"], panel["power"]["total"]) == (3, 4)
+    assert panel["slack"] == {"expected": 0.25, "high": 0.5}
+    bare = panel_of([*cascade(outcomes), audit("D1"), audit("D21", "not run", value=None)])
+    assert (bare["gap"]["correct"], bare["power"], bare["slack"]) == (2, None, None)
+    withheld = panel_of([*cascade(outcomes), power, audit("D3", "red", "not evaluated")])
+    assert (withheld["gap"], withheld["power"], withheld["slack"]) == (None, None, None)
+
+
 def test_panels_are_listed_by_ascending_eps_and_attacks_without_audits_are_not_evaluated() -> None:
     rows = [audit("D13", eps=0.5, eps_text="1/2"), *cascade([(True, [False] * 4)])]
     assert [(p["eps"], p["verdict"]) for p in robustness.summarise(rows)["panels"]] == [
-        (0.25, "not evaluated"), (0.5, "supported")
+        (0.25, "not evaluated"), (0.5, "unsettled")
     ]  # fmt: skip
 
 

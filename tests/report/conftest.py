@@ -122,9 +122,10 @@ STAGES = {
 
 AUDITS = {
     "D13": ("determinism", "not evaluated"), "D14": ("same model", "not evaluated"),
-    "D1": ("one step against many", "overstated"), "D2": ("black box against white box", "overstated"),
-    "D3": ("unbounded attack", "not evaluated"), "D6d": ("false zeros", "overstated"),
-    "D9": ("transfer", "overstated"), "D18": ("positive control", "not evaluated"),
+    "D1": ("one step against many", "nothing"), "D2": ("black box against white box", "nothing"),
+    "D3": ("unbounded attack", "not evaluated"), "D6d": ("false zeros", "nothing"),
+    "D9": ("transfer", "nothing"), "D18": ("positive control", "not evaluated"),
+    "D21": ("power", "unsettled"), "D22": ("slack", "unsettled"),
 }  # fmt: skip
 """Code -> name, and what a red one makes of the number."""
 
@@ -137,7 +138,8 @@ def audit_row(code: str, colour: str = "green", text: str = "0.15", **changes: A
     row = {
         "kind": "audit", "code": code, "name": name, "colour": colour, "value": 0.25 if ran else None,
         "limit": 0.01 if ran else None, "n": 20 if ran else 0, "says": f"{name}: said by {code}",
-        "means": f"what a red {code} means.", "mend": f"the mend of {code}.", "breaks": breaks, "detail": {},
+        "means": f"what a red {code} means.", "mend": f"the mend of {code}.", "breaks": breaks,
+        "detail": {"expected": 0.125} if code == "D22" else {},
         "evaluation": "panel", "eps": float(text), "eps_text": text, "tier": "quick",
     } | changes  # fmt: skip
     (made,) = held([row])

@@ -24,17 +24,17 @@ def test_a_card_without_a_panel_has_no_verdict(make_cell: Make) -> None:
 
 
 def test_a_panel_stands_with_its_verdict(make_panel_cell: Make, panel_of: Make) -> None:
-    rows = [panel_of(), panel_of(("D2",), text="0.3"), panel_of(("D3",), text="0.6"), panel_of(("D13",), text="0.9")]
+    rows = [panel_of(), panel_of(("D22",), text="0.3"), panel_of(("D3",), text="0.6"), panel_of(("D13",), text="0.9")]
     text = card_of(make_panel_cell("a", *rows))
     found = [line for line in text.splitlines() if line.startswith("| panel")]
     assert found == [
         "| panel | panel | pixels | Linf | 0.15 | 35.0 % (95 % interval 15.4 to 59.2, n = 20) |",
-        "| panel | panel | pixels | Linf | 0.3 | at most 35.0 % (95 % interval 15.4 to 59.2, n = 20), overstated |",
+        "| panel | panel | pixels | Linf | 0.3 | at most 35.0 % (95 % interval 15.4 to 59.2, n = 20), unsettled |",
         "| panel | panel | pixels | Linf | 0.6 | not evaluated |",
         "| panel | panel | - | - | 0.9 | not evaluated |",
     ]
     assert "- panel, eps 0.15, tier quick: **supported** (not run: D18 positive control)." in text
-    assert "**overstated** (red: D2 black box against white box; not run: D18 positive control)." in text
+    assert "**unsettled** (red: D22 slack; not run: D18 positive control)." in text
     assert "- panel, eps 0.9, tier quick: **not evaluated** (red: D13 determinism; no attack was run)." in text
 
 

@@ -48,7 +48,7 @@ def l1(cell: Summary) -> float:
 
 
 def test_every_number_is_that_of_the_seeds(make_study: Make) -> None:
-    cells = summaries(make_study(by_scale, defences=DEFENCES, red=("D2",)))
+    cells = summaries(make_study(by_scale, defences=DEFENCES, red=("D22",)))
     told = configurations_table(cells)
     assert told is not None
     centre, table = told
@@ -95,7 +95,7 @@ def test_an_encoder_says_itself_whether_it_is_a_defence(make_study: Make) -> Non
 
 
 def test_a_page_of_many_cells_counts_first_and_names_under_folds(make_study: Make, tmp_path: Path) -> None:
-    cells = make_study(by_scale, red=("D2",))
+    cells = make_study(by_scale, red=("D22",))
     page = write(cells, tmp_path, title="t").read_text(encoding="utf-8")
     tree = ElementTree.fromstring(page)
     shown = " ".join(" ".join(tree.itertext()).split())

@@ -67,9 +67,9 @@ def after_attacks(rows: list[dict[str, Any]]) -> set[str]:
     ("red", "expected"),
     [
         ((), []),
-        (("D2",), ["overstated An audit shows"]),
+        (("D22",), ["unsettled The attacks may miss"]),
         (("D3",), ["not evaluated The evaluation itself does not hold"]),
-        (("D2", "D3"), ["not evaluated The evaluation itself does not hold"]),
+        (("D22", "D3"), ["not evaluated The evaluation itself does not hold"]),
         (("D13",), ["not evaluated The evaluation itself does not hold"]),
     ],
 )
@@ -92,11 +92,11 @@ def test_a_banner_stands_exactly_where_a_verdict_is_not_supported(
 def test_a_banner_names_every_red_audit_and_joins_the_budgets_that_came_out_alike(
     make_panel_cell: Make, panel: Make, tmp_path: Path
 ) -> None:
-    rows = [panel("D2", "D9"), panel("D2", "D9", text="0.3"), panel("D2", text="0.6"), panel("D18", text="0.9")]
+    rows = [panel("D22", "D9"), panel("D22", "D9", text="0.3"), panel("D22", text="0.6"), panel("D18", text="0.9")]
     found = banners(write([make_panel_cell("a", *rows, gradients=False)], tmp_path, title="t"))
     assert "a: panel, eps 0.9 . Red: D18 positive control." in found[0]
-    assert "a: panel, eps 0.15, 0.3 . Red: D2 black box against white box, D9 transfer." in found[1]
-    assert "a: panel, eps 0.6 . Red: D2 black box against white box." in found[1]
+    assert "a: panel, eps 0.15, 0.3 . Red: D9 transfer, D22 slack." in found[1]
+    assert "a: panel, eps 0.6 . Red: D22 slack." in found[1]
 
 
 def test_a_panel_that_no_audit_spoke_of_is_not_evaluated(make_panel_cell: Make, panel: Make, tmp_path: Path) -> None:
@@ -140,15 +140,15 @@ def test_no_number_of_a_panel_that_is_not_evaluated_is_anywhere(
     assert all(row[5:8] == ["not evaluated"] * 3 for row in found)
 
 
-def test_an_overstated_number_is_an_upper_bound_wherever_it_stands(
+def test_an_unsettled_number_is_an_upper_bound_wherever_it_stands(
     make_panel_cell: Make, panel: Make, tmp_path: Path
 ) -> None:
     cells = [
-        make_panel_cell("blind", panel("D2", kept=20), panel("D2", text="0.3", kept=3), images=IMAGES, paper=True),
+        make_panel_cell("blind", panel("D22", kept=20), panel("D22", text="0.3", kept=3), images=IMAGES, paper=True),
         make_panel_cell("honest", panel(kept=9), panel(text="0.3", kept=2), images=IMAGES),
     ]
     page = write(cells, tmp_path, title="t")
-    bound = f"≤ {shown(20 / 37)} [36.9, 70.5] overstated: an upper bound"
+    bound = f"≤ {shown(20 / 37)} [36.9, 70.5] unsettled: an upper bound"
     blind, honest = grid(page, "All cells")
     assert blind[4] == bound.replace("\u00a0", " ")
     assert blind[7].startswith("≤ 0.")
@@ -157,7 +157,7 @@ def test_an_overstated_number_is_an_upper_bound_wherever_it_stands(
     evaluations = grid(page, "Every evaluation of blind")
     assert next(row[5] for row in evaluations if row[0] == "panel" and row[3] == "worst case") == blind[4]
     last = grid(page, "Cascade of blind: panel, eps 0.15")[-1]
-    assert last[2] == "≤ 54.1 % 20 of 37 [36.9, 70.5] overstated: an upper bound"
+    assert last[2] == "≤ 54.1 % 20 of 37 [36.9, 70.5] unsettled: an upper bound"
     (row, *_) = grid(page, "The verdict on every panel")
     assert row[5] == blind[4]
     assert row[6].startswith("≥ 41.2 %")
@@ -165,8 +165,8 @@ def test_an_overstated_number_is_an_upper_bound_wherever_it_stands(
     text = words(tree(page))
     assert "The highest worst-case robust accuracy is that of blind, at most 54.1 %" in text
     assert "blind: clean test accuracy 91.9 % [78.1, 98.3], worst-case robust accuracy at most 54.1 %" in text
-    assert "Arrow: overstated: an upper bound." in text
-    assert "Hollow: overstated: an upper bound." in text
+    assert "Arrow: unsettled: an upper bound." in text
+    assert "Hollow: unsettled: an upper bound." in text
 
 
 def test_cells_that_were_not_evaluated_are_in_no_comparison(make_panel_cell: Make, panel: Make) -> None:
@@ -194,17 +194,17 @@ def test_cells_that_were_not_evaluated_are_in_no_comparison(make_panel_cell: Mak
     assert "No vanilla cell could be evaluated at eps 0.15" in reading
 
 
-def test_overstated_cells_are_left_out_of_the_correlation(make_panel_cell: Make, panel: Make) -> None:
+def test_unsettled_cells_are_left_out_of_the_correlation(make_panel_cell: Make, panel: Make) -> None:
     cells = [make_panel_cell(f"c{n}", panel(kept=3 + n), sparsity=0.1 * n) for n in range(5)]
-    cells.append(make_panel_cell("blind", panel("D2", kept=20), sparsity=0.01))
+    cells.append(make_panel_cell("blind", panel("D22", kept=20), sparsity=0.01))
     headline = summaries.headline_of(cells)
     reading = " ".join(_reading.read(summaries.summarise(cells, headline), headline))
-    assert "Over the 5 cells that have both, less the 1 whose robust accuracy is overstated" in reading
+    assert "Over the 5 cells that have both, less the 1 whose robust accuracy is unsettled" in reading
     assert "Spearman's rho 1.00" in reading
 
 
 def test_a_curve_has_a_hole_where_a_budget_was_not_evaluated(make_panel_cell: Make, panel: Make) -> None:
-    cell = make_panel_cell("a", panel(), panel("D3", text="0.3"), panel("D2", text="0.6", kept=1))
+    cell = make_panel_cell("a", panel(), panel("D3", text="0.3"), panel("D22", text="0.6", kept=1))
     (found,) = summaries.summarise([cell], summaries.headline_of([cell]))
     assert found.curve is not None
     assert [point is None for point in found.curve.points] == [False, False, True, False]
@@ -217,7 +217,7 @@ def test_a_curve_has_a_hole_where_a_budget_was_not_evaluated(make_panel_cell: Ma
 
 
 def test_the_section_tells_every_panel_in_full(make_panel_cell: Make, panel: Make, tmp_path: Path) -> None:
-    cells = [make_panel_cell("a", panel("D2", absent=("D9", "D18")), panel("D14", text="0.3"), gradients=False)]
+    cells = [make_panel_cell("a", panel("D22", absent=("D9", "D18")), panel("D14", text="0.3"), gradients=False)]
     page = write(cells, tmp_path, title="t")
     first, second = details(page)
     assert [row[:2] for row in grid(page, "Cascade of a: panel, eps 0.15")][-2:] == [
@@ -226,13 +226,12 @@ def test_the_section_tells_every_panel_in_full(make_panel_cell: Make, panel: Mak
     assert grid(page, "Cascade of a: panel, eps 0.15")[0][2:] == [
         "51.4 % 19 of 37 [34.4, 68.1]", "34", "15", "15", "714", "680"
     ]  # fmt: skip
-    name = "black box against white box"
-    assert f"D2 {name} : {name}: said by D2. what a red D2 means. To mend: the mend of D2." in words(first)
+    assert "D22 slack : slack: said by D22. what a red D22 means. To mend: the mend of D22." in words(first)
     absent = "Not run: D9 transfer: transfer: said by D9 D18 positive control: positive control: said by D18"
     assert absent in words(first)
     audits = grid(page, "Audits of a: panel, eps 0.15")
-    assert [row[0] for row in audits] == ["D13", "D14", "D1", "D2", "D3", "D6d"]
-    assert audits[3][2:] == ["red", "0.25", "0.01", "20", "black box against white box: said by D2"]
+    assert [row[0] for row in audits] == ["D13", "D14", "D1", "D2", "D3", "D6d", "D21", "D22"]
+    assert audits[7][2:] == ["red", "0.25", "0.01", "20", "slack: said by D22"]
     assert "No attack was run" in words(second)
     assert "tier quick" in words(second)
     text = words(tree(page))
@@ -241,8 +240,8 @@ def test_the_section_tells_every_panel_in_full(make_panel_cell: Make, panel: Mak
 
 
 def test_a_colour_is_always_a_word_too(make_panel_cell: Make, panel: Make, tmp_path: Path) -> None:
-    page = write([make_panel_cell("a", panel("D2"), panel("D3", text="0.3"))], tmp_path, title="t")
-    said = {"good": {"green", "supported"}, "warn": {"overstated"}, "bad": {"red", "not evaluated"}}
+    page = write([make_panel_cell("a", panel("D22"), panel("D3", text="0.3"))], tmp_path, title="t")
+    said = {"good": {"green", "supported"}, "warn": {"unsettled"}, "bad": {"red", "not evaluated"}}
     for element in tree(page).iter():
         if element.tag in ("td", "strong") and (tone := element.get("class")) in said:
             assert words(element) in said[str(tone)]
@@ -251,16 +250,16 @@ def test_a_colour_is_always_a_word_too(make_panel_cell: Make, panel: Make, tmp_p
 def test_panels_are_unfolded_where_they_are_few_and_not_supported(
     make_panel_cell: Make, panel: Make, tmp_path: Path
 ) -> None:
-    page = write([make_panel_cell("a", panel("D2"), panel(text="0.3"), gradients=False)], tmp_path, title="t")
+    page = write([make_panel_cell("a", panel("D22"), panel(text="0.3"), gradients=False)], tmp_path, title="t")
     assert [e.get("open") for e in details(page)] == ["open", None]
-    many = [make_panel_cell(f"c{n}", panel("D2"), gradients=False) for n in range(4)]
+    many = [make_panel_cell(f"c{n}", panel("D22"), gradients=False) for n in range(4)]
     assert {e.get("open") for e in details(write(many, tmp_path, title="t"))} == {None}
 
 
 @pytest.fixture(scope="module")
 def mixed(make_panel_cell: Make, panel: Make) -> list[Any]:
     return [
-        make_panel_cell("<i>&", panel("D2", "D3"), panel("D2", text="0.3"), images=IMAGES, attacks=True, paper=True),
+        make_panel_cell("<i>&", panel("D22", "D3"), panel("D22", text="0.3"), images=IMAGES, attacks=True, paper=True),
         make_panel_cell("b", panel(), images=IMAGES),
         make_panel_cell("c", panel("D13")),
     ]
@@ -289,7 +288,7 @@ def test_a_page_without_a_panel_has_nothing_of_this(make_cell: Make, tmp_path: P
 
 def test_audits_that_reach_a_page_are_escaped(make_panel_cell: Make, panel: Make, tmp_path: Path) -> None:
     said = {name: f"<u>{name}</u>" for name in ("name", "says", "means", "mend")}
-    rows = [{**row, **said} if row["kind"] == "audit" else row for row in panel("D2")]
+    rows = [{**row, **said} if row["kind"] == "audit" else row for row in panel("D22")]
     raw = write([make_panel_cell("a", rows, gradients=False)], tmp_path, title="t").read_text(encoding="utf-8")
     assert "<u>" not in raw
     assert all(f"&lt;u&gt;{name}&lt;/u&gt;" in raw for name in said)

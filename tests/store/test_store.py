@@ -30,7 +30,7 @@ def finished(root: Path, key: str = "0123456789abcdef", name: str = "a cell") ->
     draft.write_stage("rows", ROWS)
     draft.write_stage("gradients", [])
     draft.write_stage("history", [{"epoch": 1, "loss": 0.5}])
-    summary = {"provenance": {"torch": "1"}, "results": {"panels": [{"verdict": "overstated"}]}}
+    summary = {"provenance": {"torch": "1"}, "results": {"panels": [{"verdict": "unsettled"}]}}
     return store.finish(draft, {"name": name, "steps": 2}, summary, "# A card\n", root / "weights")
 
 
@@ -432,7 +432,7 @@ def list_no_digests(folder: Path) -> None:
 
 def improve_the_verdict(folder: Path) -> None:
     summary = (folder / "summary.json").read_text(encoding="utf-8")
-    (folder / "summary.json").write_text(summary.replace("overstated", "supported"), encoding="utf-8")
+    (folder / "summary.json").write_text(summary.replace("unsettled", "supported"), encoding="utf-8")
 
 
 def of_summary(change: Any, *, sealed_again: bool = False, indent: int | None = 1) -> Any:

@@ -35,6 +35,9 @@ _POINTS, _NUMBERS = 512, 2**19
 _ACROSS = 3.0
 """In units of eps: beyond the far side of an L-inf ball from wherever, so that rounding leaves no pixel short of it."""
 
+_TRIED = 100
+"""Queries after which it can be seen whether there is hope."""
+
 _ROUNDING = 1e-6
 """Losses (relative above 1) that differ by less are equal: the same spikes, summed in another order."""
 
@@ -53,17 +56,24 @@ class BlockSearch:
     L-inf: a push sets the block to x0 - eps or x0 + eps, whichever it is not at. L2 and L1: it adds up to eps of the
     norm, spread evenly over the block, with a random sign and scale, and the projection takes it from all others.
     Without `start` it begins at a random corner, as `random_corners` does. Use it with the margin loss.
+
+    hope: after 100 queries an image is left alone whose loss is still below `hope` times that of x0: under the margin
+    loss, one that has kept that share of its margin. Of the images that a search of 1,600 broke after a gradient attack
+    none had kept a third of it.
     """
 
     asks_gradient: ClassVar[bool] = False
     queries: int = 1000
     width: int = 64
     share: float = 0.125
+    hope: float | None = None
 
     def __post_init__(self) -> None:
         at_least_one(queries=self.queries, width=self.width)
         if not 0 < self.share <= 1:
             raise UsageError("share in (0,1]", self.share)
+        if self.hope is not None and not 0 < self.hope < 1:
+            raise UsageError("hope in (0,1), or None to ask all of the queries", self.hope)
 
     @property
     def label(self) -> str:
@@ -83,6 +93,7 @@ class BlockSearch:
         if start is None:
             start = x0 + threat.eps * threat.ascend(normal(fold(keys, "block start"), x0.shape[1:]).to(x0))
         walk = _Walk(f, x0, threat, keys, threat.project(start, x0), self.queries)
+        least = None if self.hope is None else self.hope * f(x0, exact, 0).loss
         sides = self.sides(*(1, *x0.shape[1:])[-2:])
         sweep = 0
         while len(walk.at):
@@ -90,6 +101,8 @@ class BlockSearch:
             for first in range(0, walk.grid.count, self.width):
                 if len(walk.at):
                     walk.round(slice(first, first + self.width), f"round {sweep} {first}")
+                if least is not None:
+                    walk.leave(least, self.queries - _TRIED)
             sweep += 1
         return walk.best.x
 
@@ -189,6 +202,12 @@ class _Walk:
         chosen = chosen[taken]
         x = moves.points(taken, sets[taken, chosen])
         self._stand(taken, x, Score(both.loss[taken, chosen], both.fooled[taken, chosen]))
+        self._narrow()
+
+    def leave(self, least: Tensor, left: int) -> None:
+        """Give up those with at most `left` queries whose best loss is below `least` (N,), of the whole batch."""
+        hopeless = (self.left <= left) & (self.held.loss < least[self.at]) & ~self.held.fooled
+        self.left = torch.where(hopeless, 0, self.left)
         self._narrow()
 
     def _moves(self, blocks: Tensor, keys: Tensor) -> _Moves:

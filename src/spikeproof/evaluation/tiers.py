@@ -268,7 +268,7 @@ class _Maker:
             return None
         return "tie_spread"
 
-    def search(self, queries: int, steps: int, word: str = "dense twin") -> Stage:
+    def search(self, queries: int, steps: int, word: str = "dense twin", hope: float | None = 1 / 3) -> Stage:
         """Blocks of pixels, from where APGD under a wide surrogate led, or Square where there is no gradient.
 
         On a network with noise a query costs several forwards, and there are so many fewer.
@@ -276,7 +276,7 @@ class _Maker:
         start = self.dense(APGD(steps), margin, word)
         if not self.victim.supports(start.case.estimator):
             start = self.stage("black box", Square(2 * steps) if self.linf else RandomCorners(2 * steps), margin)
-        asked = BlockSearch(max(queries // COMMON_DRAWS, 1) if self.noisy else queries)
+        asked = BlockSearch(max(queries // COMMON_DRAWS, 1) if self.noisy else queries, hope=hope)
         stage = self.stage("search", asked, margin, variant=f"after {start.name}")
         return replace(stage, case=replace(stage.case, after=start.case))
 
@@ -375,7 +375,7 @@ def _quick(on: _Maker) -> list[Stage]:
         *on.first(few),
         on.dense(few),
         on.stage("random", RandomCorners(20)),
-        on.search(200, steps=50),
+        on.search(600, steps=50, word="pdsg"),
     ]
 
 
@@ -387,8 +387,9 @@ def _standard(on: _Maker) -> list[Stage]:
         on.stage("long", long, margin, variant="margin"),
         on.stage("white box", long, margin, by=on.estimator(PDSG()), estimator="pdsg", variant="margin"),
         on.stage("random", RandomCorners(50)),
-        on.search(500, steps=100),
-        on.search(500, steps=100, word="sigmoid 4"),
+        on.search(1000, steps=100),
+        on.search(1500, steps=100, word="pdsg"),
+        on.search(1500, steps=100, word="sigmoid 4"),
     ]
 
 
@@ -415,8 +416,8 @@ def _audit(on: _Maker) -> list[Stage]:
         on.queried(PGD(steps=50), called="spsa"),
         on.adaptive("more effort", on.stable(200), variant="margin"),
         on.stage("more effort", PGD(steps=40, restarts=10), margin, variant="restarts 10"),
-        on.search(3000, steps=100, word="pdsg"),
-        on.search(5000, steps=100),
+        on.search(5000, steps=100, hope=None),
+        on.search(5000, steps=100, word="pdsg", hope=None),
     ]
 
 

@@ -49,7 +49,7 @@ def _panel(audits: Sequence[AuditRow], group: ByAttack) -> PanelSummary:
         "tier": tier,
         "verdict": verdict.word,
         "gap": _gap(group) if told else None,
-        "power": _power(audits),
+        "power": _power(audits) if told else None,
         "slack": _slack(audits) if told else None,
         "red": list(verdict.red),
         "green": list(verdict.green),

@@ -55,8 +55,8 @@ def foreseen(of: Falls, level: float = 0.95) -> tuple[float, int]:
 
     SpikeproofError for a level outside (0,1).
 
-    >>> foreseen(Falls(80, 0, 128))[1], foreseen(Falls(0, 40, 64))
-    (4, (0.0, 0))
+    >>> foreseen(Falls(80, 0, 128))[1], foreseen(Falls(0, 40, 64))[1]
+    (4, 0)
     """
     if not 0 < level < 1:
         raise SpikeproofError("a confidence level between 0 and 1", level, mend="0.95 is usual")

@@ -124,7 +124,7 @@ def test_the_limit_of_each_audit_of_rows(name: str, limit: float, green: int, re
     for count, colour in ((0, "green"), (green, "green"), (red, "red"), (N, "red")):
         found = finding(name, stage(attack, role, range(count)))
         assert (found.colour, found.limit, found.value, found.n) == (colour, limit, count / N, N)
-        assert found.breaks == "overstated"
+        assert found.breaks == "nothing"
         assert name not in GROUPS or found.code == GROUPS[name][0]
 
 

@@ -149,8 +149,8 @@ def worse(worst: float, new: float) -> float:
 class Audit(ABC):
     """One diagnostic of gradient masking, or of the evaluation itself; its fields are its limits.
 
-    code: its name in the literature's list here, D1..D22; breaks: what a red one makes of the number, 'nothing' where it
-    explains the gap alone. tier: the lowest that runs it, as those above do; given: the argument of `evaluate` that
+    code: its name in the literature's list here, D1..D22; breaks: what a red one makes of the number, 'nothing' where
+    it explains the gap alone. tier: the lowest that runs it, as those above do; given: the argument of `evaluate` that
     brings it into every tier. preflight: it comes first, and where it is red no attack is worth running.
     asks_gradient: whether it means nothing on a network that can only be asked.
     """
