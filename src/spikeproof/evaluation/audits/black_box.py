@@ -17,7 +17,7 @@ class BlackBox(Audit):
     title = "black box against white box"
     means = "Who knows the network must do no worse than who does not: else its gradients mislead."
     mend = "Publish the worst case over all attacks; more estimators, more queries."
-    tier = "quick"
+    tier = "audit"
 
     limit: float = 0.002  # broken by Square alone (AutoAttack's alarm)
 

@@ -17,7 +17,7 @@ class MoreEffort(Audit):
     title = "steps and restarts"
     means = "An attack that still gains by running longer has not converged: the number is too high."
     mend = "Take a higher tier; raise steps and restarts until doubling them gains nothing."
-    tier = "standard"
+    tier = "audit"
 
     limit: float = 0.005  # broken by twice the steps or more restarts
 

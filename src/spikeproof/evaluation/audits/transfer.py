@@ -18,7 +18,7 @@ class Transfer(Audit):
     title = "transfer"
     means = "A network that falls to images made for another hides its own gradients."
     mend = "Publish the worst case with transfer in it; give more source networks."
-    tier = "standard"
+    tier = "audit"
     given = "sources"
 
     limit: float = 0.005  # broken by images made for another network
