@@ -35,10 +35,13 @@ def add_machine(parser: ArgumentParser, *, out: bool = True, workers: bool = Fal
 
 
 def store_of(options: Namespace, root: Path | None = None) -> Store:
-    """Where a command writes (root: not to --out), with its patience. Raises UsageError for a negative one."""
+    """Where a command writes (root: not to --out), with its patience. Raises UsageError for a negative one, and
+    SpikeproofError for a folder that another user could lead elsewhere."""
     if options.wait is not None and not options.wait >= 0:  # nor NaN
         raise UsageError("wait >= 0", options.wait)
-    return Store(root or options.out, patience=options.wait)
+    store = Store(root or options.out, patience=options.wait)
+    store.refuse_others()
+    return store
 
 
 def machine_of(options: Namespace) -> Machine:

@@ -32,6 +32,7 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.files import digest, disk_errors, write_bytes
 from spikeproof.rows import GradientRow, HistoryRow, Line, Row
 from spikeproof.store.locks import Lock, locked, locking
+from spikeproof.store.owners import mark, refuse_others
 from spikeproof.store.summary import CellSummary, Provenance, Written, sealed, unsealed
 from spikeproof.store.yaml_file import load_yaml
 
@@ -75,8 +76,13 @@ def _sealed(number: int, batch: bytes) -> bytes:
 
 
 def _append_to(path: str, flags: int) -> int:
-    """An opener of what is there already."""
-    return os.open(path, flags & ~os.O_CREAT)
+    """An opener of what is no link."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _go_on_with(path: str, flags: int) -> int:
+    """An opener of what is there already, and is no link."""
+    return _append_to(path, flags & ~os.O_CREAT)
 
 
 def _set_aside(path: Path) -> None:
@@ -155,7 +161,7 @@ class Draft:
         self.written: dict[str, str] = {}  # stage -> its sha256, of those that this run has written or read
         self._mark = os.urandom(8).hex().encode()
         self._next: dict[str, int] = {}  # stage that grows -> the number of its next batch
-        write_bytes(folder / _OWNER, self._mark, anew=False)
+        mark(folder, _OWNER, self._mark)
 
     def check_owner(self) -> None:
         """Raises SpikeproofError where the folder, or its lock, is no longer this run's."""
@@ -222,7 +228,7 @@ class Draft:
         self.check_owner()
         path = self.folder / f"{stage}.part"
         number = self._next[stage] if stage in self._next else len(self.batches(stage))
-        with disk_errors(path), open(path, "ab", opener=_append_to if number else None) as file:
+        with disk_errors(path), open(path, "ab", opener=_go_on_with if number else _append_to) as file:
             # One line a batch: what a kill tears off is one line, which `batches` leaves out.
             file.write(_sealed(number, json.dumps(rows, separators=(",", ":")).encode()))
             file.flush()
@@ -321,6 +327,14 @@ class Store:
         _set_aside(folder)
         return None
 
+    def model_draft(self, key: str) -> Path:
+        """The folder of a network that is being trained, this user's own."""
+        folder = self.model_folder(key).with_name(f"{key}.partial")
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        mark(folder, _OWNER, b"")
+        return folder
+
     def finish_model(self, draft: Path, key: str, lock: Lock) -> Path:
         """Give the folder of a trained network its checksum and its final name; returns the weights' file. Raises
         Locked where another run has its lock meanwhile."""
@@ -335,7 +349,13 @@ class Store:
 
     def lock(self, key: str, *, wait: bool = True) -> AbstractContextManager[Lock]:
         """To be entered; where another run has it: waited for, then Locked, or with wait=False Locked at once."""
+        self.refuse_others()
         return locking(self.root / "locks", key, self.patience if wait else 0.0)
+
+    def refuse_others(self) -> None:
+        """Raises SpikeproofError where another user could lead what is written here elsewhere."""
+        for folder in (self.root, *(self.root / name for name in ("cells", "models", "locks"))):
+            refuse_others(folder)
 
     def locked(self, key: str) -> bool:
         """Whether some process is at it."""
@@ -376,6 +396,7 @@ class Store:
         write_bytes(draft.folder / "config.yaml", text.encode(), anew=False)
         write_bytes(draft.folder / "README.md", card.encode(), anew=False)
         with disk_errors(draft.folder):
+            (draft.folder / "model.safetensors").unlink(missing_ok=True)  # were it a link, another file would change
             shutil.copyfile(model, draft.folder / "model.safetensors")
             files = {name: digest(draft.folder / name) for name in _SEALED}
         files |= {f"{stage}.jsonl": draft.seal_of(stage) for stage in _STAGES}

@@ -119,7 +119,7 @@ def _train(
     config: CellConfig, store: Store, machine: Machine, images: Images, victim: Victim, key: str, lock: Lock
 ) -> Path:
     """Train `victim` in place, or go on with it; its weights are stored under `key`, and their file returned."""
-    draft = store.model_folder(key).with_name(f"{key}.partial")
+    draft = store.model_draft(key)
     training, validation = split(images, config.recipe.validation_share, config.seed)
     rule = parts.build("rules", config.rule)
     threat = training_threat(config.training_threat)
