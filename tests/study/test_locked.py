@@ -34,7 +34,8 @@ def cells() -> list[CellConfig]:
 @pytest.fixture(scope="module")
 def keys() -> list[str]:
     """Of the cells, and of the first one's network."""
-    called = [one.called for one in plan(cells(), QUIET)]
+    study = Study(**STUDY)
+    called = [one.called for one in plan(study.cells(), QUIET, study.refused)]
     return [*(one.key for one in called), f"model-{called[0].model}"]
 
 
