@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
-__all__ = ["CutGraph", "SpikeproofError", "UsageError", "within"]
+__all__ = ["CutGraph", "Locked", "SpikeproofError", "UsageError", "within"]
 
 _UNSAID = object()
 
@@ -57,6 +57,10 @@ class CutGraph(SpikeproofError):
 
 class UsageError(SpikeproofError):
     """A wrong name, option or value in a configuration, found before any work starts (exit code 2)."""
+
+
+class Locked(SpikeproofError):
+    """Another run is at it, and nothing is wrong: it will be done, or may be tried again later (exit code 75)."""
 
 
 @contextmanager

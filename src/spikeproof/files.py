@@ -49,7 +49,8 @@ def write_bytes(path: Path, data: bytes, *, anew: bool = True) -> None:
         if anew:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "wb") as file:
+            temporary.unlink(missing_ok=True)  # of a killed run, or another user's link
+            with open(temporary, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -545,7 +545,7 @@ def test_a_cell_that_is_not_finished_is_none(tmp_path: Path) -> None:
 def test_a_place_where_nothing_can_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file", encoding="utf-8")
     store = Store(tmp_path / "taken")
-    with pytest.raises(SpikeproofError, match="taken"):
-        store.lock("key")
+    with pytest.raises(SpikeproofError, match="taken"), store.lock("key"):
+        pass
     with pytest.raises(SpikeproofError, match="taken"):
         store.draft("key")

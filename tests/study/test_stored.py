@@ -131,7 +131,7 @@ def test_a_stored_cell_runs_no_code_of_others(
     cell = edited(finished, tmp_path / "runs", an_encoder)
     runs, into = str(tmp_path / "runs"), tmp_path / "again"
     by_hand: dict[str, Callable[[], object]] = {
-        "reproduce": lambda: reproduce(cell, into, QUIET, anyway=True),
+        "reproduce": lambda: reproduce(cell, Store(into), QUIET, anyway=True),
         "transfer": lambda: of_cells([cell], "0.1", 2, QUIET),
         "trained": lambda: trained(cell.folder),
     }

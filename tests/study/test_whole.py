@@ -131,8 +131,9 @@ def test_every_row_of_a_cell_has_a_name_of_its_own(whole: tuple[Path, Cell]) -> 
                 refuse_twice([*rows, row])
 
 
-def test_two_processes_whose_locks_do_not_lock_finish_a_whole_cell_or_none(tmp_path: Path) -> None:
-    script = str(Path(__file__).parents[1] / "unlocked.py")
-    done = tinycell.run([sys.executable, script, str(tmp_path), "3"], tinycell.process_environment(tmp_path / "trace"))
+@pytest.mark.parametrize("kind", ["unseen", "flock"])
+def test_two_processes_whose_locks_do_not_lock_finish_a_whole_cell_or_none(tmp_path: Path, kind: str) -> None:
+    script = [sys.executable, str(Path(__file__).parents[1] / "unlocked.py"), str(tmp_path), "3", kind]
+    done = tinycell.run(script, tinycell.process_environment(tmp_path / "trace"))
     assert done.returncode == 0, done.stderr
     assert " of 3 met" in done.stdout

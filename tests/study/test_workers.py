@@ -66,12 +66,10 @@ def test_a_cell_that_another_process_is_at_comes_last(tmp_path: Path) -> None:
     cells = load_study(path).cells()
     keys = [outcome.cell.key for outcome in Here().run(cells, Store(tmp_path / "other"), QUIET) if outcome.cell]
     store = Store(tmp_path / "runs")
-    lock = store.lock(keys[0])
-    lock.acquire()
     running = Here().run(cells, store, QUIET)
-    assert next(running).config.name == "avg"
-    assert store.locked(keys[0])
-    lock.release()
+    with store.lock(keys[0]):
+        assert next(running).config.name == "avg"
+        assert store.locked(keys[0])
     assert not store.locked(keys[0])
     assert [outcome.config.name for outcome in running] == ["max"]
 

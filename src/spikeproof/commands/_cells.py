@@ -12,8 +12,8 @@ import torch
 from jsonargparse import Namespace
 
 from spikeproof import report
-from spikeproof.commands._machine import machine_of
-from spikeproof.errors import UsageError
+from spikeproof.commands._machine import machine_of, store_of
+from spikeproof.errors import Locked, UsageError
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import load_study
 from spikeproof.study.executor import Executor, Outcome
@@ -27,16 +27,17 @@ __all__ = ["run_study", "trust"]
 
 
 def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
-    """Every cell of a study's file, and the page; anyway: also beside cells of another version."""
+    """Every cell of a study's file, and the page; anyway: also beside cells of another version. Raises Locked where all
+    that is left are cells that another command is at."""
     study = load_study(file)
     if options.workers is not None and options.workers < 1:
         raise UsageError("workers >= 1", options.workers)
-    machine, store = machine_of(options), Store(options.out)
+    machine, store = machine_of(options), store_of(options)
     planned = plan(study.cells(), machine, study.refused)
     if not anyway:
         refuse_other_versions(planned, store)
     keep(store, file, machine.device, [one.called for one in planned], [one.config.resolved() for one in planned])
-    done, failed = _cells(planned, store, machine, options.workers)
+    done, failed, busy = _cells(planned, store, machine, options.workers)
     if done:
         print(f"report: {report.write(done, store.root, title=study.title).resolve()}")
     if failed:
@@ -44,13 +45,20 @@ def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
         for outcome in failed:
             print(f"  {outcome.config.name}: {outcome.error}", file=sys.stderr)
         return 1
+    if busy:
+        raise Locked(
+            f"all {len(planned)} cells",
+            f"{len(busy)} that another command is at",
+            mend="start again when that one has ended, or --wait longer",
+        )
     return trust(done)
 
 
 def _cells(
     planned: Sequence[Planned], store: Store, machine: Machine, workers: int | None
-) -> tuple[list[Cell], list[Outcome]]:
-    """Run what is not finished, a line for every cell; the finished cells in the study's order, and what failed."""
+) -> tuple[list[Cell], list[Outcome], list[Outcome]]:
+    """Run what is not finished, a line for every cell; the finished cells in the study's order, what failed, and what
+    another command is at."""
     known = {cell.key: cell for cell in store.folders() if cell.damage() is None}
     left = [one.config for one in planned if one.key not in known]
     room = cores() // torch.get_num_threads() if machine.device == "cpu" else 1
@@ -67,12 +75,18 @@ def _cells(
             mean = sum(one.seconds for one in outcomes) / len(outcomes)
             rest = _time(mean * (len(left) - len(outcomes)) / engine.at_once)
             number = len(planned) - len(left) + len(outcomes)
-            what = "done" if outcome.error is None else "FAILED"
-            line = f"[{number}/{len(planned)}] {outcome.config.name}: {what} in {_time(outcome.seconds)}"
+            line = f"[{number}/{len(planned)}] {outcome.config.name}: {_became(outcome)} in {_time(outcome.seconds)}"
             print(line + (f", about {rest} left" if len(outcomes) < len(left) else ""), file=sys.stderr, flush=True)
     known.update({outcome.cell.key: outcome.cell for outcome in outcomes if outcome.cell is not None})
     failed = [outcome for outcome in outcomes if outcome.error is not None]
-    return [known[one.key] for one in planned if one.key in known], failed
+    busy = [outcome for outcome in outcomes if outcome.cell is None and outcome.error is None]
+    return [known[one.key] for one in planned if one.key in known], failed, busy
+
+
+def _became(outcome: Outcome) -> str:
+    if outcome.error is not None:
+        return "FAILED"
+    return "LOCKED by another command" if outcome.cell is None else "done"
 
 
 def _time(seconds: float) -> str:

@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 
 from spikeproof.errors import UsageError
+from spikeproof.store.store import Store
 
 if TYPE_CHECKING:
     from spikeproof.study.run import Machine
 
-__all__ = ["add_machine", "machine_of"]
+__all__ = ["add_machine", "machine_of", "store_of"]
 
 
 def add_machine(parser: ArgumentParser, *, out: bool = True, workers: bool = False) -> None:
     """Options of a command that computes; out: it writes into a store; workers: it may run several cells at a time."""
     if out:
         parser.add_argument("--out", type=Path, default=Path("runs"), help="where cells and the report are written")
+        parser.add_argument(
+            "--wait", type=float, default=None,
+            help="seconds to wait for what another command is at (default: until it is done); then exit code 75: "
+            "nothing is lost, start again later",
+        )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, or cuda where torch has it")
     if workers:
         parser.add_argument("--workers", type=int, default=None, help="cells at a time (default: cores / threads)")
@@ -26,6 +32,16 @@ def add_machine(parser: ArgumentParser, *, out: bool = True, workers: bool = Fal
     else:
         parser.add_argument("--threads", type=int, default=None, help="torch threads (default: torch's own choice)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def store_of(options: Namespace, root: Path | None = None) -> Store:
+    """Where a command writes (root: not to --out), with its patience. Raises UsageError for a negative one, and
+    SpikeproofError for a folder that another user could lead elsewhere."""
+    if options.wait is not None and not options.wait >= 0:  # nor NaN
+        raise UsageError("wait >= 0", options.wait)
+    store = Store(root or options.out, patience=options.wait)
+    store.refuse_others()
+    return store
 
 
 def machine_of(options: Namespace) -> Machine:

@@ -1,7 +1,8 @@
 """From a list of words to a verb, its options and an exit code.
 
 YAML in, dotted overrides, unknown keys refused. Exit codes: 0 done, 1 failed, 2 usage, 3 a number that cannot be
-trusted: a panel whose verdict is not 'supported', a network that `check` refuses.
+trusted: a panel whose verdict is not 'supported', a network that `check` refuses; 75 (EX_TEMPFAIL) not done, since
+another command is at it: nothing is lost, and the same command may be started again later.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 import spikeproof
 from spikeproof.commands import _typos
-from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.errors import Locked, SpikeproofError, UsageError
 from spikeproof.files import refused_by_disk
 
 __all__ = ["main"]
 
 _HOME = "spikeproof.commands"
+
+LOCKED = 75
+"""EX_TEMPFAIL of sysexits.h, which Windows has no name for; schedulers start such a job again."""
 
 
 class _Verb(Protocol):
@@ -46,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"spikeproof: {_typos.said(error)}", file=sys.stderr)
         return 2
+    except Locked as error:
+        print(f"spikeproof: {error}", file=sys.stderr)
+        return LOCKED
     except SpikeproofError as error:
         print(f"spikeproof: {error}", file=sys.stderr)
         return 1

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikeproof.commands._machine import add_machine, machine_of
+from spikeproof.commands._machine import add_machine, machine_of, store_of
 from spikeproof.errors import UsageError
-from spikeproof.store.store import Store
 
 
 def options(parser: ArgumentParser) -> None:
@@ -25,7 +24,7 @@ def run(options: Namespace) -> int:
 
     failed = 0
     for one in run_controls(
-        Store(options.out), machine_of(options), tier=options.tier, images=options.images, smallest=options.smallest
+        store_of(options), machine_of(options), tier=options.tier, images=options.images, smallest=options.smallest
     ):
         wanted = "masked" if one.masked else "honest"
         fell = "" if one.broken is None else f"; {100 * one.broken:.1f} % fell"

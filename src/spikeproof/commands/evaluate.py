@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikeproof.commands._machine import add_machine, machine_of
+from spikeproof.commands._machine import add_machine, machine_of, store_of
 from spikeproof.errors import UsageError
-from spikeproof.store.store import Store
 
 
 def options(parser: ArgumentParser) -> None:
@@ -42,7 +41,7 @@ def run(options: Namespace) -> int:
             "images": first.images,
         }
         config = cell_from({**config.resolved(), "evaluations": [panel], "headline": {}})
-    cell = run_cell(config, Store(options.out), machine_of(options))
+    cell = run_cell(config, store_of(options), machine_of(options))
     print((cell.folder / "README.md").read_text(encoding="utf-8"))
     print(f"report: {report.write([cell], options.out, title=cell.config['name']).resolve()}")
     return trust([cell])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikeproof.commands._machine import add_machine, machine_of
+from spikeproof.commands._machine import add_machine, machine_of, store_of
 from spikeproof.store.store import Store
 
 
@@ -25,7 +25,7 @@ def run(options: Namespace) -> int:
     if options.threads is None:
         options.threads = cell.provenance.get("threads")  # rounding depends on them
     into = options.into or options.out / "reproduced"
-    again = reproduce(cell, into, machine_of(options), anyway=options.anyway, trust=options.trust)
+    again = reproduce(cell, store_of(options, into), machine_of(options), anyway=options.anyway, trust=options.trust)
     found = differences(cell, again)
     print(f"{cell.config['name']} ({cell.key}), run again as {again.folder}:")
     print("\n".join(found) if found else "equal, row for row")

@@ -21,16 +21,18 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import digest, disk_errors, write_bytes
 from spikeproof.rows import GradientRow, HistoryRow, Line, Row
+from spikeproof.store.locks import Lock, locked, locking
+from spikeproof.store.owners import mark, refuse_others
 from spikeproof.store.summary import CellSummary, Provenance, Written, sealed, unsealed
 from spikeproof.store.yaml_file import load_yaml
 
@@ -74,8 +76,13 @@ def _sealed(number: int, batch: bytes) -> bytes:
 
 
 def _append_to(path: str, flags: int) -> int:
-    """An opener of what is there already."""
-    return os.open(path, flags & ~os.O_CREAT)
+    """An opener of what is no link."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _go_on_with(path: str, flags: int) -> int:
+    """An opener of what is there already, and is no link."""
+    return _append_to(path, flags & ~os.O_CREAT)
 
 
 def _set_aside(path: Path) -> None:
@@ -145,17 +152,21 @@ class Draft:
     """A cell being made. Whatever a killed run left in it is used again where it is whole.
 
     It belongs to the run that began it last, which leaves its mark there: where another run has begun it meanwhile, as
-    under locks that do not lock, or where the folder has vanished, every writing raises SpikeproofError.
+    under locks that do not lock, or where the folder has vanished, every writing raises SpikeproofError. lock: the
+    cell's; where another run has that meanwhile, every writing raises Locked.
     """
 
-    def __init__(self, key: str, folder: Path) -> None:
-        self.key, self.folder = key, folder
+    def __init__(self, key: str, folder: Path, lock: Lock | None = None) -> None:
+        self.key, self.folder, self._lock = key, folder, lock
+        self.written: dict[str, str] = {}  # stage -> its sha256, of those that this run has written or read
         self._mark = os.urandom(8).hex().encode()
         self._next: dict[str, int] = {}  # stage that grows -> the number of its next batch
-        write_bytes(folder / _OWNER, self._mark, anew=False)
+        mark(folder, _OWNER, self._mark)
 
     def check_owner(self) -> None:
-        """Raises SpikeproofError where the folder is no longer this run's."""
+        """Raises SpikeproofError where the folder, or its lock, is no longer this run's."""
+        if self._lock is not None:
+            self._lock.check()
         path = self.folder / _OWNER
         try:
             mark = path.read_bytes()
@@ -180,9 +191,11 @@ class Draft:
         """All rows of one stage at once, whole or not at all."""
         self.check_owner()
         data = _jsonl(rows)
+        sha = hashlib.sha256(data).hexdigest()
         # The seal first: a kill in between leaves a seal without a stage, which is no stage.
-        write_bytes(self._seal(stage), (hashlib.sha256(data).hexdigest() + "\n").encode(), anew=False)
+        write_bytes(self._seal(stage), f"{sha}\n".encode(), anew=False)
         write_bytes(self.folder / f"{stage}.jsonl", data, anew=False)
+        self.written[stage] = sha
 
     def _seal(self, stage: str) -> Path:
         return self.folder / f"{stage}.sha256"
@@ -196,6 +209,7 @@ class Draft:
             raise _lost(f"the rows that this run has written at {path}", error) from error
         if found != stated:
             raise _lost(f"the rows that this run has written at {path}", "other ones")
+        self.written[stage] = found
         return found
 
     def stage(self, stage: str) -> list[Row]:
@@ -214,7 +228,7 @@ class Draft:
         self.check_owner()
         path = self.folder / f"{stage}.part"
         number = self._next[stage] if stage in self._next else len(self.batches(stage))
-        with disk_errors(path), open(path, "ab", opener=_append_to if number else None) as file:
+        with disk_errors(path), open(path, "ab", opener=_go_on_with if number else _append_to) as file:
             # One line a batch: what a kill tears off is one line, which `batches` leaves out.
             file.write(_sealed(number, json.dumps(rows, separators=(",", ":")).encode()))
             file.flush()
@@ -264,11 +278,27 @@ def _lost(expected: str, got: object) -> SpikeproofError:
     return SpikeproofError(expected, got, mend=mend)
 
 
-class Store:
-    """A folder of cells. Safe to use from several processes: a key is locked while it is worked on."""
+def _refuse_unlike(first: Cell, draft: Draft) -> None:
+    """SpikeproofError where another run has finished the cell with other rows than this one."""
+    stated = first.summary["files"]
+    if unlike := [stage for stage, sha in draft.written.items() if stated.get(f"{stage}.jsonl", sha) != sha]:
+        left = (
+            f"compare it with {draft.folder}, and delete"
+            if draft.folder.is_dir()
+            else "delete it and start again, or keep"
+        )
+        mend = f"{left} one of them"
+        raise SpikeproofError(f"the same rows as at {first.folder}", f"others in {unlike[0]}.jsonl", mend=mend)
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+
+class Store:
+    """A folder of cells. Safe to use from several processes: a key is locked while it is worked on.
+
+    patience: seconds that a lock of another run is waited for; None: as long as it takes.
+    """
+
+    def __init__(self, root: Path, patience: float | None = None) -> None:
+        self.root, self.patience = Path(root), patience
 
     def model_folder(self, key: str) -> Path:
         return self.root / "models" / key
@@ -297,38 +327,45 @@ class Store:
         _set_aside(folder)
         return None
 
-    def finish_model(self, draft: Path, key: str) -> Path:
-        """Give the folder of a trained network its checksum and its final name; returns the weights' file."""
+    def model_draft(self, key: str) -> Path:
+        """The folder of a network that is being trained, this user's own."""
+        folder = self.model_folder(key).with_name(f"{key}.partial")
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        mark(folder, _OWNER, b"")
+        return folder
+
+    def finish_model(self, draft: Path, key: str, lock: Lock) -> Path:
+        """Give the folder of a trained network its checksum and its final name; returns the weights' file. Raises
+        Locked where another run has its lock meanwhile."""
         folder = self.model_folder(key)
         write_bytes(draft / "model.sha256", (digest(draft / "model.safetensors") + "\n").encode(), anew=False)
+        lock.check()
         with disk_errors(folder):
             # The checkpoint goes last: were it gone before the rename, a kill in between would lose the training.
             os.rename(draft, folder)
             _keep_only(folder, _MODEL_FILES)
         return folder / "model.safetensors"
 
-    def lock(self, key: str, *, wait: bool = True) -> FileLock:
-        """To be entered; where another process has it: waited for, or with wait=False filelock.Timeout."""
-        folder = self.root / "locks"
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{key}.lock", timeout=-1 if wait else 0)
+    def lock(self, key: str, *, wait: bool = True) -> AbstractContextManager[Lock]:
+        """To be entered; where another run has it: waited for, then Locked, or with wait=False Locked at once."""
+        self.refuse_others()
+        return locking(self.root / "locks", key, self.patience if wait else 0.0)
+
+    def refuse_others(self) -> None:
+        """Raises SpikeproofError where another user could lead what is written here elsewhere."""
+        for folder in (self.root, *(self.root / name for name in ("cells", "models", "locks"))):
+            refuse_others(folder)
 
     def locked(self, key: str) -> bool:
         """Whether some process is at it."""
-        if not (self.root / "locks" / f"{key}.lock").is_file():
-            return False
-        try:
-            with self.lock(key, wait=False):
-                return False
-        except Timeout:
-            return True
+        return locked(self.root / "locks", key)
 
-    def draft(self, key: str) -> Draft:
+    def draft(self, key: str, lock: Lock | None = None) -> Draft:
         folder = self.root / "cells" / f"{key}.partial"
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        return Draft(key, folder)
+        return Draft(key, folder, lock)
 
     def finished(self, key: str) -> Cell | None:
         """The cell, if it is there and undamaged; a damaged one is set aside under another name, to be redone."""
@@ -341,12 +378,25 @@ class Store:
         return None
 
     def finish(self, draft: Draft, config: dict[str, Any], summary: Written, card: str, model: Path) -> Cell:
-        """Give a draft its last files and its final name; whatever else is in it goes."""
+        """Give a draft its last files and its final name; whatever else is in it goes. Where another run has finished
+        the cell meanwhile, its cell is taken if it has the same rows; SpikeproofError if not."""
+        try:
+            self._complete(draft, config, summary, card, model)
+        except SpikeproofError:
+            if (first := self.finished(draft.key)) is None:
+                raise
+            _refuse_unlike(first, draft)
+            return first
+        return self._placed(draft)
+
+    def _complete(self, draft: Draft, config: dict[str, Any], summary: Written, card: str, model: Path) -> None:
+        """The last files of a draft, and no others; SpikeproofError where it is no longer this run's."""
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         draft.check_owner()
         write_bytes(draft.folder / "config.yaml", text.encode(), anew=False)
         write_bytes(draft.folder / "README.md", card.encode(), anew=False)
         with disk_errors(draft.folder):
+            (draft.folder / "model.safetensors").unlink(missing_ok=True)  # were it a link, another file would change
             shutil.copyfile(model, draft.folder / "model.safetensors")
             files = {name: digest(draft.folder / name) for name in _SEALED}
         files |= {f"{stage}.jsonl": draft.seal_of(stage) for stage in _STAGES}
@@ -355,28 +405,23 @@ class Store:
         with disk_errors(draft.folder):
             # Stages, which are in rows.jsonl now, and what a killed run left half written.
             _keep_only(draft.folder, (*_FILES, "summary.json"))
-        return self._placed(Cell(draft.key, draft.folder))
 
-    def _placed(self, made: Cell) -> Cell:
-        """A cell under its final name. Where another run, which no lock kept out, was first, its cell is taken if it
-        has the same rows; SpikeproofError if not."""
-        final = made.folder.with_suffix("")
+    def _placed(self, draft: Draft) -> Cell:
+        """A whole draft under its final name, if no other run, which no lock kept out, was first."""
+        final = draft.folder.with_suffix("")
         try:
             with disk_errors(final):
-                os.rename(made.folder, final)
+                os.rename(draft.folder, final)
         except SpikeproofError:
-            if not final.is_dir() or not made.folder.is_dir():
+            if not final.is_dir() or not draft.folder.is_dir():
                 raise
-            first = self.finished(made.key)
+            first = self.finished(draft.key)
             if first is None:  # damaged, and set aside now
-                return self._placed(made)
-            names = [f"{stage}.jsonl" for stage in _STAGES]
-            if unlike := [n for n in names if first.summary["files"][n] != made.summary["files"][n]]:
-                mend = f"compare it with {made.folder}, and delete one of them"
-                raise SpikeproofError(f"the same rows as at {final}", f"others in {unlike[0]}", mend=mend) from None
-            _keep_only(made.folder, ())
-            made.folder.rmdir()
-        return Cell(made.key, final)
+                return self._placed(draft)
+            _refuse_unlike(first, draft)
+            _keep_only(draft.folder, ())
+            draft.folder.rmdir()
+        return Cell(draft.key, final)
 
     def folders(self) -> list[Cell]:
         """Every cell that was finished, by its key, whole or damaged."""

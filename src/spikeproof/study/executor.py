@@ -13,9 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from filelock import Timeout
-
-from spikeproof.errors import SpikeproofError
+from spikeproof.errors import Locked, SpikeproofError
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import CellConfig
 from spikeproof.study.run import run_cell
@@ -25,7 +23,8 @@ __all__ = ["Answer", "Executor", "Outcome", "Queue", "attempt"]
 
 
 class Outcome(NamedTuple):
-    """What became of a cell: the finished cell, or what went wrong. seconds: in this run."""
+    """What became of a cell: the finished cell, or what went wrong; neither where another command is at it still, and
+    there was no patience to wait for that. seconds: in this run."""
 
     config: CellConfig
     cell: Cell | None
@@ -70,9 +69,9 @@ class Queue:
             return self.fresh.popleft(), False
         return (self.busy.popleft(), True) if self.busy else None
 
-    def outcome(self, config: CellConfig, answer: Answer) -> Iterator[Outcome]:
-        """The outcome of a cell, if it has one already."""
-        if answer.cell is None and answer.error is None:
+    def outcome(self, config: CellConfig, answer: Answer, *, last: bool) -> Iterator[Outcome]:
+        """The outcome of a cell, if it has one already; last: whether it is not waited for again."""
+        if answer.cell is None and answer.error is None and not last:
             self.busy.append(config)
         else:
             yield Outcome(config, *answer)
@@ -84,7 +83,7 @@ def attempt(config: CellConfig, waits: bool, store: Store, machine: Machine, rea
     cell, error = None, None
     try:
         cell = run_cell(config, store, machine, wait=waits, read=read)
-    except Timeout:
+    except Locked:
         pass
     except (SpikeproofError, OSError) as found:
         error = str(found)

@@ -21,4 +21,6 @@ class Here:
     def run(self, cells: Sequence[CellConfig], store: Store, machine: Machine) -> Generator[Outcome, None, None]:
         queue, read = Queue(deque(cells)), Reader()
         while (task := queue.next()) is not None:
-            yield from queue.outcome(task[0], attempt(*task, store, machine, read))
+            config, waits = task
+            answer = attempt(config, waits, store, machine, read)
+            yield from queue.outcome(config, answer, last=waits and store.patience is not None)

@@ -29,8 +29,8 @@ def find(store: Store, key: str) -> Cell:
     return found[0]
 
 
-def reproduce(cell: Cell, into: Path, machine: Machine, *, anyway: bool = False, trust: bool = False) -> Cell:
-    """Run the cell again into another folder, which must not have it yet; a stopped run goes on there.
+def reproduce(cell: Cell, into: Store, machine: Machine, *, anyway: bool = False, trust: bool = False) -> Cell:
+    """Run the cell again into another store, which must not have it yet; a stopped run goes on there.
 
     Raises UsageError where the cell names code that is not spikeproof's, unless `trust`; and, with both named, where
     the sources that run are not those of the cell, unless `anyway`.
@@ -40,11 +40,11 @@ def reproduce(cell: Cell, into: Path, machine: Machine, *, anyway: bool = False,
         got = f"code {past.get('code')} of spikeproof {past.get('spikeproof')}, where this is {code_of(config)}"
         mend = "install that version, or --anyway to see what has changed"
         raise UsageError(f"a cell of the version that runs, for {cell.key}", got, mend=mend)
-    known = {other.key for other in Store(into).folders()}
-    again = run_cell(config, Store(into), machine)
+    known = {other.key for other in into.folders()}
+    again = run_cell(config, into, machine)
     if again.key in known:
         mend = "delete it, or --into another"
-        raise UsageError(f"a folder without this cell: {into}", again.folder, mend=mend)
+        raise UsageError(f"a folder without this cell: {into.root}", again.folder, mend=mend)
     return again
 
 

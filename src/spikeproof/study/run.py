@@ -204,19 +204,19 @@ def run_cell(
 ) -> Cell:
     """One cell, from its configuration to its folder; returned at once where it is finished already.
 
-    wait: for another process that is at the same cell; where False, filelock.Timeout is raised instead. read: who has
-    read images for the cells before.
+    wait: for another run that is at the same cell, as long as the store has patience; then, or where False, Locked is
+    raised. read: who has read images for the cells before.
     """
     training, test = (read or Reader())(config)
     rehearse(config, in_channels=training.channels, classes=len(training.classes))
     data = {"train": training.digest(), "test": test.digest()}
     key = key_of_cell(config, data, machine.device)
-    with store.lock(key, wait=wait):
+    with store.lock(key, wait=wait) as lock:
         if (done := store.finished(key)) is not None:
             return done
         victim, weights = trained_victim(config, store, machine, training)
         started = time.perf_counter()
-        draft = store.draft(key)
+        draft = store.draft(key, lock)
         fitted, held_out = split(training, config.recipe.validation_share, config.seed)
         _clean(victim, draft, {"test": test, "validation": held_out, "train": fitted}, config.seed, machine)
         for evaluation in config.evaluations:

@@ -16,6 +16,7 @@ from spikeproof.data import Images, split
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
 from spikeproof.store.keys import model_key, weights_code
+from spikeproof.store.locks import Lock
 from spikeproof.store.store import Store
 from spikeproof.study.config import CellConfig, training_threat
 from spikeproof.study.keyed import parts_of_training
@@ -105,18 +106,20 @@ def trained_victim(
         load_into(victim.body, read_tensors(Path(config.weights))[0], config.weights)
         return victim.eval(), Path(config.weights)
     key = key_of_model(config, images.digest(), machine.device)
-    with store.lock(f"model-{key}"):
+    with store.lock(f"model-{key}") as lock:
         weights = store.whole_model(key)
         if weights is None:
-            weights = _train(config, store, machine, images, victim, key)
+            weights = _train(config, store, machine, images, victim, key, lock)
         else:
             load_into(victim.body, read_tensors(weights)[0], weights)
     return victim.eval(), weights
 
 
-def _train(config: CellConfig, store: Store, machine: Machine, images: Images, victim: Victim, key: str) -> Path:
+def _train(
+    config: CellConfig, store: Store, machine: Machine, images: Images, victim: Victim, key: str, lock: Lock
+) -> Path:
     """Train `victim` in place, or go on with it; its weights are stored under `key`, and their file returned."""
-    draft = store.model_folder(key).with_name(f"{key}.partial")
+    draft = store.model_draft(key)
     training, validation = split(images, config.recipe.validation_share, config.seed)
     rule = parts.build("rules", config.rule)
     threat = training_threat(config.training_threat)
@@ -149,4 +152,4 @@ def _train(config: CellConfig, store: Store, machine: Machine, images: Images, v
         "trained_on": str(machine),
     }
     write_tensors(draft / "model.safetensors", victim.body.state_dict(), facts, anew=False)
-    return store.finish_model(draft, key)
+    return store.finish_model(draft, key, lock)

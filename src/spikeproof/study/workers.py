@@ -44,6 +44,7 @@ def cores() -> int:
 
 class _Worker(NamedTuple):
     config: CellConfig
+    waits: bool
     process: BaseProcess
     answers: Connection
     started: float
@@ -111,7 +112,8 @@ class Workers:
                 for worker in [worker for worker in crew if worker.answers in said]:
                     answer = worker.answer()
                     crew.remove(worker)
-                    yield from queue.outcome(worker.config, answer)
+                    last = worker.waits and store.patience is not None
+                    yield from queue.outcome(worker.config, answer, last=last)
         finally:
             for worker in crew:
                 worker.process.kill()
@@ -130,7 +132,7 @@ def _start(context: Any, config: CellConfig, waits: bool, store: Store, machine:
     process = context.Process(target=_work, args=given, daemon=True)
     process.start()
     theirs.close()  # so that the death of the worker, which holds the other end, is seen here
-    return _Worker(config, process, ours, time.perf_counter())
+    return _Worker(config, waits, process, ours, time.perf_counter())
 
 
 def _work(
