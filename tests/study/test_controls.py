@@ -133,9 +133,11 @@ def test_a_network_that_sees_maxima_is_blind_to_three_pixels_of_four_and_they_al
         (False, False, 1.0, True),
         (False, False, 0.99, True),
         (False, False, 0.98, False),
-        (False, False, None, True),
-        (False, True, 1.0, False),
+        (False, False, None, False),
+        (False, True, None, False),
         (True, True, None, True),
+        (True, False, 1.0, True),
+        (True, False, 0.98, False),
         (True, False, None, False),
     ],
 )

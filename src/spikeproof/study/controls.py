@@ -1,4 +1,4 @@
-"""Controls of the toolkit itself: an honest network must pass the audits, and every deliberately masked one must not.
+"""Controls of the toolkit itself: a mask must not raise the number, of which an honest network keeps nothing.
 
 Each mask is a mistake or a trick that has made published numbers too high. An audit that lets one through cannot be
 believed on anybody's network (Carlini et al. 2019).
@@ -19,6 +19,7 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.evaluation.audits.control import Control as PositiveControl
 from spikeproof.evaluation.panel import evaluate
 from spikeproof.layers.over_time import over_time
+from spikeproof.metrics.verdict import NOT_EVALUATED
 from spikeproof.models.small_sew_resnet import SmallSEWResNet
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.rectangle import Rectangle
@@ -157,7 +158,9 @@ EPS = 0.2
 class Outcome:
     """One control: whether it is masked, whether it was flagged, and by what.
 
-    broken: share of clean successes that fall, for a network that is not masked; it must be 99 % or more.
+    flagged: its number is not evaluated. broken: the share of clean successes that fall, None where no number was told.
+    At this budget an undefended network keeps nothing, so 99 % or more must fall; of a masked network too, whose forward
+    is that of an undefended one, unless it is flagged: then the mask has won nothing.
     """
 
     name: str
@@ -168,7 +171,8 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        return self.masked == self.flagged and (self.broken is None or self.broken >= PositiveControl.limit)
+        fell = self.broken is not None and self.broken >= PositiveControl.limit
+        return fell or (self.masked and self.flagged)
 
 
 def _trained(network: str, store: Store, machine: Machine, smallest: bool) -> tuple[Victim, Images]:
@@ -201,7 +205,6 @@ def _examined(name: str, control: Control, victim: Victim, batch: tuple[Tensor, 
         found = evaluate(victim, x, y, ids=ids, tier=tier, eps=EPS, rule=control.rule)
     except SpikeproofError as error:
         return Outcome(name, control.masked, True, f"refused: {error}")
-    told = not control.masked and found.verdict.word != "not evaluated"
-    fell = found.asr_conditional if told else None
-    broken = None if fell is None else fell.share
-    return Outcome(name, control.masked, found.verdict.word != "supported", str(found.verdict), broken)
+    flagged = found.verdict.word == NOT_EVALUATED
+    fell = None if flagged else found.asr_conditional
+    return Outcome(name, control.masked, flagged, str(found.verdict), None if fell is None else fell.share)
