@@ -14,7 +14,7 @@ from spikeproof.errors import UsageError
 __all__ = [
     "CELLS", "ENTRIES", "HEADER_BYTES", "IMAGES_BYTES", "IMAGE_PIXELS", "NAME_BYTES", "NUMBER", "NUMBER_CHARACTERS",
     "PACKED_BYTES", "PACKED_VALUES", "STEPS", "TEXT_CHARACTERS", "WIDTH", "YAML_CHARACTERS", "YAML_DEPTH",
-    "check_different", "check_name",
+    "YAML_EVENTS", "check_different", "check_name",
 ]  # fmt: skip
 
 YAML_CHARACTERS = 200_000
@@ -22,6 +22,9 @@ YAML_CHARACTERS = 200_000
 
 YAML_DEPTH = 32
 """Mappings and lists inside each other in a YAML file."""
+
+YAML_EVENTS = 30_000
+"""Texts, numbers, aliases, and beginnings and ends of mappings and lists in a YAML file."""
 
 TEXT_CHARACTERS = 4096
 """Of a single text or number in a YAML file."""

@@ -9,9 +9,9 @@ from spikeproof.store.store import Store
 
 
 def options(parser: ArgumentParser) -> None:
-    from spikeproof.commands._cell import add_cell
+    from spikeproof.study.config import add_cell_arguments
 
-    add_cell(parser)
+    add_cell_arguments(parser)
     add_machine(parser)
 
 

@@ -46,7 +46,7 @@ from spikeproof.study.config.schema import (
 from spikeproof.training.checkpoint import read_header
 from spikeproof.types import Limited
 
-__all__ = ["cell_from", "check_keys", "typed"]
+__all__ = ["cell_from", "check_data", "check_keys", "typed"]
 
 T = TypeVar("T")
 
@@ -309,6 +309,12 @@ def check_keys(target: Any, tree: object, what: str) -> None:
 @functools.cache
 def _hints(target: Hashable) -> dict[str, Any]:
     return get_type_hints(target)
+
+
+def check_data(tree: object) -> None:
+    """UsageError, with the path, for what is too large to look at or would be more than data to the parser."""
+    _check_sizes(tree)
+    _refuse_code(tree)
 
 
 def _check_sizes(value: object, *keys: str | int) -> None:
