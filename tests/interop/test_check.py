@@ -184,6 +184,14 @@ MISTAKES: dict[str, tuple[Any, str, str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "given", [{"shape": (10**6, 10**6, 3)}, {"steps": 10**9}, {"steps": 0}, {"steps": -1}], ids=str
+)
+def test_what_no_machine_can_hold_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"the shape of one image|steps in 1\.\."):
+        check(layers().eval(), **given)
+
+
 class Cuts(nn.Module):
     """Its own encoder is no module."""
 

@@ -80,7 +80,7 @@ def _unpacked(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tenso
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise SpikeproofError(f"weights at {path}", "no such file")
+        raise SpikeproofError(f"weights at {path}", "no regular file" if path.exists() else "no such file")
     mend = "torch.save(model.state_dict(), path), or safetensors.torch.save_file; whole pickled models are not opened"
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)

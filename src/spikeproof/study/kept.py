@@ -55,7 +55,7 @@ def keep(
 def kept(store: Store, file: Path, device: str) -> list[Called] | None:
     """The cells as `keep` wrote them; None where it did not, or where something has changed since."""
     path = store.root / _FILE
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         facts = json.loads(path.read_bytes()) if path.stat().st_size < PACKED_BYTES else {}
         if _named(file).issuperset(facts["outside"]) and facts["seal"] == _seal(file, device, facts["outside"]):
             return [_called(*cell) for cell in facts["cells"]]

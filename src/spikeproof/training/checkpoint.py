@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
-from spikeproof.limits import HEADER_BYTES
+from spikeproof.limits import HEADER_BYTES, TENSORS
 
 __all__ = ["check_fit", "load_into", "read_header", "read_tensors", "write_tensors"]
 
@@ -49,16 +49,19 @@ def read_header(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise SpikeproofError(f"a checkpoint at {path}", "no such file", mend=_MEND)
     try:
+        if not path.is_file():
+            got = "no regular file" if path.exists() else "no such file"
+            raise SpikeproofError(f"a checkpoint at {path}", got, mend=_MEND)
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
         if size > HEADER_BYTES:  # of a text or a pickle, whose first bytes are no length, too
             raise SafetensorError(f"no header of at most {HEADER_BYTES} bytes")
         with safe_open(path, framework="pt") as tensors:
+            if (count := len(tensors.keys())) > TENSORS:
+                raise SafetensorError(f"{count} tensors, more than {TENSORS}")
             yield tensors
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, MemoryError) as error:
         raise SpikeproofError(f"a whole safetensors file at {path}", error, mend=_MEND) from error
 
 

@@ -44,6 +44,7 @@ from spikeproof.study.config.schema import (
     Theory,
 )  # fmt: skip
 from spikeproof.training.checkpoint import read_header
+from spikeproof.training.facts import facts_of
 from spikeproof.types import Limited
 
 __all__ = ["cell_from", "check_data", "check_keys", "typed"]
@@ -149,9 +150,9 @@ def _check_steps(neuron: Part, steps: int) -> None:
 
 
 def _check_weights(path: Path) -> None:
-    """What is no file of tensors is refused here, by its first bytes, and not after the images have been read."""
+    """What is no file of tensors is refused here, by its header, and not after the images have been read."""
     try:
-        read_header(path)
+        facts_of(read_header(path), path)
     except SpikeproofError as error:
         raise UsageError(error.expected, error.got, mend=error.mend) from error
 
@@ -367,6 +368,7 @@ def _parser(kind: Hashable, at: str | None) -> ArgumentParser:
 def _parsed(name: str, kind: Any, value: Any) -> Any:
     """A single value of its type."""
     _refuse_code(value)
+    parts.refuse_none(CellConfig, {name: value})
     try:
         return _parser(kind, name).parse_object({name: copy.deepcopy(value)})[name]
     except (ArgumentError, TypeError, KeyError) as error:
@@ -391,6 +393,8 @@ def typed(kind: type[T], tree: Any, what: str, at: str | None = None) -> T:
     """A dataclass from a mapping, every value checked against its type and its least; at: its key in a cell."""
     asked: Any = kind
     _refuse_code(tree)
+    with within(*([] if at is None else [at])):
+        parts.refuse_none(kind, tree if isinstance(tree, Mapping) else {})
     parser = _parser(asked, at)
     try:
         # A copy, because the parser writes its own objects into the lists that it is given.
