@@ -188,6 +188,11 @@ def test_what_cannot_be_written_exits_1(command: Command, tmp_path: Path, cell_f
     assert "taken" in err
 
 
+def test_a_command_that_has_nowhere_to_print_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as Python has it where a shell says `>&-`
+    assert main(["parts", "losses"]) == 0
+
+
 def test_a_reader_that_has_enough_ends_a_listing_quietly() -> None:
     command = [sys.executable, "-m", "spikeproof", "parts"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:

@@ -231,9 +231,10 @@ def quantised() -> Tensor:
         ("float32", torch.ones(2).to(torch.float8_e4m3fn), "torch.float8_e4m3fn in float32"),
         ("float32", torch.ones(2).to(torch.float8_e5m2), "torch.float8_e5m2 in float32"),
         ("int64", torch.ones(2).to(torch.float8_e5m2), "torch.float8_e5m2 in int64"),
-        ("float32", quantised(), "quantised, sparse or without values"),
-        ("float32", torch.zeros(2).to_sparse(), "quantised, sparse or without values"),
-        ("float32", torch.zeros(2, device="meta"), "quantised, sparse or without values"),
+        ("float32", quantised(), "nested, quantised, sparse or without values"),
+        ("float32", torch.zeros(2).to_sparse(), "nested, quantised, sparse or without values"),
+        ("float32", torch.nested.nested_tensor([torch.zeros(1)] * 2, layout=torch.jagged), "nested, quantised"),
+        ("float32", torch.zeros(2, device="meta"), "nested, quantised, sparse or without values"),
     ],
     ids=lambda given: str(given.dtype) if isinstance(given, Tensor) else None,
 )  # fmt: skip

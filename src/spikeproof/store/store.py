@@ -31,11 +31,12 @@ from filelock import FileLock, Timeout
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import digest, disk_errors, write_bytes
+from spikeproof.limits import check_name
 from spikeproof.rows import GradientRow, HistoryRow, Line, Row
 from spikeproof.store.summary import CellSummary, Provenance, Written, sealed, unsealed
 from spikeproof.store.yaml_file import load_yaml
 
-__all__ = ["TOOK", "Cell", "Draft", "Store", "key_of"]
+__all__ = ["TOOK", "Cell", "Draft", "Store", "check_config", "key_of"]
 
 TOOK = "training.json"
 """What the training of a network cost, beside it: equal trainings write equal weights."""
@@ -50,6 +51,15 @@ _OWNER = "owner"
 def key_of(facts: Any) -> str:
     """16 hex digits that name a JSON-able value; equal values have equal names."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_config(tree: object) -> dict[str, Any]:
+    """The configuration that stands beside results; SpikeproofError where it is no mapping or its name no name."""
+    if not isinstance(tree, dict):
+        raise SpikeproofError("a cell's configuration as a mapping", type(tree).__name__)
+    if "name" in tree:
+        check_name("the name of a cell", tree["name"])
+    return tree
 
 
 def _lines(path: Path) -> list[Any]:
@@ -106,7 +116,7 @@ class Cell:
 
     @property
     def config(self) -> dict[str, Any]:
-        return dict(load_yaml(self.folder / "config.yaml", "a cell's configuration"))
+        return check_config(load_yaml(self.folder / "config.yaml", "a cell's configuration"))
 
     @property
     def summary(self) -> CellSummary:

@@ -83,6 +83,10 @@ def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], wha
 
     Floats may be rounded, as from 64 to 32 bits, but stay finite; a whole number or a bool stays the number it is.
     """
+    for name, tensor in tensors.items():
+        if tensor.is_nested or tensor.is_quantized or tensor.is_meta or tensor.layout is not torch.strided:
+            got = f"{name}, which is nested, quantised, sparse or without values"
+            raise SpikeproofError(f"plain tensors in {source}", got)
     _check_names(expected, tensors, f"{what} in {source}")
     for name, tensor in tensors.items():
         _check_values(name, tensor, expected[name].dtype, source)
@@ -109,10 +113,8 @@ def _check_names(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], 
 def _check_values(name: str, tensor: Tensor, held: torch.dtype, source: object) -> None:
     """SpikeproofError for values that a model which holds numbers of type `held` would take for others."""
     found = tensor.dtype
-    plain = tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_meta
-    if not plain or any(kind.is_floating_point and kind.itemsize == 1 for kind in (found, held)):
-        got = f"{found} in {name}" + ("" if plain else ", which is quantised, sparse or without values")
-        raise SpikeproofError(f"weights in {source} of 16 bits or more, each written out", got)
+    if any(kind.is_floating_point and kind.itemsize == 1 for kind in (found, held)):
+        raise SpikeproofError(f"weights in {source} of 16 bits or more", f"{found} in {name}")
     if (found.is_floating_point, found.is_complex) != (held.is_floating_point, held.is_complex):
         raise SpikeproofError(f"{held} at {name} in {source}", found, mend="give the weights that this model has saved")
     cast = tensor.to(held)
