@@ -96,7 +96,7 @@ def main(folder: Path, count: int) -> None:
         assert tinycell.numbers(root) == expected, f"{moment} of {operations}"
         assert sorted(path.name for path in root.glob("cells/*/*")) == files, f"{moment} of {operations}"
         kept = sorted(path.name for path in root.glob("models/*/*"))
-        assert kept == ["model.safetensors", "model.sha256"], f"{moment} of {operations}"
+        assert kept == ["model.safetensors", "model.sha256", "training.json"], f"{moment} of {operations}"
         assert not list(root.glob("*/*.partial")), f"{moment} of {operations}"
     print(f"{len(moments)} of {operations}")
 

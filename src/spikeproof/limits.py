@@ -13,8 +13,8 @@ from spikeproof.errors import UsageError
 
 __all__ = [
     "CELLS", "ENTRIES", "HEADER_BYTES", "IMAGES_BYTES", "IMAGE_PIXELS", "NAME_BYTES", "NUMBER", "NUMBER_CHARACTERS",
-    "PACKED_BYTES", "PACKED_VALUES", "STEPS", "TEXT_CHARACTERS", "WIDTH", "YAML_CHARACTERS", "YAML_DEPTH",
-    "check_different", "check_name",
+    "PACKED_BYTES", "PACKED_VALUES", "STEPS", "TENSORS", "TEXT_CHARACTERS", "THREADS", "WIDTH", "YAML_CHARACTERS",
+    "YAML_DEPTH", "YAML_EVENTS", "check_different", "check_name",
 ]  # fmt: skip
 
 YAML_CHARACTERS = 200_000
@@ -22,6 +22,9 @@ YAML_CHARACTERS = 200_000
 
 YAML_DEPTH = 32
 """Mappings and lists inside each other in a YAML file."""
+
+YAML_EVENTS = 30_000
+"""Texts, numbers, aliases, and beginnings and ends of mappings and lists in a YAML file."""
 
 TEXT_CHARACTERS = 4096
 """Of a single text or number in a YAML file."""
@@ -56,6 +59,12 @@ PACKED_VALUES = 20_000_000
 HEADER_BYTES = 10_000_000
 """Of the header of a file of weights."""
 
+THREADS = 1024
+"""Of torch: from some number on, the process ends where it asks for the memory of their stacks."""
+
+TENSORS = 10_000
+"""Of a file of weights."""
+
 IMAGE_PIXELS = 4096 * 4096
 """Of one image."""
 
@@ -63,9 +72,11 @@ IMAGES_BYTES = 2_000_000_000
 """Of all images of a split, decoded."""
 
 
-def check_name(what: str, name: str) -> None:
+def check_name(what: str, name: object) -> None:
     """UsageError unless it is 1..NAME_BYTES bytes of UTF-8, and no control character, which a terminal would obey."""
     wanted = f"{what} of 1 to {NAME_BYTES} bytes, without control characters"
+    if not isinstance(name, str):
+        raise UsageError(wanted, repr(name))
     try:
         size = len(name.encode())
     except UnicodeEncodeError as error:

@@ -41,6 +41,7 @@ __all__ = [
     "knob",
     "module_name",
     "names",
+    "refuse_none",
     "refused_alone",
     "resolve",
     "surface",
@@ -207,7 +208,9 @@ def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]
     if "name" not in spec:
         raise UsageError(f"a part of {folder} with a 'name'", dict(spec), valid=names(folder))
     with within("name"):
-        target = find(folder, str(spec["name"]))
+        if not isinstance(spec["name"], str):
+            raise UsageError(f"a part of {folder} by its name", repr(spec["name"]), valid=names(folder))
+        target = find(folder, spec["name"])
     if folder == "losses":
         if options:
             raise UsageError(f"no options for the loss {spec['name']!r}", sorted(options))
@@ -220,12 +223,23 @@ def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]
             raise UsageError(f"an option of {folder} {spec['name']!r}", repr(unknown[0]), valid=valid)
     nested = {k: options.pop(k, known[k].default) for k in _NESTED.get(folder, ()) if k in known}
     plain = known.keys() - nested.keys()
+    refuse_none(target, options)
     try:
         checked = {**vars(_parser(target, frozenset(plain)).parse_object(options)), **nested} if plain else nested
     except (ArgumentError, TypeError, ValueError) as error:
         with within(*key_in(error)):
             raise UsageError(f"options of {folder} {spec['name']!r}", str(error).strip()) from error
     return target, {k: checked[k] for k in known if k in checked}
+
+
+def refuse_none(target: Any, options: Mapping[str, Any]) -> None:
+    """UsageError for a None that the type of an option does not have: jsonargparse takes it for any value."""
+    for name, parameter in inspect.signature(target).parameters.items():
+        outermost = re.sub(r"\[.*\]", "", str(parameter.annotation))
+        if name in options and options[name] is None and not re.search("None|Any|Optional|_empty", outermost):
+            mend = "" if parameter.default is parameter.empty else "leave it out for its default"
+            with within(name):
+                raise UsageError(f"{name} as {parameter.annotation}", "None", mend=mend)
 
 
 @cache

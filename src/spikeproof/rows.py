@@ -31,7 +31,7 @@ __all__ = [
     "AttackHead", "AttackRow", "AuditFinding", "AuditRow", "BatchNorm", "Breaks", "CleanRow", "CorruptionRow",
     "EnergyRow", "Found", "GradientRow", "HistoryRow", "Line", "Mark", "Measures", "OfGradient", "Outcome", "Protocol",
     "RobustRow", "Row", "Scalar", "SiteRow", "Spent", "Split", "SupportRow", "TheoryRow", "Tightness", "WeightRow",
-    "fault", "lacking", "of_kind", "refuse_foreign", "refuse_twice",
+    "fault", "fits", "lacking", "of_kind", "refuse_foreign", "refuse_twice",
 ]  # fmt: skip
 
 Split: TypeAlias = Literal["train", "validation", "test"]
@@ -370,7 +370,7 @@ def _fault_in(row: Mapping[str, Any], wanted: Any) -> str | None:
     for name, value in row.items():
         if name not in fields:
             return f"an unknown {name}"
-        if not _fits(value, fields[name]):
+        if not fits(value, fields[name]):
             return f"{name}: {value!r}"
     return None
 
@@ -380,7 +380,7 @@ def _fields(wanted: Any) -> dict[str, Any]:
     return get_type_hints(wanted)
 
 
-def _fits(value: object, wanted: Any) -> bool:
+def fits(value: object, wanted: Any) -> bool:
     """Whether a value read from JSON has a type; an int is a float, a bool is neither."""
     origin, inner = get_origin(wanted), get_args(wanted)
     if is_typeddict(wanted):
@@ -388,11 +388,11 @@ def _fits(value: object, wanted: Any) -> bool:
     if origin is Literal:
         return value in inner
     if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inner)
+        return any(fits(value, one) for one in inner)
     if origin is list:
-        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
+        return isinstance(value, list) and all(fits(one, inner[0]) for one in value)
     if origin is dict:
-        return isinstance(value, dict) and all(isinstance(k, str) and _fits(v, inner[1]) for k, v in value.items())
+        return isinstance(value, dict) and all(isinstance(k, str) and fits(v, inner[1]) for k, v in value.items())
     if isinstance(value, bool):
         return wanted in (bool, object)
     return isinstance(value, (int, float) if wanted is float else wanted)

@@ -137,7 +137,8 @@ def test_parts_lists_one_folder_with_its_options(command: Command) -> None:
         (("evaluate", "--config=nowhere.yaml"), "nowhere.yaml"),
         (("train", "--device=abacus"), "a device that torch has, got 'abacus'"),
         (("train", "--device=meta"), "a device that torch has, got 'meta'"),
-        (("train", "--threads=0"), "threads >= 1"),
+        (("train", "--threads=0"), "threads in 1..1024"),
+        (("train", "--threads=1000000000"), "threads in 1..1024"),
         (("study",), "file"),
         (("study", "nowhere.yaml"), "nowhere.yaml"),
         (("report",), "folder"),
@@ -185,6 +186,11 @@ def test_what_cannot_be_written_exits_1(command: Command, tmp_path: Path, cell_f
     code, _, err = command("train", "--config", cell_file, "--out", tmp_path / "taken", "--quiet")
     assert code == 1
     assert "taken" in err
+
+
+def test_a_command_that_has_nowhere_to_print_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as Python has it where a shell says `>&-`
+    assert main(["parts", "losses"]) == 0
 
 
 def test_a_reader_that_has_enough_ends_a_listing_quietly() -> None:

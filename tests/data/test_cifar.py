@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import socket
 import tarfile
 import threading
@@ -197,6 +198,13 @@ def test_a_file_of_a_wrong_size_is_refused(case: Case, tmp_path: Path, extra: in
     assert expected in refused(case, tmp_path)
     case.unpack(tmp_path)
     assert expected in refused(case, tmp_path)
+
+
+@pytest.mark.parametrize("of", ["train", "names"])
+def test_a_file_that_is_far_too_large_is_refused_unread(case: Case, tmp_path: Path, of: str) -> None:
+    name = case.layout.names if of == "names" else case.layout.train[0]
+    os.truncate(case.unpack(tmp_path) / name, 10**12)  # a hole, which takes no room on the disk
+    assert f"bytes in {name}, got {10**12} bytes" in refused(case, tmp_path)
 
 
 def test_a_label_out_of_range_is_refused(case: Case, tmp_path: Path) -> None:

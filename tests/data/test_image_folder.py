@@ -45,6 +45,14 @@ def refused(root: Path, split: str = "train", limit: int | None = None) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "a" * 201, "\udcff"], ids=ascii)
+def test_a_class_that_no_terminal_should_print_is_refused(root: Path, name: str) -> None:
+    put(root / "train" / name / "0.png")
+    with pytest.raises(UsageError, match="the name of a class") as error:
+        ImageFolder(str(root)).load("train")
+    str(error.value).encode()
+
+
 def test_pixels_labels_classes_and_name(root: Path) -> None:
     train, test = (ImageFolder(str(root)).load(split) for split in ("train", "test"))
     assert train.pixels.shape == (6, 3, 2, 3)

@@ -8,6 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -182,6 +183,14 @@ MISTAKES: dict[str, tuple[Any, str, str, str]] = {
     "no path without CUDA": (lambda: layers(NeedsCuda()).eval(), "layout", r"RuntimeError in '5' \(NeedsCuda\)",
                              "CPU path"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "given", [{"shape": (10**6, 10**6, 3)}, {"steps": 10**9}, {"steps": 0}, {"steps": -1}], ids=str
+)
+def test_what_no_machine_can_hold_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"the shape of one image|steps in 1\.\."):
+        check(layers().eval(), **given)
 
 
 class Cuts(nn.Module):
@@ -434,8 +443,16 @@ def test_weights_are_loaded_strictly(network_file: Path) -> None:
         assert torch.equal(found.victim.body.network[1].weight, fitting["1.weight"])  # type: ignore[index]
     save_file({"1.weight": fitting["1.weight"]}, network_file / "part.safetensors")
     (network_file / "torn.pt").write_bytes(b"PK\x03\x04")
+    torch.save({1: fitting["1.weight"]}, network_file / "numbered.pt")
+    nested = torch.nested.nested_tensor([torch.zeros(64)] * 10, layout=torch.jagged)
+    torch.save({"1.weight": nested, "1.bias": fitting["1.bias"]}, network_file / "nested.pt")
+    (network_file / "folder.pt").mkdir()
+    with ZipFile(network_file / "small.pt", "w", ZIP_DEFLATED) as bomb:
+        bomb.writestr("archive/data.pkl", b"\0" * 10_000_000)
     for name, says in (
         ("part.safetensors", "1.bias is missing"), ("torn.pt", "a state dict"), ("none.pt", "no such file"),
+        ("numbered.pt", "a state dict"), ("small.pt", "a compressed file, which torch does not write"),
+        ("nested.pt", "nested, quantised, sparse"), ("folder.pt", "no regular file"),
     ):  # fmt: skip
         found = check_path("nets_of_mine:sound", X, weights=network_file / name)
         assert found["weights"].verdict == "refuse"

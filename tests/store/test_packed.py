@@ -22,7 +22,7 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.limits import PACKED_VALUES
 from spikeproof.store import packed
 from spikeproof.store.packed import PackedCell, pack, packed_cells
-from spikeproof.store.store import Store
+from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import cell_from
 from spikeproof.study.run import Machine, run_cell
 
@@ -125,6 +125,9 @@ def claims(folder: Path, table: Any, **more: Any) -> PackedCell:
     [
         {"order": [[0, 10**9]], "kinds": [{"a": {"all": 1}}]},
         {"order": [[0, 10**9]], "kinds": [{}]},
+        {"order": [[0, PACKED_VALUES - 1]], "kinds": [{"a": {"all": 1}}]},
+        {"order": [[0, PACKED_VALUES // 4]], "kinds": [{"a": {"each": {"b": {"all": 1}}}, "c": {"all": 2}}]},
+        {"order": [[0, 2]], "kinds": [{"a": {"all": 1}}]},
         {"order": [[0, 1]] * 10 + [[0, 10**12]], "kinds": [{"a": {"each": {"b": {"each": {"c": {"all": 1}}}}}}]},
         {"order": [[0, PACKED_VALUES // 10 + 1]], "kinds": [{f"f{n}": {"all": 1} for n in range(10)}]},
         {"order": [[0, 3]], "kinds": [{"a": [1, 2]}]},
@@ -155,6 +158,19 @@ def test_rows_that_are_not_as_many_as_is_claimed_are_refused_before_they_are_mad
     assert time.process_time() - started < 1.0
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "config", [3, None, [], "text", {"name": "\x1b[2J"}, {"name": "\ud800"}, {"name": 3}], ids=ascii
+)
+def test_a_configuration_that_no_cell_has_is_refused(tmp_path: Path, config: Any) -> None:
+    cell = claims(tmp_path, {"order": [], "kinds": []}, config=config)
+    with pytest.raises(SpikeproofError, match=r"k\.json\.xz.*to mend: pack the study again") as error:
+        str(cell.config)
+    str(error.value).encode()
+    (tmp_path / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(SpikeproofError):
+        str(Cell("k", tmp_path).config)
 
 
 def test_a_file_that_unpacks_to_gigabytes_is_refused_at_the_limit(tmp_path: Path) -> None:

@@ -24,12 +24,15 @@ CELLS = [Called("a", "0123", "4567", 3), Called("b", "89ab", None, 2)]
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
+    """With an axis that names the folder `images`."""
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump({"title": "two", "base": tiny(), "seeds": [0, 1]}), encoding="utf-8")
+    axes = {"data": {"mine": {}, "other": {"data.root": str(tmp_path / "images")}}}
+    path.write_text(yaml.safe_dump({"title": "two", "base": tiny(), "axes": axes}), encoding="utf-8")
     return path
 
 
 def test_what_a_study_keeps_is_its_plan(study: Path, tmp_path: Path) -> None:
+    study.write_text(yaml.safe_dump({"title": "two", "base": tiny(), "seeds": [0, 1]}), encoding="utf-8")
     read, store = load_study(study), Store(tmp_path / "runs")
     planned = plan(read.cells(), Machine(), read.refused)
     keep(store, study, "cpu", [one.called for one in planned], [one.config.resolved() for one in planned])
@@ -104,7 +107,41 @@ def test_a_plan_with_parts_of_ones_own_is_not_kept(study: Path, tmp_path: Path) 
     assert kept(Store(tmp_path), study, "cpu") is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", json.dumps({"seal": 1, "outside": [], "cells": [["a"]]})])
+def test_a_folder_that_the_study_does_not_name_is_never_walked(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, elsewhere = Store(tmp_path / "runs"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    keep(store, study, "cpu", CELLS, [{"data": {"root": str(elsewhere)}}])  # as of a default of a part
+    assert kept(store, study, "cpu") is None
+    keep(store, study, "cpu", CELLS, [])
+    facts = json.loads((store.root / "plan.json").read_text(encoding="utf-8"))
+    walked: list[str] = []
+    monkeypatch.setattr("spikeproof.study.kept._stamps", lambda paths: walked.extend(paths) or [])
+    for outside in (["/"], [str(elsewhere)], [3], "abc", None):
+        (store.root / "plan.json").write_text(json.dumps({**facts, "outside": outside}), encoding="utf-8")
+        assert kept(store, study, "cpu") is None
+    assert not walked
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        ["\x1b[2J", "0123", "4567", 3], ["", "0123", "4567", 3], [3, "0123", "4567", 3], ["a", "../..", "4567", 3],
+        ["a", "0123", "/etc", 3], ["a", "0123", "4567", "3"], ["a", "0123", "4567"], ["a", "0123", 4567, 3], "abcd", 3,
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_cells_that_no_study_has_are_not_told_of(study: Path, tmp_path: Path, cell: Any) -> None:
+    keep(Store(tmp_path), study, "cpu", CELLS, [])
+    facts = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    (tmp_path / "plan.json").write_text(json.dumps({**facts, "cells": [cell]}), encoding="utf-8")
+    assert kept(Store(tmp_path), study, "cpu") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "[" * 9999, "3", "null", json.dumps({"seal": 1, "outside": [], "cells": [["a"]]})]
+)
 def test_a_file_that_is_none_is_as_if_it_were_not_there(text: Any, study: Path, tmp_path: Path) -> None:
     assert kept(Store(tmp_path), study, "cpu") is None
     (tmp_path / "plan.json").write_text(text, encoding="utf-8")

@@ -18,7 +18,7 @@ from tinycell import tiny
 
 from spikeproof import parts
 from spikeproof.errors import UsageError
-from spikeproof.limits import CELLS, ENTRIES, NAME_BYTES, NUMBER, STEPS, WIDTH, check_different, check_name
+from spikeproof.limits import CELLS, ENTRIES, NAME_BYTES, NUMBER, STEPS, TENSORS, WIDTH, check_different, check_name
 from spikeproof.study.config import Study, cell_from, load_study
 from spikeproof.threats import radius
 
@@ -79,6 +79,33 @@ def test_what_is_too_much_for_any_machine_is_one_sentence(tree: dict[str, Any]) 
     with pytest.raises(UsageError, match=r"^expected .*, got ") as error:
         cell_from(tiny(**tree))
     assert error.value.path[0] in tree
+
+
+@pytest.mark.parametrize(
+    ("tree", "path"),
+    [
+        ({"steps": None}, ("steps",)),
+        ({"seed": None}, ("seed",)),
+        ({"name": None}, ("name",)),
+        ({"model": {"name": "small_sew_resnet", "width": None}}, ("model", "width")),
+        ({"model": {"name": None}}, ("model", "name")),
+        ({"model": {"name": {"a": "b"}}}, ("model", "name")),
+        ({"recipe": {"flip": None}}, ("recipe", "flip")),
+        ({"recipe": {"momentum": None}}, ("recipe", "momentum")),
+        ({"gradients": {"scalars": None}}, ("gradients", "scalars")),
+        ({"gradients": {"batch_size": None}}, ("gradients", "batch_size")),
+        ({"theory": {"draws": None}}, ("theory", "draws")),
+        ({"generalisation": {"corruptions": None}}, ("generalisation", "corruptions")),
+        ({"evaluations": [{"attacks": {1: {"name": "fgsm"}}}]}, ("evaluations", 0, "attacks")),
+        ({"evaluations": [{"attacks": {"a": {"name": "pgd", "steps": None}}}]},
+         ("evaluations", 0, "attacks", "a", "steps")),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_nothing_where_something_must_be_is_one_sentence(tree: dict[str, Any], path: tuple[str | int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"^expected .*, got ") as error:
+        cell_from(tiny(**tree))
+    assert error.value.path == path
 
 
 def options() -> list[tuple[str, str, str]]:
@@ -158,11 +185,16 @@ def test_a_name_that_passes_can_be_written_wherever_a_name_is(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("axes: null", "axes as a mapping"),
+        ("axes: null", "axes as dict.*got None; to mend: leave it out"),
         ("axes: {a: {}}", "one value or more on axis 'a'"),
         ("axes: {a: {v: {}}, b: {}}", "one value or more on axis 'b'"),
         ("axes: []", "axes"),
-        ("seeds: null", "seeds as a list"),
+        ("seeds: null", "seeds as list.*got None; to mend: leave it out"),
+        ("axes: {a: null}", "axes"),
+        ("axes: {a: {v: {3: 3}}}", "keys of a cell's configuration on axis 'a', got 3"),
+        ("axes: {a: {v: {model.name.x: 3}}}", "a part of models by its name"),
+        ("seeds: [null]", "seeds"),
+        ("seeds: ~", "seeds as list"),
         ("seeds: [0, 0]", "different seeds, got 0 twice"),
         ("seeds: [3, 1, 2, 1]", "different seeds, got 1 twice"),
         (f"seeds: {list(range(CELLS + 1))}", f"at most {CELLS} cells"),
@@ -204,10 +236,16 @@ def test_weights_that_are_no_safetensors_are_refused_before_any_work(tmp_path: P
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     save_file({"a": torch.ones(3)}, tmp_path / "right")
-    for name in ("zip.pt", "pickle.pt", "text", "length", "empty", "folder", "pipe", "nowhere"):
+    save_file({f"{n}": torch.ones(0) for n in range(TENSORS + 1)}, tmp_path / "many")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    names = ("zip.pt", "pickle.pt", "text", "length", "empty", "folder", "pipe", "zeros", "nowhere", "many", "x" * 5000)
+    for name in names:
         with pytest.raises(UsageError, match=f"{name}.*to mend: give a .safetensors file") as error:
             cell_from(tiny(weights=str(tmp_path / name)))
         assert error.value.path == ("weights",)
+    save_file({"a": torch.ones(3)}, tmp_path / "foreign", {"spikeproof": json.dumps({"history": "abc"})})
+    with pytest.raises(UsageError, match=r"its history in .*foreign, got 'abc'"):
+        cell_from(tiny(weights=str(tmp_path / "foreign")))
     assert cell_from(tiny(weights=str(tmp_path / "right"))).weights == str(tmp_path / "right")
 
 

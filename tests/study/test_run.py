@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import os
 import random
 import signal
@@ -212,8 +214,30 @@ def test_nothing_is_left_beside_the_results(whole: tuple[Path, Cell]) -> None:
     root, cell = whole
     assert sorted(p.name for p in root.iterdir()) == ["cells", "locks", "models"]
     assert [p.name for p in (root / "cells").iterdir()] == [cell.key]
-    assert sorted(p.name for p in root.glob("models/*/*")) == ["model.safetensors", "model.sha256"]
+    assert sorted(p.name for p in root.glob("models/*/*")) == ["model.safetensors", "model.sha256", "training.json"]
     assert not list(root.rglob("*.tmp")) + list(root.rglob("*.part")) + list(root.rglob("*.partial"))
+
+
+def test_equal_runs_write_equal_weights_and_say_the_time_beside_them(whole: tuple[Path, Cell], tmp_path: Path) -> None:
+    again = run_cell(cell_from(tiny()), Store(tmp_path), QUIET)
+    for pattern in ("models/*/model.safetensors", "cells/*/model.safetensors"):
+        (one,), (other,) = whole[0].glob(pattern), tmp_path.glob(pattern)
+        assert one.read_bytes() == other.read_bytes()
+    (beside,) = tmp_path.glob("models/*/training.json")
+    cost = json.loads(beside.read_text(encoding="utf-8"))
+    assert 0 <= cost["train_seconds"] < 60
+    assert cost["trained_on"] == again.provenance["machine"]
+    assert {name: again.provenance.get(name) for name in cost} == cost
+
+
+def test_a_network_whose_weights_were_given_has_no_cost(whole: tuple[Path, Cell], tmp_path: Path) -> None:
+    given = tmp_path / "model.safetensors"
+    given.write_bytes((whole[1].folder / "model.safetensors").read_bytes())
+    (tmp_path / "training.json").write_text("another program's", encoding="utf-8")
+    cell = run_cell(cell_from(tiny(weights=str(given))), Store(tmp_path / "runs"), QUIET)
+    assert cell.provenance["train_seconds"] is None
+    assert cell.provenance["trained_on"] is None
+    assert cell.history() == whole[1].history()
 
 
 # --- done once ---
@@ -270,6 +294,25 @@ def test_a_damaged_finished_cell_is_set_aside_and_redone(tmp_path: Path, trace: 
     assert numbers(tmp_path) == expected
     assert [p.name for p in (tmp_path / "cells").glob("*.damaged-*")] == [f"{cell.key}.damaged-0"]
     assert sorted(tinycell.events(trace)) == ["attack"] * 2 * ATTACKS + ["step"] * STEPS
+
+
+@pytest.mark.parametrize("damage", ["edited", "lost"])
+def test_a_network_whose_cost_is_not_as_it_was_written_is_damaged(tmp_path: Path, damage: str) -> None:
+    trained.trained_victim(cell_from(tiny()), Store(tmp_path), QUIET)
+    (path,), (key,) = tmp_path.glob("models/*/training.json"), Store(tmp_path).models()
+    assert Store(tmp_path).model_damage(key) is None
+    path.write_text('{"train_seconds": 0.1, "trained_on": "a better machine"}', encoding="utf-8")
+    if damage == "lost":
+        path.unlink()
+    assert Store(tmp_path).model_damage(key) == "training.json has changed since it was written"
+
+
+def test_a_network_of_the_version_that_kept_its_cost_in_the_weights_is_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "0123"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "model.sha256").write_text(hashlib.sha256(b"weights").hexdigest() + "\n", encoding="ascii")
+    assert Store(tmp_path).model_damage("0123") is None
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])

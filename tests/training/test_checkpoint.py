@@ -7,18 +7,23 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from small import built
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import digest, write_bytes
 from spikeproof.training.checkpoint import load_into, read_header, read_tensors, write_tensors
+from spikeproof.training.facts import facts_of, took_of
+
+EPOCH = {"epoch": 1, "loss": 0.5, "validation_loss": 0.5, "validation_accuracy": 1.0}
 
 
 def state() -> dict[str, Tensor]:
@@ -188,6 +193,111 @@ def test_weights_that_do_not_fit_are_refused_by_name_and_change_nothing(
 def test_another_architecture_is_refused_with_the_mend(options: dict[str, object]) -> None:
     with pytest.raises(SpikeproofError, match=r"another architecture .*to mend: build the model with the options"):
         load_into(built(**options).body, state(), "a file")  # type: ignore[arg-type]
+
+
+def of_kinds() -> nn.Module:
+    """One tensor for each kind of number that a network holds."""
+    body = nn.Module()
+    for kind in (torch.float16, torch.float32, torch.float64, torch.int8, torch.int64, torch.bool, torch.complex64):
+        body.register_buffer(str(kind).removeprefix("torch."), torch.zeros(2, dtype=kind))
+    return body
+
+
+def quantised() -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer versions of torch say that it will go
+        return torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("float32", torch.tensor([1.0, 1e300], dtype=torch.float64), "infinity in float32, read as torch.float32"),
+        ("float32", torch.tensor([1.0, -1e39], dtype=torch.float64), "NaN or infinity in float32"),
+        ("float16", torch.tensor([1.0, 65520.0]), "NaN or infinity in float16"),
+        ("float16", torch.tensor([1.0, 1e38], dtype=torch.bfloat16), "NaN or infinity in float16"),
+        ("complex64", torch.tensor([1.0, 1e300j], dtype=torch.complex128), "NaN or infinity in complex64"),
+        ("int64", torch.tensor([1.0, 2.5]), "got torch.float32"),
+        ("int64", torch.tensor([1.0, 2.0], dtype=torch.float64), "got torch.float64"),
+        ("float32", torch.tensor([1, 2]), "got torch.int64"),
+        ("float32", torch.tensor([True, False]), "got torch.bool"),
+        ("float32", torch.tensor([1.0, 1.0j]), "got torch.complex64"),
+        ("complex64", torch.tensor([1.0, 2.0]), "got torch.float32"),
+        ("bool", torch.tensor([1.0, 0.5]), "got torch.float32"),
+        ("int8", torch.tensor([1, 300]), "whole numbers that torch.int8 holds at int8"),
+        ("int8", torch.tensor([1, 200], dtype=torch.uint8), "whole numbers that torch.int8 holds"),
+        ("int64", torch.tensor([1, 2**64 - 1], dtype=torch.uint64), "whole numbers that torch.int64 holds"),
+        ("bool", torch.tensor([0, 2]), "whole numbers that torch.bool holds"),
+        ("float32", torch.ones(2).to(torch.float8_e4m3fn), "torch.float8_e4m3fn in float32"),
+        ("float32", torch.ones(2).to(torch.float8_e5m2), "torch.float8_e5m2 in float32"),
+        ("int64", torch.ones(2).to(torch.float8_e5m2), "torch.float8_e5m2 in int64"),
+        ("float32", quantised(), "nested, quantised, sparse or without values"),
+        ("float32", torch.zeros(2).to_sparse(), "nested, quantised, sparse or without values"),
+        ("float32", torch.nested.nested_tensor([torch.zeros(1)] * 2, layout=torch.jagged), "nested, quantised"),
+        ("float32", torch.zeros(2, device="meta"), "nested, quantised, sparse or without values"),
+    ],
+    ids=lambda given: str(given.dtype) if isinstance(given, Tensor) else None,
+)  # fmt: skip
+def test_values_that_a_model_would_hold_as_others_are_refused_and_change_nothing(
+    name: str, values: Tensor, said: str
+) -> None:
+    body = of_kinds()
+    with pytest.raises(SpikeproofError) as error:
+        load_into(body, {**body.state_dict(), name: values}, "somewhere.safetensors")
+    assert said in str(error.value)
+    assert "somewhere.safetensors" in str(error.value)
+    assert not any(bool(tensor.any()) for tensor in body.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "held"),
+    [
+        ("float32", torch.tensor([0.1, -3e38], dtype=torch.float64), [0.1, -3e38]),
+        ("float64", torch.tensor([0.5, 65504.0], dtype=torch.float16), [0.5, 65504.0]),
+        ("float16", torch.tensor([0.1, 1e-9]), [0.1, 0.0]),
+        ("int64", torch.tensor([7, -7], dtype=torch.int32), [7, -7]),
+        ("int8", torch.tensor([127, -128]), [127, -128]),
+        ("int8", torch.tensor([True, False]), [1, 0]),
+        ("bool", torch.tensor([1, 0], dtype=torch.uint8), [True, False]),
+    ],
+)
+def test_other_numbers_of_bits_hold_the_same_values(name: str, values: Tensor, held: list[float]) -> None:
+    body = of_kinds()
+    load_into(body, {**body.state_dict(), name: values}, "a file")
+    found = body.state_dict()[name]
+    assert found.dtype == of_kinds().state_dict()[name].dtype
+    assert found.tolist() == pytest.approx(held, rel=1e-3)
+
+
+# --- what it says of itself ---
+
+
+def test_a_header_says_what_it_says_and_nothing_else() -> None:
+    said: dict[str, Any] = {"input_shape": [3, 8, 8], "classes": ["a"], "history": [EPOCH, EPOCH], "best_epoch": 2}
+    assert facts_of({**said, "train_seconds": 3.0, "trained_on": "a machine"}, Path("a")) == said
+    assert facts_of({}, Path("a")) == {}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"history": "abc"}, {"history": [{"epoch": 1}]}, {"history": [[]]}, {"history": {}}, {"best_epoch": "1"},
+        {"best_epoch": 3, "history": [EPOCH]}, {"best_epoch": 0}, {"best_epoch": True}, {"best_epoch": 2},
+        {"input_shape": "abc"}, {"input_shape": []}, {"input_shape": [-1, 2, 2]}, {"input_shape": [10**9, 8, 8]},
+        {"input_shape": [1.5]}, {"classes": 10}, {"classes": [1, 2]}, {"neuron": []}, [], 3, None, "text",
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_header_of_another_s_making_is_refused_kindly(said: Any) -> None:
+    with pytest.raises(SpikeproofError, match=r"^expected .*a file.*, got "):
+        facts_of(said, Path("a file"))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"train_seconds": "x"}', '{"trained_on": 3}', "[" * 9999, "\udcff"])
+def test_a_cost_that_is_none_is_refused_kindly(tmp_path: Path, text: str) -> None:
+    (tmp_path / "training.json").write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(SpikeproofError, match=r"training\.json.*, got "):
+        took_of(tmp_path / "training.json")
 
 
 # --- whole or not at all ---

@@ -231,7 +231,7 @@ def test_a_process_killed_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(
     for store in ("killed", "whole"):
         _, path = trained_victim(cell_from(tree), Store(tmp_path / store), Machine(progress=False))
         weights[store], facts[store] = read_tensors(path)
-        assert sorted(os.listdir(path.parent)) == ["model.safetensors", "model.sha256"]
+        assert sorted(os.listdir(path.parent)) == ["model.safetensors", "model.sha256", "training.json"]
     assert len(tinycell.events(trace)) == 10 + 2 * PER_EPOCH + 3 * PER_EPOCH  # one epoch was there to go on from
     assert all(torch.equal(weights["killed"][name], tensor) for name, tensor in weights["whole"].items())
     assert facts["killed"]["history"] == facts["whole"]["history"]
@@ -254,11 +254,47 @@ def spoil_body(tensors: dict[str, Tensor]) -> None:
     del tensors[next(n for n in tensors if n.startswith("model."))]
 
 
-@pytest.mark.parametrize("spoil", [spoil_weights, spoil_body])
+def spoil_the_best(tensors: dict[str, Tensor]) -> None:
+    del tensors[next(n for n in tensors if n.startswith("best."))]
+
+
+def spoil_the_memory(tensors: dict[str, Tensor]) -> None:
+    next(t for n, t in tensors.items() if n.endswith("exp_avg")).fill_(float("nan"))
+
+
+def lose_some_memory(tensors: dict[str, Tensor]) -> None:
+    del tensors["optimiser.0.exp_avg_sq"]
+
+
+def reshape_the_memory(tensors: dict[str, Tensor]) -> None:
+    tensors["optimiser.0.exp_avg"] = torch.zeros(3)
+
+
+def remember_others(tensors: dict[str, Tensor]) -> None:
+    tensors["optimiser.x.y"] = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        spoil_weights, spoil_body, spoil_the_best, spoil_the_memory, lose_some_memory, reshape_the_memory,
+        remember_others,
+    ],
+)  # fmt: skip
 def test_a_spoilt_checkpoint_is_refused(tmp_path: Path, spoil: Any) -> None:
     go(tmp_path, recipe=replace(RECIPE, epochs=1))
     tensors, header = read_tensors(tmp_path / "checkpoint.safetensors")
     spoil(tensors)
+    write_tensors(tmp_path / "checkpoint.safetensors", tensors, header)
+    with pytest.raises(SpikeproofError, match=r"checkpoint\.safetensors.*to mend: delete"):
+        go(tmp_path, recipe=replace(RECIPE, epochs=2))
+
+
+@pytest.mark.parametrize("lost", ["history", "best_epoch"])
+def test_a_checkpoint_that_does_not_say_how_far_it_is_is_refused(tmp_path: Path, lost: str) -> None:
+    go(tmp_path, recipe=replace(RECIPE, epochs=1))
+    tensors, header = read_tensors(tmp_path / "checkpoint.safetensors")
+    del header[lost]
     write_tensors(tmp_path / "checkpoint.safetensors", tensors, header)
     with pytest.raises(SpikeproofError, match=r"checkpoint\.safetensors"):
         go(tmp_path, recipe=replace(RECIPE, epochs=2))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 
 from spikeproof.errors import UsageError
+from spikeproof.limits import THREADS
 from spikeproof.store.store import Store
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def store_of(options: Namespace, root: Path | None = None) -> Store:
 
 def machine_of(options: Namespace) -> Machine:
     """The machine, settled and with its threads set. Raises UsageError for one that torch does not have."""
-    if options.threads is not None and options.threads < 1:
-        raise UsageError("threads >= 1", options.threads)
+    if options.threads is not None and not 1 <= options.threads <= THREADS:
+        raise UsageError(f"threads in 1..{THREADS}", options.threads)
     import torch
 
     from spikeproof.study.run import Machine

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()  # here, where whoever reads it no more is known, and not when the process ends
+        print(end="", flush=True)  # here, where whoever reads it no more is known, and not when the process ends
         return code
     except UsageError as error:
         print(f"spikeproof: {_typos.said(error)}", file=sys.stderr)

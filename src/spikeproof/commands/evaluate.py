@@ -9,10 +9,10 @@ from spikeproof.errors import UsageError
 
 
 def options(parser: ArgumentParser) -> None:
-    from spikeproof.commands._cell import add_cell
     from spikeproof.evaluation.tiers import TIERS
+    from spikeproof.study.config import add_cell_arguments
 
-    add_cell(parser)
+    add_cell_arguments(parser)
     parser.add_argument(
         "--tier", default=None, choices=TIERS,
         help="one panel instead of the evaluations, on as many images as the first of them",

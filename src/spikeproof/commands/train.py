@@ -8,9 +8,9 @@ from spikeproof.commands._machine import add_machine, machine_of, store_of
 
 
 def options(parser: ArgumentParser) -> None:
-    from spikeproof.commands._cell import add_cell
+    from spikeproof.study.config import add_cell_arguments
 
-    add_cell(parser)
+    add_cell_arguments(parser)
     add_machine(parser)
 
 

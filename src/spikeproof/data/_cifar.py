@@ -99,7 +99,7 @@ def _read(layout: Layout, root: Path, download: bool, names: Iterable[str]) -> d
     """The content of the named files: from the unpacked folder, else from the archive, else from the download."""
     folder, archive = root / layout.folder, root / layout.archive
     if folder.is_dir():
-        found = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+        found = {name: _content(layout, folder / name) for name in names if (folder / name).is_file()}
         return _complete(found, names, folder)
     if archive.is_file():
         with archive.open("rb") as file:
@@ -110,6 +110,16 @@ def _read(layout: Layout, root: Path, download: bool, names: Iterable[str]) -> d
         mend = f"set --data.download=true, or {_by_hand(layout, archive)}"
         raise SpikeproofError(f"{layout.name} at {folder} or {archive}", "neither", mend=mend)
     return _complete(_unpack(archive, {f"{layout.folder}/{name}": name for name in names}), names, archive)
+
+
+def _content(layout: Layout, path: Path) -> bytes:
+    """The bytes of an unpacked file; none is read of one that is larger than any of the archive's."""
+    most = max(layout.train_records, layout.test_records) * (layout.label_bytes + _IMAGE)
+    if (size := path.stat().st_size) > most:
+        mend = f"delete {layout.folder} and get {layout.archive} again"
+        at_most = "at most " if path.name == layout.names else ""
+        raise SpikeproofError(f"{at_most}{most} bytes in {path.name}", f"{size} bytes", mend=mend)
+    return path.read_bytes()
 
 
 def _complete(found: dict[str, bytes], names: Iterable[str], place: Path) -> dict[str, bytes]:

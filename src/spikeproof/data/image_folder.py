@@ -21,7 +21,7 @@ from torch import Tensor
 
 from spikeproof.data._images import Images, Split, balanced, check_split
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.limits import IMAGE_PIXELS, IMAGES_BYTES
+from spikeproof.limits import IMAGE_PIXELS, IMAGES_BYTES, check_name
 
 __all__ = ["ImageFolder"]
 
@@ -35,7 +35,8 @@ _BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image
 class ImageFolder:
     """Images by split and class; the sorted folder names under `root`/train are the classes, and test has the same.
 
-    channels: 3 decodes to RGB, 1 to grey. An alpha channel is dropped, a rotation in the EXIF data is not applied.
+    channels: 3 decodes to RGB, 1 to grey. An alpha channel is dropped, a rotation in the EXIF data is not applied. Of
+    an animated PNG the first frame is taken.
     Hidden files are ignored; every other file must be an image, and all that are decoded must share one size.
     The id of an image is a hash of its path under `root` and survives adding, removing or moving the whole.
     """
@@ -85,6 +86,7 @@ def _listing(folder: Path) -> dict[str, list[Path]]:
     for place in _visible(folder):
         if not place.is_dir():
             raise SpikeproofError(f"only class folders in {folder}", f"the file {place.name}", mend="move it")
+        check_name("the name of a class", place.name)
         listing[place.name] = files = _visible(place)
         if not files:
             raise SpikeproofError(f"images in {place}", "none", mend="fill or delete the folder")

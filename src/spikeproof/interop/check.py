@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from spikeproof.interop._layout import Layout, layout_of
 from spikeproof.interop._wrapped import Wrapped, wrap
 from spikeproof.interop.frameworks import StepMode, known_frameworks
 from spikeproof.interop.load import factory, made, weighted
+from spikeproof.limits import IMAGE_PIXELS, STEPS
 from spikeproof.metrics.robustness import clopper_pearson
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys, uniform
@@ -97,6 +99,8 @@ def check(
         raise UsageError("two images (N,C,H,W) or more", tuple(images.shape))
     if labels is not None and (images is None or labels.shape != (len(images),)):
         raise UsageError("one label for each image given", tuple(labels.shape))
+    if steps is not None and not 1 <= steps <= STEPS:
+        raise UsageError(f"steps in 1..{STEPS}", steps)
     asking = _Asking(model if isinstance(model, nn.Module) else Asked(model).eval(), readout, encoder)
     with forked(torch.device("cpu") if images is None else images.device):
         asking.run(images, labels, shape, steps, step_mode)
@@ -332,8 +336,8 @@ def _arguments(layout: Layout) -> str:
 
 
 def _random(shape: Sequence[int]) -> Tensor:
-    if len(shape) != 3 or min(shape) < 1:
-        raise UsageError("the shape of one image, (C,H,W)", tuple(shape))
+    if len(shape) != 3 or min(shape) < 1 or math.prod(shape) > IMAGE_PIXELS:
+        raise UsageError(f"the shape of one image, (C,H,W), of at most {IMAGE_PIXELS} values", tuple(shape))
     return uniform(image_keys(0, torch.arange(8)), tuple(shape))
 
 

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor, nn
@@ -80,9 +81,13 @@ def _unpacked(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tenso
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise SpikeproofError(f"weights at {path}", "no such file")
+        raise SpikeproofError(f"weights at {path}", "no regular file" if path.exists() else "no such file")
     mend = "torch.save(model.state_dict(), path), or safetensors.torch.save_file; whole pickled models are not opened"
     try:
+        if is_zipfile(path):  # torch compresses nothing, and unpacks whatever somebody has compressed
+            with ZipFile(path) as members:
+                if sum(member.file_size for member in members.infolist()) > path.stat().st_size:
+                    raise ValueError("a compressed file, which torch does not write")
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file may be anything
         got = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -90,7 +95,8 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     for name in _NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
             found = found[name]
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+    pairs = found.items() if isinstance(found, Mapping) else [(None, found)]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in pairs):
         raise SpikeproofError(f"a state dict of tensors alone in {path}", type(found).__name__, mend=mend)
     return dict(found)
 

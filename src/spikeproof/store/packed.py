@@ -23,7 +23,7 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
 from spikeproof.limits import PACKED_BYTES, PACKED_VALUES
 from spikeproof.rows import GradientRow, HistoryRow, Row, refuse_foreign
-from spikeproof.store.store import Cell
+from spikeproof.store.store import Cell, check_config
 from spikeproof.store.summary import CellSummary, Provenance, same_seal
 
 __all__ = ["PackedCell", "pack", "packed_cells", "packed_files"]
@@ -82,6 +82,7 @@ class PackedCell:
                 raise ValueError(f"format {tree['format']}, key {tree['key']}")
             if not same_seal(tree["summary"]):
                 raise ValueError("its summary has changed since it was written")
+            check_config(tree["config"])
             for name in ("rows", "gradients", "history"):
                 _check(tree[name])
         except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -148,6 +149,13 @@ def _check(table: Mapping[str, Any]) -> None:
     for size, kind in zip(sizes, table["kinds"], strict=True):
         for column in kind.values():
             _check_column(column, size)
+        if size > 1 and all(map(_constant, kind.values())):  # a few bytes, whatever they claim
+            raise ValueError(f"{size} equal rows")
+
+
+def _constant(column: Any) -> bool:
+    """Whether a column says the same of every row."""
+    return isinstance(column, dict) and ("all" in column or all(map(_constant, column["each"].values())))
 
 
 def _fields(column: Any) -> int:

@@ -6,7 +6,8 @@
                 history.jsonl   one line per epoch
                 summary.json    what the rows say, provenance, the sha256 of the other files, and its own seal
                 model.safetensors, README.md
-    models/<key>/               a trained network with its sha256, shared by the cells that evaluate it
+    models/<key>/               a trained network, training.json (what its training cost) and the sha256 of both, shared
+                                by the cells that evaluate it
 
 A cell is written in `<key>.partial` and renamed when it is whole; one found damaged becomes `<key>.damaged-0`; so a
 folder without an ending is finished. What vanishes from a draft while it is written is an error, and never made anew.
@@ -30,15 +31,19 @@ import yaml
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import digest, disk_errors, write_bytes
+from spikeproof.limits import check_name
 from spikeproof.rows import GradientRow, HistoryRow, Line, Row
 from spikeproof.store.locks import Lock, locked, locking
 from spikeproof.store.owners import mark, refuse_others
 from spikeproof.store.summary import CellSummary, Provenance, Written, sealed, unsealed
 from spikeproof.store.yaml_file import load_yaml
 
-__all__ = ["Cell", "Draft", "Store", "key_of"]
+__all__ = ["TOOK", "Cell", "Draft", "Store", "check_config", "key_of"]
 
-_MODEL_FILES = ("model.safetensors", "model.sha256")
+TOOK = "training.json"
+"""What the training of a network cost, beside it: equal trainings write equal weights."""
+
+_MODEL_FILES = ("model.safetensors", "model.sha256", TOOK)
 _STAGES = ("rows", "gradients", "history")
 _SEALED = ("config.yaml", "model.safetensors", "README.md")
 _FILES = (*_SEALED, *(f"{stage}.jsonl" for stage in _STAGES))
@@ -48,6 +53,15 @@ _OWNER = "owner"
 def key_of(facts: Any) -> str:
     """16 hex digits that name a JSON-able value; equal values have equal names."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_config(tree: object) -> dict[str, Any]:
+    """The configuration that stands beside results; SpikeproofError where it is no mapping or its name no name."""
+    if not isinstance(tree, dict):
+        raise SpikeproofError("a cell's configuration as a mapping", type(tree).__name__)
+    if "name" in tree:
+        check_name("the name of a cell", tree["name"])
+    return tree
 
 
 def _lines(path: Path) -> list[Any]:
@@ -109,7 +123,7 @@ class Cell:
 
     @property
     def config(self) -> dict[str, Any]:
-        return dict(load_yaml(self.folder / "config.yaml", "a cell's configuration"))
+        return check_config(load_yaml(self.folder / "config.yaml", "a cell's configuration"))
 
     @property
     def summary(self) -> CellSummary:
@@ -308,12 +322,15 @@ class Store:
         return sorted(f.name for f in self.root.glob("models/*") if f.is_dir() and "." not in f.name)
 
     def model_damage(self, key: str) -> str | None:
-        """What is wrong with the weights of a finished network, or None."""
-        weights, facts = (self.model_folder(key) / name for name in _MODEL_FILES)
-        if not weights.is_file() or not facts.is_file():
-            return f"no {(facts if weights.is_file() else weights).name}"
-        changed = facts.read_bytes().strip() != digest(weights).encode()
-        return f"{weights.name} has changed since it was written" if changed else None
+        """What is wrong with the files of a finished network, or None."""
+        weights, stated, cost = (self.model_folder(key) / name for name in _MODEL_FILES)
+        if not weights.is_file() or not stated.is_file():
+            return f"no {(stated if weights.is_file() else weights).name}"
+        # Of a version that kept the cost in the weights it is one; of this one, without its cost, one too few.
+        found = [digest(path).encode() for path in (weights, cost) if path.is_file()]
+        if (sealed_as := stated.read_bytes().split()) == found:
+            return None
+        return f"{(cost if sealed_as[:1] == found[:1] else weights).name} has changed since it was written"
 
     def whole_model(self, key: str) -> Path | None:
         """The weights of a finished network, if they are there and undamaged; a damaged folder is set aside."""
@@ -339,7 +356,8 @@ class Store:
         """Give the folder of a trained network its checksum and its final name; returns the weights' file. Raises
         Locked where another run has its lock meanwhile."""
         folder = self.model_folder(key)
-        write_bytes(draft / "model.sha256", (digest(draft / "model.safetensors") + "\n").encode(), anew=False)
+        stated = "".join(f"{digest(draft / name)}\n" for name in ("model.safetensors", TOOK))
+        write_bytes(draft / "model.sha256", stated.encode(), anew=False)
         lock.check()
         with disk_errors(folder):
             # The checkpoint goes last: were it gone before the rename, a kill in between would lose the training.

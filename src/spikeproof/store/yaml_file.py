@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from spikeproof.errors import UsageError
-from spikeproof.limits import TEXT_CHARACTERS, YAML_CHARACTERS, YAML_DEPTH
+from spikeproof.limits import TEXT_CHARACTERS, YAML_CHARACTERS, YAML_DEPTH, YAML_EVENTS
 
-__all__ = ["TooMuch", "load_yaml", "looked_through", "text_of"]
+__all__ = ["LOADER", "TooMuch", "load_yaml", "looked_through", "text_of"]
 
-_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 """In C ten times as fast, where PyYAML has it; a study opens a hundred of these."""
 
 
@@ -25,7 +25,7 @@ def load_yaml(path: Path, what: str) -> Any:
     """What a YAML file says; UsageError, which names it, for what is none or exceeds `spikeproof.limits`."""
     text = text_of(path, what)
     try:
-        return yaml.load(looked_through(text), _LOADER)
+        return yaml.load(looked_through(text), LOADER)
     except Exception as error:  # whatever PyYAML makes of a wrong tag: 'month must be in 1..12', a KeyError
         raise UsageError(f"{what} in YAML at {path}", error) from error
 
@@ -46,7 +46,9 @@ def looked_through(text: str) -> str:
     size = 0
     around = [_Collection(None, 0)]
     known: dict[str | None, tuple[int, int]] = {}  # what is anchored: its characters and its depth, written out
-    for event in yaml.parse(text, _LOADER):
+    for number, event in enumerate(yaml.parse(text, LOADER)):
+        if number > YAML_EVENTS:
+            raise TooMuch(f"line {event.start_mark.line + 1}: more than {YAML_EVENTS} values and ends of values")
         if isinstance(event, yaml.CollectionStartEvent):
             around.append(_Collection(event.anchor, size))
             size += 1

@@ -159,8 +159,8 @@ class Outcome:
     """One control: whether it is masked, whether it was flagged, and by what.
 
     flagged: its number is not evaluated. broken: the share of clean successes that fall, None where no number was told.
-    At this budget an undefended network keeps nothing, so 99 % or more must fall; of a masked network too, whose forward
-    is that of an undefended one, unless it is flagged: then the mask has won nothing.
+    At this budget an undefended network keeps nothing, so 99 % or more must fall; of a masked network too, whose
+    forward is that of an undefended one, unless it is flagged: then the mask has won nothing.
     """
 
     name: str

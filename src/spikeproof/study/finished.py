@@ -9,6 +9,7 @@ from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import CellConfig, stored_config
 from spikeproof.study.trained import build_victim, load_images
 from spikeproof.training.checkpoint import load_into, read_tensors
+from spikeproof.training.facts import facts_of
 from spikeproof.victims.victim import Victim
 
 __all__ = ["trained"]
@@ -26,7 +27,8 @@ def trained(folder: str | Path, *, trust: bool = False) -> Victim:
     weights = cell.folder / "model.safetensors"
     # A cell that was given its weights has a copy of them, and the file that they came from may be gone.
     config = stored_config(cell, trust=trust, weights=str(weights))
-    tensors, facts = read_tensors(weights)
+    tensors, header = read_tensors(weights)
+    facts = facts_of(header, weights)
     shape, classes = facts.get("input_shape"), facts.get("classes")
     in_channels, count = (shape[0], len(classes)) if shape and classes else _of_data(config)
     victim = build_victim(config, in_channels, count)

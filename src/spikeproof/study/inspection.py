@@ -19,7 +19,8 @@ from spikeproof.store.card import card
 from spikeproof.store.packed import PackedCell, packed_files
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.stages import results
-from spikeproof.training.checkpoint import read_tensors
+from spikeproof.training.checkpoint import read_header
+from spikeproof.training.facts import facts_of
 
 __all__ = ["Finding", "fault", "inspect"]
 
@@ -91,9 +92,9 @@ def _same(one: object, other: object) -> bool:
 
 def _unlike_its_model(cell: Cell) -> str | None:
     """The network beside the rows carries the history of its training, if it was trained here."""
+    weights = cell.folder / "model.safetensors"
     try:
-        _, facts = read_tensors(cell.folder / "model.safetensors")
-        same = facts.get("history", []) == cell.history()
+        same = facts_of(read_header(weights), weights).get("history", []) == cell.history()
     except SpikeproofError as error:
         return str(error)
     return None if same else "history.jsonl is not the history that model.safetensors carries"

@@ -1,7 +1,8 @@
 """What a study's cells are called in its store, kept there as its last run worked it out.
 
 Working it out takes torch, every part that is named, and all images. As long as nothing has changed that it was worked
-out from (`_seal`), `status` reads it from here, in a tenth of the time; otherwise it works it out anew.
+out from (`_seal`), `status` reads it from here, in a tenth of the time; otherwise it works it out anew. Whoever wrote
+the file: no path is looked at that the study does not name.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -17,8 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spikeproof.files import digest, write_bytes
+from spikeproof.limits import PACKED_BYTES, check_name
 from spikeproof.store.sources import package
 from spikeproof.store.store import Store, key_of
+from spikeproof.store.yaml_file import load_yaml
 
 __all__ = ["Called", "keep", "kept"]
 
@@ -39,21 +43,36 @@ def keep(
     store: Store, file: Path, device: str, cells: Iterable[Called], configurations: Iterable[Mapping[str, Any]]
 ) -> None:
     """Write down how the cells of a study's file are called on a kind of device; of their resolved configurations,
-    whatever lies outside the package is remembered as it is. Parts of a user's own are not: then nothing is kept."""
+    whatever lies outside the package is remembered as it is. Parts of a user's own are not, nor a folder of data that
+    the study leaves to a part: then nothing is kept."""
     texts = {text for one in configurations for text in _texts(one)}
     outside = sorted(filter(_is_there, texts))
-    own = any(":" in text for text in texts if text not in outside)
+    own = any(":" in text for text in texts if text not in outside) or not _named(file).issuperset(outside)
     facts = {"outside": outside, "cells": list(cells), "seal": None if own else _seal(file, device, outside)}
     write_bytes(store.root / _FILE, json.dumps(facts).encode())
 
 
 def kept(store: Store, file: Path, device: str) -> list[Called] | None:
     """The cells as `keep` wrote them; None where it did not, or where something has changed since."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        facts = json.loads((store.root / _FILE).read_bytes())
-        if facts["seal"] == _seal(file, device, facts["outside"]):
-            return [Called(*cell) for cell in facts["cells"]]
+    path = store.root / _FILE
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        facts = json.loads(path.read_bytes()) if path.stat().st_size < PACKED_BYTES else {}
+        if _named(file).issuperset(facts["outside"]) and facts["seal"] == _seal(file, device, facts["outside"]):
+            return [_called(*cell) for cell in facts["cells"]]
     return None
+
+
+def _called(name: str, key: str, model: str | None, epochs: int) -> Called:
+    """A cell as it stands in the file; ValueError where it cannot be one."""
+    check_name("the name of a cell", name)
+    if type(epochs) is not int or not all(re.fullmatch("[0-9a-f]+", one) for one in (key, model or key)):
+        raise ValueError(f"{name}: {key}, {model}, {epochs}")
+    return Called(name, key, model, epochs)
+
+
+def _named(file: Path) -> set[str]:
+    """Every text that is a value in a study's file."""
+    return {*_texts(load_yaml(file, "a study"))}
 
 
 def _is_there(text: str) -> bool:

@@ -39,9 +39,10 @@ from spikeproof.study.config import (
 )
 from spikeproof.study.keyed import parts_of
 from spikeproof.study.stages import Batches, Work, examinations, results, work_on
-from spikeproof.study.trained import Machine, Reader, build_victim, load_images, trained_victim
+from spikeproof.study.trained import Machine, Reader, build_victim, load_images, took, trained_victim
 from spikeproof.tensors import fold, image_keys
-from spikeproof.training.checkpoint import read_tensors
+from spikeproof.training.checkpoint import read_header
+from spikeproof.training.facts import Facts, Took, facts_of
 from spikeproof.types import Threat
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
@@ -181,7 +182,7 @@ def _examine(victim: Victim, draft: Draft, config: CellConfig, batches: Batches,
     return list(stages)
 
 
-def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machine: Machine) -> Provenance:
+def _provenance(config: CellConfig, facts: Facts, cost: Took, victim: Victim, machine: Machine) -> Provenance:
     return {
         "spikeproof": spikeproof.__version__,
         "torch": version("torch"),
@@ -194,8 +195,8 @@ def _provenance(config: CellConfig, facts: dict[str, Any], victim: Victim, machi
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "parameters": sum(p.numel() for p in victim.parameters()),
         "best_epoch": facts.get("best_epoch"),
-        "train_seconds": facts.get("train_seconds"),
-        "trained_on": facts.get("trained_on"),
+        "train_seconds": cost.get("train_seconds"),
+        "trained_on": cost.get("trained_on"),
     }
 
 
@@ -234,10 +235,10 @@ def run_cell(
         for lines in (rows, gradients):
             refuse_twice(lines)
         draft.write_stage("rows", rows)
-        _, facts = read_tensors(weights)
+        facts = facts_of(read_header(weights), weights)
         draft.write_stage("history", facts.get("history", []))
         provenance: Provenance = {
-            **_provenance(config, facts, victim, machine),
+            **_provenance(config, facts, took(config, weights), victim, machine),
             "data": data,
             "evaluate_seconds": round(time.perf_counter() - started, 1),
         }

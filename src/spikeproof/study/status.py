@@ -54,11 +54,12 @@ def _stage(one: Called, store: Store) -> str:
     checkpoint = store.model_folder(one.model).with_name(f"{one.model}.partial") / "checkpoint.safetensors"
     if not checkpoint.is_file():
         return ""
-    from spikeproof.training.checkpoint import read_tensors  # and torch, which nothing else here asks for
+    from spikeproof.training.checkpoint import read_header  # and torch, which nothing else here asks for
+    from spikeproof.training.facts import facts_of
 
     try:
-        epochs = len(read_tensors(checkpoint)[1]["history"])
-    except (SpikeproofError, OSError, KeyError, TypeError):
+        epochs = len(facts_of(read_header(checkpoint), checkpoint)["history"])
+    except (SpikeproofError, OSError, KeyError):
         return ""
     return f"training, {epochs} of {one.epochs} epochs"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
@@ -14,18 +15,20 @@ import torch
 from spikeproof import parts
 from spikeproof.data import Images, split
 from spikeproof.estimators.white_box import WhiteBox
+from spikeproof.files import write_bytes
 from spikeproof.losses import cross_entropy
 from spikeproof.store.keys import model_key, weights_code
 from spikeproof.store.locks import Lock
-from spikeproof.store.store import Store
+from spikeproof.store.store import TOOK, Store
 from spikeproof.study.config import CellConfig, training_threat
 from spikeproof.study.keyed import parts_of_training
 from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
 from spikeproof.training.craft import crafter
+from spikeproof.training.facts import Facts, Took, took_of
 from spikeproof.training.train import train
 from spikeproof.victims.victim import Victim
 
-__all__ = ["Machine", "Reader", "build_victim", "key_of_model", "load_images", "trained_victim"]
+__all__ = ["Machine", "Reader", "build_victim", "key_of_model", "load_images", "took", "trained_victim"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,12 @@ def trained_victim(
     return victim.eval(), weights
 
 
+def took(config: CellConfig, weights: Path) -> Took:
+    """What the training of the weights that `trained_victim` returned cost; nothing of those that were given."""
+    path = weights.with_name(TOOK)
+    return {} if config.weights is not None else took_of(path)
+
+
 def _train(
     config: CellConfig, store: Store, machine: Machine, images: Images, victim: Victim, key: str, lock: Lock
 ) -> Path:
@@ -140,16 +149,16 @@ def _train(
         device=machine.torch,
         progress=machine.progress,
     )
-    facts = {
+    facts: Facts = {
         "architecture": config.model,
         "neuron": config.neuron,
         "input_shape": list(images.pixels.shape[1:]),
         "classes": list(images.classes),
         "best_epoch": best,
         "history": history,
-        # Of a training that was stopped nobody knows how long the first part took.
-        "train_seconds": None if resumed else round(time.perf_counter() - started, 1),
-        "trained_on": str(machine),
     }
+    seconds = None if resumed else round(time.perf_counter() - started, 1)
+    cost: Took = {"train_seconds": seconds, "trained_on": str(machine)}
+    write_bytes(draft / TOOK, (json.dumps(cost) + "\n").encode(), anew=False)
     write_tensors(draft / "model.safetensors", victim.body.state_dict(), facts, anew=False)
     return store.finish_model(draft, key, lock)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
-from spikeproof.limits import HEADER_BYTES
+from spikeproof.limits import HEADER_BYTES, TENSORS
 
-__all__ = ["load_into", "read_header", "read_tensors", "write_tensors"]
+__all__ = ["check_fit", "load_into", "read_header", "read_tensors", "write_tensors"]
 
 _HEADER = "spikeproof"
 """The one key of the file's metadata: with two, safetensors writes them in either order, and equal files differ."""
@@ -48,16 +49,19 @@ def read_header(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise SpikeproofError(f"a checkpoint at {path}", "no such file", mend=_MEND)
     try:
+        if not path.is_file():
+            got = "no regular file" if path.exists() else "no such file"
+            raise SpikeproofError(f"a checkpoint at {path}", got, mend=_MEND)
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
         if size > HEADER_BYTES:  # of a text or a pickle, whose first bytes are no length, too
             raise SafetensorError(f"no header of at most {HEADER_BYTES} bytes")
         with safe_open(path, framework="pt") as tensors:
+            if (count := len(tensors.keys())) > TENSORS:
+                raise SafetensorError(f"{count} tensors, more than {TENSORS}")
             yield tensors
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, MemoryError) as error:
         raise SpikeproofError(f"a whole safetensors file at {path}", error, mend=_MEND) from error
 
 
@@ -69,8 +73,26 @@ def _facts(file: Any, path: Path) -> dict[str, Any]:
 
 
 def load_into(body: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:
-    """Strictly: every name and every shape must be the body's, and every value finite; else SpikeproofError."""
-    expected = body.state_dict()
+    """Strictly, as `check_fit`, or not at all."""
+    check_fit(tensors, body.state_dict(), f"the weights of {type(body).__name__}", source)
+    body.load_state_dict(dict(tensors), strict=True)
+
+
+def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str, source: object) -> None:
+    """SpikeproofError unless every name and shape is as expected, and every value one that is held as it is there.
+
+    Floats may be rounded, as from 64 to 32 bits, but stay finite; a whole number or a bool stays the number it is.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_nested or tensor.is_quantized or tensor.is_meta or tensor.layout is not torch.strided:
+            got = f"{name}, which is nested, quantised, sparse or without values"
+            raise SpikeproofError(f"plain tensors in {source}", got)
+    _check_names(expected, tensors, f"{what} in {source}")
+    for name, tensor in tensors.items():
+        _check_values(name, tensor, expected[name].dtype, source)
+
+
+def _check_names(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what: str) -> None:
     missing = [name for name in expected if name not in tensors]
     foreign = [name for name in tensors if name not in expected]
     reshaped = [n for n in expected if n in tensors and expected[n].shape != tensors[n].shape]
@@ -82,11 +104,23 @@ def load_into(body: nn.Module, tensors: Mapping[str, Tensor], source: object) ->
         ]
         counts = f"{len(missing)} missing, {len(foreign)} foreign, {len(reshaped)} of another shape"
         raise SpikeproofError(
-            f"the weights of {type(body).__name__} in {source}",
+            what,
             f"another architecture ({counts}: {'; '.join(first)})",
             mend="build the model with the options it was trained with (config.yaml beside the weights)",
         )
-    bad = [n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
-    if bad:
-        raise SpikeproofError(f"finite weights in {source}", f"NaN or infinity in {bad[0]}")
-    body.load_state_dict(dict(tensors), strict=True)
+
+
+def _check_values(name: str, tensor: Tensor, held: torch.dtype, source: object) -> None:
+    """SpikeproofError for values that a model which holds numbers of type `held` would take for others."""
+    found = tensor.dtype
+    if any(kind.is_floating_point and kind.itemsize == 1 for kind in (found, held)):
+        raise SpikeproofError(f"weights in {source} of 16 bits or more", f"{found} in {name}")
+    if (found.is_floating_point, found.is_complex) != (held.is_floating_point, held.is_complex):
+        raise SpikeproofError(f"{held} at {name} in {source}", found, mend="give the weights that this model has saved")
+    cast = tensor.to(held)
+    if found.is_floating_point or found.is_complex:
+        if not bool(torch.isfinite(cast).all()):
+            as_held = "" if found == held else f", read as {held} from {found}"
+            raise SpikeproofError(f"finite weights in {source}", f"NaN or infinity in {name}{as_held}")
+    elif not np.array_equal(tensor.cpu().numpy(), cast.cpu().numpy()):
+        raise SpikeproofError(f"whole numbers that {held} holds at {name} in {source}", f"larger ones of {found}")

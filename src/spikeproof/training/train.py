@@ -7,6 +7,7 @@ So the state that a checkpoint must hold is the weights, the optimiser and the e
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.files import disk_errors
 from spikeproof.rows import HistoryRow
 from spikeproof.tensors import exact, fold, image_keys, per_image, uniform
-from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
+from spikeproof.training.checkpoint import check_fit, load_into, read_tensors, write_tensors
+from spikeproof.training.facts import facts_of
 from spikeproof.types import AfterBackward, AfterStep, Craft, Defence, Rule
 from spikeproof.victims.batch import Batch, check_labels
 from spikeproof.victims.victim import Victim
@@ -89,12 +91,24 @@ def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], source: object) -> None:
+    kept = {key.split(".")[1] for key in tensors}  # of a parameter that never had a gradient there is nothing
+    expected = {key: value for key, value in _after_a_step(optimiser).items() if key.split(".")[1] in kept}
+    check_fit(tensors, expected, "what the optimiser remembers", source)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         _, index, name = key.split(".", 2)
         state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _after_a_step(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What a copy of it remembers after a step: the names and shapes of its state."""
+    tried = copy.deepcopy(optimiser)
+    for parameter in (p for group in tried.param_groups for p in group["params"]):
+        parameter.grad = torch.zeros_like(parameter)
+    tried.step()
+    return _optimiser_tensors(tried)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -122,14 +136,21 @@ class _Run:
 
     def restore(self, path: Path, fingerprint: str) -> None:
         tensors, header = read_tensors(path)
-        if header.get("fingerprint") != fingerprint:
+        facts = facts_of(header, path)
+        if header.get("fingerprint") != fingerprint or not {"history", "best_epoch"} <= facts.keys():
             raise SpikeproofError(
                 f"a checkpoint of this training at {path}", "one of another", mend=f"delete {path.parent}"
             )
-        load_into(self.victim.body, _under("model.", tensors), path)
-        _restore_optimiser(self.optimiser, {k: v for k, v in tensors.items() if k.startswith("optimiser.")})
         self.best = _under("best.", tensors)
-        self.history, self.best_epoch = header["history"], header["best_epoch"]
+        remembered = {k: v for k, v in tensors.items() if k.startswith("optimiser.")}
+        try:
+            check_fit(self.best, self.victim.body.state_dict(), "the weights of the best epoch", path)
+            load_into(self.victim.body, _under("model.", tensors), path)
+            _restore_optimiser(self.optimiser, remembered, path)
+        except SpikeproofError as error:
+            mend = f"delete {path.parent}: the network is trained anew"
+            raise SpikeproofError(error.expected, error.got, mend=mend) from error
+        self.history, self.best_epoch = facts["history"], facts["best_epoch"]
 
 
 def _better(new: HistoryRow, old: HistoryRow | None, select: str) -> bool:

@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
-from spikeproof.study.config.parse import cell_from
+from spikeproof.errors import UsageError, within
+from spikeproof.store.yaml_file import text_of
+from spikeproof.study.config.parse import cell_from, check_data
 from spikeproof.study.config.schema import CellConfig
+from spikeproof.study.config.yaml_lines import line_of, yaml_of
 
 __all__ = ["add_cell_arguments", "cell_of"]
+
+_FILE = "a cell's configuration"
+_KINDS: dict[str, Any] = get_type_hints(CellConfig)
 
 _OPEN = ("evaluations", "headline")
 """What a configuration completes by what else it says; here it is plain data, which `cell_from` reads."""
 
 
+class _CellFile(ActionConfigFile):
+    """A file of options, or their YAML itself, looked through as a study is before jsonargparse makes objects of it."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        inline = ":" in values and not os.path.exists(values)
+        text, place = (values, "the command line") if inline else (text_of(Path(values), _FILE), values)
+        tree, lines = yaml_of(text, f"{_FILE} in YAML at {place}")
+        try:
+            if not isinstance(tree, dict):
+                raise UsageError(f"{_FILE} as a mapping", type(tree).__name__)
+            check_data(tree)
+            for name, value in tree.items():  # jsonargparse would open a file of that name
+                if isinstance(value, str) and (name == "config" or is_dataclass(_KINDS.get(name))):
+                    with within(name):
+                        raise UsageError(f"{name!r} in {_FILE} written out", repr(value))
+        except UsageError as error:
+            raise error.at(f"{place}:{line_of(lines, error.path)}") from error
+        self.apply_config(parser, cfg, self.dest, text)
+
+
 def add_cell_arguments(parser: ArgumentParser) -> None:
-    """The options of a cell. Nothing in them is checked but types."""
+    """The options of a cell, and --config for a file with them. Nothing is checked but types and that it is data."""
+    parser.add_argument("--config", action=_CellFile, help="a cell's YAML; later options override it")
     parser.add_class_arguments(CellConfig, skip=set(_OPEN))
     parser.add_argument("--evaluations", type=list[dict[str, Any]] | None, default=None, help="attacks at budgets")
     parser.add_argument("--headline.evaluation", type=str | None, default=None, help="what the report puts first")

@@ -52,13 +52,12 @@ class Study:
 
     def __post_init__(self) -> None:
         check_name("a title", self.title)
-        # The parser calls this with None where None is written, and refuses it only afterwards.
-        if self.axes is None or self.seeds is None:
-            raise UsageError("axes as a mapping and seeds as a list", "None", mend="leave out what there is none of")
         check_different("seeds", self.seeds)
         for axis, values in self.axes.items():
             if not values:
                 raise UsageError(f"one value or more on axis {axis!r}", values, mend="name one, or delete the axis")
+            if foreign := [path for paths in values.values() for path in paths or {} if not isinstance(path, str)]:
+                raise UsageError(f"keys of a cell's configuration on axis {axis!r}", repr(foreign[0]))
         count = math.prod(map(len, self.axes.values())) * max(1, len(self.seeds))
         if count > CELLS:
             raise UsageError(f"a study of at most {CELLS} cells", count, mend="split it into several")

@@ -44,9 +44,10 @@ from spikeproof.study.config.schema import (
     Theory,
 )  # fmt: skip
 from spikeproof.training.checkpoint import read_header
+from spikeproof.training.facts import facts_of
 from spikeproof.types import Limited
 
-__all__ = ["cell_from", "check_keys", "typed"]
+__all__ = ["cell_from", "check_data", "check_keys", "typed"]
 
 T = TypeVar("T")
 
@@ -149,9 +150,9 @@ def _check_steps(neuron: Part, steps: int) -> None:
 
 
 def _check_weights(path: Path) -> None:
-    """What is no file of tensors is refused here, by its first bytes, and not after the images have been read."""
+    """What is no file of tensors is refused here, by its header, and not after the images have been read."""
     try:
-        read_header(path)
+        facts_of(read_header(path), path)
     except SpikeproofError as error:
         raise UsageError(error.expected, error.got, mend=error.mend) from error
 
@@ -311,6 +312,12 @@ def _hints(target: Hashable) -> dict[str, Any]:
     return get_type_hints(target)
 
 
+def check_data(tree: object) -> None:
+    """UsageError, with the path, for what is too large to look at or would be more than data to the parser."""
+    _check_sizes(tree)
+    _refuse_code(tree)
+
+
 def _check_sizes(value: object, *keys: str | int) -> None:
     """As many entries, and whole numbers as large, as loops and tensors can be made of; seeds, and images, which are
     counted, are free."""
@@ -361,6 +368,7 @@ def _parser(kind: Hashable, at: str | None) -> ArgumentParser:
 def _parsed(name: str, kind: Any, value: Any) -> Any:
     """A single value of its type."""
     _refuse_code(value)
+    parts.refuse_none(CellConfig, {name: value})
     try:
         return _parser(kind, name).parse_object({name: copy.deepcopy(value)})[name]
     except (ArgumentError, TypeError, KeyError) as error:
@@ -385,6 +393,8 @@ def typed(kind: type[T], tree: Any, what: str, at: str | None = None) -> T:
     """A dataclass from a mapping, every value checked against its type and its least; at: its key in a cell."""
     asked: Any = kind
     _refuse_code(tree)
+    with within(*([] if at is None else [at])):
+        parts.refuse_none(kind, tree if isinstance(tree, Mapping) else {})
     parser = _parser(asked, at)
     try:
         # A copy, because the parser writes its own objects into the lists that it is given.

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import yaml
 
 from spikeproof.errors import UsageError
-from spikeproof.store.yaml_file import looked_through, text_of
+from spikeproof.store.yaml_file import LOADER, looked_through, text_of
 
-__all__ = ["Keys", "Lines", "line_of", "read_yaml"]
+__all__ = ["Keys", "Lines", "line_of", "read_yaml", "yaml_of"]
 
 Keys: TypeAlias = tuple[str | int, ...]
 """The keys that lead to a value, outermost first; a number is a place in a list."""
@@ -26,16 +26,20 @@ def read_yaml(path: Path, what: str) -> tuple[Any, Lines]:
     Raises UsageError, which names the file, for what is not YAML, and for a key that comes twice in a mapping: YAML
     itself keeps the last and forgets the others without a word; and for what exceeds `spikeproof.limits`.
     """
-    text = text_of(path, what)
+    return yaml_of(text_of(path, what), f"{what} in YAML at {path}")
+
+
+def yaml_of(text: str, what: str) -> tuple[Any, Lines]:
+    """The same of a text; what: how it is called where it is refused."""
     try:
-        loader = yaml.SafeLoader(looked_through(text))
+        loader = LOADER(looked_through(text))
         node = loader.get_single_node()
         lines: dict[Keys, int] = {}
         if node is not None:
             _walk(node, (), lines)
         return (None if node is None else loader.construct_document(node)), lines
     except Exception as error:  # whatever PyYAML makes of a wrong tag: 'month must be in 1..12', a KeyError
-        raise UsageError(f"{what} in YAML at {path}", error) from error
+        raise UsageError(what, error) from error
 
 
 class _Twice(Exception):
