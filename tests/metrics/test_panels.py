@@ -79,7 +79,7 @@ def test_a_stage_that_went_on_from_the_survivors_has_no_accuracy_of_its_own() ->
     assert [entry["attacks"][name]["alone"] for name in entry["attacks"]] == [True, True, False, False]
     assert all(entry["attacks"]["square"][name] is None for name in SHARES)
     assert entry["attacks"]["square"]["forwards"] == 10
-    assert (entry["verdict"], entry["worst"]["robust"]["correct"]) == ("supported", 1)
+    assert (entry["verdict"], entry["worst"]["robust"]["correct"]) == ("unsettled", 1)
 
 
 def test_a_panel_that_is_not_evaluated_has_no_share_after_an_attack() -> None:

@@ -36,6 +36,8 @@ UNTESTED = audit("D21", "not run", UNSETTLED)
         ([GREEN, POWER, SLACK, ABSENT], SUPPORTED),
         ([RED, POWER, SLACK], SUPPORTED),
         ([WEAK, SLACK], UNSETTLED),
+        ([SLACK], UNSETTLED),
+        ([POWER], UNSETTLED),
         ([POWER, LOOSE], UNSETTLED),
         ([GREEN, UNTESTED, SLACK], UNSETTLED),
         ([RED, ABSENT], UNSETTLED),
@@ -53,7 +55,7 @@ def test_the_word_by_cases(rows: list[dict[str, Any]], word: str) -> None:
 AUDITS = st.lists(
     st.builds(
         audit,
-        st.from_regex(r"D[1-9][0-9]?", fullmatch=True),
+        st.sampled_from(["D1", "D2", "D21", "D22", "D3"]),
         st.sampled_from(["green", "red", "not run"]),
         st.sampled_from(["nothing", UNSETTLED, NOT_EVALUATED]),
     ),
@@ -65,12 +67,12 @@ AUDITS = st.lists(
 def test_the_word_follows_the_rule_and_every_code_is_told_once(rows: list[dict[str, Any]], others: int) -> None:
     found = verdict_of([*rows, *[made("attack")] * others])
     red = [row["breaks"] for row in rows if row["colour"] == "red"]
-    rests = [row["colour"] for row in rows if row["breaks"] == UNSETTLED]
+    green = {row["code"] for row in rows if row["colour"] == "green"}
     ran = any(row["colour"] != "not run" for row in rows)
     if not ran or NOT_EVALUATED in red:
         assert found.word == NOT_EVALUATED
     else:
-        assert found.word == (SUPPORTED if rests and all(colour == "green" for colour in rests) else UNSETTLED)
+        assert found.word == (SUPPORTED if {"D21", "D22"} <= green and UNSETTLED not in red else UNSETTLED)
     assert sorted([*found.red, *found.green, *found.absent]) == sorted(row["code"] for row in rows)
 
 

@@ -355,7 +355,7 @@ class Panel:
             self.batch_size,
             self.control,
             {stage.name: stage.role for stage in self.tier.stages},
-            {stage.name: stage.case for stage in self.tier.stages if stage.asks_gradient},
+            {stage.name: stage.case for stage in self.tier.stages if stage.asks_gradient or stage.role == "search"},
             self.tier.compared,
         )
         return [self._marked(audit(subject))]

@@ -46,7 +46,6 @@ from spikeproof.rules.sigmoid import Sigmoid
 from spikeproof.rules.straight_through import StraightThrough
 from spikeproof.rules.triangle import Triangle
 from spikeproof.types import Attack, Encoder, Estimator, Loss, Rule, Threat
-from spikeproof.victims.scene import COMMON_DRAWS
 from spikeproof.victims.victim import Victim
 
 __all__ = ["TIERS", "Stage", "Tier", "plain_case", "tier_of"]
@@ -271,17 +270,13 @@ class _Maker:
         return "tie_spread"
 
     def search(self, queries: int, steps: int, word: str = "dense twin", hope: float | None = 1 / 3) -> Stage:
-        """Blocks of pixels, from where APGD under a wide surrogate led, or Square where there is no gradient.
-
-        On a network with noise a query costs several forwards, and there are so many fewer.
-        """
+        """Blocks of pixels, from where APGD under a wide surrogate led, or Square where there is no gradient."""
         start = self.dense(APGD(steps), margin, word)
         if not self.victim.supports(start.case.estimator):
             start = self.stage("black box", Square(2 * steps) if self.linf else RandomCorners(2 * steps), margin)
         elif self.victim.one_gradient:
             start = self.own(start)
-        asked = BlockSearch(max(queries // COMMON_DRAWS, 1) if self.noisy else queries, hope=hope)
-        stage = self.stage("search", asked, margin, variant=f"after {start.name}")
+        stage = self.stage("search", BlockSearch(queries, hope=hope), margin, variant=f"after {start.name}")
         return replace(stage, case=replace(stage.case, after=start.case))
 
     def others(self, attack: _Staged) -> list[Stage]:
@@ -430,7 +425,8 @@ class _Plan(NamedTuple):
 
     A tier has a budget, forwards and backwards an image on average: 400, 2,000 and 20,000 from `quick` on. Where no
     image falls and each keeps a third of its margin or more, the stages take 313, 1,465 and less than 20,000; one that
-    seems about to fall may be given up to 807, 5,147 and 26,000. On noise each draw behind a gradient counts.
+    seems about to fall may be given up to 807, 5,147 and 26,000. On noise each draw counts, behind a
+    gradient and behind a query.
     """
 
     stages: Callable[[_Maker], list[Stage]]

@@ -1,9 +1,9 @@
 """What may be said of a robust accuracy, from the audits' rows alone, by a stated rule.
 
 'not evaluated': an audit is red that says that the evaluation itself does not hold; there is no number then.
-'supported': of the audits on which a number rests, the attacker's power and the slack, each was run and is green.
-'unsettled': any other. The worst case over all attacks is what may be published, as an upper bound: attacks may have
-missed what is there, or a stronger attacker would break more than a few images besides.
+'supported': power and slack were measured and are green. 'unsettled': any other. The worst case over all attacks is
+what may be published then, as an upper bound: it was not shown that the attacks find what is there, or an attacker who
+goes on would break more than a few images besides.
 
 What the other audits find, red or not, explains the gap between the plain attack and the worst case, and is no alarm.
 """
@@ -54,8 +54,9 @@ def verdict_of(rows: Iterable[Row]) -> Verdict:
         if row["colour"] not in _COLOURS:
             raise SpikeproofError(f"a colour of audit {row['code']}", repr(row["colour"]), valid=_COLOURS)
     red, green, absent = (tuple(row["code"] for row in audits if row["colour"] == colour) for colour in _COLOURS)
-    rests = [row["colour"] for row in audits if row["breaks"] == UNSETTLED]
-    word: Word = SUPPORTED if rests and set(rests) == {"green"} else UNSETTLED
+    word: Word = SUPPORTED if {POWER, SLACK} <= {*green} else UNSETTLED
+    if any(row["breaks"] == UNSETTLED for row in audits if row["colour"] == "red"):
+        word = UNSETTLED
     if not (red or green) or any(row["breaks"] == NOT_EVALUATED for row in audits if row["colour"] == "red"):
         word = NOT_EVALUATED
     return Verdict(word, red, green, absent)

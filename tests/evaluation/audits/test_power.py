@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from small import trained, untouched
-from subjects import brief, subject
+from subjects import brief, row, subject
 from torch import Tensor, nn
 
 import spikeproof
 from spikeproof import parts
 from spikeproof.attacks.apgd import APGD
+from spikeproof.attacks.block_search import BlockSearch
 from spikeproof.attacks.fab import FAB
 from spikeproof.attacks.pgd import PGD
 from spikeproof.encoders.direct import Direct
@@ -211,7 +212,7 @@ def test_without_an_attack_that_follows_a_gradient_there_is_no_power() -> None:
 
 
 def test_a_panel_puts_the_gradient_attacks_of_its_tier_to_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the order of the cascade, the plain one first, until all is found; chance and queries are not among them."""
+    """In the order of the cascade, the plain one first, until all is found; one step and chance are not among them."""
     victim, x = net(depth=2), images(6)
     y = victim(x, exact, image_keys(0, torch.arange(6))).argmax(1)
     whole = panel.tier_of
@@ -220,8 +221,30 @@ def test_a_panel_puts_the_gradient_attacks_of_its_tier_to_the_test(monkeypatch: 
     (power,) = [row for row in examined.findings if row["code"] == "D21"]
     tried = list(power["detail"]["by"])
     assert tried[0] == "pgd-20"
-    assert not {"fgsm", "corners-1000", "square-5000"} & set(tried)
+    assert not {"fgsm", "corners-50"} & set(tried)
     assert sum(power["detail"]["by"].values()) == round(power["value"] * power["n"])
+
+
+def test_a_search_finds_behind_a_blind_gradient_and_is_told_apart() -> None:
+    """It goes on from where the blind attack led, and pays for that."""
+    blind = case(SHARP)
+    search = replace(blind, attack=BlockSearch(400), loss=margin, after=blind)
+    of = before(net(), {"plain": blind, "blocks": search})
+    both = found(replace(of, roles={"plain": "plain", "blocks": "search"}))
+    alone = found(replace(of, roles={"plain": "plain"}, cases={"plain": blind}))
+    assert both.value is not None
+    assert alone.value is not None
+    assert both.value > alone.value
+    assert both.detail["search"] == pytest.approx(both.value - alone.value)
+    assert f"{round(both.detail['search'] * both.n)} by the searches alone" in both.says
+
+
+def test_where_no_image_stands_there_is_nothing_to_miss() -> None:
+    of = before(net(), {"plain": case(SHARP)})
+    assert found(of).colour == "red"
+    fell = [row("pgd-20", "first", image, True) for image in range(3)]
+    assert found(replace(of, rows=fell)).colour == "green"
+    assert found(replace(of, rows=[*fell, row("pgd-20", "first", 3, False)])).colour == "red"
 
 
 # --- networks that it does not fit ---

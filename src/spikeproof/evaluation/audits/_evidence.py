@@ -66,8 +66,8 @@ class Subject:
 
     case: the plain attack of an evaluator who knows nothing of audits: PGD on the cross-entropy under the rule of
     training. control: an undefended victim of the same kind, if there is one. roles: of the stages, by their names;
-    cases: of those stages that follow a gradient, in the order in which they ran. compared: the names of those that
-    differ from an earlier one in what their role is about alone.
+    cases: of those stages that follow a gradient, or search on from where one led, in the order in which they ran.
+    compared: the names of those that differ from an earlier one in what their role is about alone.
     """
 
     victim: Victim
@@ -119,6 +119,10 @@ class Subject:
     def ran(self, *roles: Role) -> list[AttackRow]:
         """The panel's rows of the stages in these roles."""
         return [row for row in self.rows if self.roles[row["attack"]] in roles]
+
+    def all_fell(self) -> bool:
+        """Whether attacks were run, and no image stands."""
+        return bool(self.rows) and {row["image"] for row in self.rows} == {r["image"] for r in self.rows if r["fooled"]}
 
     def fresh(self, *roles: Role) -> set[int]:
         """Images that the stages in these roles attacked and broke."""

@@ -16,9 +16,9 @@ left standing, and then audits the attacks. Three readings follow. The <em>gap</
 and the others broke, a finding about the usual protocol and no alarm; most audits look for its reasons. The
 <em>power</em> (D21): how many of the adversarial examples that are there by construction the attacks find. The
 <em>slack</em> (D22): how many more images an attacker with eight times the passes would break, by when those fell that
-did. <strong>supported</strong>: power holds and the slack's upper end is small. <strong>unsettled</strong>: one of them
-does not hold or was not measured, and the worst case is an upper bound. <strong>not evaluated</strong>: an audit says
-that the evaluation itself does not hold; then there is no number.
+did. <strong>supported</strong>: power holds and the slack's upper end is small. <strong>unsettled</strong>: one of the
+two does not hold or was not measured, and the worst case is an upper bound. <strong>not evaluated</strong>: an audit
+says that the evaluation itself does not hold; then there is no number.
 """
 
 _SHARES = """
