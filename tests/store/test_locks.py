@@ -240,6 +240,7 @@ def test_who_was_taken_for_dead_writes_and_renames_nothing(tmp_path: Path, quick
     model = tmp_path / "models" / f"{NAME}.partial"
     model.mkdir(parents=True)
     (model / "model.safetensors").write_bytes(b"weights")
+    (model / "training.json").write_bytes(b"{}")
     first._stop.set()
     other._stop.set()
     with Store(tmp_path).lock(NAME), Store(tmp_path).lock(f"model-{NAME}"):
