@@ -348,3 +348,47 @@ def test_a_candidate_is_one_square_of_one_channel_at_the_other_side() -> None:
 def test_wrong_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=r">= 1|share in"):
         BlockSearch(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("hope", [0.2, 1 / 3, 0.8])
+def test_who_keeps_too_much_of_the_margin_is_left_alone(hope: float) -> None:
+    """Of two hundred pixels each takes the same from the margin, which is larger from image to image: what is left when
+    all are at their best corner decides. The one query more is that of the clean image."""
+    x0 = torch.full((B, 1, 10, 20), 0.5, dtype=torch.float64)
+    clean = torch.tensor([1.0, 1.2, 1.5, 2.5, 5.0, 20.0], dtype=torch.float64)
+
+    def loss(x: Tensor, at: Tensor) -> Tensor:
+        return (x - 0.5).flatten(1).sum(1) / 21 - clean[at]  # up to 0.95 of it where every pixel is 0.1 further
+
+    f = Counted(loss)
+    start = x0 + 0.1
+    search(f, x0, Linf(0.1), start=start, queries=300, width=25, hope=hope)
+    kept = (clean - 200 * 0.1 / 21) / clean
+    lost = kept > hope
+    assert 0 < lost.sum() < B
+    assert (f.asked[~lost] == 301).all()
+    assert ((f.asked[lost] >= 101) & (f.asked[lost] < 160)).all()
+    whole = Counted(loss)
+    search(whole, x0, Linf(0.1), start=start, queries=300, width=25)
+    assert (whole.asked == 300).all()
+
+
+def test_hope_does_not_depend_on_the_company() -> None:
+    x0, w = images(1, 8, 8), normal(image_keys(6, torch.arange(1)), (64,))[0].double()
+    clean = (x0.flatten(1) @ w) - torch.arange(1, B + 1)
+
+    def loss(x: Tensor, at: Tensor) -> Tensor:
+        return x.flatten(1) @ w - x0[at].flatten(1) @ w + clean[at] - clean.amax() - 0.5
+
+    together = Counted(loss)
+    x = search(together, x0, Linf(0.1), queries=400, hope=0.5)
+    for i in range(B):
+        alone = Counted(lambda x, at, i=i: loss(x, at + i), 1)
+        assert torch.equal(search(alone, x0[i : i + 1], Linf(0.1), KEYS[i : i + 1], queries=400, hope=0.5)[0], x[i])
+        assert alone.asked.item() == together.asked[i]
+
+
+@pytest.mark.parametrize("hope", [0.0, 1.0, -1.0, float("nan")])
+def test_a_hope_outside_its_range_is_refused(hope: float) -> None:
+    with pytest.raises(UsageError, match=r"hope in \(0,1\), or None"):
+        BlockSearch(hope=hope)
