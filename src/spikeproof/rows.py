@@ -37,8 +37,8 @@ __all__ = [
 Split: TypeAlias = Literal["train", "validation", "test"]
 Protocol: TypeAlias = Literal["pixels", "panel", "paper"]
 
-Breaks: TypeAlias = Literal["nothing", "unsettled", "not evaluated"]
-"""What a red audit makes of a robust accuracy; rows of versions before 0.2 may say 'overstated' too."""
+Breaks: TypeAlias = Literal["nothing", "unsettled", "not evaluated", "overstated"]
+"""What a red audit makes of a robust accuracy. 'overstated' stands in rows of before there were three readings."""
 Measures: TypeAlias = dict[str, float | None]
 """Measure of `spikeproof.metrics.sparsity` -> value; None where it does not exist, because the gradient is all zero."""
 

@@ -143,7 +143,7 @@ def test_a_panel_goes_on_from_any_prefix_of_its_pieces() -> None:
 def test_a_long_panel_goes_on_from_the_middle_of_a_stage() -> None:
     victim = trained().double()
     pieces = list(panel(victim, tier="quick", batch_size=3).run())
-    (middle, *_) = (at for at, piece in enumerate(pieces) if piece[0].get("attack") == "sa-pgd-50 assg")
+    (middle, *_) = (at for at, piece in enumerate(pieces) if piece[0].get("attack") == "blocks-600 after apgd-50 pdsg")
     written = json.loads(json.dumps(pieces[: middle + 1]))
     assert list(panel(victim, tier="quick", batch_size=3).run(written)) == pieces[middle + 1 :]
 
@@ -347,7 +347,10 @@ def test_every_pass_of_every_stage_is_counted(monkeypatch: pytest.MonkeyPatch, e
             if met:  # before the very first one came the look for probabilities and the preflight
                 # The passes of a batch are those of the image that stood longest.
                 forwards, backwards = (max(row[what] for row in piece) for what in ("forwards", "backwards"))
-                assert spent == (forwards + verdicts + probe, backwards + probe), row["attack"]
+                assert spent[1] == backwards + probe, row["attack"]
+                # A search asks for several points of an image in one pass.
+                several = row["group"] == "search"
+                assert spent[0] <= forwards + verdicts + probe if several else spent[0] == forwards + verdicts + probe
             met.add(row["attack"])
     assert met == {stage.name for stage in of.tier.stages}
 

@@ -68,8 +68,13 @@ def names(of: Tier, group: str | None = None) -> list[str]:
     return [stage.name for stage in of.stages if group in (None, stage.group)]
 
 
-def every_tier() -> Iterator[Tier]:
+@cache
+def every_tier() -> list[Tier]:
     """Every combination of what decides the stages."""
+    return list(_every_tier())
+
+
+def _every_tier() -> Iterator[Tier]:
     threats: list[Threat] = [LINF, L2(0.5), L1(5.0), Linf(0.1, surface="encoded")]
     rules: list[Rule] = [ATan(), Triangle(), BPTR()]
     for name, encoder, threat, rule, classes in itertools.product(TIERS, ENCODERS, threats, rules, (2, 3, 10)):
@@ -277,8 +282,8 @@ def test_the_highest_tier_has_what_each_reported_number_needs() -> None:
 def test_a_tier_has_a_budget(name: str, hopeless: int, most: int) -> None:
     """Of an image that nothing breaks: where attacks take four fifths of its margin, and where they take a sixth."""
     for eps, limit in ((0.005, most), (0.001, hopeless)):
-        victim, x = linear(), clear(2)
-        batch = Batch.of(victim, x, torch.zeros(2, dtype=torch.int64), torch.arange(2), 0)
+        victim, x = linear(), clear(1)
+        batch = Batch.of(victim, x, torch.zeros(1, dtype=torch.int64), torch.arange(1), 0)
         of = panel.Panel(victim, batch, panel.Asked(name, Linf(eps), str(eps), ATan()))
         of.tier = replace(of.tier, audits=())
         rows = [row for piece in of.run() for row in piece if row["kind"] == "attack"]
@@ -384,7 +389,7 @@ def run(victim: Victim, x: Tensor, name: str, threat: Threat, **more: Any) -> No
 @pytest.mark.parametrize(("encoder", "classes"), [("direct", 3), ("phase", 2), ("latency", 10), ("poisson", 2)])
 def test_every_stage_runs_on_every_encoder(monkeypatch: pytest.MonkeyPatch, encoder: str, classes: int) -> None:
     shorten(monkeypatch)
-    run(victim_of(encoder, classes), digits(2)[0], "audit", Linf(1e-3))
+    run(victim_of(encoder, classes), digits(2)[0], "standard" if encoder == "poisson" else "audit", Linf(1e-3))
 
 
 @pytest.mark.parametrize("threat", [L2(0.01), L1(0.02)], ids=repr)

@@ -64,7 +64,7 @@ def test_every_number_is_that_of_the_seeds(make_study: Make) -> None:
         own, base = groups[row[0].main], groups[centre]
         robust = row[column(table, "worst case")]
         assert (robust.main, robust.small) == over([worst(cell) for cell in own])
-        assert row[column(table, "red audits")].main == "D2 3/3"
+        assert row[column(table, "red audits")].main == "D22 3/3"
         if row[0].main != centre:
             pairs = list(zip(own, base, strict=True))
             less = math.fsum(worst(a) - worst(b) for a, b in pairs) / 3
@@ -99,7 +99,7 @@ def test_a_page_of_many_cells_counts_first_and_names_under_folds(make_study: Mak
     page = write(cells, tmp_path, title="t").read_text(encoding="utf-8")
     tree = ElementTree.fromstring(page)
     shown = " ".join(" ".join(tree.itertext()).split())
-    assert f"{len(cells)} of {len(cells)} panels; red: D2 in {len(cells)}." in shown
+    assert f"{len(cells)} of {len(cells)} panels; red: D22 in {len(cells)}." in shown
     for parent in list(tree.iter()):
         for child in [one for one in parent if one.tag.endswith(("details", "svg"))]:  # marks are named on hover
             parent.remove(child)

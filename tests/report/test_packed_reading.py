@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from scipy.stats import rankdata
 
 from spikeproof.report import _reading
 from spikeproof.report._summary import Summary, headline_of, summarise
@@ -67,15 +64,8 @@ def test_other_attacks_are_a_warning() -> None:
     assert "not all attacked by the same attacks" in said(cells)[2]
 
 
-def test_a_rank_correlation_is_that_of_the_cells_whose_number_is_no_bound() -> None:
-    """Nine cells of one seed: enough to rank, too few to test."""
+def test_there_is_no_rank_correlation_of_bounds_alone() -> None:
+    """The packed cells are of before there were power and slack, so every number of theirs is a bound."""
     found, text, _ = said(packed_cells(RESULTS / "paper-cifar10-small"))
-    sure = [cell for cell in found if not cell.bound]
-    sides = [[cell.measure("image", "l1") for cell in sure], [cell.worst() for cell in sure]]
-    rho = np.corrcoef(*(rankdata([one[0] for one in side if one is not None]) for side in sides))[0, 1]
-    told = re.search(
-        r"larger image gradient \(l1\) goes with more robust accuracy \(Spearman's rho (-?\d\.\d\d);", text
-    )
-    assert f"Over the {len(sure)} cells that have both" in text
-    assert told is not None
-    assert float(told[1]) == pytest.approx(rho, abs=0.006)
+    assert all(cell.bound for cell in found if cell.worst() is not None)
+    assert "Spearman" not in text

@@ -102,6 +102,6 @@ def trust(cells: Sequence[Cell]) -> int:
         for panel in cell.summary["results"]["panels"]:
             if panel["verdict"] != "supported":
                 where = f"{cell.config['name']}, {panel['evaluation']} at eps {panel['eps_text']}"
-                print(f"{where}: {panel['verdict']}, red: {', '.join(panel['red'])}", file=sys.stderr)
+                print(f"{where}: {panel['verdict']}, red: {', '.join(panel['red']) or 'none'}", file=sys.stderr)
                 code = 3
     return code
