@@ -11,12 +11,14 @@ import pytest
 from made import made
 from tinycell import tiny
 
+import spikeproof
 from spikeproof import rows as types
 from spikeproof.errors import SpikeproofError
 from spikeproof.rows import AttackRow, CleanRow, fault, of_kind, refuse_foreign
 from spikeproof.store.packed import PackedCell
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import cell_from
+from spikeproof.study.inspection import fault as wrong
 from spikeproof.study.run import Machine, run_cell
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -152,3 +154,16 @@ def test_packed_rows_have_their_types(folder: Path) -> None:
         # One of each shape in each file is tried: a column has one type.
         shapes = {(written(row), *((k, type(v)) for k, v in row.items())): row for row in rows}
         assert faults(shapes.values()) == []
+
+
+@pytest.mark.parametrize("folder", sorted(path for path in RESULTS.glob("*") if path.is_dir()), ids=lambda p: p.name)
+def test_packed_rows_give_their_summary(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what was said of the numbers, by the rule of their version; today's rule says something else."""
+    cell = PackedCell(sorted(folder.glob("*.json.xz"))[0])
+    assert cell.provenance["spikeproof"] == "0.1.0"
+    assert wrong(cell) is None
+    monkeypatch.setattr(spikeproof, "__version__", "0.1.0")
+    assert "verdict" in str(wrong(cell)) or "panels" in str(wrong(cell)) or not cell.summary["results"]["panels"]
+    monkeypatch.undo()
+    cell.summary["results"]["evaluations"][0]["worst"]["forwards"] += 1
+    assert "evaluations[0].worst.forwards (it is of spikeproof 0.1.0" in str(wrong(cell))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from spikeproof.measures.gradients import sparsity
     from spikeproof.study.finished import trained
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["__version__", "check", "evaluate", "load", "report_of", "sparsity", "trained", "wrap"]
 

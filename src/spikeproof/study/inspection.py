@@ -28,6 +28,10 @@ _CLOSE = 1e-9
 """Two machines may add the same numbers up in another order."""
 
 
+_READINGS = ("verdict", "gap", "power", "slack")
+"""What is said of numbers, by a rule that another version may have had another of."""
+
+
 class Finding(NamedTuple):
     """Something that is not as a run leaves it when it ends. wrong: whether a number may be false or lost by it."""
 
@@ -59,12 +63,21 @@ def fault(cell: Cell | PackedCell) -> str | None:
             refuse_foreign(lines)
             refuse_twice(lines)
         found = json.loads(json.dumps(results(rows, gradients)))
-        where = _first_unlike(cell.summary["results"], found)
+        where = _first_unlike(*(_numbers(cell, tree) for tree in (cell.summary["results"], found)))
     except SpikeproofError as error:
         return str(error)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
         return f"its rows give no summary: {type(error).__name__}: {error}"
     return None if where is None else f"its rows do not give its summary, at {where}{_version(cell)}"
+
+
+def _numbers(cell: Cell | PackedCell, tree: Any) -> Any:
+    """A summary; of a cell of another version without what is said of its numbers."""
+    if not _version(cell):
+        return tree
+    if isinstance(tree, dict):
+        return {name: _numbers(cell, value) for name, value in tree.items() if name not in _READINGS}
+    return [_numbers(cell, value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _version(cell: Cell | PackedCell) -> str:
