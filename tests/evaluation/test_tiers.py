@@ -276,20 +276,16 @@ def test_the_highest_tier_has_what_each_reported_number_needs() -> None:
     assert "spsa" in names(tier("audit"), "black box")
 
 
-@pytest.mark.parametrize(
-    ("name", "hopeless", "most"), [("quick", 320, 820), ("standard", 1600, 5500), ("audit", 20_000, 26_000)]
-)
-def test_a_tier_has_a_budget(name: str, hopeless: int, most: int) -> None:
-    """Of an image that nothing breaks: where attacks take four fifths of its margin, and where they take a sixth."""
-    for eps, limit in ((0.005, most), (0.001, hopeless)):
-        victim, x = linear(), clear(1)
-        batch = Batch.of(victim, x, torch.zeros(1, dtype=torch.int64), torch.arange(1), 0)
-        of = panel.Panel(victim, batch, panel.Asked(name, Linf(eps), str(eps), ATan()))
-        of.tier = replace(of.tier, audits=())
-        rows = [row for piece in of.run() for row in piece if row["kind"] == "attack"]
-        spent = sum(row["forwards"] + row["backwards"] for row in rows if row["image"] == 0)
-        assert not any(row["fooled"] for row in rows)
-        assert limit / 2 < spent <= limit
+@pytest.mark.parametrize(("name", "budget"), [("quick", 400), ("standard", 2000), ("audit", 20_000)])
+def test_a_tier_has_a_budget(name: str, budget: int) -> None:
+    """Of an image that nothing breaks, on a network where a search gains nothing over the gradient."""
+    victim, x = linear(), clear(1)
+    batch = Batch.of(victim, x, torch.zeros(1, dtype=torch.int64), torch.arange(1), 0)
+    of = panel.Panel(victim, batch, panel.Asked(name, Linf(0.005), "0.005", ATan()))
+    of.tier = replace(of.tier, audits=())
+    rows = [row for piece in of.run() for row in piece if row["kind"] == "attack"]
+    assert not any(row["fooled"] for row in rows)
+    assert budget / 2 < sum(row["forwards"] + row["backwards"] for row in rows) <= budget
 
 
 # --- what the encoder decides ---

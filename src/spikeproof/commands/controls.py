@@ -11,7 +11,7 @@ from spikeproof.errors import UsageError
 def options(parser: ArgumentParser) -> None:
     from spikeproof.evaluation.tiers import TIERS
 
-    parser.add_argument("--tier", default="standard", choices=TIERS)
+    parser.add_argument("--tier", default="quick", choices=TIERS)
     parser.add_argument("--images", type=int, default=128, help="test images for each control")
     parser.add_argument("--smallest", action="store_true", help="small networks, for a check that it works")
     add_machine(parser)

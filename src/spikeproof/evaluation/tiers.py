@@ -269,14 +269,14 @@ class _Maker:
             return None
         return "tie_spread"
 
-    def search(self, queries: int, steps: int, word: str = "dense twin", hope: float | None = 1 / 3) -> Stage:
+    def search(self, queries: int, steps: int, word: str = "dense twin", paced: bool = True) -> Stage:
         """Blocks of pixels, from where APGD under a wide surrogate led, or Square where there is no gradient."""
         start = self.dense(APGD(steps), margin, word)
         if not self.victim.supports(start.case.estimator):
             start = self.stage("black box", Square(2 * steps) if self.linf else RandomCorners(2 * steps), margin)
         elif self.victim.one_gradient:
             start = self.own(start)
-        stage = self.stage("search", BlockSearch(queries, hope=hope), margin, variant=f"after {start.name}")
+        stage = self.stage("search", BlockSearch(queries, paced=paced), margin, variant=f"after {start.name}")
         return replace(stage, case=replace(stage.case, after=start.case))
 
     def others(self, attack: _Staged) -> list[Stage]:
@@ -415,7 +415,7 @@ def _audit(on: _Maker) -> list[Stage]:
         on.queried(PGD(steps=20), called="spsa"),
         on.adaptive("more effort", on.stable(200), variant="margin"),
         on.stage("more effort", PGD(steps=40, restarts=10), margin, variant="restarts 10"),
-        on.search(5000, steps=100, hope=None),
+        on.search(5000, steps=100, paced=False),
         on.search(5000, steps=100, word="pdsg"),
     ]
 
@@ -424,9 +424,9 @@ class _Plan(NamedTuple):
     """The stages of a tier, in the order in which those of one role run, and what its audits may spend.
 
     A tier has a budget, forwards and backwards an image on average: 400, 2,000 and 20,000 from `quick` on. Where no
-    image falls and each keeps a third of its margin or more, the stages take 313, 1,465 and less than 20,000; one that
-    seems about to fall may be given up to 807, 5,147 and 26,000. On noise each draw counts, behind a
-    gradient and behind a query.
+    image falls and every search is at a standstill, the stages take 313, 1,465 and less than 20,000; an image that
+    seems about to fall may be given up to 807, 5,147 and 26,000. On noise each draw counts, behind a gradient and
+    behind a query.
     """
 
     stages: Callable[[_Maker], list[Stage]]

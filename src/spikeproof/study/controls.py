@@ -189,7 +189,7 @@ def _trained(network: str, store: Store, machine: Machine, smallest: bool) -> tu
 
 
 def run_controls(
-    store: Store, machine: Machine, *, tier: str = "standard", images: int = 128, smallest: bool = False
+    store: Store, machine: Machine, *, tier: str = "quick", images: int = 128, smallest: bool = False
 ) -> Iterator[Outcome]:
     """Every control, one after the other; `smallest` trains smaller networks. The networks are kept in the store."""
     for name, control in CONTROLS.items():
