@@ -356,9 +356,9 @@ def slope(clean: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def test_who_would_not_get_there_at_the_pace_is_left_alone() -> None:
-    """From the far corner, single pixels, each worth 0.01 when it crosses the ball; of 25 in a round, which with its sets
-    costs 32 queries, all gain and the best 21 are joined: after four rounds, 128 queries, 84 have crossed. Five times
-    that and once more is 5.04: margins beyond are given up, though only 2 can be taken at all."""
+    """From the far corner, single pixels, each worth 0.01 when it crosses the ball; of 25 in a round, which with its
+    sets costs 32 queries, all gain and the best 21 are joined: after four rounds, 128 queries, 84 have crossed. Five
+    times that and once more is 5.04: margins beyond are given up, though only 2 can be taken at all."""
     x0 = torch.full((B, 1, 10, 20), 0.5, dtype=torch.float64)
     clean = torch.tensor([0.5, 2.0, 3.5, 4.5, 6.0, 20.0], dtype=torch.float64) - 1  # where all pixels are low: + 1
     asked = {}

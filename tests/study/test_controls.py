@@ -137,7 +137,8 @@ def test_a_network_that_sees_maxima_is_blind_to_three_pixels_of_four_and_they_al
         (False, True, None, False),
         (True, True, None, True),
         (True, False, 1.0, True),
-        (True, False, 0.98, False),
+        (True, False, 0.98, True),
+        (True, False, 0.97, False),
         (True, False, None, False),
     ],
 )

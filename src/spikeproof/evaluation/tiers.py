@@ -254,8 +254,8 @@ class _Maker:
         return [self.stage("one step", FGSM()), self.stage("plain", plain)]
 
     def dense(self, attack: _Staged, loss: Loss = cross_entropy, word: str = "dense twin") -> Stage:
-        """A wide surrogate, and max pools that spread their gradient over ties; the widest leaves no zero."""
-        by = self.estimator(_WIDE[word], fill=word == "dense twin")
+        """A wide surrogate that leaves no zero, and max pools that spread their gradient over ties."""
+        by = self.estimator(_WIDE[word], fill=True)
         estimator, variant = ("", word) if word == "dense twin" else (word, "")
         return self.stage("dense twin", attack, loss, by=by, estimator=estimator, variant=variant, pooling=self.spread)
 

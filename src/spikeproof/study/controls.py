@@ -153,14 +153,17 @@ CONTROLS: dict[str, Control] = {
 EPS = 0.2
 """L-inf, on digits: where an undefended network keeps nothing."""
 
+_WON = 0.02
+"""What a mask may win."""
+
 
 @dataclass(frozen=True)
 class Outcome:
     """One control: whether it is masked, whether it was flagged, and by what.
 
     flagged: its number is not evaluated. broken: the share of clean successes that fall, None where no number was told.
-    At this budget an undefended network keeps nothing, so 99 % or more must fall; of a masked network too, whose
-    forward is that of an undefended one, unless it is flagged: then the mask has won nothing.
+    At this budget an undefended network keeps nothing: 99 % or more must fall. Of a masked one, whose forward is that
+    of an undefended one, no more than two points may be left, unless it is flagged: then the mask has won nothing.
     """
 
     name: str
@@ -171,8 +174,8 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        fell = self.broken is not None and self.broken >= PositiveControl.limit
-        return fell or (self.masked and self.flagged)
+        least = 1 - _WON if self.masked else PositiveControl.limit
+        return (self.masked and self.flagged) or (self.broken is not None and self.broken >= least)
 
 
 def _trained(network: str, store: Store, machine: Machine, smallest: bool) -> tuple[Victim, Images]:
