@@ -257,10 +257,23 @@ def test_what_a_stage_is_compared_with_differs_in_what_its_role_is_about_alone()
     assert "from a" in tier("quick", sources={"a": victim_of()}).compared
 
 
-def test_no_attack_is_run_twice() -> None:
-    for of in every_tier():
+def test_no_attack_is_run_twice_and_no_two_have_one_name() -> None:
+    known = victim_of()
+    others = [kind(known.body, known.encoder, known.steps).eval() for kind in (OneGradient, Asked)]
+    more = [tier_of(name, o, ATan(), threat) for name in TIERS for o in others for threat in THREATS.values()]
+    for of in [*every_tier(), *more]:
         cases = [stage.case for stage in of.stages]
         assert not any(a == b for a, b in itertools.combinations(cases, 2))
+        assert len(set(names(of))) == len(of.stages)
+
+
+def test_what_is_compared_begins_at_the_same_points() -> None:
+    for of in (tier("audit"), tier("quick", sources={"a": victim_of()})):
+        stages = {stage.name: stage for stage in of.stages}
+        pairs = [(a, b) for a, b in itertools.permutations(of.stages, 2) if a.compares_with(b)]
+        kept = [(a, b) for a, b in pairs if a.role in ("dense twin", "white box", "transfer")]
+        assert len(kept) >= 2 or "from a" in stages
+        assert all(a.key == b.key for a, b in kept)
 
 
 def test_the_highest_tier_has_what_each_reported_number_needs() -> None:
@@ -268,7 +281,7 @@ def test_the_highest_tier_has_what_each_reported_number_needs() -> None:
     for wanted in ("apgd-100", "apgd-100 dlr", "apgd-t-100", "fab-t-100", "square-2000", "corners-200",
                    "pgd-20 smooth twin", "mi-fgsm-20 mdse", "apgd-100 rga margin", "apgd-100 pdsg margin",
                    "apgd-100 bptr margin", "apgd-100 hart 0.5 margin", "apgd-100 hart 1 margin",
-                   "apgd-100 hart 2 margin", "blocks-5000 after apgd-100 dense twin"):  # fmt: skip
+                   "apgd-100 hart 2 margin", "blocks-5000 after apgd-100 dense twin, to the end"):  # fmt: skip
         assert wanted in said
     assert sum("assg" in name for name in said) >= 4
     more = names(tier("audit"), "more effort")

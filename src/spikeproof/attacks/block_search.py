@@ -57,8 +57,9 @@ class BlockSearch:
     norm, spread evenly over the block, with a random sign and scale, and the projection takes it from all others.
     Without `start` it begins at a random corner, as `random_corners` does. Use it with the margin loss.
 
-    paced: an image is left alone after 100 queries where 500 more at the pace of these would not bring its loss to 0,
-    which under the margin loss is the boundary. A search slows down, so few are left alone that it would have broken.
+    paced: after its first rounds, of 100 queries or more, an image is left alone where five times as many again at the
+    pace of these would not bring its loss to 0, which under the margin loss is the boundary. A search slows down, so
+    few are left alone that it would have broken.
     """
 
     asks_gradient: ClassVar[bool] = False

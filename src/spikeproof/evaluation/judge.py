@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -88,6 +88,11 @@ class Case:
     def probe(self) -> str:
         """Equal for cases whose gradient at the clean point is the same."""
         return f"{self.estimator!r} {self.loss!r} {self.encoder!r} {self.pooling!r}"
+
+    def going_on(self, survivors: bool) -> Case:
+        """The same with this choice, also of the case that it begins with."""
+        after = None if self.after is None else self.after.going_on(survivors)
+        return replace(self, survivors=survivors, after=after)
 
     def attacked(self, victim: Victim) -> Victim:
         """The network that the attack looks at, when `victim` is the one under attack (or its frozen twin)."""

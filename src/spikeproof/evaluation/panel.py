@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
@@ -82,7 +82,7 @@ class Examination:
 
     @property
     def power(self) -> Interval | None:
-        """Examples that are there by construction and that the gradient attacks found; None where it was not measured.
+        """Examples that are there by construction and that the attacks found; None where it was not measured.
 
         The audit D21 says more of it.
         """
@@ -95,7 +95,7 @@ class Examination:
         one-sided 95 % upper end. None where it was not measured, or there is no number."""
         return self._summary["slack"]
 
-    @property
+    @cached_property
     def _summary(self) -> PanelSummary:
         return summarise(self.rows)["panels"][0]
 
@@ -214,7 +214,7 @@ class Panel:
         self.control = None if asked.control is None else borrowed(asked.control)
         sources = {name: borrowed(source) for name, source in asked.sources.items()}
         of = tier_of(asked.tier, self.victim, asked.rule, asked.threat, sources, self.control)
-        kept = [replace(stage, case=replace(stage.case, survivors=asked.survivors)) for stage in of.stages]
+        kept = [replace(stage, case=stage.case.going_on(asked.survivors)) for stage in of.stages]
         self.tier: Tier = replace(of, stages=tuple(kept))
         self.plain = replace(plain_case(self.victim, asked.rule, asked.threat), survivors=asked.survivors)
         self.head: AttackHead = {
@@ -323,7 +323,7 @@ class Panel:
         }
 
     def _attacked(self, stage: Stage, index: Tensor) -> list[AttackRow]:
-        asked = self.victim, self.batch.take(index), stage.attack, stage.case, self.threat
+        asked = self.victim, self.batch.take(index), stage.key, stage.case, self.threat
         found = outcomes(*asked)
         if stage.everyone:
             found = [{**a, **b} for a, b in zip(found, gradient_fields(*asked), strict=True)]
@@ -397,8 +397,8 @@ def evaluate(
     names, which key all randomness (0 .. N-1 where none are given), so that a shard of a set gets the numbers it has in
     the whole. sources: other networks to transfer from; control: an undefended network of the same kind. limits: of
     audits, where others than theirs are wanted, as `spikeproof.evaluation.audits.limits()` lists them. survivors:
-    each attack drops an image once it is fooled; False, for comparison alone, costs more and changes no verdict. Raises
-    SpikeproofError for bad images, labels, victims in train mode, probabilities instead of logits, a cut graph, NaN.
+    each attack drops an image once it is fooled; False, for comparison alone, breaks the same and costs more, which the
+    slack counts. Raises SpikeproofError for bad images, labels, victims in train mode, probabilities instead of logits, a cut graph, NaN.
     """
     threat = parts.build("threats", {"name": norm.lower()}, eps=eps, surface="pixels")
     asked = Asked(

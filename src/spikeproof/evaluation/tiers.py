@@ -67,7 +67,8 @@ class Stage:
     """One attack of the cascade, and what it is there for.
 
     attack: what it is called, with its number; estimator: where its gradient comes from, '' for the rule of training;
-    variant: what else is particular. Its name follows from these. asks_gradient: whether it needs one at all.
+    variant: what else is particular. Its name follows from these. asks_gradient: whether it needs one at all. begins:
+    the attack whose starts it has, where that is called otherwise here.
     """
 
     role: Role
@@ -76,6 +77,12 @@ class Stage:
     estimator: str = ""
     variant: str = ""
     asks_gradient: bool = True
+    begins: str = ""
+
+    @property
+    def key(self) -> str:
+        """By what its starts are drawn: stages of one attack begin at the same points."""
+        return self.begins or self.attack
 
     @property
     def name(self) -> str:
@@ -236,7 +243,7 @@ class _Maker:
         """by: where its gradient comes from, None for the rule of training, and `estimator` what that is called."""
         found = self.estimator(self.rule) if by is None else by
         case = Case(attack, found, loss, self.code if encoder is None else encoder, pooling)
-        return Stage(role, case, called or attack.label, estimator, variant, attack.asks_gradient)
+        return Stage(role, case, called or attack.label, estimator, variant, attack.asks_gradient, attack.label)
 
     def own(self, stage: Stage) -> Stage:
         """The same under the one gradient that the network has, called by what it is."""
@@ -276,7 +283,9 @@ class _Maker:
             start = self.stage("black box", Square(2 * steps) if self.linf else RandomCorners(2 * steps), margin)
         elif self.victim.one_gradient:
             start = self.own(start)
-        stage = self.stage("search", BlockSearch(queries, paced=paced), margin, variant=f"after {start.name}")
+        to_the_end = "" if paced else ", to the end"
+        asked = BlockSearch(queries, paced=paced)
+        stage = self.stage("search", asked, margin, variant=f"after {start.name}{to_the_end}")
         return replace(stage, case=replace(stage.case, after=start.case))
 
     def others(self, attack: _Staged) -> list[Stage]:

@@ -1,7 +1,7 @@
 """Slack: how many more images would fall to the same attacks with eight times the passes?
 
 The chance that an image falls is as large in one eightfold of the passes as in the next, or smaller: that is what the
-estimate rests on, and what `benchmarks/slack.py` holds against attackers who had eight times the passes. Of the n
+estimate rests on, and what `benchmarks/tightness.py` holds against attackers who had eight times the passes. Of the n
 images that still stood after an eighth of the passes, d fell in the rest; the share is then Beta(d + 1, n - d + 1), and
 of those that stand at the end a beta-binomial number falls next.
 """
@@ -34,8 +34,8 @@ class Falls(NamedTuple):
 def falls(rows: Iterable[AttackRow]) -> Falls:
     """Counted from a panel's rows at one budget, in the order in which they were written.
 
-    An image's time is what was spent on it: forwards and backwards, until it fell. The whole time is the longest of
-    those that stand.
+    An image's time is what was spent on it: forwards and backwards, until it fell. The whole time is the shortest of
+    those that stand, for searches give some images up: the longest would call few falls late.
     """
     spent: dict[int, int] = {}
     fallen: set[int] = set()
@@ -45,7 +45,7 @@ def falls(rows: Iterable[AttackRow]) -> Falls:
             spent[image] = spent.get(image, 0) + row["forwards"] + row["backwards"]
             if row["fooled"]:
                 fallen.add(image)
-    whole = max((passes for image, passes in spent.items() if image not in fallen), default=0)
+    whole = min((passes for image, passes in spent.items() if image not in fallen), default=0)
     late = sum(FORESEEN * spent[image] > whole for image in fallen) if whole else 0
     return Falls(len(spent) - len(fallen), late, len(spent))
 

@@ -3,8 +3,8 @@
 A claim is the file `NAME.lease-GENERATION`, made with O_EXCL, so that one run alone can make it; the highest generation
 counts. Its owner writes a new number into it every few seconds. Who wants it watches, and claims the next generation
 where it has been given back, or where nothing in it has changed for `LAPSE` seconds of watching: no clock is compared
-with that of another machine, and no file of a run that lives is ever removed by one that takes it for dead. A run that
-was taken for dead and is not finds, before it writes, that a higher generation is there.
+with that of another machine. A run that was taken for dead and is not finds, before it writes, that a higher generation
+is there.
 """
 
 from __future__ import annotations

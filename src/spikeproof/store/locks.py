@@ -9,6 +9,7 @@ one on a machine on which locks hold.
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import subprocess
@@ -60,10 +61,15 @@ class Lock(Protocol):
 
 
 class _Flock:
-    """Of the system: it ends with its process and not before."""
+    """Of the system: it ends with its process and not before. It counts only where nobody keeps leases."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
 
     def check(self) -> None:
-        pass
+        if (self._folder / _LEASED).exists():
+            got = "a machine on which locks do not hold has come since, and keeps leases"
+            raise Locked(f"{self._name} in {self._folder} for this run alone", got, mend="start again")
 
 
 @contextmanager
@@ -85,23 +91,29 @@ def locking(folder: Path, name: str, patience: float | None) -> Iterator[Lock]:
         except Timeout:
             mend = "start again when that one has ended"
             raise Locked(f"{name} in {folder} for this run", "another run has it", mend=mend) from None
+    held = _Flock(folder, name)
     try:
-        yield _Flock()
+        held.check()
+        yield held
     finally:
         lock.release()
 
 
 def locked(folder: Path, name: str) -> bool:
-    """Whether some run is at a name; nothing is tried, nor made, for it."""
+    """Whether some run is at a name; nothing is made for it, and nobody who wants it is kept out for long."""
     if (folder / _LEASED).exists():
         return looks_alive(folder, name)
-    if not (folder / f"{name}.lock").is_file():
+    try:
+        file = os.open(folder / f"{name}.lock", os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
         return False
     try:
-        with FileLock(folder / f"{name}.lock", timeout=0, fallback_to_soft=False):
-            return False
-    except Timeout:
-        return True
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in _HELD
+    finally:
+        os.close(file)
+    return False
 
 
 @cache
@@ -121,10 +133,6 @@ def _locks_hold(folder: Path) -> bool:
 
 def _tried(folder: Path) -> str | None:
     """What is wrong with locks in a folder, by trying one; None where they hold on this machine."""
-    if sys.platform == "win32":  # whose locks filelock takes, which are mandatory
-        return None
-    import fcntl
-
     file, path = tempfile.mkstemp(prefix=".try-", dir=folder)
     second = os.open(path, os.O_RDWR)
     try:

@@ -18,7 +18,7 @@ _MEND = "--out a folder of your own"
 
 def refuse_others(folder: Path) -> None:
     """Raises SpikeproofError for a folder, if it is there, that is another user's link, or another's and open to
-    everybody, so that whoever owns it may turn it into one. A folder that a group shares is none of these."""
+    everybody, so that whoever owns it may turn it into one."""
     try:
         found, target = folder.lstat(), folder.stat()
     except OSError:

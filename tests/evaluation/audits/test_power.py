@@ -189,20 +189,19 @@ def test_the_counts_do_not_depend_on_the_batches_and_nothing_is_touched() -> Non
     assert at_once == few
 
 
-@pytest.mark.parametrize(("missed", "colour"), [(10, "green"), (11, "red")])
-def test_the_limit_is_a_share_of_the_decided_by_its_interval(
-    monkeypatch: pytest.MonkeyPatch, missed: int, colour: str
+@pytest.mark.parametrize(
+    ("count", "missed", "colour"), [(100, 5, "green"), (100, 6, "red"), (16, 2, "green"), (16, 3, "red")]
+)
+def test_the_limit_is_a_share_of_the_decided_and_two_images_are_no_evidence(
+    monkeypatch: pytest.MonkeyPatch, count: int, missed: int, colour: str
 ) -> None:
-    """Of 100 the interval begins above 5 % at 11: 4.9 % at 10, 5.6 % at 11."""
-
     def hits(self: Any, name: str, case: Case, index: Tensor, cost: Any) -> Tensor:
         return torch.arange(len(index)) >= missed
 
     monkeypatch.setattr("spikeproof.evaluation.audits.power._Sought._found", hits)
-    of = found(
-        before(net(spiking=False, steps=1), {"plain": case(WIDE)}, 100, effort=Effort(200, 16, 10), batch_size=100)
-    )
-    assert (of.n, of.colour, of.limit) == (100, colour, 0.95)
+    effort = Effort(2 * count, 16, 10)
+    of = found(before(net(spiking=False, steps=1), {"plain": case(WIDE)}, count, effort=effort, batch_size=100))
+    assert (of.n, of.colour, of.limit) == (count, colour, 0.95)
 
 
 def test_without_an_attack_that_follows_a_gradient_there_is_no_power() -> None:

@@ -66,8 +66,8 @@ class Power(Audit):
             sought.append(_Sought(subject, planted))
         undecided = sum(int((~one.planted.decided).sum()) for one in sought)
         n, passes = sum(len(one.images) for one in sought), sum(one.passes for one in sought)
-        if not n:
-            return self.absent(f"undecided: no read-out tells a corner of the ball from the rest ({undecided} images)")
+        if n <= undecided:
+            return self.absent(f"undecided: {undecided} of {n + undecided} read-outs tell no corner of the ball apart")
         by = sum((one.by for one in sought), Counter[str]())
         found, plain = by.total(), sum(count for name, count in by.items() if subject.roles.get(name) == "plain")
         chance = sum(one.chance(max(ceil(passes / n), 1)) for one in sought)
@@ -75,9 +75,8 @@ class Power(Audit):
         says = f"{found} of {n} planted examples found, {plain} by the plain attack, {asked} by the searches alone, "
         says += f"{chance} by chance"
         says += f"; {undecided} undecided" if undecided else ""
-        missed = self.share(n - found, n, 1 - self.limit, "").colour == "red"
-        # Where nothing stands there is nothing that the attacks can have missed.
-        red = missed and not subject.all_fell()
+        # Two images are no evidence; where nothing stands there is nothing that the attacks can have missed.
+        red = n - found > max(2, round((1 - self.limit) * n, 9)) and not subject.all_fell()
         shares = {"plain": plain / n, "search": asked / n, "random": chance / n}
         return self.found(red, says, value=found / n, limit=self.limit, n=n, undecided=undecided, by=dict(by), **shares)
 

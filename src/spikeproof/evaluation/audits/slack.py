@@ -16,7 +16,7 @@ class Slack(Audit):
     """value: the upper end of how many more images an attacker with eight times the passes would break, as a share of
     all images: points of robust accuracy.
 
-    What few images can show is little: with 64 and none that fell late it is still about 5 points.
+    What few images can show is little: with 64 and none that fell late it is still 6 points, with 128 half of that.
     """
 
     code = SLACK
