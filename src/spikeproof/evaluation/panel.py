@@ -398,7 +398,8 @@ def evaluate(
     the whole. sources: other networks to transfer from; control: an undefended network of the same kind. limits: of
     audits, where others than theirs are wanted, as `spikeproof.evaluation.audits.limits()` lists them. survivors:
     each attack drops an image once it is fooled; False, for comparison alone, breaks the same and costs more, which the
-    slack counts. Raises SpikeproofError for bad images, labels, victims in train mode, probabilities instead of logits, a cut graph, NaN.
+    slack counts. Raises SpikeproofError for bad images, labels, victims in train mode, probabilities instead of logits,
+    a cut graph, NaN.
     """
     threat = parts.build("threats", {"name": norm.lower()}, eps=eps, surface="pixels")
     asked = Asked(
