@@ -146,6 +146,8 @@ def test_a_control_passes_where_it_is_what_it_is_said_to_be(
     is_masked: bool, flagged: bool, broken: float | None, passed: bool
 ) -> None:
     assert Outcome("it", is_masked, flagged, "", broken).passed == passed
+    if broken is not None:
+        assert Outcome("it", is_masked, flagged, "", broken / 2, broken).passed == passed
 
 
 def outcomes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tier: str, **few: Control) -> dict[str, Outcome]:

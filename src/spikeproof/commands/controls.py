@@ -28,6 +28,8 @@ def run(options: Namespace) -> int:
     ):
         wanted = "masked" if one.masked else "honest"
         fell = "" if one.broken is None else f"; {100 * one.broken:.1f} % fell"
+        if one.most is not None and one.most != one.broken:
+            fell += f", {100 * one.most:.1f} with the slack"
         print(f"{'ok  ' if one.passed else 'FAIL'} {wanted}: {one.name:36s} {one.by}{fell}", flush=True)
         failed += not one.passed
     print(f"controls: {failed} failed")

@@ -162,8 +162,9 @@ class Outcome:
     """One control: whether it is masked, whether it was flagged, and by what.
 
     flagged: its number is not evaluated. broken: the share of clean successes that fall, None where no number was told.
-    At this budget an undefended network keeps nothing: 99 % or more must fall. Of a masked one, whose forward is that
-    of an undefended one, no more than two points may be left, unless it is flagged: then the mask has won nothing.
+    most: the same with what the slack foresees. At this budget an undefended network keeps nothing: 99 % or more must
+    fall, or be foreseen to. Of a masked one, whose forward is that of an undefended one, no more than two points may be
+    left then, unless it is flagged: then the mask has won nothing.
     """
 
     name: str
@@ -171,11 +172,13 @@ class Outcome:
     flagged: bool
     by: str
     broken: float | None = None
+    most: float | None = None
 
     @property
     def passed(self) -> bool:
         least = 1 - _WON if self.masked else PositiveControl.limit
-        return (self.masked and self.flagged) or (self.broken is not None and self.broken >= least)
+        fell = self.broken if self.most is None else self.most
+        return (self.masked and self.flagged) or (fell is not None and fell >= least)
 
 
 def _trained(network: str, store: Store, machine: Machine, smallest: bool) -> tuple[Victim, Images]:
@@ -210,4 +213,8 @@ def _examined(name: str, control: Control, victim: Victim, batch: tuple[Tensor, 
         return Outcome(name, control.masked, True, f"refused: {error}")
     flagged = found.verdict.word == NOT_EVALUATED
     fell = None if flagged else found.asr_conditional
-    return Outcome(name, control.masked, flagged, str(found.verdict), None if fell is None else fell.share)
+    if fell is None:
+        return Outcome(name, control.masked, flagged, str(found.verdict))
+    slack = 0.0 if found.slack is None else found.slack["high"]
+    most = min(1.0, fell.share + slack * len(y) / fell.total)
+    return Outcome(name, control.masked, flagged, str(found.verdict), fell.share, most)
