@@ -260,14 +260,18 @@ from spikeproof.study.config import cell_from, load_study
 cell_from(tiny())
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for tree in json.loads(sys.argv[1]):
-    before, started = peak(), time.process_time()
+def seconds(tree):
+    started = time.process_time()
     try:
         cell_from(tiny(**tree)) if isinstance(tree, dict) else load_study(Path(tree)).cells()
         print("taken", tree)
     except UsageError:
-        seconds, megabytes = time.process_time() - started, (peak() - before) / 1000
-        print("ok" if seconds < 1 and megabytes < 200 else "dear", seconds, megabytes, tree)
+        return time.process_time() - started
+for tree in json.loads(sys.argv[1]):
+    before = peak()
+    found = min(seconds(tree), seconds(tree))  # what else is at work makes it seem longer
+    megabytes = (peak() - before) / 1000
+    print("ok" if found < 1 and megabytes < 200 else "dear", found, megabytes, tree)
 """
 
 
