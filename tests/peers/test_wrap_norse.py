@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from peers.wrapped import KEYS, X, assert_the_same, examined, gradient, trained
+from peers.wrapped import KEYS, X, assert_the_same, examined, gradient, stages, trained
 from small import untouched
 from torch import Tensor, nn
 
@@ -138,8 +138,10 @@ def test_the_quick_tier_with_its_audits_runs(form: str) -> None:
     make, logits, how = FORMS[form]
     model = trained(make, logits)
     with untouched(model):
-        found = examined(spikeproof.wrap(model, X, **how))
-    assert {"pgd-20 dense twin", "sa-pgd-50 assg", "square-500"} <= set(found.left())
+        victim = spikeproof.wrap(model, X, **how)
+        found = examined(victim)
+    assert {"pgd-20 dense twin", "corners-20", "blocks-600 after apgd-50 dense twin"} <= set(found.left())
+    assert {"sa-pgd-100 assg margin", "square-2000"} <= stages(victim)
 
 
 def test_what_the_loop_does_not_do_is_refused_by_name() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from peers.wrapped import IDS, KEYS, X, Y, assert_the_same, examined, gradient, trained
+from peers.wrapped import IDS, KEYS, X, Y, assert_the_same, examined, gradient, stages, trained
 from small import untouched
 from torch import Tensor, nn
 
@@ -209,8 +209,10 @@ def test_its_own_architectures(family: str) -> None:
 def test_the_quick_tier_with_its_audits_runs(mode: str) -> None:
     model = trained(lambda: network(neuron.LIFNode, mode), over_steps)
     with untouched(model):
-        found = examined(spikeproof.wrap(model, X, steps=T))
-    assert {"pgd-20 dense twin", "sa-pgd-50 assg", "square-500"} <= set(found.left())
+        victim = spikeproof.wrap(model, X, steps=T)
+        found = examined(victim)
+    assert {"pgd-20 dense twin", "corners-20", "blocks-600 after apgd-50 pdsg"} <= set(found.left())
+    assert {"sa-pgd-100 assg margin", "square-2000"} <= stages(victim)
 
 
 def test_a_tier_leaves_out_what_a_network_cannot_have(caplog: pytest.LogCaptureFixture) -> None:
@@ -220,9 +222,8 @@ def test_a_tier_leaves_out_what_a_network_cannot_have(caplog: pytest.LogCaptureF
     victim = spikeproof.wrap(model, X, steps=T)
     assert victim.notes == ("7 keeps its own surrogate: its dynamics are not known",)
     assert_the_same(victim, model, over_steps)
-    found = examined(victim)
-    assert "sa-pgd-50 assg" not in found.left()
-    assert any("sa-pgd-50 assg is left out" in record.getMessage() for record in caplog.records)
+    assert not any("assg" in name for name in stages(victim))
+    assert any("sa-pgd-100 assg margin is left out" in record.getMessage() for record in caplog.records)
     with pytest.raises(UsageError, match=r"cannot have WhiteBox\(rule=BPTR"):
         spikeproof.evaluate(victim, X, Y, tier="smoke", rule=BPTR())
 

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 import spikeproof
 from spikeproof.evaluation.panel import Examination
+from spikeproof.evaluation.tiers import tier_of
 from spikeproof.tensors import exact, image_keys
+from spikeproof.threats import Linf
 from spikeproof.victims.victim import borrowed
 
 X, Y, IDS = digits(20)
@@ -60,3 +62,8 @@ def examined(victim: Any, tier: str = "quick", **options: Any) -> Examination:
     assert found.verdict.word != "not evaluated"
     assert found.robust.share < found.clean.share
     return found
+
+
+def stages(victim: Any) -> set[str]:
+    """The names of what the deepest tier would try on it."""
+    return {stage.name for stage in tier_of("audit", victim, victim.rule, Linf(eps=0.15, surface="pixels")).stages}

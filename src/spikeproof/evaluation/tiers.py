@@ -278,10 +278,13 @@ class _Maker:
 
     def search(self, queries: int, steps: int, word: str = "dense twin", paced: bool = True) -> Stage:
         """Blocks of pixels, from where APGD under a wide surrogate led, or Square where there is no gradient."""
-        start = self.dense(APGD(steps), margin, word)
-        if not self.victim.supports(start.case.estimator):
-            start = self.stage("black box", Square(2 * steps) if self.linf else RandomCorners(2 * steps), margin)
-        elif self.victim.one_gradient:
+        start = self.stage("black box", Square(2 * steps) if self.linf else RandomCorners(2 * steps), margin)
+        for wide in (word, *_WIDE):
+            led = self.dense(APGD(steps), margin, wide)
+            if self.victim.supports(led.case.estimator):
+                start = led
+                break
+        if self.victim.one_gradient:
             start = self.own(start)
         to_the_end = "" if paced else ", to the end"
         asked = BlockSearch(queries, paced=paced)
