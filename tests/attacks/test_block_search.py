@@ -357,19 +357,21 @@ def slope(clean: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 
 def test_who_would_not_get_there_at_the_pace_is_left_alone() -> None:
     """From the far corner, single pixels, each worth 0.01 when it crosses the ball; of 25 in a round, which with its
-    sets costs 32 queries, all gain and the best 21 are joined: after four rounds, 128 queries, 84 have crossed. Five
-    times that and once more is 5.04: margins beyond are given up, though only 2 can be taken at all."""
+    sets costs 32 queries, all gain and the best 21 are joined: after four rounds, 128 queries, 84 have crossed. Three
+    times that and once more is 3.36: margins beyond are given up, though only 2 can be taken at all. After 600 all have
+    crossed, and half of that more is allowed: 3."""
     x0 = torch.full((B, 1, 10, 20), 0.5, dtype=torch.float64)
-    clean = torch.tensor([0.5, 2.0, 3.5, 4.5, 6.0, 20.0], dtype=torch.float64) - 1  # where all pixels are low: + 1
+    clean = torch.tensor([0.5, 2.0, 2.9, 3.2, 6.0, 20.0], dtype=torch.float64) - 1  # where all pixels are low: + 1
     asked = {}
     for paced in (False, True):
         f = Counted(slope(clean), above=0.0)
-        search(f, x0, Linf(0.1), start=x0 - 0.1, queries=600, width=25, share=0.1, paced=paced)
+        search(f, x0, Linf(0.1), start=x0 - 0.1, queries=1000, width=25, share=0.1, paced=paced)
         asked[paced] = f.asked
-    assert (asked[False] == 600).all()
+    assert (asked[False] == 1000).all()
     assert (asked[True][-2:] < 160).all()
     assert (asked[True][-2:] >= 100).all()
-    assert (asked[True][:3] == 600).all()
+    assert 600 <= asked[True][3] < 660
+    assert (asked[True][:3] == 1000).all()
 
 
 def test_a_pace_does_not_depend_on_the_company() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from spikeproof import parts
 from spikeproof.data.digits import Digits
 from spikeproof.rules.atan import ATan
 from spikeproof.store.store import Store
-from spikeproof.study import controls
-from spikeproof.study.controls import CONTROLS, Control, Outcome, PooledResNet, run_controls
+from spikeproof.study import controls, masks
+from spikeproof.study.control_networks import PooledResNet, _Fires
+from spikeproof.study.controls import CONTROLS, Control, Outcome, run_controls
 from spikeproof.study.run import Machine
 from spikeproof.tensors import exact, image_keys
 from spikeproof.victims.taps import cut_at
@@ -50,10 +52,12 @@ def gradient(victim: Victim, x: Tensor = X) -> Tensor:
 def test_honest_networks_come_first_as_they_are() -> None:
     kinds = [control.masked for control in CONTROLS.values()]
     assert kinds == sorted(kinds)
-    assert (kinds.count(False), kinds.count(True)) == (3, 10)
+    assert (kinds.count(False), kinds.count(True)) == (5, 17)
     victim = trained()
     assert all(control.change(victim) is victim for control in CONTROLS.values() if not control.masked)
-    assert {control.network for control in CONTROLS.values()} == set(controls._NETWORKS)
+    used = {control.network for control in CONTROLS.values()} | {control.beside for control in CONTROLS.values()}
+    assert used == {*controls._NETWORKS, *controls._PLAIN, ""}
+    assert [name for name, control in CONTROLS.items() if control.defended] == [controls._DEFENDED]
 
 
 def test_loud_logits_have_the_same_answers() -> None:
@@ -90,6 +94,76 @@ def test_nine_tenths_of_the_gradient_are_hidden_and_no_value_is_changed() -> Non
     seen = gradient(hiding) != 0
     assert not (seen & (torch.arange(64).view(1, 1, 8, 8) % 10 != 0)).any()
     torch.testing.assert_close(gradient(hiding)[seen], gradient(victim)[seen])
+
+
+def test_a_third_of_the_gradient_is_turned_round_and_no_value_is_changed() -> None:
+    victim, turned = masked("a third of the gradient turned round")
+    assert torch.equal(logits(turned), logits(victim))
+    third = torch.arange(64).view(1, 1, 8, 8) % 3 == 0
+    torch.testing.assert_close(gradient(turned), torch.where(third, -gradient(victim), gradient(victim)))
+
+
+def test_signs_from_a_hash_follow_the_image_and_leave_sizes_and_values() -> None:
+    victim, hashed = masked("signs of the gradient from a hash")
+    assert torch.equal(logits(hashed), logits(victim))
+    found, own = gradient(hashed), gradient(victim)
+    torch.testing.assert_close(found.abs(), own.abs())
+    assert torch.equal(found, gradient(hashed))
+    seen = own != 0
+    assert 0.3 < (found[seen] == own[seen]).double().mean() < 0.7
+    other = X.clone()
+    other[:, :, 0, 0] = 1 - other[:, :, 0, 0]  # an end of the grey range on digits: another hash
+    assert not torch.equal(gradient(hashed, other).sign(), found.sign())
+
+
+def test_noise_that_the_image_seeds_is_the_same_each_time_and_another_for_each_image() -> None:
+    x = torch.full((2, 1, 8, 8), 0.4)
+    x[1, 0, 3, 3] += 1 / 255
+    found = masks.seeded_noise(x)
+    assert torch.equal(found, masks.seeded_noise(x))
+    assert (found - x).abs().max() <= 0.1
+    assert (found[0] - found[1]).abs().mean() > 0.03
+    victim, noisy = masked("noise seeded by the image")
+    inside = 0.1 + 0.8 * X
+    assert torch.equal(logits(noisy, inside), logits(victim, masks.seeded_noise(inside)))
+    torch.testing.assert_close(gradient(noisy, inside), gradient(victim, masks.seeded_noise(inside)))
+
+
+def test_the_gradient_of_another_network_is_shown_behind_the_answers_of_the_first() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        other = copy.deepcopy(trained())
+        for weight in other.parameters():
+            weight.data.add_(0.1 * torch.randn_like(weight))
+    victim = trained()
+    assert not torch.allclose(logits(other), logits(victim))
+    two = masks.gradient_of(victim, other)
+    assert torch.equal(logits(two), logits(victim))
+    x = X.clone().requires_grad_()
+    seen = two(x, ATan(), KEYS)
+    torch.testing.assert_close(seen, logits(victim))
+    (g,) = torch.autograd.grad(seen.sum(), x)
+    x = X.clone().requires_grad_()
+    torch.testing.assert_close(g, torch.autograd.grad(other(x, ATan(), KEYS).sum(), x)[0])
+
+
+def test_a_plain_network_is_the_same_whatever_its_surrogate() -> None:
+    honest, scaled, sharp = (controls.plain(1, *controls._PLAIN[name]) for name in list(controls._PLAIN)[:3])
+    assert torch.equal(honest(X), scaled(X))
+    assert torch.equal(honest(X), sharp(X))
+    x = X.clone().requires_grad_()
+    g, small, other = (torch.autograd.grad(net(x).logsumexp(1).sum(), x)[0] for net in (honest, scaled, sharp))
+    assert 0 < small.abs().max() < 1e-11 * g.abs().max()
+    assert (other - g).abs().max() > 0.1 * g.abs().max()
+
+
+def test_the_slope_of_a_plain_neuron_is_that_of_its_sigmoid() -> None:
+    v = torch.linspace(-1, 3, 41, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(_Fires.apply(v, 3.0, 0.5).sum(), v)
+    at = torch.linspace(-1, 3, 41, dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad((0.5 * torch.sigmoid(3.0 * (at - 1))).sum(), at)
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(_Fires.apply(v, 3.0, 0.5).detach(), (v >= 1).double())
 
 
 def test_noise_differs_from_call_to_call() -> None:
@@ -148,6 +222,12 @@ def test_a_control_passes_where_it_is_what_it_is_said_to_be(
     assert Outcome("it", is_masked, flagged, "", broken).passed == passed
     if broken is not None:
         assert Outcome("it", is_masked, flagged, "", broken / 2, broken).passed == passed
+
+
+def test_a_defended_network_may_keep_its_images_and_is_not_flagged() -> None:
+    assert Outcome("it", False, False, "", 0.1, defended=True).passed
+    assert not Outcome("it", False, True, "", defended=True).passed
+    assert not Outcome("it", False, False, "", defended=True).passed
 
 
 def outcomes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tier: str, **few: Control) -> dict[str, Outcome]:

@@ -35,8 +35,8 @@ _POINTS, _NUMBERS = 512, 2**19
 _ACROSS = 3.0
 """In units of eps: beyond the far side of an L-inf ball from wherever, so that rounding leaves no pixel short of it."""
 
-_TRIED, _AHEAD = 100, 5
-"""Queries after which the pace is looked at, and how many times these it is held to."""
+_PACE = ((100, 3.0), (600, 0.5))
+"""Queries after which the pace is looked at, and how many times what was gained by then may still be missing."""
 
 _ROUNDING = 1e-6
 """Losses (relative above 1) that differ by less are equal: the same spikes, summed in another order."""
@@ -57,9 +57,10 @@ class BlockSearch:
     norm, spread evenly over the block, with a random sign and scale, and the projection takes it from all others.
     Without `start` it begins at a random corner, as `random_corners` does. Use it with the margin loss.
 
-    paced: after its first rounds, of 100 queries or more, an image is left alone where five times as many again at the
-    pace of these would not bring its loss to 0, which under the margin loss is the boundary. A search slows down, so
-    few are left alone that it would have broken.
+    paced: an image is left alone where its loss is too far from 0, which under the margin loss is the boundary: after
+    the first 100 queries (the round that they end in) by more than three times what they gained, after 600 by more than
+    half of that. A search slows down, so few are left alone that it would have broken; the numbers are those that
+    spent least for what fell, on adversarially trained networks (docs/results.md, section 11).
     """
 
     asks_gradient: ClassVar[bool] = False
@@ -99,7 +100,7 @@ class BlockSearch:
                 if len(walk.at):
                     walk.round(slice(first, first + self.width), f"round {sweep} {first}")
                 if self.paced:
-                    walk.leave(self.queries - _TRIED)
+                    walk.leave(self.queries)
             sweep += 1
         return walk.best.x
 
@@ -158,13 +159,14 @@ class _Walk:
         self.at = torch.arange(len(x0), device=x0.device)
         self.left = torch.full_like(self.at, queries)
         self.risen = torch.zeros_like(self.at, dtype=torch.bool)
-        self.paced = torch.zeros_like(self.risen)  # whose pace has been looked at
+        self.looks = torch.zeros_like(self.at)  # at its pace, so far
         self.most = max(min(_POINTS, _NUMBERS // x0[0].numel()), len(x0))
         self.salt = 0  # of a step of the search, whatever company the image is in
         self.x = x.clone()
         self.held = Score(x.new_full((len(x),), float("-inf")), torch.zeros_like(self.risen))
+        self.top = self.held.loss.clone()
         self._stand(self.at, x, self._ask(lambda some: x[some], self.at))
-        self.first = self.held.loss.clone()
+        self.first = self.top.clone()
 
     def enter(self, sweep: int, grid: _Grid, *, kick: bool) -> None:
         """A new order of the blocks; with `kick`, what the last sweep did not raise leaves its optimum."""
@@ -203,12 +205,13 @@ class _Walk:
         self._stand(taken, x, Score(both.loss[taken, chosen], both.fooled[taken, chosen]))
         self._narrow()
 
-    def leave(self, left: int) -> None:
-        """Give up those whose pace is too slow, when each has at most `left` queries for the first time."""
-        seen = (self.left <= left) & ~self.paced
-        reach = self.held.loss + _AHEAD * (self.held.loss - self.first)
-        self.left = torch.where(seen & (reach < 0) & ~self.held.fooled, 0, self.left)
-        self.paced |= seen
+    def leave(self, queries: int) -> None:
+        """Give up those who are too far from the boundary for what they have gained, at each look of `_PACE` once."""
+        for look, (after, times) in enumerate(_PACE):
+            due = (self.looks == look) & (self.left <= queries - after)
+            behind = self.top + times * (self.top - self.first) < 0
+            self.left = torch.where(due & behind & ~self.held.fooled, 0, self.left)
+            self.looks += due
         self._narrow()
 
     def _moves(self, blocks: Tensor, keys: Tensor) -> _Moves:
@@ -259,6 +262,7 @@ class _Walk:
         """The images `on` (m,) stand at x (m,*) now; where a success is final, what is fooled has no queries left."""
         self.x[on] = x
         self.held.loss[on], self.held.fooled[on] = score
+        self.top[on] = torch.maximum(self.top[on], score.loss)
         self.best.offer(x, score, self.at[on])
         if self.f.final:
             self.left[on] = torch.where(score.fooled, 0, self.left[on])
@@ -268,7 +272,8 @@ class _Walk:
         on = (self.left > 0).nonzero()[:, 0]
         if len(on) == len(self.left):
             return
-        self.at, self.keys, self.x, self.left, self.risen, self.order, self.paced, self.first = (
-            each[on] for each in (self.at, self.keys, self.x, self.left, self.risen, self.order, self.paced, self.first)
+        self.at, self.keys, self.x, self.left, self.risen, self.order = (
+            each[on] for each in (self.at, self.keys, self.x, self.left, self.risen, self.order)
         )
+        self.looks, self.first, self.top = self.looks[on], self.first[on], self.top[on]
         self.held = Score(self.held.loss[on], self.held.fooled[on])

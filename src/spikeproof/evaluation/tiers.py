@@ -386,7 +386,7 @@ def _quick(on: _Maker) -> list[Stage]:
         *on.first(few),
         on.dense(few),
         on.stage("random", RandomCorners(20)),
-        on.search(600, steps=50, word="pdsg"),
+        on.search(4000, steps=50, word="pdsg"),
     ]
 
 
@@ -398,9 +398,9 @@ def _standard(on: _Maker) -> list[Stage]:
         on.stage("long", long, margin, variant="margin"),
         on.stage("white box", long, margin, by=on.estimator(PDSG()), estimator="pdsg", variant="margin"),
         on.stage("random", RandomCorners(50)),
-        on.search(1000, steps=100),
-        on.search(1500, steps=100, word="pdsg"),
-        on.search(1500, steps=100, word="sigmoid 4"),
+        on.search(4000, steps=100),
+        on.search(4000, steps=100, word="pdsg"),
+        on.search(4000, steps=100, word="sigmoid 4"),
     ]
 
 

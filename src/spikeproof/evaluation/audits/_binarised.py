@@ -140,8 +140,9 @@ def beheaded(victim: Victim, batch: Batch) -> tuple[Victim, nn.Linear]:
     parent, _, child = name.rpartition(".")
     body.get_submodule(parent).add_module(child, nn.Identity().eval())
     try:
-        with torch.no_grad():
-            copy(batch.x[:1], exact, batch.keys[:1])
+        for asks_gradient in (False, True):  # a network may go another way for its gradient
+            with torch.set_grad_enabled(asks_gradient):
+                copy(batch.x[:1].clone().requires_grad_(asks_gradient), exact, batch.keys[:1])
     except RuntimeError as error:
         raise SpikeproofError(f"a network that runs without its layer {name!r}", error) from error
     return copy, layer
