@@ -1,10 +1,10 @@
 """`python -m benchmarks.tightness`: how far an opponent lowers a tier's number, and whether its slack foresaw that.
 
-For networks of the demo's recipe, other seeds than those the tiers were designed on: what a tier leaves of the images
-that are right when clean; what it leaves when it is run eight times as long, with fresh randomness each time; and what
-R2 leaves, a fixed recipe that shares no stage with it (many restarts of APGD on DLR under a wide surrogate, then a long
-search). The slack of a tier is right where no more fall to both together than its upper end. Minutes a network on one
-core; `--out` keeps networks and results, and the command goes on from there.
+For networks of the demo's recipe: what each tier leaves of the images that are right when clean; what seven more runs
+of it with fresh randomness leave (`--again`); and what R2 leaves of the images that stood all that, a fixed recipe that
+shares no stage with the tiers (many restarts of APGD on DLR under a wide surrogate, then a long search). What nothing
+broke is the union of everything known. The slack of a tier is right where no more fall than its upper end. Minutes a
+network on one core; `--out` keeps networks and results, and the command goes on from there.
 """
 
 from __future__ import annotations
@@ -43,29 +43,32 @@ RULE = ATan(alpha=2.0)
 
 
 @dataclass(frozen=True)
-class Found:
-    """One network at one budget: images that are right when clean, left by the tier, by eight of it, by R2 after all.
+class OfTier:
+    """Images left by a tier, and by eight of it (None: not run); passes: forwards and backwards an image, the clean
+    errors among them; most: of an image that it left; expected and upper: images that its slack foresaw would fall."""
 
-    plain: left by the plain attack; passes: of the tier, forwards and backwards an image, the clean errors among them;
-    most: of an image that nothing broke; expected and upper: images that the slack foresaw would fall.
-    """
-
-    network: str
-    tier: str
-    images: int
-    right: int
-    plain: int
     left: int
-    again: int
-    both: int
+    again: int | None
     passes: float
     most: int
     expected: float
     upper: int
 
-    @property
-    def covered(self) -> bool:
-        return self.left - self.both <= self.upper
+
+@dataclass(frozen=True)
+class Found:
+    """One network at one budget: images that are right when clean, left by the plain attack, by each tier, by all."""
+
+    network: str
+    images: int
+    right: int
+    plain: int
+    tiers: dict[str, OfTier]
+    everything: int
+
+    def covered(self, tier: str) -> bool:
+        """Whether the tier's slack foresaw all that fell to anything else."""
+        return self.tiers[tier].left - self.everything <= self.tiers[tier].upper
 
 
 def opponent(victim: Victim, threat: Linf, restarts: int, queries: int) -> Case:
@@ -89,85 +92,102 @@ def later(tier: Tier) -> dict[str, Case]:
     return {stage.name: stage.case for stage in reversed(tier.stages) if not stage.everyone}
 
 
-def found(config: CellConfig, eps: str, images: int, tier: str, r2: tuple[int, int], out: Path) -> Found:
-    training, test = load_images(config, "train"), some_images(load_images(config, "test"), images)
-    victim = borrowed(trained_victim(config, Store(out), Machine(progress=False), training)[0].eval())
-    threat, x_y_ids = Linf(eps), test.at(torch.arange(len(test)))
-    batch = Batch.of(victim, *x_y_ids, config.seed)
-    panel = Panel(victim, batch, Asked(tier, threat, eps, RULE))
+def examined(victim: Victim, batch: Batch, name: str, threat: Linf, eps: str) -> tuple[Tier, list[AttackRow]]:
+    """A tier without its audits."""
+    panel = Panel(victim, batch, Asked(name, threat, eps, RULE))
     panel.tier = replace(panel.tier, audits=())
-    rows = of_kind([row for piece in panel.run() for row in piece], AttackRow)
-    counted = falls(rows)
-    expected, upper = foreseen(counted)
-    fell = {row["image"] for row in rows if row["fooled"]}
-    plain = next(stage.name for stage in panel.tier.stages if stage.role == "plain")
-    left = batch.take(
-        torch.tensor([i for i, id_ in enumerate(batch.ids.tolist()) if id_ not in fell], dtype=torch.long)
-    )
-    again = left
-    for turn in range(1, FORESEEN):
-        again = standing(victim, again.keyed(f"turn {turn}"), later(panel.tier), threat)
-    both = standing(victim, again, {"R2": opponent(victim, threat, *r2)}, threat)
-    passes = [row["forwards"] + row["backwards"] for row in rows]
-    most = max(
-        (sum(r["forwards"] + r["backwards"] for r in rows if r["image"] == i) for i in left.ids.tolist()), default=0
-    )
-    return Found(
-        f"{config.name}, seed {config.seed}, {eps}",
-        tier,
-        len(batch),
-        sum(row["predicted"] == row["label"] for row in rows if row["attack"] == plain),
-        sum(not row["fooled"] for row in rows if row["attack"] == plain),
-        len(left),
-        len(again),
-        len(both),
-        sum(passes) / len(batch),
-        most,
-        expected,
-        upper,
-    )
+    return panel.tier, of_kind([row for piece in panel.run() for row in piece], AttackRow)
+
+
+def some(batch: Batch, ids: set[int]) -> Batch:
+    return batch.take(torch.tensor([i for i, id_ in enumerate(batch.ids.tolist()) if id_ in ids], dtype=torch.long))
+
+
+def of_tier(
+    victim: Victim, batch: Batch, name: str, threat: Linf, eps: str, again: bool
+) -> tuple[OfTier, set[int], list[AttackRow]]:
+    """What a tier leaves, the images that stood all of it, and its rows."""
+    tier, rows = examined(victim, batch, name, threat, eps)
+    expected, upper = foreseen(falls(rows))
+    standing_ids = {row["image"] for row in rows} - {row["image"] for row in rows if row["fooled"]}
+    left, stood = len(standing_ids), some(batch, standing_ids)
+    passes: dict[int, int] = {}
+    for row in rows:
+        passes[row["image"]] = passes.get(row["image"], 0) + row["forwards"] + row["backwards"]
+    for turn in range(1, FORESEEN if again else 1):
+        stood = standing(victim, stood.keyed(f"turn {turn}"), later(tier), threat)
+    most = max((passes[i] for i in standing_ids), default=0)
+    one = OfTier(left, len(stood) if again else None, sum(passes.values()) / len(batch), most, expected, upper)
+    return one, set(stood.ids.tolist()), rows
+
+
+def found(config: CellConfig, eps: str, asked: argparse.Namespace) -> Found:
+    training, test = load_images(config, "train"), some_images(load_images(config, "test"), asked.images)
+    victim = borrowed(trained_victim(config, Store(asked.out), Machine(progress=False), training)[0].eval())
+    threat, batch = Linf(eps), Batch.of(victim, *test.at(torch.arange(len(test))), config.seed)
+    tiers, stood = dict[str, OfTier](), set(batch.ids.tolist())
+    for name in asked.tiers:
+        tiers[name], ids, rows = of_tier(victim, batch, name, threat, eps, name in asked.again)
+        stood &= ids
+    r2 = standing(victim, some(batch, stood), {"R2": opponent(victim, threat, asked.restarts, asked.queries)}, threat)
+    plain = [row for row in rows if row["attack"] == "pgd-20"]
+    right, kept = sum(row["predicted"] == row["label"] for row in plain), sum(not row["fooled"] for row in plain)
+    return Found(f"{config.name}, seed {config.seed}, {eps}", len(batch), right, kept, tiers, len(r2))
 
 
 def all_found(asked: argparse.Namespace) -> Iterator[Found]:
     """From the file in `out` what is there already."""
-    r2 = (asked.restarts, asked.queries)
-    file = asked.out / f"found-{asked.images}-{r2[0]}-{r2[1]}.jsonl"
+    what = "-".join([*asked.tiers, "again", *asked.again])
+    file = asked.out / f"found-{asked.images}-{asked.restarts}-{asked.queries}-{what}.jsonl"
     lines = file.read_text("utf-8").splitlines() if file.exists() else []
-    known = {(one.network, one.tier): one for one in (Found(**json.loads(line)) for line in lines)}
+    known = {(one := loaded(line)).network: one for line in lines}
     for cell in replace(load_study(study_file("demo")), seeds=asked.seeds).cells():
         for eps in asked.eps:
-            for tier in asked.tiers:
-                name = (f"{cell.name}, seed {cell.seed}, {eps}", tier)
-                if name not in known:
-                    known[name] = found(cell, eps, asked.images, tier, r2, asked.out)
-                    with file.open("a", encoding="utf-8") as growing:
-                        print(json.dumps(asdict(known[name])), file=growing)
-                yield known[name]
+            name = f"{cell.name}, seed {cell.seed}, {eps}"
+            if name not in known:
+                known[name] = found(cell, eps, asked)
+                with file.open("a", encoding="utf-8") as growing:
+                    print(json.dumps(asdict(known[name])), file=growing)
+            yield known[name]
+
+
+def loaded(line: str) -> Found:
+    fields = json.loads(line)
+    return Found(**{**fields, "tiers": {name: OfTier(**of) for name, of in fields["tiers"].items()}})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the networks; the demo's own are of 0")
-    parser.add_argument("--eps", nargs="+", default=["0.05", "0.15"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 2], help="of the networks; the demo's own are of 0")
+    parser.add_argument("--eps", nargs="+", default=["0.05"])
     parser.add_argument("--tiers", nargs="+", default=["quick", "standard"])
+    parser.add_argument("--again", nargs="*", default=["quick"], help="tiers that are run eight times")
     parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--restarts", type=int, default=2, help="of R2's gradient attack")
-    parser.add_argument("--queries", type=int, default=3000, help="of R2's search")
+    parser.add_argument("--restarts", type=int, default=64, help="of R2's gradient attack")
+    parser.add_argument("--queries", type=int, default=30_000, help="of R2's search")
     parser.add_argument("--out", type=Path, default=Path("runs/tightness"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    head = f"{'network':34s} {'tier':9s} {'right':>5s} {'plain':>5s} {'left':>5s} {'x 8':>5s} {'R2':>5s} {'slack':>11s}"
-    print(f"{head} {'passes':>7s} {'most':>6s}")
+    print(f"{'network':32s} right plain | tier      left x 8  foreseen to fall  passes   most | everything")
     every = list[Found]()
     for one in all_found(asked):
         every.append(one)
-        slack = f"{one.expected:.1f} (<= {one.upper})" + ("" if one.covered else " !")
+        for i, (name, of) in enumerate(one.tiers.items()):
+            head = f"{one.network:32s} {one.right:5d} {one.plain:5d}" if i == 0 else " " * 44
+            slack = f"{of.expected:.1f} (<= {of.upper})" + (" " if one.covered(name) else "!")
+            again = "-" if of.again is None else str(of.again)
+            tail = f"| {one.everything:10d}" if i == 0 else "|"
+            print(
+                f"{head} | {name:9s} {of.left:4d} {again:>3s} {slack:>17s} {of.passes:7.0f} {of.most:6d} {tail}",
+                flush=True,
+            )
+    for name in asked.tiers:
+        points = [100 * (one.tiers[name].left - one.everything) / one.images for one in every]
+        held = sum(one.covered(name) for one in every)
         print(
-            f"{one.network:34s} {one.tier:9s} {one.right:5d} {one.plain:5d} {one.left:5d} {one.again:5d} {one.both:5d} "
-            f"{slack:>11s} {one.passes:7.0f} {one.most:6d}",
-            flush=True,
+            f"{name}: {max(points):.1f} points above everything at most, {sum(points) / len(points):.1f} on average; "
+            f"{held} of {len(every)} at or under the slack's upper end"
         )
-    print(f"{sum(one.covered for one in every)} of {len(every)} at or under the slack's upper end")
 
 
 if __name__ == "__main__":
