@@ -136,13 +136,15 @@ def _shorter(part: Any, few: dict[str, int]) -> Any:
     return dataclasses.replace(part, **{k: min(given[k], most) for k, most in few.items() if k in given})
 
 
+def _shorter_case(case: Case, few: dict[str, int]) -> Case:
+    after = None if case.after is None else _shorter_case(case.after, few)
+    attack, estimator = _shorter(case.attack, few), _shorter(case.estimator, few)
+    return dataclasses.replace(case, attack=attack, estimator=estimator, after=after)
+
+
 def brief(tier: Tier, audits: Sequence[str] | None = None, **few: int) -> Tier:
     """The same stages by the same names, with a few steps, queries and draws each; and other audits, where given."""
     few = {**_FEW, **few}
-    cases = [
-        dataclasses.replace(s.case, attack=_shorter(s.case.attack, few), estimator=_shorter(s.case.estimator, few))
-        for s in tier.stages
-    ]
-    stages = tuple(dataclasses.replace(s, case=case) for s, case in zip(tier.stages, cases, strict=True))
+    stages = tuple(dataclasses.replace(s, case=_shorter_case(s.case, few)) for s in tier.stages)
     wanted = tier.audits if audits is None else (*tier.audits[:2], *audits)
     return dataclasses.replace(tier, stages=stages, audits=wanted)

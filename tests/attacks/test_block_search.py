@@ -344,9 +344,9 @@ def test_a_candidate_is_one_square_of_one_channel_at_the_other_side() -> None:
         assert len(places) == 2 * 3 * 3
 
 
-@pytest.mark.parametrize("options", [{"queries": 0}, {"width": 0}, {"share": 0.0}, {"share": 1.5}])
+@pytest.mark.parametrize("options", [{"queries": 0}, {"width": 0}, {"share": 0.0}, {"share": 1.5}, {"patience": 0.0}])
 def test_wrong_options_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=r">= 1|share in"):
+    with pytest.raises(UsageError, match=r">= 1|share in|patience > 0"):
         BlockSearch(**options)  # type: ignore[arg-type]
 
 
@@ -363,15 +363,17 @@ def test_who_would_not_get_there_at_the_pace_is_left_alone() -> None:
     x0 = torch.full((B, 1, 10, 20), 0.5, dtype=torch.float64)
     clean = torch.tensor([0.5, 2.0, 2.9, 3.2, 6.0, 20.0], dtype=torch.float64) - 1  # where all pixels are low: + 1
     asked = {}
-    for paced in (False, True):
+    for patience in (None, 1.0, 5.0):
         f = Counted(slope(clean), above=0.0)
-        search(f, x0, Linf(0.1), start=x0 - 0.1, queries=1000, width=25, share=0.1, paced=paced)
-        asked[paced] = f.asked
-    assert (asked[False] == 1000).all()
-    assert (asked[True][-2:] < 160).all()
-    assert (asked[True][-2:] >= 100).all()
-    assert 600 <= asked[True][3] < 660
-    assert (asked[True][:3] == 1000).all()
+        search(f, x0, Linf(0.1), start=x0 - 0.1, queries=1000, width=25, share=0.1, patience=patience)
+        asked[patience] = f.asked
+    assert (asked[None] == 1000).all()
+    assert (asked[1.0][-2:] < 160).all()
+    assert (asked[1.0][-2:] >= 100).all()
+    assert 600 <= asked[1.0][3] < 660
+    assert (asked[1.0][:3] == 1000).all()
+    assert (asked[5.0][:5] == 1000).all()  # 13.4 after the first look, 7 after the second
+    assert asked[5.0][5] < 160
 
 
 def test_a_pace_does_not_depend_on_the_company() -> None:
@@ -382,10 +384,10 @@ def test_a_pace_does_not_depend_on_the_company() -> None:
         return (x - x0[at]).flatten(1) @ w - clean[at]
 
     together = Counted(loss)
-    x = search(together, x0, Linf(0.1), queries=400, width=16, paced=True)
+    x = search(together, x0, Linf(0.1), queries=400, width=16, patience=1.0)
     assert 100 <= together.asked.min() < together.asked.max() == 400
     for i in range(B):
         alone = Counted(lambda x, at, i=i: loss(x, at + i), 1)
-        found = search(alone, x0[i : i + 1], Linf(0.1), KEYS[i : i + 1], queries=400, width=16, paced=True)
+        found = search(alone, x0[i : i + 1], Linf(0.1), KEYS[i : i + 1], queries=400, width=16, patience=1.0)
         assert torch.equal(found[0], x[i])
         assert alone.asked.item() == together.asked[i]

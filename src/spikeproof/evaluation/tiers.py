@@ -276,7 +276,7 @@ class _Maker:
             return None
         return "tie_spread"
 
-    def search(self, queries: int, steps: int, word: str = "dense twin", paced: bool = True) -> Stage:
+    def search(self, queries: int, steps: int, word: str = "dense twin", patience: float | None = 1.0) -> Stage:
         """Blocks of pixels, from where APGD under a wide surrogate led, or Square where there is no gradient."""
         start = self.stage("black box", Square(2 * steps) if self.linf else RandomCorners(2 * steps), margin)
         for wide in (word, *_WIDE):
@@ -286,8 +286,8 @@ class _Maker:
                 break
         if self.victim.one_gradient:
             start = self.own(start)
-        to_the_end = "" if paced else ", to the end"
-        asked = BlockSearch(queries, paced=paced)
+        to_the_end = "" if patience else ", to the end"
+        asked = BlockSearch(queries, patience=patience)
         stage = self.stage("search", asked, margin, variant=f"after {start.name}{to_the_end}")
         return replace(stage, case=replace(stage.case, after=start.case))
 
@@ -398,9 +398,9 @@ def _standard(on: _Maker) -> list[Stage]:
         on.stage("long", long, margin, variant="margin"),
         on.stage("white box", long, margin, by=on.estimator(PDSG()), estimator="pdsg", variant="margin"),
         on.stage("random", RandomCorners(50)),
-        on.search(4000, steps=100),
-        on.search(4000, steps=100, word="pdsg"),
-        on.search(4000, steps=100, word="sigmoid 4"),
+        on.search(6000, steps=100, patience=2.0),
+        on.search(6000, steps=100, word="pdsg", patience=2.0),
+        on.search(6000, steps=100, word="sigmoid 4", patience=2.0),
     ]
 
 
@@ -427,8 +427,7 @@ def _audit(on: _Maker) -> list[Stage]:
         on.queried(PGD(steps=20), called="spsa"),
         on.adaptive("more effort", on.stable(200), variant="margin"),
         on.stage("more effort", PGD(steps=40, restarts=10), margin, variant="restarts 10"),
-        on.search(5000, steps=100, paced=False),
-        on.search(5000, steps=100, word="pdsg"),
+        on.search(5000, steps=100, patience=None),
     ]
 
 
