@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small import digits, trained
 
 import spikeproof
 
@@ -42,6 +43,13 @@ def test_the_names_are_there_before_they_are_loaded() -> None:
 def test_every_name_is_what_it_says(name: str) -> None:
     found = getattr(spikeproof, name)
     assert name == "__version__" or found.__name__ == name
+
+
+def test_an_error_is_caught_by_its_name_at_the_door_and_where_it_was_before() -> None:
+    with pytest.raises(spikeproof.UsageError, match="valid: smoke"):
+        spikeproof.evaluate(trained(), *digits(2)[:2], tier="thorough")
+    code, _, said = loaded("import spikeproof; assert spikeproof.types.SpikeproofError is spikeproof.SpikeproofError")
+    assert (code, said) == (0, "")
 
 
 def test_another_name_is_none() -> None:

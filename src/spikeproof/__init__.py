@@ -2,9 +2,11 @@
 
 import logging
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from spikeproof.errors import SpikeproofError, UsageError
     from spikeproof.evaluation.panel import evaluate, report_of
     from spikeproof.interop.check import check
     from spikeproof.interop.load import load
@@ -14,11 +16,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-__all__ = ["__version__", "check", "evaluate", "load", "report_of", "sparsity", "trained", "wrap"]
+__all__ = [
+    "SpikeproofError", "UsageError", "__version__", "check", "evaluate", "load", "report_of", "sparsity", "trained",
+    "wrap",
+]  # fmt: skip
 
 logging.getLogger("spikeproof").addHandler(logging.NullHandler())
 
 _HOMES = {
+    "SpikeproofError": "spikeproof.errors",
+    "UsageError": "spikeproof.errors",
     "check": "spikeproof.interop.check",
     "evaluate": "spikeproof.evaluation.panel",
     "load": "spikeproof.interop.load",
@@ -32,9 +39,11 @@ _HOMES = {
 if not TYPE_CHECKING:  # a checker would take it to give any name whatever
 
     def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            raise AttributeError(f"module 'spikeproof' has no attribute {name!r}")
-        return getattr(import_module(_HOMES[name]), name)
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        if not name.startswith("_") and find_spec(f"spikeproof.{name}"):
+            return import_module(f"spikeproof.{name}")
+        raise AttributeError(f"module 'spikeproof' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -14,6 +14,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_check
 
 from torch import Tensor, nn
 
+from spikeproof.errors import CutGraph, SpikeproofError, UsageError  # here since 0.1, where users catch them
+
 __all__ = [
     "AfterBackward",
     "AfterStep",
@@ -21,6 +23,7 @@ __all__ = [
     "Carry",
     "Corruption",
     "Craft",
+    "CutGraph",
     "Defence",
     "Encoder",
     "Estimator",
@@ -36,11 +39,13 @@ __all__ = [
     "Ruled",
     "Score",
     "Shaped",
+    "SpikeproofError",
     "Surface",
     "Threat",
     "ThroughReset",
     "ThroughTime",
     "Tunable",
+    "UsageError",
     "VictimLike",
 ]
 

@@ -436,8 +436,9 @@ class _Plan(NamedTuple):
 
     A tier is to have a budget, forwards and backwards an image on average: 400, 2,000 and 20,000 from `quick` on. Where
     no image falls and every search is at a standstill, the stages take 312, 1,462 and 16,411 on a linear network of two
-    classes, and 352 and 1,582 on one of ten with a phase code, where `audit` was not measured. An image that seems about
-    to fall may be given up to 4,210, 19,200 and 34,100. On noise each draw counts, behind a gradient and behind a query.
+    classes, and 352 and 1,582 on one of ten with a phase code, where `audit` was not measured. An image that seems
+    about to fall may be given up to 4,210, 19,200 and 34,100. On noise each draw counts, behind a gradient and behind a
+    query.
     """
 
     stages: Callable[[_Maker], list[Stage]]
