@@ -24,7 +24,8 @@ from spikeproof.attacks.pgd import PGD
 from spikeproof.commands._given import study_file
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case, clean_verdict, outcomes
-from spikeproof.evaluation.tiers import TIERS, plain_case, tier_of
+from spikeproof.evaluation.stages import plain_case
+from spikeproof.evaluation.tiers import TIERS, tier_of
 from spikeproof.losses import cross_entropy, dlr, margin
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.hart import HART

@@ -23,7 +23,8 @@ from spikeproof.commands._given import study_file
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case, outcomes
 from spikeproof.evaluation.panel import Asked, Panel
-from spikeproof.evaluation.tiers import Tier, plain_case
+from spikeproof.evaluation.stages import plain_case
+from spikeproof.evaluation.tiers import Tier
 from spikeproof.losses import dlr, margin
 from spikeproof.metrics.slack import FORESEEN, falls, foreseen
 from spikeproof.rows import AttackRow, of_kind

@@ -63,7 +63,7 @@ LINES = {
     "victim = spikeproof.trained('cells/0123')": "",
     "found = spikeproof.evaluate(victim, x, y, tier='smoke')": "",
     "spikeproof.report_of(found).splitlines()": "",
-    "reveal_type(found)": r'Revealed type is "spikeproof\.evaluation\.panel\.Examination"',
+    "reveal_type(found)": r'Revealed type is "spikeproof\.evaluation\.examination\.Examination"',
     "reveal_type(victim)": r'Revealed type is "spikeproof\.victims\.victim\.Victim"',
     "reveal_type(spikeproof.check(lambda: None, x, y))": r'Revealed type is "spikeproof\.interop\.check\.Checked"',
     "spikeproof.evaluate(1, 2, bogus=3)": 'Unexpected keyword argument "bogus" for "evaluate"',

@@ -21,8 +21,9 @@ from spikeproof import parts
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.evaluation import panel as panel_file
 from spikeproof.evaluation import tiers
+from spikeproof.evaluation.examination import Examination
 from spikeproof.evaluation.judge import short
-from spikeproof.evaluation.panel import Asked, Examination, Panel, evaluate
+from spikeproof.evaluation.panel import Asked, Panel, evaluate
 from spikeproof.losses import margin
 from spikeproof.metrics.robustness import clopper_pearson, robust
 from spikeproof.metrics.verdict import verdict_of

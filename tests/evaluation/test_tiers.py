@@ -28,7 +28,8 @@ from spikeproof.estimators.spsa import SPSA
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation import panel
 from spikeproof.evaluation.roles import GROUPS
-from spikeproof.evaluation.tiers import TIERS, Stage, Tier, plain_case, tier_of
+from spikeproof.evaluation.stages import Stage, plain_case
+from spikeproof.evaluation.tiers import TIERS, Tier, tier_of
 from spikeproof.losses import cross_entropy, dlr, margin
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR

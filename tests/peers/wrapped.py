@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spikeproof
-from spikeproof.evaluation.panel import Examination
+from spikeproof.evaluation.examination import Examination
 from spikeproof.evaluation.tiers import tier_of
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf

@@ -12,7 +12,7 @@ from spikeproof import parts
 from spikeproof.attacks.pgd import PGD
 from spikeproof.errors import UsageError
 from spikeproof.evaluation.judge import clean_verdict, outcomes
-from spikeproof.evaluation.tiers import plain_case
+from spikeproof.evaluation.stages import plain_case
 from spikeproof.losses import margin
 from spikeproof.metrics.robustness import Interval, clopper_pearson
 from spikeproof.store.store import Cell, Store
