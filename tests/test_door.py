@@ -139,6 +139,17 @@ def test_the_command_answers_at_once(arguments: tuple[str, ...], code: int, says
     assert len(err.splitlines()) <= 2
 
 
+@pytest.mark.parametrize("verb", ["study", "status"])
+def test_a_study_beyond_the_limits_is_refused_at_once(tmp_path: Path, verb: str) -> None:
+    laughs = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9 if n else ['x'] * 9)}]\n" for n in range(9))
+    (tmp_path / "laughs.yaml").write_text(laughs, encoding="utf-8")
+    command = [verb, str(tmp_path / "laughs.yaml"), "--out", str(tmp_path / "out")]
+    found, slow, err = loaded(f"from spikeproof.commands import main; sys.exit(main({command}))")
+    assert (found, slow) == (2, set()), err
+    assert re.search("a study in YAML at .*laughs.yaml, got line 6: more than", err), err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_package_is_a_command() -> None:
     run = [sys.executable, "-m", "spikeproof", "--version"]
     found = subprocess.run(run, env=environment(), capture_output=True, text=True, check=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import spikeproof
 from spikeproof.errors import UsageError
 from spikeproof.store.store import Cell, Store
+from spikeproof.store.yaml_file import load_yaml
 
 __all__ = ["STUDIES", "finished", "shipped", "study_file"]
 
@@ -20,11 +21,14 @@ def shipped() -> list[str]:
 
 
 def study_file(name: str) -> Path:
-    """A path where there is a file, a shipped study's otherwise. Raises UsageError where there is neither."""
+    """A path where there is a file, a shipped study's otherwise. Raises UsageError where there is neither, and where the
+    file is no YAML or beyond the limits: at once, before torch is imported."""
     path = Path(name)
     if not path.exists() and name not in shipped():
         raise UsageError("a study's YAML, or a shipped one", repr(name), valid=shipped())
-    return path if path.exists() else STUDIES / f"{name}.yaml"
+    path = path if path.exists() else STUDIES / f"{name}.yaml"
+    load_yaml(path, "a study")
+    return path
 
 
 def finished(folder: Path) -> list[Cell]:
