@@ -21,8 +21,8 @@ def shipped() -> list[str]:
 
 
 def study_file(name: str) -> Path:
-    """A path where there is a file, a shipped study's otherwise. Raises UsageError where there is neither, and where the
-    file is no YAML or beyond the limits: at once, before torch is imported."""
+    """A path where there is a file, a shipped study's otherwise. Raises UsageError where there is neither, and where
+    the file is no YAML or beyond the limits: at once, before torch is imported."""
     path = Path(name)
     if not path.exists() and name not in shipped():
         raise UsageError("a study's YAML, or a shipped one", repr(name), valid=shipped())
