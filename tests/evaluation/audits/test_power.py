@@ -31,6 +31,7 @@ from spikeproof.layers.over_time import over_time
 from spikeproof.losses import cross_entropy, margin
 from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
+from spikeproof.study import masks
 from spikeproof.tensors import exact, graft, image_keys, signs, uniform
 from spikeproof.threats import L1, L2, Linf
 from spikeproof.types import Encoder, Rule, Threat
@@ -260,6 +261,13 @@ def test_a_network_without_a_linear_read_out_is_not_tested() -> None:
     audit = parts.build("audits", {"name": "power"})
     assert audit.unfit(net()) == ""
     assert audit.unfit(Victim(nn.Conv2d(1, 1, 1), Direct(), 1)) == "no linear layer that could be fitted anew"
+
+
+def test_a_network_with_another_way_for_its_gradient_is_not_tested() -> None:
+    """Its read-out is fitted anew, that of the network whose gradient it shows is not."""
+    of = found(before(masks.gradient_of(net(), net()), {"plain": case(WIDE)}))
+    assert (of.colour, of.n) == ("not run", 0)
+    assert "runs without" in of.says
 
 
 def test_sums_and_scales_over_time_are_linear_read_outs() -> None:
