@@ -37,7 +37,7 @@ _ACROSS = 3.0
 
 _PACE = ((100, 3.0), (600, 0.5))
 """Queries after which the pace is looked at, and how many times what was gained by then may still be missing, at a
-patience of 1: what spent least for what fell on two adversarially trained networks, of some hundred such pairs."""
+patience of 1. Chosen on two adversarially trained networks (docs/decisions.md, 82)."""
 
 _ROUNDING = 1e-6
 """Losses (relative above 1) that differ by less are equal: the same spikes, summed in another order."""
@@ -60,8 +60,8 @@ class BlockSearch:
 
     patience > 0: an image is left alone where its loss is too far from 0, which under the margin loss is the boundary:
     after the first 100 queries (the round that they end in) by more than 3 times the patience what they gained, after
-    600 by more than half the patience of that; None: to the end. A search slows down, so few are left alone that it
-    would have broken (docs/results.md, section 11).
+    600 by more than half the patience of that; None: to the end. Some are left alone that it would have broken, for
+    most of the queries (docs/decisions.md, 82).
     """
 
     asks_gradient: ClassVar[bool] = False

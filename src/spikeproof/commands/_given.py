@@ -27,7 +27,8 @@ def study_file(name: str) -> Path:
     if not path.exists() and name not in shipped():
         raise UsageError("a study's YAML, or a shipped one", repr(name), valid=shipped())
     path = path if path.exists() else STUDIES / f"{name}.yaml"
-    load_yaml(path, "a study")
+    if path.is_file():  # a pipe can be read once
+        load_yaml(path, "a study")
     return path
 
 

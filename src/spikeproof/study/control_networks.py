@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spikeproof.data.digits import Digits
 from spikeproof.layers.over_time import over_time
 from spikeproof.models.small_sew_resnet import SmallSEWResNet
 from spikeproof.types import Rule
@@ -64,8 +65,6 @@ class Plain(nn.Module):
 
 @cache
 def _trained(epochs: int) -> Plain:
-    from spikeproof.data.digits import Digits
-
     data = Digits().load("train")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -83,7 +82,8 @@ def _trained(epochs: int) -> Plain:
 
 
 def plain(epochs: int, sharp: float, scale: float) -> Plain:
-    """Trained on digits with a slope of 4; the slope that it has now is what a mask makes of it."""
+    """Trained on digits for `epochs` with a slope of 4, once in a process; then its slope is that of `sharp` > 0, times
+    `scale`, which changes no answer."""
     net = copy.deepcopy(_trained(epochs))
     net.sharp, net.scale = sharp, scale
     return net

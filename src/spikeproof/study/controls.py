@@ -62,8 +62,10 @@ _NETWORKS: dict[str, dict[str, Any]] = {
     "pooled pixels": {"model.name": "spikeproof.study.control_networks:PooledResNet", "encoder.name": "direct"},
 }  # fmt: skip
 
+_HONEST_PLAIN = "plain torch"
+
 _PLAIN: dict[str, tuple[float, float]] = {
-    "plain torch": (4.0, 1.0),
+    _HONEST_PLAIN: (4.0, 1.0),
     "plain torch, surrogate x 1e-12": (4.0, 1e-12),
     "plain torch, surrogate of sharpness 100": (100.0, 1.0),
     "plain torch, surrogate of sharpness 1e5": (1e5, 1.0),
@@ -77,8 +79,11 @@ def _first(mask: Callable[[Tensor], Tensor]) -> Control:
 
 
 CONTROLS: dict[str, Control] = {
-    **{name: Control(name, masked=False, defended=name == _DEFENDED) for name in list(_NETWORKS)[:4]},
-    "plain torch": Control("plain torch", masked=False, rule=None),
+    _FIRST: Control(_FIRST, masked=False),
+    "avg pool, phase code": Control("avg pool, phase code", masked=False),
+    "avg pool, Poisson code": Control("avg pool, Poisson code", masked=False),
+    _DEFENDED: Control(_DEFENDED, masked=False, defended=True),
+    _HONEST_PLAIN: Control(_HONEST_PLAIN, masked=False, rule=None),
     "logits x 1000": Control(_FIRST, change=lambda v: masks.with_body(v, lambda logits: 1000.0 * logits)),
     "surrogate of width 0.05": Control(_FIRST, rule=Rectangle(alpha=20.0)),
     "batch statistics": Control(_FIRST, change=masks.batch_statistics),
@@ -93,7 +98,7 @@ CONTROLS: dict[str, Control] = {
     "stale state": Control(_FIRST, change=masks.remembering),
     "stale state of each image": Control(_FIRST, change=lambda v: masks.remembering(v, each=True)),
     "structurally sparse": Control("pooled pixels"),
-    **{name: Control(name, rule=None) for name in list(_PLAIN)[1:]},
+    **{name: Control(name, rule=None) for name in _PLAIN if name != _HONEST_PLAIN},
 }
 """Name -> control. Those that are not masked come first."""
 
