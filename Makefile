@@ -1,7 +1,7 @@
 # make demo: set-up, then the main job on digits and a page.   make test: set-up, then every test.
 PYTHON ?= python3
 DEMO ?=
-TESTS ?= -n 2 --dist loadfile
+TESTS ?= -n 2 --dist worksteal
 
 .PHONY: demo test test-everywhere test-lesser coverage bounds check peers bench bench-gpu clean
 
