@@ -212,16 +212,25 @@ class _Moves(ABC):
         return parts.surface(self.surface).box
 
     @abstractmethod
-    def _gain(self, gradient: Tensor, x0: Tensor) -> Tensor:
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
         """What each unit's move adds to a linear loss of this gradient, -inf where there is no move: (B,units)."""
 
     @abstractmethod
-    def _moved(self, gradient: Tensor, x0: Tensor) -> Tensor:
-        """The grid (B,*) with every move made that there is."""
+    def _moved(self, way: Tensor, x0: Tensor) -> Tensor:
+        """The grid (B,*) with every move made that there is, the way (B,*) up or down where it can be either."""
+
+    def per_unit(self, values: Tensor) -> Tensor:
+        """Values (B,*) of cells, added up in each unit: (B,units)."""
+        return values.flatten(1)
 
     def _cells(self, units: Tensor, x0: Tensor) -> Tensor:
         """Units (B,units) bool -> the cells that they are made of, (B,*) bool."""
         return units.view_as(x0)
+
+    def moved(self, units: Tensor, way: Tensor, x0: Tensor) -> Tensor:
+        """x0 (B,*) with the moves of some units (B,units) bool, which must be there; the way (B,*): of its sign, where
+        a move can be either."""
+        return torch.where(self._cells(units, x0), self._moved(way, x0), x0)
 
     def _towards(self, x: Tensor, x0: Tensor) -> Tensor:
         """A gradient whose best point is the admissible point nearest to x; all (B,*)."""
@@ -236,8 +245,7 @@ class _Moves(ABC):
 
     def best(self, gradient: Tensor, x0: Tensor) -> Tensor:
         """The admissible point (B,*) of the largest sum of gradient (x - x0)."""
-        made = self._cells(self._chosen(self._gain(gradient, x0)), x0)
-        return torch.where(made, self._moved(gradient, x0), x0)
+        return self.moved(self._chosen(self.gains(gradient, x0)), gradient, x0)
 
     def project(self, x: Tensor, x0: Tensor) -> Tensor:
         """The nearest admissible point; where two are, the one with fewer moves, and of equal moves the first."""
@@ -250,14 +258,13 @@ class _Moves(ABC):
     def sample(self, x0: Tensor, keys: Tensor) -> Tensor:
         """eps moves at random, all where there are fewer; every set of them is as likely."""
         way = signs(fold(keys, "way"), x0.shape[1:]).to(x0)
-        gain = self._gain(way, x0)
-        drawn = 1.0 - uniform(fold(keys, "moves"), gain.shape[1:])
-        made = self._chosen(torch.where(torch.isfinite(gain), drawn.to(gain), float("-inf")))
-        return torch.where(self._cells(made, x0), self._moved(way, x0), x0)
+        there = torch.isfinite(self.gains(way, x0))
+        drawn = 1.0 - uniform(fold(keys, "moves"), there.shape[1:]).to(x0)
+        return self.moved(self._chosen(torch.where(there, drawn, float("-inf"))), way, x0)
 
     def scaled(self, share: float) -> Self:
         """The same with `share` >= 0 of its moves, rounded down."""
-        return replace(self, eps=float(math.floor(share * self.eps)))
+        return replace(self, eps=float(math.floor(share * self.eps + 1e-9)))  # a third of three is one
 
 
 @dataclass(frozen=True)
@@ -267,10 +274,10 @@ class Flips(_Moves):
     norm: ClassVar[str] = "flips"
     reaches_all: ClassVar[bool] = True
 
-    def _gain(self, gradient: Tensor, x0: Tensor) -> Tensor:
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
         return (gradient * (1.0 - 2.0 * x0)).flatten(1)
 
-    def _moved(self, gradient: Tensor, x0: Tensor) -> Tensor:
+    def _moved(self, way: Tensor, x0: Tensor) -> Tensor:
         return 1.0 - x0
 
     def distance(self, x: Tensor, x0: Tensor) -> Tensor:
@@ -284,10 +291,10 @@ class Insert(_Moves):
 
     norm: ClassVar[str] = "insert"
 
-    def _gain(self, gradient: Tensor, x0: Tensor) -> Tensor:
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
         return torch.where(x0 == 0, gradient, float("-inf")).flatten(1)
 
-    def _moved(self, gradient: Tensor, x0: Tensor) -> Tensor:
+    def _moved(self, way: Tensor, x0: Tensor) -> Tensor:
         return torch.ones_like(x0)
 
     def distance(self, x: Tensor, x0: Tensor) -> Tensor:
@@ -301,10 +308,10 @@ class Delete(_Moves):
 
     norm: ClassVar[str] = "delete"
 
-    def _gain(self, gradient: Tensor, x0: Tensor) -> Tensor:
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
         return torch.where(x0 == 1, -gradient, float("-inf")).flatten(1)
 
-    def _moved(self, gradient: Tensor, x0: Tensor) -> Tensor:
+    def _moved(self, way: Tensor, x0: Tensor) -> Tensor:
         return torch.zeros_like(x0)
 
     def distance(self, x: Tensor, x0: Tensor) -> Tensor:
@@ -318,12 +325,15 @@ class Polarity(_Moves):
 
     norm: ClassVar[str] = "polarity"
 
-    def _gain(self, gradient: Tensor, x0: Tensor) -> Tensor:
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
         (off, on), (g_off, g_on) = _polarities(x0), _polarities(gradient)
         return torch.where(off != on, (g_on - g_off) * (off - on), float("-inf")).flatten(1)
 
-    def _moved(self, gradient: Tensor, x0: Tensor) -> Tensor:
+    def _moved(self, way: Tensor, x0: Tensor) -> Tensor:
         return x0.flip(-3)
+
+    def per_unit(self, values: Tensor) -> Tensor:
+        return values.sum(-3).flatten(1)
 
     def _cells(self, units: Tensor, x0: Tensor) -> Tensor:
         one = x0.narrow(-3, 0, 1)
@@ -352,13 +362,13 @@ class Counts(_Moves):
         assert isinstance(surface, Grid)  # or it had been refused
         return round(1.0 / surface.quantum)
 
-    def _gain(self, gradient: Tensor, x0: Tensor) -> Tensor:
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
         low, high = self.box
         room = torch.where(gradient > 0, x0 < high, x0 > low)
         return torch.where(room, gradient.abs(), float("-inf")).flatten(1)
 
-    def _moved(self, gradient: Tensor, x0: Tensor) -> Tensor:
-        return ((x0 * self._most).round() + gradient.sign()) / self._most
+    def _moved(self, way: Tensor, x0: Tensor) -> Tensor:
+        return ((x0 * self._most).round() + way.sign()) / self._most
 
     def _towards(self, x: Tensor, x0: Tensor) -> Tensor:
         # One event nearer to x saves (s^2 - (s - 1)^2) = 2 s - 1, where s events are between.

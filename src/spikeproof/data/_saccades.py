@@ -49,8 +49,8 @@ def recorded(pictures: NDArray[np.uint8], most: int, keys: Tensor, places: list[
     order = np.lexsort((p, x, y, t, image))
     ends = np.searchsorted(image[order], np.arange(len(pictures) + 1))
     return [
-        Recording(*(column[order[first:last]] for column in (t, x, y, p)), place)
-        for (first, last), place in zip(pairwise(ends), places, strict=True)
+        Recording(t[some], x[some], y[some], p[some], place)
+        for some, place in zip((order[first:last] for first, last in pairwise(ends)), places, strict=True)
     ]
 
 
@@ -76,7 +76,8 @@ def _weights(size: int, shift: int) -> NDArray[np.float64]:
     middle = (size - 1) * _PART // 2
     at = 8 * np.arange(SENSOR) - 4 * (SENSOR - 1) + middle - shift
     apart = np.abs(at[:, None] - _PART * np.arange(size))
-    return np.maximum(_PART - apart, 0).astype(np.float64)
+    weights: NDArray[np.float64] = np.maximum(_PART - apart, 0).astype(np.float64)
+    return weights
 
 
 def _sent(steps: NDArray[np.int64], step: int) -> tuple[NDArray[np.int64], ...]:

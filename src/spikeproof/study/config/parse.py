@@ -45,7 +45,7 @@ from spikeproof.study.config.schema import (
 )  # fmt: skip
 from spikeproof.training.checkpoint import read_header
 from spikeproof.training.facts import facts_of
-from spikeproof.types import Limited
+from spikeproof.types import Limited, Shaped
 
 __all__ = ["cell_from", "check_data", "check_keys", "typed"]
 
@@ -71,8 +71,14 @@ def cell_from(tree: Mapping[str, Any]) -> CellConfig:
     _check_together(read)
     evaluations = _evaluations(given["evaluations"], read["rule"], read["encoder"])
     cell = CellConfig(**read, evaluations=evaluations, headline=_headline(given["headline"], evaluations))
-    rehearse(cell, in_channels=1, classes=10)
+    rehearse(cell, in_channels=_usual_channels(cell.encoder), classes=10)
     return cell
+
+
+def _usual_channels(encoder: Part) -> int:
+    """Of a play before the data are known: frames of events have two polarities, an image need not have more than 1."""
+    built = parts.build("encoders", encoder)
+    return 2 if isinstance(built, Shaped) and "T" in built.takes else 1
 
 
 @functools.cache
