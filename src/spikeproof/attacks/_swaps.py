@@ -80,7 +80,8 @@ class Swaps:
         return self.threat.per_unit((self.x != self.x0[self.at]).to(self.x)) > 0
 
     def _pairs(self, value: Tensor, made: Tensor, keys: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Units to bring in (n,width), and as many to take back, -1 where a move is free: the best with the worst."""
+        """Units to bring in (n,m), and as many to take back, the best with the worst; -1 for none, where a move is
+        free, and where one is taken back alone, as an eighth of them is."""
         chance = 0.5 + uniform(fold(keys, "chance"), value.shape[1:]).to(value)
         tie = 1e-30 * chance
         bring = torch.where(made, float("-inf"), torch.where(value > 0, value * chance, value / chance) + tie)
@@ -88,7 +89,8 @@ class Swaps:
         into = bring.sort(dim=1, descending=True, stable=True).indices[:, :width]
         into = torch.where(torch.isfinite(bring.gather(1, into)), into, -1)
         take = torch.where(made, torch.where(value > 0, value / chance, value * chance) - tie, float("inf"))
-        out = take.sort(dim=1, stable=True).indices[:, :width]
+        worst = take.sort(dim=1, stable=True).indices
+        out = worst[:, :width]
         count = made.sum(1, keepdim=True)
         number = torch.arange(width, device=made.device)
         # Moves that are free are brought in without one taken back; a swap needs one that is made.
@@ -96,7 +98,10 @@ class Swaps:
         back = number - free
         out = torch.where(back >= 0, out.gather(1, back.clamp(min=0)), -1)
         nothing = (into < 0) | ((back >= 0) & (back >= count))
-        return torch.where(nothing, -1, into), torch.where(nothing, -1, out)
+        into, out = torch.where(nothing, -1, into), torch.where(nothing, -1, out)
+        worst = worst[:, : max(width // 8, 1)]
+        worst = torch.where(made.gather(1, worst), worst, -1)
+        return torch.cat([into, torch.full_like(worst, -1)], 1), torch.cat([out, worst], 1)
 
     def _points(self, way: Tensor, made: Tensor, into: Tensor, out: Tensor, sets: Tensor, owner: Tensor) -> Tensor:
         """One for each entry of `owner` (m,) into the images, with its swaps `sets` (m,width) made: (m,*)."""
@@ -111,7 +116,7 @@ class Swaps:
 
     def _score(self, way: Tensor, made: Tensor, into: Tensor, out: Tensor, sets: Tensor) -> Score:
         """Of sets of swaps (n,s,width), in order while queries are left and none that is empty: (n,s), else -inf."""
-        asked = (sets & (into >= 0)[:, None]).any(2)
+        asked = (sets & ((into >= 0) | (out >= 0))[:, None]).any(2)
         asked &= asked.cumsum(1) <= self.left[:, None]
         owner, which = asked.nonzero(as_tuple=True)
         loss = self.x.new_full(asked.shape, float("-inf"))
