@@ -23,6 +23,9 @@ def test_a_cell_flips_events_and_its_page_says_so(tmp_path: Path) -> None:
     cell = cell_from(
         tiny(
             **EVENTS,
+            train_images=30,
+            test_images=6,
+            gradients={"images": 2, "weight_images": 1, "batch_size": 2},
             recipe={"epochs": 1, "batch_size": 8, "lr": 0.01, "validation_share": 0.2},
             evaluations=[
                 {"name": "panel", "protocol": "panel", "tier": "smoke", "images": 4, **FLIPS},
