@@ -13,8 +13,8 @@ from spikeproof.errors import UsageError
 
 __all__ = [
     "CELLS", "ENTRIES", "HEADER_BYTES", "IMAGES_BYTES", "IMAGE_PIXELS", "NAME_BYTES", "NUMBER", "NUMBER_CHARACTERS",
-    "PACKED_BYTES", "PACKED_VALUES", "STEPS", "TENSORS", "TEXT_CHARACTERS", "THREADS", "WIDTH", "YAML_CHARACTERS",
-    "YAML_DEPTH", "YAML_EVENTS", "check_different", "check_name",
+    "PACKED_BYTES", "PACKED_VALUES", "RECORDING_BYTES", "STEPS", "TENSORS", "TEXT_CHARACTERS", "THREADS", "WIDTH",
+    "YAML_CHARACTERS", "YAML_DEPTH", "YAML_EVENTS", "check_different", "check_name",
 ]  # fmt: skip
 
 YAML_CHARACTERS = 200_000
@@ -70,6 +70,9 @@ IMAGE_PIXELS = 4096 * 4096
 
 IMAGES_BYTES = 2_000_000_000
 """Of all images of a split, decoded."""
+
+RECORDING_BYTES = 1_000_000_000
+"""Of one file of events."""
 
 
 def check_name(what: str, name: object) -> None:

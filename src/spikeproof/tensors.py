@@ -17,8 +17,8 @@ from torch import Tensor
 from spikeproof.types import Estimator, Neuron, OneScan, Rule, Ruled
 
 __all__ = [
-    "exact", "fold", "graft", "heaviside", "image_keys", "integers", "normal", "per_image", "rule_of", "signs",
-    "sparse_sign", "uniform",
+    "exact", "fold", "graft", "heaviside", "image_keys", "integers", "normal", "on_grid", "per_image", "rule_of",
+    "signs", "sparse_sign", "uniform",
 ]  # fmt: skip
 
 
@@ -44,6 +44,16 @@ def heaviside(x: Tensor) -> Tensor:
 def per_image(x: Tensor, values: Tensor) -> Tensor:
     """`values` (B,) shaped so that it broadcasts against x (B,*)."""
     return values.view(-1, *[1] * (x.dim() - 1))
+
+
+def on_grid(x: Tensor, quantum: float) -> Tensor:
+    """The nearest multiples of a quantum, which is one by a whole number: the very floats that data make of counts.
+
+    >>> on_grid(torch.tensor([0.2, 0.6, 1.0]), 0.5)
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    most = round(1.0 / quantum)
+    return (x * most).round() / most
 
 
 def sparse_sign(x: Tensor, count: Tensor | int) -> Tensor:

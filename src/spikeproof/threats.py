@@ -1,4 +1,4 @@
-"""What the attacker may do: a ball around the clean point, inside the box of one surface, [0,1].
+"""What the attacker may do: a ball around the clean point, inside the box of one surface, or moves of whole events.
 
 A threat names its surface, which `spikeproof.parts.surface` finds by its file: where the attacker acts, what a point is
 and how large the box. The geometry is the same for all. `spikeproof.victims.scene` puts the objective on the surface.
@@ -7,6 +7,7 @@ and how large the box. The geometry is the same for all. `spikeproof.victims.sce
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar, Self
@@ -18,8 +19,9 @@ from spikeproof import parts
 from spikeproof.errors import UsageError
 from spikeproof.limits import NUMBER_CHARACTERS
 from spikeproof.tensors import fold, normal, per_image, signs, sparse_sign, uniform
+from spikeproof.types import Grid
 
-__all__ = ["L1", "L2", "Linf"]
+__all__ = ["L1", "L2", "Counts", "Delete", "Flips", "Insert", "Linf", "Polarity"]
 
 
 def radius(eps: float | str) -> float:
@@ -54,7 +56,9 @@ class _Ball:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", radius(self.eps))
-        parts.surface(str(self.surface))  # refuses a name that is none
+        if isinstance(parts.surface(str(self.surface)), Grid):  # a name that is none is refused here too
+            mend = "surface 'relaxed', whose numbers are no attack on a camera; or " + ", ".join(_OF_EVENTS)
+            raise UsageError(f"a threat of whole events on {self.surface!r}", type(self).__name__, mend=mend)
 
     @property
     def box(self) -> tuple[float, float]:
@@ -176,3 +180,220 @@ def _shrinkage(size: Tensor, room: Tensor, eps: float) -> Tensor:
     last = ((total <= eps).sum(1, keepdim=True) - 1).clamp(min=0)
     number = ends.gather(1, last) - (eps - total.gather(1, last)) / slope.gather(1, last).clamp(min=1.0)
     return torch.where(total[:, -1:] <= eps, 0.0, number).clamp(min=0.0)
+
+
+@dataclass(frozen=True)
+class _Moves(ABC):
+    """At most eps moves, each of a unit of its own: a cell, or the two cells of one place. A move is made or not, so
+    what is best for a linear loss, or nearest to a point, is the choice of the largest gains, exactly."""
+
+    eps: float
+    surface: str = "events"
+
+    counted: ClassVar[bool] = False  # on grids of counts, not of ones and zeros
+    reaches_all: ClassVar[bool] = False
+    norm: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        eps = radius(self.eps)
+        if eps != int(eps):
+            raise UsageError(f"a whole number of events for {self.norm}", repr(self.eps), mend="for example 20")
+        object.__setattr__(self, "eps", eps)
+        surface = parts.surface(str(self.surface))
+        if not isinstance(surface, Grid) or (surface.quantum < 1) != self.counted:
+            mend = f"set the surface to {'counts' if self.counted else 'events'!r}"
+            raise UsageError(
+                f"a grid of {'counts' if self.counted else 'events'} for {self.norm}", self.surface, mend=mend
+            )
+
+    @property
+    def box(self) -> tuple[float, float]:
+        """The least and the largest value of a cell."""
+        return parts.surface(self.surface).box
+
+    @abstractmethod
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        """What each unit's move adds to a linear loss of this gradient, -inf where there is no move: (B,units)."""
+
+    @abstractmethod
+    def _moved(self, way: Tensor, x0: Tensor) -> Tensor:
+        """The grid (B,*) with every move made that there is, the way (B,*) up or down where it can be either."""
+
+    def per_unit(self, values: Tensor) -> Tensor:
+        """Values (B,*) of cells, added up in each unit: (B,units)."""
+        return values.flatten(1)
+
+    def _cells(self, units: Tensor, x0: Tensor) -> Tensor:
+        """Units (B,units) bool -> the cells that they are made of, (B,*) bool."""
+        return units.view_as(x0)
+
+    def moved(self, units: Tensor, way: Tensor, x0: Tensor) -> Tensor:
+        """x0 (B,*) with the moves of some units (B,units) bool, which must be there; the way (B,*): of its sign, where
+        a move can be either."""
+        return torch.where(self._cells(units, x0), self._moved(way, x0), x0)
+
+    def _towards(self, x: Tensor, x0: Tensor) -> Tensor:
+        """A gradient whose best point is the admissible point nearest to x; all (B,*)."""
+        # |x' - x|^2 is that of an empty grid less the sum of (2 x - 1) x', for x' of ones and zeros.
+        return 2.0 * x - 1.0
+
+    def _chosen(self, worth: Tensor) -> Tensor:
+        """The units (B,units) bool of the largest worth above 0, eps at most, the first of equal ones."""
+        most = min(int(self.eps), worth.shape[1])
+        order = worth.sort(dim=1, descending=True, stable=True).indices[:, :most]
+        return torch.zeros_like(worth, dtype=torch.bool).scatter_(1, order, True) & (worth > 0)
+
+    def best(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        """The admissible point (B,*) of the largest sum of gradient (x - x0)."""
+        return self.moved(self._chosen(self.gains(gradient, x0)), gradient, x0)
+
+    def project(self, x: Tensor, x0: Tensor) -> Tensor:
+        """The nearest admissible point; where two are, the one with fewer moves, and of equal moves the first."""
+        return self.best(self._towards(x, x0), x0)
+
+    def ascend(self, gradient: Tensor) -> Tensor:
+        """The steepest coordinate alone, by 1, all those that tie with it sharing that; zeros stay zeros."""
+        return sparse_sign(gradient, 1)
+
+    def sample(self, x0: Tensor, keys: Tensor) -> Tensor:
+        """eps moves at random, all where there are fewer; every set of them is as likely."""
+        way = signs(fold(keys, "way"), x0.shape[1:]).to(x0)
+        there = torch.isfinite(self.gains(way, x0))
+        drawn = 1.0 - uniform(fold(keys, "moves"), there.shape[1:]).to(x0)
+        return self.moved(self._chosen(torch.where(there, drawn, float("-inf"))), way, x0)
+
+    def scaled(self, share: float) -> Self:
+        """The same with `share` >= 0 of its moves, rounded down."""
+        return replace(self, eps=float(math.floor(share * self.eps + 1e-9)))  # a third of three is one
+
+
+@dataclass(frozen=True)
+class Flips(_Moves):
+    """At most eps cells of a grid of ones and zeros changed: events added or taken away (L0)."""
+
+    norm: ClassVar[str] = "flips"
+    reaches_all: ClassVar[bool] = True
+
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        return (gradient * (1.0 - 2.0 * x0)).flatten(1)
+
+    def _moved(self, way: Tensor, x0: Tensor) -> Tensor:
+        return 1.0 - x0
+
+    def distance(self, x: Tensor, x0: Tensor) -> Tensor:
+        """How many cells differ, (B,)."""
+        return _count(x != x0, x0)
+
+
+@dataclass(frozen=True)
+class Insert(_Moves):
+    """At most eps events added to a grid of ones and zeros; none is taken away."""
+
+    norm: ClassVar[str] = "insert"
+
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        return torch.where(x0 == 0, gradient, float("-inf")).flatten(1)
+
+    def _moved(self, way: Tensor, x0: Tensor) -> Tensor:
+        return torch.ones_like(x0)
+
+    def distance(self, x: Tensor, x0: Tensor) -> Tensor:
+        """How many events are new, (B,); infinite where one is gone."""
+        return _unless(x < x0, _count(x != x0, x0))
+
+
+@dataclass(frozen=True)
+class Delete(_Moves):
+    """At most eps events taken away from a grid of ones and zeros; none is added."""
+
+    norm: ClassVar[str] = "delete"
+
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        return torch.where(x0 == 1, -gradient, float("-inf")).flatten(1)
+
+    def _moved(self, way: Tensor, x0: Tensor) -> Tensor:
+        return torch.zeros_like(x0)
+
+    def distance(self, x: Tensor, x0: Tensor) -> Tensor:
+        """How many events are gone, (B,); infinite where one is new."""
+        return _unless(x > x0, _count(x != x0, x0))
+
+
+@dataclass(frozen=True)
+class Polarity(_Moves):
+    """At most eps events of a grid (B,T,2,H,W) of ones and zeros turned into the other polarity, where that is free."""
+
+    norm: ClassVar[str] = "polarity"
+
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        (off, on), (g_off, g_on) = _polarities(x0), _polarities(gradient)
+        return torch.where(off != on, (g_on - g_off) * (off - on), float("-inf")).flatten(1)
+
+    def _moved(self, way: Tensor, x0: Tensor) -> Tensor:
+        return x0.flip(-3)
+
+    def per_unit(self, values: Tensor) -> Tensor:
+        return values.sum(-3).flatten(1)
+
+    def _cells(self, units: Tensor, x0: Tensor) -> Tensor:
+        one = x0.narrow(-3, 0, 1)
+        return units.view_as(one).expand_as(x0)
+
+    def distance(self, x: Tensor, x0: Tensor) -> Tensor:
+        """How many events have turned, (B,); infinite where anything else has changed."""
+        (off, on), (off0, on0) = _polarities(x), _polarities(x0)
+        other = (off != off0) | (on != on0)
+        return _unless(other & ((off != on0) | (on != off0)), _count(other, x0))
+
+
+@dataclass(frozen=True)
+class Counts(_Moves):
+    """At most eps cells of a grid of counts changed, each by one event, and none below 0 or above 255."""
+
+    surface: str = "counts"
+
+    norm: ClassVar[str] = "counts"
+    counted: ClassVar[bool] = True
+
+    @property
+    def _most(self) -> int:
+        """Events that a cell can hold: what the data divide a count by."""
+        surface = parts.surface(self.surface)
+        assert isinstance(surface, Grid)  # or it had been refused
+        return round(1.0 / surface.quantum)
+
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        low, high = self.box
+        room = torch.where(gradient > 0, x0 < high, x0 > low)
+        return torch.where(room, gradient.abs(), float("-inf")).flatten(1)
+
+    def _moved(self, way: Tensor, x0: Tensor) -> Tensor:
+        return ((x0 * self._most).round() + way.sign()) / self._most
+
+    def _towards(self, x: Tensor, x0: Tensor) -> Tensor:
+        # One event nearer to x saves (s^2 - (s - 1)^2) = 2 s - 1, where s events are between.
+        events = (x - x0) * self._most
+        return events.sign() * (2.0 * events.abs() - 1.0).clamp(min=0.0)
+
+    def distance(self, x: Tensor, x0: Tensor) -> Tensor:
+        """How many cells differ, (B,); infinite where one does by more than an event."""
+        return _unless((x - x0).abs() * self._most > 1.5, _count(x != x0, x0))
+
+
+_OF_EVENTS = ("flips", "insert", "delete", "polarity")
+
+
+def _count(cells: Tensor, x0: Tensor) -> Tensor:
+    return cells.flatten(1).sum(1).to(x0)
+
+
+def _unless(wrong: Tensor, distance: Tensor) -> Tensor:
+    """The distance (B,), infinite where anything is wrong, (B,*) bool."""
+    return distance.masked_fill(wrong.flatten(1).any(1), float("inf"))
+
+
+def _polarities(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Grids (B,*,2,H,W) -> the cells of both polarities, (B,*,H,W) each."""
+    if x.dim() < 4 or x.shape[-3] != 2:
+        raise UsageError("grids (B,T,2,H,W), of two polarities, for polarity", f"shape {tuple(x.shape)}")
+    return x.select(-3, 0), x.select(-3, 1)

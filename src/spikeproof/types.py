@@ -27,8 +27,10 @@ __all__ = [
     "Defence",
     "Encoder",
     "Estimator",
+    "EventThreat",
     "Fire",
     "Framed",
+    "Grid",
     "Knob",
     "Limited",
     "Loss",
@@ -238,6 +240,17 @@ class Surface(Protocol):
         ...
 
 
+@runtime_checkable
+class Grid(Protocol):
+    """A surface on which a coordinate has few values; on another one it is any number of the box."""
+
+    @property
+    def quantum(self) -> float:
+        """How far two neighbouring values are apart: 1 where a cell holds an event or none. A value that is one equals
+        the product of the quantum and a whole number, as the division of that number by 1 / quantum rounds it."""
+        ...
+
+
 class Threat(Protocol):
     """What the attacker may do: a ball of radius `eps` around the clean point x0 on a surface, inside its box.
 
@@ -255,7 +268,7 @@ class Threat(Protocol):
 
     @property
     def norm(self) -> str:
-        """'Linf', 'L2' or 'L1': as rows name it, and as attacks ask."""
+        """'Linf', 'L2' or 'L1', or the name of an `EventThreat`: as rows name it, and as attacks ask."""
         ...
 
     @property
@@ -281,6 +294,42 @@ class Threat(Protocol):
 
     def scaled(self, share: float) -> Threat:
         """The same with `share` >= 0 of its eps."""
+        ...
+
+
+@runtime_checkable
+class EventThreat(Threat, Protocol):
+    """At most eps moves of whole events on a grid. No point lies between two others, so that attacks choose moves
+    instead of taking a step. Each unit (a cell, or the two of one place) may make one, whatever the others do."""
+
+    @property
+    def reaches_all(self) -> bool:
+        """Whether with an eps that is large enough every grid is admissible."""
+        ...
+
+    def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        """Gradient (B,*), clean grids (B,*) -> what each unit's move adds to a loss of that gradient, -inf where it has
+        none: (B,units)."""
+        ...
+
+    def per_unit(self, values: Tensor) -> Tensor:
+        """Values (B,*) of cells, added up in each unit: (B,units)."""
+        ...
+
+    def moved(self, units: Tensor, way: Tensor, x0: Tensor) -> Tensor:
+        """Clean grids (B,*) with the moves of some units (B,units) bool, which must be there; the way (B,*) says up or
+        down, by its sign, where a move can be either."""
+        ...
+
+    def best(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        """The admissible point (B,*) of the largest sum of gradient (x - x0).
+
+        A move that gains nothing is not made, and of equal ones the first is. best(x - x0, x0) is x again.
+        """
+        ...
+
+    def scaled(self, share: float) -> EventThreat:
+        """The same with `share` >= 0 of its moves, rounded down."""
         ...
 
 

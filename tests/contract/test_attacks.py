@@ -18,8 +18,8 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import fold, image_keys, normal, uniform
-from spikeproof.threats import L1, L2, Linf
-from spikeproof.types import Objective, Rule, Score
+from spikeproof.threats import L1, L2, Delete, Flips, Linf
+from spikeproof.types import EventThreat, Objective, Rule, Score
 from spikeproof.victims.scene import Scene
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -104,11 +104,16 @@ def attack(spec: dict[str, Any]) -> Any:
     return parts.build("attacks", {**brief, **spec})
 
 
+def clean(threat: Any) -> Tensor:
+    """The clean points: of threats of whole events, ones and zeros."""
+    return (X0 > 0.5).to(X0) if isinstance(threat, EventThreat) else X0
+
+
 def takes(spec: dict[str, Any], threat: Any) -> bool:
     """Whether the attack knows this norm; one that does not must say so before it asks anything."""
 
     try:
-        attack(spec)(Stopping(), X0, threat, ESTIMATOR, KEYS)
+        attack(spec)(Stopping(), clean(threat), threat, ESTIMATOR, KEYS)
     except Stop:
         return True
     except UsageError as error:
@@ -118,13 +123,14 @@ def takes(spec: dict[str, Any], threat: Any) -> bool:
 
 
 SPECS = [{"name": name, **options} for name in parts.names("attacks") for options in VARIANTS.get(name, [{}])]
-THREATS = [Linf(0.1), L2(0.8), L1(2.0)]
+BALLS = [Linf(0.1), L2(0.8), L1(2.0)]
+THREATS = [*BALLS, Flips(5), Delete(3)]
 PAIRS = [(spec, threat) for spec in SPECS for threat in THREATS if takes(spec, threat)]
 each_attack = pytest.mark.parametrize(("spec", "threat"), PAIRS, ids=str)
 
 
 def run(spec: dict[str, Any], threat: Any, *, index: Any = slice(None), keys: Tensor = KEYS) -> Any:
-    return attack(spec)(Curved(keys[index]), X0[index], threat, ESTIMATOR, keys[index])
+    return attack(spec)(Curved(keys[index]), clean(threat)[index], threat, ESTIMATOR, keys[index])
 
 
 @pytest.mark.parametrize("name", parts.names("attacks"))
@@ -137,7 +143,7 @@ def test_it_stays_in_the_ball_and_the_box(spec: dict[str, Any], threat: Any) -> 
     x = run(spec, threat)
     assert x.shape == X0.shape
     assert x.dtype == X0.dtype
-    assert threat.distance(x, X0).max() <= threat.eps + 1e-12
+    assert threat.distance(x, clean(threat)).max() <= threat.eps + 1e-12
     assert x.min() >= 0
     assert x.max() <= 1
     assert not x.requires_grad
@@ -147,13 +153,13 @@ def test_it_stays_in_the_ball_and_the_box(spec: dict[str, Any], threat: Any) -> 
 def test_it_moves_and_raises_the_loss(spec: dict[str, Any], threat: Any) -> None:
     """On average: a single random step may lose on one image."""
     x = run(spec, threat)
-    assert (threat.distance(x, X0) > 0).all()
-    assert Curved()(x, ATan(), 0).loss.mean() > Curved()(X0, ATan(), 0).loss.mean()
+    assert (threat.distance(x, clean(threat)) > 0).all()
+    assert Curved()(x, ATan(), 0).loss.mean() > Curved()(clean(threat), ATan(), 0).loss.mean()
 
 
 @each_attack
 def test_without_a_budget_it_returns_the_clean_image(spec: dict[str, Any], threat: Any) -> None:
-    assert torch.equal(run(spec, replace(threat, eps=0.0)), X0)
+    assert torch.equal(run(spec, replace(threat, eps=0.0)), clean(threat))
 
 
 @each_attack
@@ -204,7 +210,7 @@ class Level(Curved):
 def test_dropping_what_is_fooled_changes_no_verdict(spec: dict[str, Any], threat: Any, above: float) -> None:
     """And no point of an image that is never fooled; nothing costs more, and what fell early less."""
     every, few = Level(above=above), Level(above=above, final=True)
-    whole, narrowed = (attack(spec)(f, X0, threat, ESTIMATOR, KEYS) for f in (every, few))
+    whole, narrowed = (attack(spec)(f, clean(threat), threat, ESTIMATOR, KEYS) for f in (every, few))
     fooled, same = (Curved(above=above)(x, ATan(), 0).fooled for x in (whole, narrowed))
     assert torch.equal(fooled, same)
     keeps = spec.get("keep") != "last"
@@ -212,7 +218,7 @@ def test_dropping_what_is_fooled_changes_no_verdict(spec: dict[str, Any], threat
     torch.testing.assert_close(narrowed[stands], whole[stands], rtol=0, atol=1e-14)
     assert (few.calls <= every.calls).all()
     assert torch.equal(few.calls[~fooled], every.calls[~fooled])
-    assert threat.distance(narrowed, X0).max() <= threat.eps + 1e-12
+    assert threat.distance(narrowed, clean(threat)).max() <= threat.eps + 1e-12
 
 
 def test_every_attack_of_many_points_spares_what_it_has_fooled() -> None:
@@ -298,8 +304,9 @@ def test_nothing_is_left_behind(spec: dict[str, Any], threat: Any, grad_mode: bo
     """Weights, gradients, flags, buffers, modes, hooks, grad mode and random stream, also after an exception."""
     victim = trained()
     x, y, ids = digits(3)
+    x = (x > 0.5).to(x) if isinstance(threat, EventThreat) else x
     keys = image_keys(0, ids)
-    scene = Scene(victim, x, y, keys, "pixels")
+    scene = Scene(victim, x, y, keys, threat.surface)
     pixels, image, calls = x.clone(), keys.clone(), []  # type: ignore[var-annotated]
     f = Interrupted(scene.objective(cross_entropy), stop_at, calls)
     with torch.set_grad_enabled(grad_mode), untouched(victim), suppress(Stop):
@@ -318,11 +325,12 @@ BEGUN = Linf(0.1).project(X0 + 0.09 * normal(KEYS, (1, 6, 6)).sign(), X0)
 
 @each_attack
 def test_it_begins_at_a_given_start_brought_into_its_ball(spec: dict[str, Any], threat: Any) -> None:
-    for start in (BEGUN, X0 + 3 * SLOPE):
+    x0 = clean(threat)
+    for start in (BEGUN, x0 + 3 * SLOPE):
         calls: list[Tensor] = []
-        x = attack(spec)(Interrupted(Curved(), None, calls), X0, threat, ESTIMATOR, KEYS, start=start)
-        assert torch.equal(calls[0].view_as(X0), threat.project(start, X0))
-        assert threat.distance(x, X0).max() <= threat.eps + 1e-12
+        x = attack(spec)(Interrupted(Curved(), None, calls), x0, threat, ESTIMATOR, KEYS, start=start)
+        assert torch.equal(calls[0].view_as(x0), threat.project(start, x0))
+        assert threat.distance(x, x0).max() <= threat.eps + 1e-12
 
 
 @each_attack
@@ -331,12 +339,14 @@ def test_it_returns_nothing_worse_than_its_start(spec: dict[str, Any], threat: A
     """Where it keeps its best; the start is a good one, well inside the ball, and with `final` half of them succeed."""
     if spec["name"] in ("fgsm", "rfgsm") or spec.get("keep") == "last":
         return
-    good = attack({"name": "apgd", "steps": 20})(Curved(above=9.0), X0, threat, ESTIMATOR, KEYS)
-    start = X0 + 0.9 * (good - X0)
+    x0, whole = clean(threat), isinstance(threat, EventThreat)
+    strong = {"name": "top_events" if whole else "apgd", "steps": 20}
+    good = attack(strong)(Curved(above=9.0), x0, threat, ESTIMATOR, KEYS)
+    start = good if whole else x0 + 0.9 * (good - x0)
     reached = Curved(above=0.0)(start, ATan(), 0).loss
     above = float(reached.median()) if final else 9.0
     f = Curved(above=above, final=final)
-    found = f(attack(spec)(f, X0, threat, ESTIMATOR, KEYS, start=start), ATan(), 0)
+    found = f(attack(spec)(f, x0, threat, ESTIMATOR, KEYS, start=start), ATan(), 0)
     begun = f(start, ATan(), 0)
     if final:
         assert 0 < begun.fooled.sum() < B
@@ -367,6 +377,10 @@ LABELS = {
     "rfgsm": ("rfgsm", True),
     "sa_pgd": ("sa-pgd-100", True),
     "square": ("square-500", False),
+    "random_events": ("random-100", False),
+    "random_swaps": ("random-swaps-1000", False),
+    "swap_search": ("swaps-1000", True),
+    "top_events": ("top-20", True),
 }
 
 

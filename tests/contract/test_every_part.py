@@ -31,6 +31,8 @@ def built(folder: str, name: str) -> Any:
     """The part with its defaults; one that needs an option of its own (a folder, a path) gets a text."""
     target = parts.find(folder, name)
     given = dict(GIVEN.get(folder, {}))
+    if folder == "threats" and target.surface != "pixels":
+        given = {"eps": 3}
     if folder == "estimators":
         given["rule"] = parts.build("rules", {"name": "atan"})
     needed = [

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from spikeproof.attacks._best import Best
+from spikeproof.attacks._options import check_ball
 from spikeproof.tensors import exact, fold, per_image
 from spikeproof.types import Estimator, Objective, Threat
 
@@ -117,6 +118,7 @@ def ascend(
     final), or the last iterate of the last restart. Costs `steps` gradients a restart, and one forward more where the
     best is kept; of an image whose success is final, those until then.
     """
+    check_ball(threat)
     best = Best(x0, final=keep_best and f.final)
     x = x0
     for restart in range(restarts):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from spikeproof.errors import UsageError
-from spikeproof.types import Objective
+from spikeproof.types import EventThreat, Objective, Threat
 
-__all__ = ["at_least_one", "check_targets", "ranks"]
+__all__ = ["at_least_one", "check_ball", "check_targets", "ranks"]
 
 
 def at_least_one(**counts: int) -> None:
@@ -13,6 +13,13 @@ def at_least_one(**counts: int) -> None:
     if min(counts.values()) < 1:
         expected = " and ".join(f"{name} >= 1" for name in counts)
         raise UsageError(expected, ", ".join(f"{name}={value}" for name, value in counts.items()))
+
+
+def check_ball(threat: Threat) -> None:
+    """UsageError for a threat of whole events, in which no step has a length."""
+    if isinstance(threat, EventThreat):
+        mend = "take top_events, swap_search, random_swaps or random_events"
+        raise UsageError("a ball, for an attack that goes step by step", threat.norm, mend=mend)
 
 
 def check_targets(targets: int) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spikeproof.attacks._best import Best
-from spikeproof.attacks._options import at_least_one
+from spikeproof.attacks._options import at_least_one, check_ball
 from spikeproof.errors import UsageError
 from spikeproof.tensors import exact, fold, normal, signs, uniform
 from spikeproof.types import Estimator, Objective, Score, Threat
@@ -92,6 +92,7 @@ class BlockSearch:
         *,
         start: Tensor | None = None,
     ) -> Tensor:
+        check_ball(threat)
         if start is None:
             start = x0 + threat.eps * threat.ascend(normal(fold(keys, "block start"), x0.shape[1:]).to(x0))
         walk = _Walk(f, x0, threat, keys, threat.project(start, x0), self.queries)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from spikeproof.attacks._options import check_ball
 from spikeproof.types import Estimator, Objective, Threat
 
 __all__ = ["FGSM"]
@@ -32,6 +33,7 @@ class FGSM:
         *,
         start: Tensor | None = None,
     ) -> Tensor:
+        check_ball(threat)
         x = x0 if start is None else threat.project(start, x0)
         _, gradient, _ = estimator(f, x, estimator.init(x), 0)
         return threat.project(x + threat.eps * threat.ascend(gradient), x0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spikeproof.attacks._best import Best
+from spikeproof.attacks._options import check_ball
 from spikeproof.errors import UsageError
 from spikeproof.tensors import exact, fold, normal
 from spikeproof.types import Estimator, Objective, Threat
@@ -46,6 +47,7 @@ class RandomCorners:
         *,
         start: Tensor | None = None,
     ) -> Tensor:
+        check_ball(threat)
         best = Best(x0, final=f.final)
         part = best.standing(f, x0)
         for draw in range(self.draws):

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from spikeproof.attacks._options import check_ball
 from spikeproof.errors import UsageError
 from spikeproof.tensors import fold, normal
 from spikeproof.types import Estimator, Objective, Threat
@@ -39,6 +40,7 @@ class RFGSM:
         *,
         start: Tensor | None = None,
     ) -> Tensor:
+        check_ball(threat)
         alpha = self.random_share * threat.eps
         noise = normal(fold(keys, "rfgsm"), x0.shape[1:])
         x = threat.project(x0 + alpha * threat.ascend(noise) if start is None else start, x0)

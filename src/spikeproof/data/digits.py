@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
-import numpy as np
-import torch
-
-from spikeproof.data._images import Images, Split, balanced, check_split, held_out
-from spikeproof.errors import SpikeproofError
-from spikeproof.tensors import fold, image_keys
+from spikeproof.data._digits import read
+from spikeproof.data._images import Images, Split, balanced, check_split
 
 __all__ = ["Digits"]
 
@@ -30,22 +24,5 @@ class Digits:
         Raises UsageError for an unknown split, or a limit outside 1..N.
         """
         check_split(split)
-        table = torch.from_numpy(np.loadtxt(_file(), delimiter=",", dtype=np.int64))
-        labels = table[:, -1].contiguous()
-        ids = torch.arange(len(labels))
-        test = held_out(labels, fold(image_keys(0, ids), "digits test"), 0.2)
-        pixels = table[:, :-1].to(torch.uint8).view(-1, 1, 8, 8)
-        images = Images(pixels, 16, labels, ids, tuple(map(str, range(10))), "digits")
-        images = images.take(test if split == "test" else ~test)
+        images = read(split)
         return images.take(balanced(images.labels, images.ids, limit, purpose=split))
-
-
-def _file() -> Path:
-    """The table that scikit-learn bundles. It is not imported for it: that takes longer than all else of a command."""
-    spec = find_spec("sklearn")
-    file = Path(str(spec.origin)).parent / "datasets" / "data" / "digits.csv.gz" if spec is not None else None
-    if file is None or not file.is_file():
-        raise SpikeproofError(
-            "the digits that scikit-learn bundles", file or "no scikit-learn", mend="install it again"
-        )
-    return file

@@ -16,11 +16,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spikeproof import parts
-from spikeproof.attacks.pgd import PGD
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.evaluation.audits import AuditResult, Limits, Subject, every
 from spikeproof.evaluation.examination import Examination
 from spikeproof.evaluation.judge import clean_verdict, gradient_fields, head_of, outcomes, short, spared
+from spikeproof.evaluation.plain import plain_attack
 from spikeproof.evaluation.stages import Stage, plain_case
 from spikeproof.evaluation.tiers import Tier, tier_of
 from spikeproof.metrics.robustness import clopper_pearson
@@ -245,7 +245,7 @@ class Panel:
             self.victim,
             self.batch.take(right),
             self.threat,
-            replace(self.plain, attack=PGD(steps=self.tier.effort.steps)),
+            replace(self.plain, attack=plain_attack(self.threat, self.tier.effort.steps)),
             attacks,
             self.tier.effort,
             self.batch_size,
@@ -288,16 +288,19 @@ def evaluate(
 ) -> Examination:
     """How robust a victim really is: the attacks of a tier, the audits of the attacks, and a verdict.
 
-    images (N,C,H,W) in [0,1], labels (N,); tier: smoke, quick, standard or audit; eps in units of [0,1]; norm: Linf, L2
-    or L1; rule: that of training (where none is given, a wrapped victim's own, else ATan 2); ids (N,): the images'
-    names, which key all randomness (0 .. N-1 where none are given), so that a shard of a set gets the numbers it has in
-    the whole. sources: other networks to transfer from; control: an undefended network of the same kind. limits: of
-    audits, where others than theirs are wanted, as `spikeproof.evaluation.audits.limits()` lists them. survivors:
+    images (N,C,H,W) in [0,1], or grids of events (N,T,2,H,W), labels (N,); tier: smoke, quick, standard or audit; norm:
+    Linf, L2 or L1, eps in units of [0,1], on grids called 'relaxed'; or flips, insert, delete, polarity or counts, eps
+    a number of events. rule: that of training (where none is given, a wrapped victim's own, else ATan 2); ids (N,): the
+    images' names, which key all randomness (0 .. N-1 where none are given), so that a shard of a set gets the numbers
+    it has in the whole. sources: other networks to transfer from; control: an undefended network of the same kind.
+    limits: of audits, where others than theirs are wanted, as `spikeproof.evaluation.audits.limits()` lists. survivors:
     each attack drops an image once it is fooled; False, for comparison alone, breaks the same and costs more, which the
     slack counts. Raises SpikeproofError for bad images, labels, victims in train mode, probabilities instead of logits,
     a cut graph, NaN.
     """
-    threat = parts.build("threats", {"name": norm.lower()}, eps=eps, surface="pixels")
+    threat: Threat = parts.build("threats", {"name": norm.lower()}, eps=eps)
+    if threat.surface == "pixels" and "T" in victim.takes:
+        threat = replace(threat, surface="relaxed")  # a ball around frames is no attack on a camera, and is called so
     asked = Asked(
         tier,
         threat,

@@ -26,6 +26,7 @@ from spikeproof.estimators.smooth_twin import SmoothTwin
 from spikeproof.estimators.spsa import SPSA
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case
+from spikeproof.evaluation.plain import plain_attack
 from spikeproof.evaluation.roles import GROUPS, Group, Role
 from spikeproof.losses import cross_entropy, dlr, margin
 from spikeproof.rules import Surrogate
@@ -276,5 +277,5 @@ _RULES: dict[str, Rule] = {
 
 
 def plain_case(victim: Victim, rule: Rule, threat: Threat, steps: int = 20) -> Case:
-    """PGD on the cross-entropy under the rule of training: what an evaluator without this toolkit would run."""
-    return Maker(victim, rule, threat).stage("plain", PGD(steps=steps)).case
+    """Many steps on the cross-entropy under the rule of training: what an evaluator without this toolkit would run."""
+    return Maker(victim, rule, threat).stage("plain", plain_attack(threat, steps)).case

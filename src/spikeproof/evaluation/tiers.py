@@ -1,7 +1,8 @@
 """The named tiers: which attacks look for a way in, in which order, and which audits look at the attacks.
 
 Cheap attacks first; only what survives goes on. FGSM and the plain PGD see every image, because audits compare them.
-The stages of each tier stand in one table each, `_smoke` to `_audit`; which audits it runs, the audits say themselves.
+The stages of each tier stand in one table each, `_smoke` to `_audit`, and under threats of whole events in
+`event_tiers.py`; which audits it runs, the audits say themselves.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from spikeproof.attacks.fab import FAB
 from spikeproof.attacks.mi_fgsm import MIFGSM
 from spikeproof.attacks.pgd import PGD
 from spikeproof.attacks.random_corners import RandomCorners
+from spikeproof.attacks.top_events import TopEvents
 from spikeproof.errors import UsageError
 from spikeproof.estimators.mdse import MDSE
 from spikeproof.estimators.smooth_twin import SmoothTwin
 from spikeproof.evaluation.audits import Effort, every
+from spikeproof.evaluation.event_tiers import event_stages
 from spikeproof.evaluation.roles import GROUPS, TIERS
 from spikeproof.evaluation.stages import Maker, Stage
 from spikeproof.losses import margin
 from spikeproof.rules.pdsg import PDSG
-from spikeproof.types import Rule, Threat
+from spikeproof.types import EventThreat, Rule, Threat
 from spikeproof.victims.victim import Victim
 
 __all__ = ["TIERS", "Tier", "tier_of"]
@@ -66,9 +69,9 @@ def tier_of(
     if name not in _TIERS:
         raise UsageError("a tier", repr(name), valid=TIERS)
     make = Maker(victim, rule, threat)
-    stages = _TIERS[name].stages(make)
+    stages = event_stages(name, make) if isinstance(threat, EventThreat) else _TIERS[name].stages(make)
     plain = next(stage for stage in stages if stage.role == "plain")
-    assert isinstance(plain.case.attack, PGD)
+    assert isinstance(plain.case.attack, PGD | TopEvents)
     stages += [make.transfer(*source, plain.case.attack) for source in (sources or {}).items()]
     cascade = list(GROUPS)
     stages.sort(key=lambda stage: cascade.index(stage.role))
@@ -78,15 +81,17 @@ def tier_of(
     kept = _within_reach(victim, stages)
     left_out = tuple(stage.name for stage in stages if stage not in kept)
     given = {"sources": bool(sources), "control": control is not None, "": False}
-    audits, unfit = _audits(name, victim, given)
+    audits, unfit = _audits(name, victim, threat, given)
     return Tier(name, tuple(kept), audits, _TIERS[name].effort, left_out, unfit)
 
 
-def _audits(tier: str, victim: Victim, given: Mapping[str, bool]) -> tuple[tuple[str, ...], dict[str, str]]:
+def _audits(
+    tier: str, victim: Victim, threat: Threat, given: Mapping[str, bool]
+) -> tuple[tuple[str, ...], dict[str, str]]:
     """What runs: preflight, the tier's own by their codes, and what something was given for; and what is unfit."""
     known = every()
     own = [name for name, audit in known.items() if tier in TIERS[TIERS.index(audit.tier) :]]
-    unfit = {name: why for name, audit in known.items() if (why := audit.unfit(victim))}
+    unfit = {name: why for name, audit in known.items() if (why := audit.unfit(victim) or audit.unfit_for(threat))}
     if not victim.differentiable:
         unfit |= {name: "the network can only be asked" for name in own if known[name].asks_gradient}
     fit = sorted((name for name in own if name not in unfit), key=lambda name: not known[name].preflight)

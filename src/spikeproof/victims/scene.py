@@ -17,8 +17,8 @@ from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.losses import difference, margin, targeted
 from spikeproof.rows import Spent
 from spikeproof.surfaces.encoded import Encoded
-from spikeproof.tensors import exact, fold
-from spikeproof.types import Loss, Objective, Rule, Score, Surface, Threat
+from spikeproof.tensors import exact, fold, on_grid
+from spikeproof.types import Grid, Loss, Objective, Rule, Score, Surface, Threat
 from spikeproof.victims.victim import Victim
 
 __all__ = ["BUDGET_TOLERANCE", "STOCHASTIC_DRAWS", "Cost", "Scene", "Verdict", "verdict"]
@@ -142,8 +142,13 @@ class Scene:
         return verdict(lambda k: self.logits(point, exact, k), self.y, keys, STOCHASTIC_DRAWS if self.stochastic else 1)
 
     def check_budget(self, attack: str, point: Tensor, threat: Threat) -> Tensor:
-        """Distance (B,) of what an attack proposes; SpikeproofError where it breaks the budget, the box, or is NaN."""
+        """Distance (B,) of what an attack proposes; SpikeproofError where it breaks the budget, the box
+        or the grid, or is NaN."""
         distance = threat.distance(point, self.start)
+        if isinstance(self.surface, Grid) and not torch.equal(point, on_grid(point, self.surface.quantum)):
+            got = float(point[point != on_grid(point, self.surface.quantum)][0])
+            expected = f"whole events, multiples of {self.surface.quantum:.6g}, from attack {attack!r}"
+            raise SpikeproofError(expected, f"{got:.6g}", mend="project in the attack: threat.project(x, x0)")
         allowed = threat.eps * (1.0 + BUDGET_TOLERANCE) + BUDGET_TOLERANCE
         least, most = self.surface.box
         inside = (point >= least - BUDGET_TOLERANCE) & (point <= most + BUDGET_TOLERANCE)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.evaluation.audits._evidence import difference
+from spikeproof.evaluation.plain import furthest
 from spikeproof.tensors import exact, fold, normal
 from spikeproof.types import Rule, Threat
 from spikeproof.victims.batch import Batch
@@ -107,8 +108,7 @@ def plant(victim: Victim, batch: Batch, threat: Threat, points: int) -> Planted:
     x0 = whole.start
 
     def corner(purpose: str) -> Tensor:
-        towards = threat.ascend(normal(fold(batch.keys, purpose), x0.shape[1:]).to(x0))
-        return threat.project(x0 + threat.eps * towards, x0)
+        return furthest(threat, normal(fold(batch.keys, purpose), x0.shape[1:]).to(x0), x0)
 
     def own(draw: int) -> Tensor:
         if draw % 2:

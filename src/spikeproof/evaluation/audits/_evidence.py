@@ -173,6 +173,10 @@ class Audit(ABC):
         """Why it means nothing on this network, which has a gradient; '' where it does mean something."""
         return ""
 
+    def unfit_for(self, threat: Threat) -> str:
+        """Why it means nothing under this threat; '' where it does mean something."""
+        return ""
+
     @abstractmethod
     def __call__(self, subject: Subject) -> AuditResult:
         """Look, and say what was found."""

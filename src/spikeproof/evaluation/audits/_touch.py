@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spikeproof.evaluation.plain import furthest
 from spikeproof.tensors import exact, fold, signs, uniform
-from spikeproof.types import Objective, Threat
+from spikeproof.types import EventThreat, Objective, Threat
 
 __all__ = ["FALSE_ZERO", "rise", "some_of"]
 
@@ -28,6 +29,8 @@ def rise(f: Objective, x0: Tensor, threat: Threat, mask: Tensor, keys: Tensor, d
     best = torch.zeros_like(before)
     for draw in range(draws):
         corner = signs(fold(keys, f"corner {draw}"), x0.shape[1:]).to(x0) * mask.view(x0.shape)
-        after = f(threat.project(x0 + threat.eps * threat.ascend(corner), x0), exact, 0).loss
+        if isinstance(threat, EventThreat):  # of equal moves it would make the first, and always these
+            corner = corner * uniform(fold(keys, f"order {draw}"), x0.shape[1:]).to(x0)
+        after = f(furthest(threat, corner, x0), exact, 0).loss
         best = torch.maximum(best, after - before)
     return best

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
+from spikeproof.evaluation.plain import furthest
 from spikeproof.tensors import exact, fold, normal
 from spikeproof.victims.batch import Batch
 
@@ -53,11 +54,11 @@ class AlongGradient(Audit):
         """rises (lengths,B) and beaten (B,), both bool."""
         scene, f = subject.scene(batch, "along")
         x0, threat = scene.start, subject.threat
-        towards = threat.ascend(subject.gradient(batch, "along"))
+        gradient = subject.gradient(batch, "along")
         before = f(x0, exact, 1).loss
-        after = [f(threat.project(x0 + k * threat.eps * towards, x0), exact, 1).loss for k in _LENGTHS]
+        after = [f(furthest(threat, gradient, x0, k), exact, 1).loss for k in _LENGTHS]
         chance = []
         for draw in range(_RANDOM):
-            corner = threat.ascend(normal(fold(scene.keys, f"direction {draw}"), x0.shape[1:]).to(x0))
-            chance.append(f(threat.project(x0 + threat.eps * corner, x0), exact, 1).loss)
+            way = normal(fold(scene.keys, f"direction {draw}"), x0.shape[1:]).to(x0)
+            chance.append(f(furthest(threat, way, x0), exact, 1).loss)
         return torch.stack([loss > before for loss in after]), torch.stack(chance).median(0).values >= after[-1]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
+from spikeproof.evaluation.audits._reach import falls_short
+from spikeproof.types import Threat
 
 __all__ = ["Budgets"]
 
@@ -25,9 +27,12 @@ class Budgets(Audit):
     mend = "Take the lowest accuracy at any smaller budget as the bound; more steps; another step size."
     tier = "standard"
 
+    def unfit_for(self, threat: Threat) -> str:
+        return falls_short(threat)
+
     def __call__(self, subject: Subject) -> AuditResult:
         full = subject.unlimited().eps
-        radii = sorted({*(min(m * subject.threat.eps, full) for m in _MULTIPLES), full})
+        radii = sorted({*(min(subject.threat.scaled(m).eps, full) for m in _MULTIPLES), full})
         shares, n = [], 0
         for eps in radii:
             threat = replace(subject.threat, eps=eps)

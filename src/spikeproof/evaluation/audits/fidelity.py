@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.tensors import exact, fold, signs
+from spikeproof.types import EventThreat, Threat
 from spikeproof.victims.batch import Batch
 
 __all__ = ["Fidelity"]
@@ -35,6 +36,9 @@ class Fidelity(Audit):
     tier = "standard"
 
     limit: float = 3.0  # at least so many standard errors above 0: correlation of gradient and finite steps
+
+    def unfit_for(self, threat: Threat) -> str:
+        return "finite steps of whole events have no opposite" if isinstance(threat, EventThreat) else ""
 
     def __call__(self, subject: Subject) -> AuditResult:
         directions = 2 * subject.effort.draws

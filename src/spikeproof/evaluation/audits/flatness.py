@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.tensors import exact, fold, signs
+from spikeproof.types import EventThreat, Threat
 from spikeproof.victims.batch import Batch
 
 __all__ = ["Flatness"]
@@ -33,6 +34,9 @@ class Flatness(Audit):
     tier = "standard"
 
     limit: float = 0.5  # identical logits after a random step of a grey level
+
+    def unfit_for(self, threat: Threat) -> str:
+        return "whole events know no step of a grey level" if isinstance(threat, EventThreat) else ""
 
     def __call__(self, subject: Subject) -> AuditResult:
         found = [self._batch(subject, batch) for batch in subject.batches()]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeproof.attacks.pgd import PGD
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
+from spikeproof.evaluation.plain import plain_attack
 from spikeproof.types import Objective, Rule, Score
 from spikeproof.victims.batch import Batch
 
@@ -68,7 +68,7 @@ class Optimiser(Audit):
     def _batch(subject: Subject, batch: Batch) -> tuple[int, int, int]:
         scene, f = subject.scene(batch, "optimiser")
         watched: Any = _Recorded(f)
-        attack = PGD(steps=max(subject.effort.steps, _LEAST))  # fewer cannot have converged
+        attack = plain_attack(subject.threat, max(subject.effort.steps, _LEAST))  # fewer cannot have converged
         point = attack(watched, scene.start, subject.threat, subject.case.estimator, scene.keys).detach()
         survives = scene.judge(point, "optimiser").predicted == scene.y
         on_the_way = torch.stack(watched.fooled).any(0)

@@ -8,11 +8,11 @@ from math import ceil
 
 from torch import Tensor, nn
 
-from spikeproof.attacks.random_corners import RandomCorners
 from spikeproof.errors import SpikeproofError
 from spikeproof.evaluation.audits._binarised import Planted, plant
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.evaluation.judge import Case
+from spikeproof.evaluation.plain import at_random
 from spikeproof.losses import margin
 from spikeproof.metrics.verdict import POWER, UNSETTLED
 from spikeproof.victims.frozen import freeze
@@ -102,7 +102,7 @@ class _Sought:
         """How many images random corners find, `draws` of them each."""
         if not len(self.images):
             return 0
-        blind = replace(self.subject.case, attack=RandomCorners(draws))
+        blind = replace(self.subject.case, attack=at_random(self.subject.threat, draws))
         return int(self._found("random", blind, self.images, Cost(len(self.images))).sum())
 
     def _found(self, name: str, case: Case, index: Tensor, cost: Cost) -> Tensor:

@@ -45,7 +45,7 @@ from spikeproof.study.config.schema import (
 )  # fmt: skip
 from spikeproof.training.checkpoint import read_header
 from spikeproof.training.facts import facts_of
-from spikeproof.types import Limited
+from spikeproof.types import Limited, Shaped
 
 __all__ = ["cell_from", "check_data", "check_keys", "typed"]
 
@@ -71,8 +71,14 @@ def cell_from(tree: Mapping[str, Any]) -> CellConfig:
     _check_together(read)
     evaluations = _evaluations(given["evaluations"], read["rule"], read["encoder"])
     cell = CellConfig(**read, evaluations=evaluations, headline=_headline(given["headline"], evaluations))
-    rehearse(cell, in_channels=1, classes=10)
+    rehearse(cell, in_channels=2 if _of_frames(cell.encoder) else 1, classes=10)
     return cell
+
+
+def _of_frames(encoder: Part) -> bool:
+    """Whether the data come as frames over time, and not as images."""
+    built = parts.build("encoders", encoder)
+    return isinstance(built, Shaped) and "T" in built.takes
 
 
 @functools.cache
@@ -188,7 +194,10 @@ def _evaluation(written: Any, rule: Part, encoder: Part) -> Pixels | Paper | Pan
         with within("protocol"):
             raise UsageError("a protocol", repr(protocol), valid=PROTOCOLS)
     kind = PROTOCOLS[protocol]
-    full = {**WRITTEN, **kind.USUAL, "protocol": protocol, "rule": rule, "encoder": encoder, **given}
+    usual = {**WRITTEN, **kind.USUAL, "protocol": protocol, "rule": rule, "encoder": encoder}
+    if usual["surface"] == "pixels" and _of_frames(encoder):
+        usual["surface"] = "relaxed"
+    full = {**usual, **given}
     full["eps"] = list(map(_budget, full["eps"])) if isinstance(full["eps"], list) else full["eps"]
     _check_foreign(kind, full, encoder)
     found = _resolved(typed(kind, {f.name: full[f.name] for f in fields(kind)}, what))
@@ -246,12 +255,23 @@ def _check_evaluation(e: Pixels | Paper | Panel, encoder: Part) -> None:
     for name in e.attacks if isinstance(e, Attacked) else ():
         with within("attacks"):
             check_name("the name of an attack", name)
+    with within("surface"):
+        _check_surface(e.surface, frames=_of_frames(encoder))
     budgets = [threat.eps for threat in threats_of({"name": e.norm}, e.eps, e.surface).values()]
     if any(same_eps(a, b) for a, b in itertools.combinations(budgets, 2)):
         raise UsageError(f"different eps in evaluation {e.name!r}", e.eps)
     cases = cases_of(e, encoder) if isinstance(e, Attacked) else {}
     if e.surface == "encoded" and any(case.encoder is not None for case in cases.values()):
         raise UsageError(f"no attacker's encoder in {e.name!r}, which attacks behind the encoder", e.encoder)
+
+
+def _check_surface(surface: str, *, frames: bool) -> None:
+    """A ball around frames of events is called relaxed; an image has no events."""
+    if frames and surface == "pixels":
+        raise UsageError("a surface of frames", repr(surface), valid=["events", "counts", "relaxed", "encoded"])
+    if not frames and surface in ("events", "counts", "relaxed"):
+        mend = "set the encoder to frames, and data of events"
+        raise UsageError("a surface of images", repr(surface), valid=["pixels", "encoded"], mend=mend)
 
 
 def _headline(written: Any, evaluations: list[Pixels | Paper | Panel]) -> Headline:

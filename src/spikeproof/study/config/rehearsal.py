@@ -24,9 +24,9 @@ from spikeproof.losses import cross_entropy
 from spikeproof.study.config.build import cases_of, threats_of, training_threat
 from spikeproof.study.config.once import once
 from spikeproof.study.config.schema import CellConfig, Panel, Paper, Part, Pixels
-from spikeproof.tensors import exact, image_keys
+from spikeproof.tensors import exact, image_keys, on_grid
 from spikeproof.training.craft import crafter
-from spikeproof.types import Neuron, Rule
+from spikeproof.types import Grid, Neuron, Rule
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
@@ -85,7 +85,8 @@ def _rehearse_training(attack: Part, threat: Part, rule: Part, network: _Network
     own = Case(parts.build("attacks", attack), WhiteBox(parts.build("rules", rule)), cross_entropy)
     victim = _toy(network)
     with _played("the training attack"):
-        craft, toys = crafter(victim, own.attack, training_threat(threat), own.estimator, own.loss), _batch(victim)
+        ball, toys = training_threat(threat), _batch(victim, "pixels")
+        craft = crafter(victim, own.attack, ball, own.estimator, own.loss)
         craft(toys.x, toys.y, toys.keys)
 
 
@@ -101,14 +102,16 @@ def _rehearse(evaluation: Pixels | Paper | Panel, network: _Network) -> None:
     for name, case in cases_of(evaluation, network[0]).items():
         victim = _toy(network)
         with within("attacks", name), _played(f"attack {name!r}"):
-            proposal(victim, _batch(victim), name, case, threat)
+            proposal(victim, _batch(victim, threat.surface), name, case, threat)
 
 
-def _batch(victim: Victim) -> Batch:
-    """Two images, and what the toy says of them."""
+def _batch(victim: Victim, surface: str) -> Batch:
+    """Two images, as a surface takes them, and what the toy says of them."""
     sizes = {"T": victim.steps, "C": victim.in_channels, "H": _SIDE, "W": _SIDE}
     shape = [2, *(sizes[axis] for axis in victim.takes)]
     x = (torch.arange(math.prod(shape)).view(shape) % 7 + 1).float() / 8.0
+    if isinstance(there := parts.surface(surface), Grid):
+        x = on_grid(x, there.quantum)
     ids = torch.arange(2)
     keys = image_keys(0, ids)
     with torch.no_grad():

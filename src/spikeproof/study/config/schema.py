@@ -35,7 +35,7 @@ class Evaluation:
     name: str
     protocol: str
     norm: str
-    surface: Literal["pixels", "encoded"]
+    surface: Literal["pixels", "encoded", "events", "counts", "relaxed"]
     eps: list[str]
     rule: Part
     encoder: Part
