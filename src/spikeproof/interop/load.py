@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.training.checkpoint import load_into, read_tensors
-from spikeproof.trust import imported
+from spikeproof.trust import Untrusted, imported
 
 __all__ = ["factory", "load", "made", "weighted"]
 
@@ -31,11 +31,18 @@ def factory(path: str) -> Callable[..., Any]:
     if not (colon and module and name):
         raise UsageError("a dotted path package.module:factory", repr(path), mend="my_models:make_network")
     try:
-        found: object = getattr(imported(path), name)
+        whole = imported(path)
+    except Untrusted:
+        raise
     except Exception as error:  # whatever a user's module does when it is imported
         got = f"{type(error).__name__}: {error}"
         mend = "run from the folder of the module, or install its package"
         raise UsageError(f"an importable package.module:factory, {path!r}", got, mend=mend) from error
+    if not hasattr(whole, name):
+        known = [own for own, value in vars(whole).items() if callable(value) and not own.startswith("_")]
+        mend = f"name a function of {Path(whole.__file__ or module).name}"
+        raise UsageError(f"a function or class in {module!r}", repr(name), valid=known, mend=mend)
+    found: object = getattr(whole, name)
     if not callable(found):
         raise UsageError(f"a function or class at {path!r}", type(found).__name__)
     return found

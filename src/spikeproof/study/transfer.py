@@ -10,13 +10,15 @@ from torch import Tensor
 
 from spikeproof import parts
 from spikeproof.attacks.pgd import PGD
+from spikeproof.data import Images
 from spikeproof.errors import UsageError
 from spikeproof.evaluation.judge import clean_verdict, outcomes
 from spikeproof.evaluation.stages import plain_case
 from spikeproof.losses import margin
 from spikeproof.metrics.robustness import Interval, clopper_pearson
 from spikeproof.store.store import Cell, Store
-from spikeproof.study.config import stored_config
+from spikeproof.study.config import CellConfig, rule_of, stored_config
+from spikeproof.study.own import own_network
 from spikeproof.study.run import Machine, load_images, some_images, trained_victim
 from spikeproof.types import Rule, Threat
 from spikeproof.victims.batch import Batch
@@ -75,14 +77,20 @@ def of_cells(
     data = {cell.provenance["data"]["test"] for cell in cells}
     if len(data) > 1 or len({c.name for c in configs}) < len(configs):
         raise UsageError("cells of different names on the same test images", [c.name for c in configs])
-    victims, store = {}, Store(cells[0].folder.parent.parent)
-    for config in configs:
-        victims[config.name], _ = trained_victim(config, store, machine)
-    chosen = some_images(load_images(configs[0], "test"), images)
+    store, test = Store(cells[0].folder.parent.parent), load_images(configs[0], "test")
+    victims = {config.name: _victim(config, store, machine, test) for config in configs}
+    chosen = some_images(test, images)
     x, y, ids = chosen.at(torch.arange(len(chosen)))
     threat = parts.build("threats", {"name": "linf"}, eps=eps, surface="pixels")
-    rules = {config.name: parts.build("rules", config.rule) for config in configs}
+    rules = {config.name: rule_of(config.rule, victims[config.name].rule) for config in configs}
     return transfer_matrix(victims, x.to(machine.torch), y.to(machine.torch), ids, threat=threat, rules=rules)
+
+
+def _victim(config: CellConfig, store: Store, machine: Machine, test: Images) -> Victim:
+    """The network of a finished cell; test: images that it is wrapped on, where it is one of somebody's own."""
+    if config.network is None:
+        return trained_victim(config, store, machine)[0]
+    return own_network(config).victim(config, test, machine.torch)
 
 
 @torch.no_grad()
