@@ -64,7 +64,7 @@ def _fill_in(options: Namespace) -> None:
         raise UsageError("--step_mode and --readout of a network of your own", "none", mend="name it: my_network:make")
     if options.images is not None:
         options.data = _data(options.images, options.channels)
-    elif options.network.make is not None and options.data == {"name": "digits"}:
+    elif options.make is not None and not options.config and options.data == {"name": "digits"}:
         mend = "--images FOLDER, with test/<class>/<name>.png, or --images digits"
         raise UsageError("images to attack your network on", "none", mend=mend)
 

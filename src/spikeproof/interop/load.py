@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,6 +53,7 @@ def made(make: Callable[..., Any], path: str) -> Callable[..., Any]:
     """What a factory makes, or itself where it is a network; SpikeproofError, with the line, where it raises."""
     if isinstance(make, nn.Module):
         return make
+    _refuse_arguments(make, path)
     try:
         network: object = make()
     except Exception as error:  # it is the user's
@@ -62,6 +64,17 @@ def made(make: Callable[..., Any], path: str) -> Callable[..., Any]:
     if not callable(network):
         raise SpikeproofError(f"a network from {path!r}", type(network).__name__, mend="return the module")
     return network
+
+
+def _refuse_arguments(make: Callable[..., Any], path: str) -> None:
+    """SpikeproofError where it cannot be called without arguments; what has no signature is called to see."""
+    try:
+        inspect.signature(make).bind()
+    except ValueError:
+        return
+    except TypeError as error:
+        mend = "a function without arguments that returns the network, such as def make(): return Net(10)"
+        raise SpikeproofError(f"a network from {path!r}, called without arguments", error, mend=mend) from error
 
 
 def weighted(network: Callable[..., Any], path: Path) -> str:

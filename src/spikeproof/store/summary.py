@@ -22,7 +22,7 @@ NetworkFacts = TypedDict(
         "class": str,  # what the user's function makes
         "weights": str,  # digest of its tensors
         "loaded": str | None,  # what was said when a file of weights was read; None where none was given
-        "rule": str,  # under which it was attacked where none was asked for
+        "rule": str,  # whose gradient an attack follows where the configuration names no rule
         "feed": str,  # how it gets its input
         "notes": list[str],  # what a reader should know of the wrapping
         "frameworks": dict[str, str | None],  # and their versions

@@ -7,7 +7,8 @@ any attack.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from spikeproof import parts
 from spikeproof.data import Images, balanced
-from spikeproof.errors import UsageError
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop.load import factory, made, weighted
 from spikeproof.interop.wrap import Wrapped, wrap
 from spikeproof.store.summary import NetworkFacts
@@ -71,10 +72,11 @@ class Own:
             "steps": config.steps, "encoder": parts.build("encoders", config.encoder),
         }  # fmt: skip
         model = self.model.to(x.device) if isinstance(self.model, nn.Module) else self.model
-        found = wrap(
-            model, x, step_mode=config.network.step_mode, readout=_readout(config.network),
-            tolerance=config.network.tolerance, **steps,
-        )  # fmt: skip
+        with _told_of(x):
+            found = wrap(
+                model, x, step_mode=config.network.step_mode, readout=_readout(config.network),
+                tolerance=config.network.tolerance, **steps,
+            )  # fmt: skip
         if found.classes != classes:
             mend = "one class folder, or class of the data set, for each output, in the order of the outputs"
             raise UsageError(
@@ -89,7 +91,7 @@ class Own:
             "class": type(self.model).__name__,
             "weights": self.digest(),
             "loaded": self.loaded,
-            "rule": str(rule_of(None, victim.rule)),
+            "rule": _rule(victim),
             "feed": victim.body.feed,
             "notes": list(victim.notes),
             "frameworks": {name: _version(name) for name in found},
@@ -116,6 +118,23 @@ def own_network(config: CellConfig, *, weights: Path | None = None) -> Own:
 
 def _readout(network: Network) -> Callable[[Any], Tensor] | None:
     return None if network.readout is None else factory(network.readout)
+
+
+def _rule(victim: Wrapped) -> str:
+    if not victim.differentiable:
+        return "no gradient: it can only be asked"
+    return "its own gradient" if victim.one_gradient else str(rule_of(None, victim.rule))
+
+
+@contextmanager
+def _told_of(x: Tensor) -> Iterator[None]:
+    """What is refused of a call on these images (B,C,H,W) may also be mended by others."""
+    try:
+        yield
+    except SpikeproofError as error:
+        if str(tuple(x.shape)) in error.says:
+            error.mend += f"; or give images of the size and the channels that it takes, not {tuple(x.shape[1:])}"
+        raise
 
 
 def _version(framework: str) -> str | None:

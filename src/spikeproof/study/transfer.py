@@ -73,17 +73,26 @@ def of_cells(
     Raises UsageError where their data are not the same, and where one names code that is not spikeproof's, unless
     `trust`.
     """
+    names = _names(cells)
     configs = [stored_config(cell, trust=trust, weights=str(cell.folder / "model.safetensors")) for cell in cells]
     data = {cell.provenance["data"]["test"] for cell in cells}
-    if len(data) > 1 or len({c.name for c in configs}) < len(configs):
-        raise UsageError("cells of different names on the same test images", [c.name for c in configs])
+    if len(data) > 1:
+        raise UsageError("cells on the same test images", names)
     store, test = Store(cells[0].folder.parent.parent), load_images(configs[0], "test")
-    victims = {config.name: _victim(config, store, machine, test) for config in configs}
+    victims = {name: _victim(config, store, machine, test) for name, config in zip(names, configs, strict=True)}
     chosen = some_images(test, images)
     x, y, ids = chosen.at(torch.arange(len(chosen)))
     threat = parts.build("threats", {"name": "linf"}, eps=eps, surface="pixels")
-    rules = {config.name: rule_of(config.rule, victims[config.name].rule) for config in configs}
+    rules = {name: rule_of(config.rule, victims[name].rule) for name, config in zip(names, configs, strict=True)}
     return transfer_matrix(victims, x.to(machine.torch), y.to(machine.torch), ids, threat=threat, rules=rules)
+
+
+def _names(cells: Sequence[Cell]) -> list[str]:
+    """Those of their configurations; where one repeats, with the start of the key."""
+    names = [str(cell.config.get("name")) for cell in cells]
+    return [
+        name if names.count(name) == 1 else f"{name} {cell.key[:8]}" for name, cell in zip(names, cells, strict=True)
+    ]
 
 
 def _victim(config: CellConfig, store: Store, machine: Machine, test: Images) -> Victim:
