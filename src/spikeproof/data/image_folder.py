@@ -58,7 +58,8 @@ class ImageFolder:
         """
         check_split(split)
         root = Path(os.path.abspath(Path(self.root).expanduser()))
-        there = [name for name in get_args(Split) if name == split or (root / name).is_dir()]
+        alone = split == "test" and not (root / "train").exists()
+        there = [split] if alone else [*get_args(Split)]
         tree = {name: _listing(root / name) for name in there}
         classes = tuple(tree[split])
         if any(tuple(tree[name]) != classes for name in there):
