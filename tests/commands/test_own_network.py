@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import spikeproof
+from spikeproof import report
 from spikeproof.commands import main
 from spikeproof.data.digits import Digits
 from spikeproof.errors import SpikeproofError, UsageError
@@ -293,8 +294,9 @@ def test_two_of_one_name_are_told_apart(home: Path, tmp_path: Path, capsys: pyte
 
 
 def test_a_study_may_be_of_networks_of_one_s_own(
-    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(report, "write", lambda cells, folder, **_: folder)  # which takes longer than the rest
     axes = {"which": {"mean": {}, "drawn": {"network.make": f"{MODULE}:drawn", "weights": None}}}
     study = tmp_path / "mine.yaml"
     study.write_text(yaml.safe_dump({"title": "mine", "base": tree(home), "axes": axes}), encoding="utf-8")
