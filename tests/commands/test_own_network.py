@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -278,6 +279,22 @@ def test_code_that_a_stored_cell_names_is_run_for_who_trusts_it(
     victim = spikeproof.trained(finished.folder, trust=True)
     assert isinstance(victim, Wrapped)
     assert torch.equal(victim.body.network.get_parameter("linear.bias"), means()["linear.bias"])
+
+
+def test_how_far_it_is_stands_in_its_folder(finished: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also of what another run is at, and of what one has left."""
+    shutil.copytree(finished.folder, tmp_path / "cells" / finished.key)
+    (tmp_path / "cells" / "beef.partial").mkdir()
+    (tmp_path / "cells" / "beef.partial" / "attack-panel.part").write_text("one\ntwo\n", encoding="utf-8")
+    (tmp_path / "cells" / "f00d.damaged-0").mkdir()
+    forget()
+    assert main(["status", "--out", str(tmp_path)]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert f"{MODULE}:make {finished.key} finished" in lines
+    assert "- beef partial attack-panel, 2 batches" in lines
+    assert "2 cells: 1 finished, 0 running, 1 partial, 0 missing, 0 damaged" in lines
+    assert MODULE not in sys.modules
+    assert main(["status", "--out", str(tmp_path / "nowhere")]) == 2
 
 
 def test_two_of_one_name_are_told_apart(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
