@@ -350,6 +350,13 @@ def test_training_images_are_looked_at_where_they_are_asked_for(home: Path, tmp_
     assert {row["kind"] for row in cell.rows()} >= {"clean", "attack", "robust", "corruption", "theory"}
 
 
+def test_what_cannot_be_measured_of_it_is_refused_before_the_attacks(home: Path, tmp_path: Path) -> None:
+    """One of its layers meets nothing, and has no gradient."""
+    with pytest.raises(SpikeproofError, match=r"RuntimeError: .*; to mend: leave out .*gradients\.weight_images"):
+        run_cell(cell_from(tree(home, gradients={"images": 2, "weight_images": 1})), Store(tmp_path), QUIET)
+    assert not list(tmp_path.glob("cells/*/attack*"))
+
+
 def test_steps_are_encoded_for_a_network_of_one_step_a_call(home: Path) -> None:
     """A network without a memory says at every step what it says of the image, so the mean over steps is that too."""
     config: CellConfig = cell_from(tree(home, steps=3, network={"step_mode": "s"}))

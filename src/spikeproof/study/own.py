@@ -26,7 +26,7 @@ from spikeproof.store.summary import NetworkFacts
 from spikeproof.study.config import CellConfig, Network, rule_of
 from spikeproof.training.checkpoint import read_tensors, write_tensors
 
-__all__ = ["Own", "own_network"]
+__all__ = ["Own", "measurable", "own_network"]
 
 _TRIED = 8
 """Images that a network is wrapped on."""
@@ -135,6 +135,19 @@ def _told_of(x: Tensor) -> Iterator[None]:
         if str(tuple(x.shape)) in error.says:
             error.mend += f"; or give images of the size and the channels that it takes, not {tuple(x.shape[1:])}"
         raise
+
+
+@contextmanager
+def measurable() -> Iterator[None]:
+    """Whatever a foreign network raises while something is measured of it becomes a SpikeproofError."""
+    try:
+        yield
+    except (SpikeproofError, torch.OutOfMemoryError, OSError):
+        raise
+    except Exception as error:
+        got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        mend = "leave out what it cannot have: gradients.layers, gradients.weight_images, energy.images, theory.images"
+        raise SpikeproofError("a network of which all can be measured that is asked for", got, mend=mend) from error
 
 
 def _version(framework: str) -> str | None:

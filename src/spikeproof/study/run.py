@@ -40,7 +40,7 @@ from spikeproof.study.config import (
     threats_of,
 )
 from spikeproof.study.keyed import parts_of
-from spikeproof.study.own import Own, own_network
+from spikeproof.study.own import Own, measurable, own_network
 from spikeproof.study.stages import Batches, Work, examinations, results, work_on
 from spikeproof.study.trained import Machine, Reader, build_victim, load_images, took, trained_victim
 from spikeproof.tensors import fold, image_keys
@@ -261,16 +261,17 @@ def _rows(
     """All rows of a cell, and those of its gradients, each stage made or found finished. looked_at: split -> images."""
     test = looked_at["test"]
     _clean(victim, draft, looked_at, config, machine)
-    if config.network is not None:
-        # What such a network cannot have of gradients is refused before the hours of attacks.
-        _measure(victim, draft, config, test, machine)
-    for evaluation in config.evaluations:
-        _attack(victim, draft, config, evaluation, test, machine)
-    _measure(victim, draft, config, test, machine)
 
     def batches(which: str, count: int, size: int) -> list[Callable[[], Batch]]:
         return _batches(victim, some_images(looked_at[which], count), size, config.seed, machine)
 
+    if config.network is not None:
+        with measurable():  # what such a network cannot have is refused before the hours of attacks
+            _measure(victim, draft, config, test, machine)
+            _examine(victim, draft, config, batches, machine)
+    for evaluation in config.evaluations:
+        _attack(victim, draft, config, evaluation, test, machine)
+    _measure(victim, draft, config, test, machine)
     examined = _examine(victim, draft, config, batches, machine)
     stages = ["clean", *(f"attack-{e.name}" for e in config.evaluations), *examined]
     rows = [row for stage in stages for row in draft.stage(stage)]
