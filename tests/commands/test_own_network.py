@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -279,6 +280,17 @@ def test_code_that_a_stored_cell_names_is_run_for_who_trusts_it(
     victim = spikeproof.trained(finished.folder, trust=True)
     assert isinstance(victim, Wrapped)
     assert torch.equal(victim.body.network.get_parameter("linear.bias"), means()["linear.bias"])
+
+
+def test_its_card_says_how_to_examine_it_again(finished: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same cell, found finished: in whatever file the weights come."""
+    monkeypatch.setattr(report, "write", lambda cells, folder, **_: folder)
+    (said,) = re.findall(r"`spikeproof (evaluate .*)`", (finished.folder / "README.md").read_text(encoding="utf-8"))
+    monkeypatch.chdir(finished.folder)
+    before = (finished.folder / "summary.json").stat().st_mtime_ns
+    assert main([*said.split(), "--out", str(finished.folder.parents[1]), "--quiet", "--threads", "1"]) == 3
+    assert [cell.key for cell in Store(finished.folder.parents[1]).cells()] == [finished.key]
+    assert (finished.folder / "summary.json").stat().st_mtime_ns == before
 
 
 def test_how_far_it_is_stands_in_its_folder(finished: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from spikeproof.report._tables import Entry, told
 from spikeproof.report._text import MISSING, listed, with_interval
 from spikeproof.report._trust import readings
 
-__all__ = ["methods", "network_of", "words_of"]
+__all__ = ["methods", "words_of"]
 
 _SPLITS = ("train", "validation", "test")
 
@@ -39,11 +39,6 @@ def methods(cell: Summary) -> str:
     if not cell.numbers["evaluations"] and not cell.numbers["panels"]:
         said.append("No attack was run.")
     return " ".join([*said, _INTERVALS, _made(cell), _settings(cell)])
-
-
-def network_of(cell: Summary) -> str:
-    """What a network is called in a table: its architecture, or the function that makes it."""
-    return cell.setting("network", "make") or cell.setting("model", "name") or "unknown"
 
 
 def words_of(entry: Entry) -> str:

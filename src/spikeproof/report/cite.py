@@ -15,7 +15,7 @@ from spikeproof.metrics.robustness import Interval
 from spikeproof.metrics.summaries import EvaluationSummary, PanelSummary
 from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
 from spikeproof.report._escape import formula_free, latex, plain
-from spikeproof.report._methods import methods, network_of, words_of
+from spikeproof.report._methods import methods, words_of
 from spikeproof.report._summary import CellLike, Summary, headline_of, interval, summarise
 from spikeproof.report._tables import share, told
 from spikeproof.report._text import MISSING, percent
@@ -133,7 +133,7 @@ def _fields(line: _Line) -> dict[str, str]:
     cell, entry, panel = line
     where = entry or panel
     words = {
-        "name": cell.name, "network": network_of(cell), "data": str(cell.setting("data", "name")),
+        "name": cell.name, "network": str(cell.network), "data": str(cell.setting("data", "name")),
         "seed": str(cell.setting("seed")), "evaluation": where["evaluation"] if where else MISSING,
         "norm": entry["norm"] if entry else "", "surface": entry["surface"] if entry else "",
         "eps": where["eps_text"] if where else "", "attacks": _attacks(line), "verdict": line.verdict,
