@@ -282,6 +282,16 @@ def test_code_that_a_stored_cell_names_is_run_for_who_trusts_it(
     assert torch.equal(victim.body.network.get_parameter("linear.bias"), means()["linear.bias"])
 
 
+@pytest.mark.usefixtures("home")
+def test_a_network_that_guesses_is_doubted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "write", lambda cells, folder, **_: folder)
+    few = ["--test_images", "20", "--gradients.images", "2", "--out", str(tmp_path)]
+    assert main(["evaluate", f"{MODULE}:drawn", "--images", "digits", *few, *PANEL]) == 3
+    assert "is not above chance; look at the weights" in capsys.readouterr().err
+
+
 def test_its_card_says_how_to_examine_it_again(finished: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same cell, found finished: in whatever file the weights come."""
     monkeypatch.setattr(report, "write", lambda cells, folder, **_: folder)

@@ -5,6 +5,7 @@ spikeproof evaluate my_network:make --weights W --images FOLDER --tier standard 
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -12,6 +13,8 @@ from jsonargparse import ArgumentParser, Namespace
 from spikeproof import parts
 from spikeproof.commands._machine import add_machine, machine_of, store_of
 from spikeproof.errors import UsageError
+from spikeproof.rows import CleanRow, of_kind
+from spikeproof.store.store import Cell
 
 if TYPE_CHECKING:
     from spikeproof.study.config import CellConfig
@@ -51,7 +54,19 @@ def run(options: Namespace) -> int:
     cell = run_cell(config, store_of(options), machine_of(options))
     print((cell.folder / "README.md").read_text(encoding="utf-8"))
     print(f"report: {report.write([cell], options.out, title=cell.config['name']).resolve()}")
+    if config.network is not None:
+        _doubt(cell)
     return trust([cell])
+
+
+def _doubt(cell: Cell) -> None:
+    """A word where a network of one's own is no better than chance: mostly its classes are in another order."""
+    clean = cell.summary["results"]["clean"]["test"]
+    labels = {row["label"] for row in of_kind(cell.rows(), CleanRow)}
+    if clean is not None and clean["low"] <= 1 / len(labels):
+        what = f"clean accuracy {100 * clean['share']:.1f} % is not above chance"
+        mend = "the weights, the range of the pixels, the order of the classes (that of their names): spikeproof check"
+        print(f"{cell.config['name']}: {what}; look at {mend}", file=sys.stderr)
 
 
 def _fill_in(options: Namespace) -> None:
