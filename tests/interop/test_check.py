@@ -420,7 +420,7 @@ def test_exit_codes(network_file: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert run(capsys, "nets_of_mine:nothing")[0] == 3
     for arguments, message in {
         ("nets_of_mine",): "package.module:factory",
-        ("nets_of_mine:missing",): "AttributeError",
+        ("nets_of_mine:missing",): "'missing'; valid: ",
         ("no_such_module_here:make",): "ModuleNotFoundError",
         ("nets_of_mine:number",): "a function or class",
         ("nets_of_mine:sound", "--shape", "8"): "(C,H,W)",

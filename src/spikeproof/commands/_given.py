@@ -6,10 +6,11 @@ from pathlib import Path
 
 import spikeproof
 from spikeproof.errors import UsageError
+from spikeproof.store.packed import PackedCell, packed_cells
 from spikeproof.store.store import Cell, Store
 from spikeproof.store.yaml_file import load_yaml
 
-__all__ = ["STUDIES", "finished", "shipped", "study_file"]
+__all__ = ["STUDIES", "finished", "shipped", "shown", "study_file"]
 
 STUDIES = Path(spikeproof.__file__).parent / "studies"
 """Where the studies lie that come with the package."""
@@ -32,9 +33,19 @@ def study_file(name: str) -> Path:
     return path
 
 
+def shown(folder: Path) -> list[Cell] | list[PackedCell]:
+    """Those that can be shown: packed cells, which are of another kind to read, or `finished` ones."""
+    return packed_cells(folder) or finished(folder)
+
+
 def finished(folder: Path) -> list[Cell]:
-    """The cells of a folder. Raises UsageError where there is none, SpikeproofError where one is damaged."""
-    cells = Store(folder).cells()
+    """The cells of a folder, or the one whose folder it is. Raises UsageError where there is none, SpikeproofError
+    where one is damaged."""
+    if (folder / "config.yaml").is_file() and folder.resolve().parent.name == "cells":
+        key = folder.resolve().name
+        cells = [cell for cell in Store(folder.resolve().parents[1]).cells() if cell.key == key]
+    else:
+        cells = Store(folder).cells()
     if not cells:
         raise UsageError(f"finished cells under {folder}", "none", mend="run a study into it first")
     return cells

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikeproof.commands._given import finished
-from spikeproof.store.packed import packed_cells
+from spikeproof.commands._given import shown
 
 
 def options(parser: ArgumentParser) -> None:
@@ -16,8 +15,7 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    # A folder may hold packed cells, which are of another kind to read and of the same to show.
-    cells = packed_cells(options.folder) or finished(options.folder)
+    cells = shown(options.folder)
     from spikeproof import report
 
     title = options.title or options.folder.resolve().name

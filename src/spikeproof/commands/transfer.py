@@ -12,7 +12,7 @@ from spikeproof.errors import UsageError
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="where cells were written")
+    parser.add_argument("folders", type=Path, nargs="+", help="where cells were written, or single ones, cells/KEY")
     parser.add_argument("--eps", default="8/255", help="L-inf budget in units of [0,1]")
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--trust", action="store_true", help="also run code of others that configurations name")
@@ -22,7 +22,7 @@ def options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     if options.images < 1:
         raise UsageError("images >= 1", options.images)
-    cells = finished(options.folder)
+    cells = [cell for folder in options.folders for cell in finished(folder)]
     from spikeproof.study.transfer import of_cells
 
     matrix = of_cells(cells, options.eps, options.images, machine_of(options), trust=options.trust)

@@ -51,17 +51,19 @@ class ImageFolder:
     def load(self, split: Split, limit: int | None = None) -> Images:
         """The images of `split`, (N,channels,H,W) with scale 255; with a limit, a class-balanced subset of it.
 
-        Only the chosen files are decoded, but both splits are listed, so that a fault in the test folder shows before
-        the training.
+        Only the chosen files are decoded, but both splits are listed where there are two, so that a fault in the test
+        folder shows before the training. A folder to test on alone has no train/.
         Raises UsageError for an unknown split, or a limit outside 1..N; SpikeproofError, naming the folder or file, for
         what the class docstring rules out and for an image that cannot be decoded.
         """
         check_split(split)
         root = Path(os.path.abspath(Path(self.root).expanduser()))
-        tree = {name: _listing(root / name) for name in get_args(Split)}
-        classes = tuple(tree["train"])
-        if tuple(tree["test"]) != classes:
-            different = ", ".join(sorted(set(classes) ^ set(tree["test"])))
+        alone = split == "test" and not (root / "train").exists()
+        there = [split] if alone else [*get_args(Split)]
+        tree = {name: _listing(root / name) for name in there}
+        classes = tuple(tree[split])
+        if any(tuple(tree[name]) != classes for name in there):
+            different = ", ".join(sorted(set(tree["train"]) ^ set(tree["test"])))
             got = f"a difference in {different}"
             raise SpikeproofError(f"the same classes in {root / 'train'} and {root / 'test'}", got)
         ids_of = _ids(root, [path for split_of in tree.values() for files in split_of.values() for path in files])

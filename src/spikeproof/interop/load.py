@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.training.checkpoint import load_into, read_tensors
-from spikeproof.trust import imported
+from spikeproof.trust import Untrusted, imported
 
 __all__ = ["factory", "load", "made", "weighted"]
 
@@ -31,11 +32,18 @@ def factory(path: str) -> Callable[..., Any]:
     if not (colon and module and name):
         raise UsageError("a dotted path package.module:factory", repr(path), mend="my_models:make_network")
     try:
-        found: object = getattr(imported(path), name)
+        whole = imported(path)
+    except Untrusted:
+        raise
     except Exception as error:  # whatever a user's module does when it is imported
         got = f"{type(error).__name__}: {error}"
         mend = "run from the folder of the module, or install its package"
         raise UsageError(f"an importable package.module:factory, {path!r}", got, mend=mend) from error
+    if not hasattr(whole, name):
+        known = [own for own, value in vars(whole).items() if callable(value) and not own.startswith("_")]
+        mend = f"name a function of {Path(whole.__file__ or module).name}"
+        raise UsageError(f"a function or class in {module!r}", repr(name), valid=known, mend=mend)
+    found: object = getattr(whole, name)
     if not callable(found):
         raise UsageError(f"a function or class at {path!r}", type(found).__name__)
     return found
@@ -45,6 +53,7 @@ def made(make: Callable[..., Any], path: str) -> Callable[..., Any]:
     """What a factory makes, or itself where it is a network; SpikeproofError, with the line, where it raises."""
     if isinstance(make, nn.Module):
         return make
+    _refuse_arguments(make, path)
     try:
         network: object = make()
     except Exception as error:  # it is the user's
@@ -55,6 +64,17 @@ def made(make: Callable[..., Any], path: str) -> Callable[..., Any]:
     if not callable(network):
         raise SpikeproofError(f"a network from {path!r}", type(network).__name__, mend="return the module")
     return network
+
+
+def _refuse_arguments(make: Callable[..., Any], path: str) -> None:
+    """SpikeproofError where it cannot be called without arguments; what has no signature is called to see."""
+    try:
+        inspect.signature(make).bind()
+    except ValueError:
+        return
+    except TypeError as error:
+        mend = "a function without arguments that returns the network, such as def make(): return Net(10)"
+        raise SpikeproofError(f"a network from {path!r}, called without arguments", error, mend=mend) from error
 
 
 def weighted(network: Callable[..., Any], path: Path) -> str:

@@ -194,8 +194,8 @@ def _text(value: Any) -> str:
 
 
 def _model(cell: Summary) -> dict[str, Any]:
-    model = cell.config.get("model")
-    return {name: value for name, value in (model or {}).items() if name != "pool"}
+    model = cell.config.get("model") or {"name": cell.network or "network"}
+    return {name: value for name, value in model.items() if name != "pool"}
 
 
 def _architecture(cell: Summary) -> str:

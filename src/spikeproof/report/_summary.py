@@ -135,6 +135,11 @@ class Summary:
         return None if value is None else str(value)
 
     @property
+    def network(self) -> str | None:
+        """Its architecture; of a network of somebody's own the function that makes it."""
+        return self.setting("network", "make") or self.setting("model", "name")
+
+    @property
     def defence(self) -> str | None:
         """Every defence that was combined, 'adversarial + sr'; an encoder that is one counts; 'vanilla' is none."""
         names, spec = [], self.config.get("defence")

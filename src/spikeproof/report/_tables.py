@@ -75,7 +75,7 @@ def cells_table(cells: Sequence[Summary]) -> Table:
             share(cell.clean("train")),
             Entry(MISSING if cell.gap is None else f"{100 * cell.gap:+.1f}"),
             *(_mean(metric, cell.measure(IMAGE, metric)) for metric in ("zero_share", "gini", "l1")),
-            *map(word, (cell.setting("data", "name"), cell.setting("model", "name"))),
+            *map(word, (cell.setting("data", "name"), cell.network)),
             Entry(cell.setting("seed") or "none"),
         ])  # fmt: skip
     return Table(columns, rows)

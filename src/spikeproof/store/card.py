@@ -64,6 +64,37 @@ def _twin(results: RobustnessSummary) -> list[str]:
     return [f"The frozen twin that attacks were crafted on answers otherwise than this network to {share}.", ""]
 
 
+def _trained(config: dict[str, Any]) -> str:
+    """What a network that is built here is."""
+    return (
+        f"{config['model']['name']} with {config['neuron']['name']} neurons, {config['encoder']['name']} coding over "
+        f"{config['steps']} steps, "
+        + (
+            f"weights from {config['weights']}."
+            if config["weights"]
+            else f"training: {config['defence']['name']}, seed {config['seed']}."
+        )
+    )
+
+
+def _own(config: dict[str, Any], summary: Written) -> str:
+    """Whose a network is that was made elsewhere, its weights, and how it was wrapped."""
+    network, seen = config["network"], summary["provenance"]["network"]
+    coded = "it makes its own time" if config["steps"] is None else (
+        f"{config['encoder']['name']} coding over {config['steps']} steps, fed as {seen['feed']!r}"
+    )  # fmt: skip
+    read = "" if network["readout"] is None else f", logits by `{network['readout']}`"
+    rule = f"attacked under {seen['rule']}" if config["rule"] is None else f"attacked under {config['rule']['name']}"
+    versions = ", ".join(f"{name} {version}" for name, version in seen["frameworks"].items())
+    return (
+        f"A network that was made and trained elsewhere: `{network['make']}` makes a {seen['class']}"
+        + (f" ({versions})" if versions else "")
+        + f"; weights: {seen['loaded'] or 'those that it is made with'}, digest {seen['weights']}. "
+        f"In eval mode; {coded}{read}, logits within {network['tolerance']:g} of its own; {rule}."
+        + "".join(f"\n- {note}" for note in seen["notes"])
+    )
+
+
 def card(config: dict[str, Any], summary: Written) -> str:
     """A README.md for a cell's folder, from its resolved configuration and its summary."""
     results = summary["results"]
@@ -75,13 +106,7 @@ def card(config: dict[str, Any], summary: Written) -> str:
         "---",
         f"# {config['name']}",
         "",
-        f"{config['model']['name']} with {config['neuron']['name']} neurons, {config['encoder']['name']} coding over "
-        f"{config['steps']} steps, "
-        + (
-            f"weights from {config['weights']}."
-            if config["weights"]
-            else f"training: {config['defence']['name']}, seed {config['seed']}."
-        ),
+        _own(config, summary) if "network" in config else _trained(config),
         "",
         f"Clean test accuracy: {_percent(results['clean'].get('test'))}.",
         "",

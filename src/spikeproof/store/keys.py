@@ -20,10 +20,13 @@ from spikeproof.files import digest
 from spikeproof.store.sources import Sources, package
 from spikeproof.store.store import key_of
 
-__all__ = ["Named", "cell_key", "code_digest", "model_key", "rows_code", "weights_code"]
+__all__ = ["NETWORKS", "Named", "cell_key", "code_digest", "model_key", "rows_code", "weights_code"]
 
 Named: TypeAlias = frozenset[tuple[str, str]]
 """Parts, each as (folder, name); a name may be a dotted path."""
+
+NETWORKS = "networks"
+"""As a folder of parts: functions of a user's own that make a network, or read one."""
 
 _TRAINING = (
     "train_images", "model", "neuron", "rule", "encoder", "steps", "defence", "training_threat", "training_attack",
@@ -54,9 +57,11 @@ def _room(file: str) -> str:
 
 
 def _of_part(sources: Sources, folder: str, name: str) -> set[str]:
-    """The file of a part, and the `__init__` of its folder."""
+    """The file of a part, and the `__init__` of its folder; of a user's own its module, and of a network of one's own
+    also the room that wraps it."""
     if ":" in name:
-        return {file for file in (sources.of_user(name.partition(":")[0]),) if file is not None}
+        wrapping = {file for file in sources.texts if folder == NETWORKS and _room(file) == "interop"}
+        return {*wrapping, *(file for file in (sources.of_user(name.partition(":")[0]),) if file is not None)}
     module = parts.module_name(folder, name)
     return {file for one in {module, parts.home(folder)} if (file := sources.of_module(one)) is not None}
 
@@ -84,8 +89,10 @@ def _every(sources: Sources, rooms: tuple[str, ...], made_by: str, panel: bool) 
 def _code(sources: Sources, rooms: tuple[str, ...], made_by: str, named: Named, panel: bool) -> str:
     whole, chosen = _every(sources, rooms, made_by, panel)
     chosen = chosen | {file for part in named for file in _of_part(sources, *part)}
-    # Parts stand on parts; a user's own may wrap a network of another framework.
-    return sources.digest(whole | sources.reached(chosen, lambda file: _room(file) in ("parts", "interop")))
+    # Parts stand on parts; a user's own may wrap a network of another framework, and stand on modules of theirs.
+    return sources.digest(
+        whole | sources.reached(chosen, lambda file: file not in sources.texts or _room(file) in ("parts", "interop"))
+    )
 
 
 def weights_code(made_by: str, named: Named) -> str:
@@ -124,9 +131,14 @@ def model_key(config: Mapping[str, Any], code: str, training_data: str, device: 
     return key_of([code, facts, training_data, _kind(device)])
 
 
-def cell_key(config: Mapping[str, Any], code: str, data: Mapping[str, str], device: str) -> str:
-    """Of a resolved configuration, its `rows_code` and the digests of its images: the name of its results."""
-    weights = digest(Path(config["weights"])) if config["weights"] else None
+def cell_key(
+    config: Mapping[str, Any], code: str, data: Mapping[str, str], device: str, network: str | None = None
+) -> str:
+    """Of a resolved configuration, its `rows_code` and the digests of its images: the name of its results.
+
+    network: the digest of the weights of a network of one's own, in whatever file they came.
+    """
+    weights = network or (digest(Path(config["weights"])) if config["weights"] else None)
     # A hash sorts the keys of a mapping, and in the paper's protocol one attack moves the statistics of the next.
     order = [list(evaluation["attacks"]) for evaluation in config["evaluations"]]
     facts = {**config, "data": dict(data), "weights": weights}

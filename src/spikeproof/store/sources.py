@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 import spikeproof
+from spikeproof.store._own_files import own_files
 
 __all__ = ["Sources", "package"]
 
@@ -24,7 +25,8 @@ class Sources:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._imports: dict[str, frozenset[str]] = {}
-        self._own: dict[str, bytes] = {}
+        self._own: dict[str, bytes] = {}  # a user's
+        self._called: dict[str, str] = {}  # file of a user's -> the whole name of its module
         self._digests: dict[str, bytes] = {}
 
     @cached_property
@@ -45,18 +47,28 @@ class Sources:
         first, _, rest = module.partition(".")
         if first == spikeproof.__name__:
             return self.of_module(rest)
-        found = inspect.getsourcefile(import_module(module))
-        if found is not None and found not in self._own:
-            self._own[found] = Path(found).read_bytes()
-        return found
+        try:
+            found = inspect.getsourcefile(import_module(module))
+        except TypeError:  # built in
+            return None
+        return None if found is None else self._read(found, module)
+
+    def _read(self, file: str, module: str) -> str:
+        """A file of a user's, read when it is first met."""
+        if file not in self._own:
+            self._own[file], self._called[file] = Path(file).read_bytes(), module
+        return file
 
     def imports(self, file: str) -> frozenset[str]:
-        """The package's files that a file imports, anywhere in it, and the `__init__` of the folders they lie in."""
+        """The package's files that a file imports, anywhere in it, and the `__init__` of the folders they lie in; of a
+        user's also those of theirs (`own_files`)."""
         if file not in self._imports:
             text = self.texts[file] if file in self.texts else self._own[file]
-            names = _imported(ast.parse(text)) if file.endswith(".py") else ()
-            found = (self.of_module(name) for name in names)
-            self._imports[file] = frozenset(path for path in found if path is not None and path != file)
+            tree = ast.parse(text) if file.endswith(".py") else ast.Module([], [])
+            found = {path for name in _imported(tree) if (path := self.of_module(name)) is not None}
+            if file in self._own:
+                found |= {self._read(*one) for one in own_files(tree, file, self._called[file])}
+            self._imports[file] = frozenset(found - {file})
         return self._imports[file]
 
     def reached(self, starts: Iterable[str], through: Callable[[str], bool]) -> set[str]:
@@ -71,12 +83,18 @@ class Sources:
     def digest(self, files: Iterable[str]) -> str:
         """A short hash of the names and contents of files; of a user's, the content alone: it may lie anywhere."""
         total = hashlib.sha256()
-        for file in sorted(files):
+        for file in sorted(files, key=self._place):
             if file not in self._digests:
                 name, text = (file, self.texts[file]) if file in self.texts else (Path(file).name, self._own[file])
                 self._digests[file] = name.encode() + hashlib.sha256(text).digest()
             total.update(self._digests[file])
         return total.hexdigest()[:16]
+
+    def _place(self, file: str) -> tuple[bool, str]:
+        """A user's files first, wherever they lie."""
+        if file in self.texts:
+            return True, file
+        return False, f"{Path(file).name} {hashlib.sha256(self._own[file]).hexdigest()}"
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:

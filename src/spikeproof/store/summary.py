@@ -13,7 +13,22 @@ from typing import NotRequired, TypedDict, cast
 
 from spikeproof.metrics.summaries import Results
 
-__all__ = ["CellSummary", "Provenance", "Written", "same_seal", "sealed", "unsealed"]
+__all__ = ["CellSummary", "NetworkFacts", "Provenance", "Written", "same_seal", "sealed", "unsealed"]
+
+
+NetworkFacts = TypedDict(
+    "NetworkFacts",
+    {
+        "class": str,  # what the user's function makes
+        "weights": str,  # digest of its tensors
+        "loaded": str | None,  # what was said when a file of weights was read; None where none was given
+        "rule": str,  # whose gradient an attack follows where the configuration names no rule
+        "feed": str,  # how it gets its input
+        "notes": list[str],  # what a reader should know of the wrapping
+        "frameworks": dict[str, str | None],  # and their versions
+    },
+)
+"""What was seen of a network of one's own."""
 
 
 class Provenance(TypedDict, total=False):
@@ -33,6 +48,7 @@ class Provenance(TypedDict, total=False):
     train_seconds: float | None  # None also where it was stopped and went on
     trained_on: str | None
     data: dict[str, str]  # digests of its images, 'train' and 'test'
+    network: NetworkFacts  # of a network of one's own alone
     evaluate_seconds: float
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import CellConfig, stored_config
+from spikeproof.study.own import own_network
 from spikeproof.study.trained import build_victim, load_images
+from spikeproof.tensors import image_keys, uniform
 from spikeproof.training.checkpoint import load_into, read_tensors
 from spikeproof.training.facts import facts_of
 from spikeproof.victims.victim import Victim
@@ -30,6 +34,9 @@ def trained(folder: str | Path, *, trust: bool = False) -> Victim:
     tensors, header = read_tensors(weights)
     facts = facts_of(header, weights)
     shape, classes = facts.get("input_shape"), facts.get("classes")
+    if config.network is not None and shape and classes:
+        tried = uniform(image_keys(0, torch.arange(8)), shape)  # the cell's own images may be elsewhere
+        return own_network(config).wrapped(config, tried, len(classes))
     in_channels, count = (shape[0], len(classes)) if shape and classes else _of_data(config)
     victim = build_victim(config, in_channels, count)
     load_into(victim.body, tensors, weights)

@@ -118,7 +118,11 @@ def _unlike_its_card(cell: Cell) -> str | None:
     if cell.provenance.get("spikeproof") != spikeproof.__version__ or "README.md" not in cell.summary["files"]:
         return None
     found = (cell.folder / "README.md").read_text(encoding="utf-8")
-    return None if found == card(cell.config, cell.summary) else "README.md is not the card of its summary"
+    try:
+        expected = card(cell.config, cell.summary)
+    except (KeyError, TypeError, AttributeError) as error:
+        return f"its configuration makes no card: {type(error).__name__}: {error}"
+    return None if found == expected else "README.md is not the card of its summary"
 
 
 def _left(store: Store) -> Iterator[Finding]:

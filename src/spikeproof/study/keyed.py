@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spikeproof.store.keys import Named
+from spikeproof.store.keys import NETWORKS, Named
 from spikeproof.study.config.build import USING
 from spikeproof.study.config.schema import FOLDERS, CellConfig, Panel, Paper, Part, Pixels
 
@@ -12,7 +12,14 @@ __all__ = ["parts_of", "parts_of_training"]
 
 
 def parts_of_training(cell: CellConfig) -> Named:
-    """Those that decide the weights; images count by their content, wherever they are from."""
+    """Those that decide the weights; images count by their content, wherever they are from.
+
+    Of a network of one's own: what makes it, and what reads it.
+    """
+    if cell.network is not None:
+        rule = frozenset[tuple[str, str]]() if cell.rule is None else {("rules", str(cell.rule["name"]))}
+        own = {(NETWORKS, path) for path in cell.network.paths}
+        return frozenset({*own, *rule, ("encoders", str(cell.encoder["name"]))})
     named = {(folder, str(getattr(cell, field)["name"])) for field, folder in FOLDERS.items() if field != "data"}
     threat = {("threats", str(cell.training_threat["name"])), ("surfaces", "pixels")}
     return frozenset({*named, *_nested(cell.defence), *threat})
@@ -42,7 +49,8 @@ def parts_of(cell: CellConfig) -> Named:
 def _of_evaluation(evaluation: Pixels | Paper | Panel) -> Iterator[tuple[str, str]]:
     yield "threats", evaluation.norm
     yield "surfaces", evaluation.surface
-    yield "rules", str(evaluation.rule["name"])
+    if evaluation.rule is not None:
+        yield "rules", str(evaluation.rule["name"])
     yield "encoders", str(evaluation.encoder["name"])
     if isinstance(evaluation, Panel):
         return

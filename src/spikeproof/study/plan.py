@@ -10,8 +10,9 @@ from spikeproof.errors import UsageError, within
 from spikeproof.store.store import Store
 from spikeproof.study.config import CellConfig, rehearse
 from spikeproof.study.kept import Called
+from spikeproof.study.own import own_network
 from spikeproof.study.run import code_of, key_of_cell
-from spikeproof.study.trained import Machine, Reader, key_of_model
+from spikeproof.study.trained import Machine, Reader, key_of_model, wants_training
 
 __all__ = ["Planned", "plan", "refuse_other_versions"]
 
@@ -55,7 +56,7 @@ def plan(
     planned = []
     for config in cells:
         try:
-            data = json.dumps([config.data, config.train_images, config.test_images])
+            data = json.dumps([config.data, config.train_images, config.test_images, wants_training(config)])
             if data not in seen:
                 seen[data] = _look(config)
             planned.append(_planned(config, seen[data], machine))
@@ -75,8 +76,10 @@ def _look(config: CellConfig) -> _Seen:
 
 def _planned(config: CellConfig, seen: _Seen, machine: Machine) -> Planned:
     rehearse(config, in_channels=seen.in_channels, classes=seen.classes)
-    key = key_of_cell(config, {"train": seen.train, "test": seen.test}, machine.device)
-    model = None if config.weights is not None else key_of_model(config, seen.train, machine.device)
+    own = None if config.network is None else own_network(config)
+    key = key_of_cell(config, {"train": seen.train, "test": seen.test}, machine.device, own)
+    given = config.weights is not None or own is not None
+    model = None if given else key_of_model(config, seen.train, machine.device)
     return Planned(config, key, model, code_of(config))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spikeproof.errors import UsageError
 from spikeproof.store.store import Cell, Store
-from spikeproof.study.config import stored_config
+from spikeproof.study.config import again_config
 from spikeproof.study.run import Machine, code_of, run_cell
 
 __all__ = ["differences", "find", "reproduce"]
@@ -35,10 +35,11 @@ def reproduce(cell: Cell, into: Store, machine: Machine, *, anyway: bool = False
     Raises UsageError where the cell names code that is not spikeproof's, unless `trust`; and, with both named, where
     the sources that run are not those of the cell, unless `anyway`.
     """
-    past, config = cell.provenance, stored_config(cell, trust=trust)
+    past, config = cell.provenance, again_config(cell, trust=trust)
     if past.get("code") != code_of(config) and not anyway:
         got = f"code {past.get('code')} of spikeproof {past.get('spikeproof')}, where this is {code_of(config)}"
-        mend = "install that version, or --anyway to see what has changed"
+        own = "" if config.network is None else f", and {config.network.make!r} and its weights as they were"
+        mend = f"install that version{own}, or --anyway to see what has changed"
         raise UsageError(f"a cell of the version that runs, for {cell.key}", got, mend=mend)
     known = {other.key for other in into.folders()}
     again = run_cell(config, into, machine)

@@ -16,14 +16,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 import spikeproof
-from spikeproof import native, parts
+from spikeproof import native
 from spikeproof.data import Images, balanced, split
 from spikeproof.evaluation.judge import attack_rows, clean_rows
 from spikeproof.evaluation.panel import Asked
 from spikeproof.evaluation.panel import Panel as Running
 from spikeproof.evaluation.paper import paper_rows
+from spikeproof.interop.wrap import Wrapped
 from spikeproof.measures.gradients import gradient_rows, weight_rows
-from spikeproof.rows import refuse_twice
+from spikeproof.rows import GradientRow, Row, refuse_twice
 from spikeproof.store.card import card
 from spikeproof.store.keys import cell_key, rows_code
 from spikeproof.store.store import Cell, Draft, Store
@@ -35,9 +36,11 @@ from spikeproof.study.config import (
     Pixels,
     cases_of,
     rehearse,
+    rule_of,
     threats_of,
 )
 from spikeproof.study.keyed import parts_of
+from spikeproof.study.own import Own, measurable, own_network
 from spikeproof.study.stages import Batches, Work, examinations, results, work_on
 from spikeproof.study.trained import Machine, Reader, build_victim, load_images, took, trained_victim
 from spikeproof.tensors import fold, image_keys
@@ -52,14 +55,19 @@ __all__ = [
 ]  # fmt: skip
 
 
+_OWN_WEIGHTS = "network.safetensors"
+"""The weights of a network of one's own, in a draft."""
+
+
 def code_of(cell: CellConfig) -> str:
     """A short hash of the sources that decide the rows of this cell."""
     return rows_code(__name__, parts_of(cell), panel=any(isinstance(one, Panel) for one in cell.evaluations))
 
 
-def key_of_cell(cell: CellConfig, data: Mapping[str, str], device: str) -> str:
-    """The name of its results in a store. data: the digests of its images, 'train' and 'test'."""
-    return cell_key(cell.resolved(), code_of(cell), data, device)
+def key_of_cell(cell: CellConfig, data: Mapping[str, str], device: str, own: Own | None = None) -> str:
+    """The name of its results in a store. data: the digests of its images, 'train' and 'test'; own: its network, of one
+    that was made and trained elsewhere."""
+    return cell_key(cell.resolved(), code_of(cell), data, device, None if own is None else own.digest())
 
 
 def _indices(images: Images, size: int) -> list[Tensor]:
@@ -100,11 +108,14 @@ def _grow(draft: Draft, stage: str, work: Sequence[Work], tick: Callable[[], Any
     draft.close(stage, len(work))
 
 
-def _clean(victim: Victim, draft: Draft, named: dict[str, Images], seed: int, machine: Machine) -> None:
+def _clean(victim: Victim, draft: Draft, named: dict[str, Images], config: CellConfig, machine: Machine) -> None:
+    # What a network of one's own takes at once, its owner knows.
+    size = 256 if config.network is None else max(evaluation.batch_size for evaluation in config.evaluations)
     work = [
         piece
         for which, images in named.items()
-        for piece in work_on(victim, clean_rows, _batches(victim, images, 256, seed, machine), split=which)
+        for piece in work_on(victim, clean_rows, _batches(victim, images, size, config.seed, machine), split=which)
+        if len(images)
     ]
     with _bar(machine, len(work), "clean accuracy") as tick:
         _grow(draft, "clean", work, lambda: tick(1))
@@ -121,7 +132,8 @@ def _attack(
     if isinstance(evaluation, Panel):
         return _panel(victim, draft, config.seed, evaluation, images, threats, machine)
     settings: dict[str, Any] = {
-        "evaluation": evaluation.name, "threats": threats, "cases": cases_of(evaluation, config.encoder)
+        "evaluation": evaluation.name, "threats": threats,
+        "cases": cases_of(evaluation, config.encoder, victim.rule),
     }  # fmt: skip
     batches = _batches(victim, images, evaluation.batch_size, config.seed, machine)
     rounds = len(threats) if isinstance(evaluation, Paper) else 1
@@ -144,7 +156,7 @@ def _panel(
     if draft.done(stage):
         return
     batch = Batch.of(victim, *images.at(torch.arange(len(images))), seed).to(machine.torch)
-    rule = parts.build("rules", evaluation.rule)
+    rule = rule_of(evaluation.rule, victim.rule)
     written = draft.batches(stage)
     pieces = len(written)
     for eps_text, threat in threats.items():
@@ -159,15 +171,17 @@ def _panel(
 
 def _measure(victim: Victim, draft: Draft, config: CellConfig, images: Images, machine: Machine) -> None:
     wanted = config.gradients
+    if not victim.differentiable:
+        return _grow(draft, "gradients", [], lambda: None)
     few, images = some_images(images, wanted.weight_images), some_images(images, wanted.images)
-    rule = parts.build("rules", config.rule)
+    rule = rule_of(config.rule, victim.rule)
     modes: list[Any] = ["eval", "train"] if wanted.train_mode else ["eval"]
     inputs: dict[str, Any] = {"rule": rule, "scalars": tuple(wanted.scalars), "layers": wanted.layers}
     all_of, few_of = (_batches(victim, some, wanted.batch_size, config.seed, machine) for some in (images, few))
     work: list[Work] = []
     for mode in modes:
         work += work_on(victim, gradient_rows, all_of, **inputs, batchnorm=mode)
-    for mode in modes:
+    for mode in modes if wanted.weight_images else ():
         work += work_on(victim, weight_rows, few_of, rule=rule, batchnorm=mode)
     with _bar(machine, len(work), "gradients") as tick:
         _grow(draft, "gradients", work, lambda: tick(1))
@@ -211,37 +225,58 @@ def run_cell(
     training, test = (read or Reader())(config)
     rehearse(config, in_channels=training.channels, classes=len(training.classes))
     data = {"train": training.digest(), "test": test.digest()}
-    key = key_of_cell(config, data, machine.device)
+    own = None if config.network is None else own_network(config)
+    key = key_of_cell(config, data, machine.device, own)
     with store.lock(key, wait=wait) as lock:
         if (done := store.finished(key)) is not None:
             return done
-        victim, weights = trained_victim(config, store, machine, training)
+        if own is not None:
+            victim: Victim = own.victim(config, test, machine.torch)
+            draft = store.draft(key, lock)
+            own.write(weights := draft.folder / _OWN_WEIGHTS, test)
+            looked_at = {"test": test, "train": training}
+        else:
+            victim, weights = trained_victim(config, store, machine, training)
+            draft = store.draft(key, lock)
+            fitted, held_out = split(training, config.recipe.validation_share, config.seed)
+            looked_at = {"test": test, "validation": held_out, "train": fitted}
         started = time.perf_counter()
-        draft = store.draft(key, lock)
-        fitted, held_out = split(training, config.recipe.validation_share, config.seed)
-        _clean(victim, draft, {"test": test, "validation": held_out, "train": fitted}, config.seed, machine)
-        for evaluation in config.evaluations:
-            _attack(victim, draft, config, evaluation, test, machine)
-        _measure(victim, draft, config, test, machine)
-
-        def batches(which: str, count: int, size: int) -> list[Callable[[], Batch]]:
-            images = some_images({"train": fitted, "test": test}[which], count)
-            return _batches(victim, images, size, config.seed, machine)
-
-        examined = _examine(victim, draft, config, batches, machine)
-        stages = ["clean", *(f"attack-{e.name}" for e in config.evaluations), *examined]
-        rows = [row for stage in stages for row in draft.stage(stage)]
-        gradients = draft.gradients()
-        for lines in (rows, gradients):
-            refuse_twice(lines)
-        draft.write_stage("rows", rows)
+        rows, gradients = _rows(victim, draft, config, looked_at, machine)
         facts = facts_of(read_header(weights), weights)
         draft.write_stage("history", facts.get("history", []))
         provenance: Provenance = {
             **_provenance(config, facts, took(config, weights), victim, machine),
+            **({"network": own.facts(victim)} if own is not None and isinstance(victim, Wrapped) else {}),
             "data": data,
             "evaluate_seconds": round(time.perf_counter() - started, 1),
         }
         summary: Written = {"provenance": provenance, "results": results(rows, gradients)}
         resolved = config.resolved()
         return store.finish(draft, resolved, summary, card(resolved, summary), weights)
+
+
+def _rows(
+    victim: Victim, draft: Draft, config: CellConfig, looked_at: dict[str, Images], machine: Machine
+) -> tuple[list[Row], list[GradientRow]]:
+    """All rows of a cell, and those of its gradients, each stage made or found finished. looked_at: split -> images."""
+    test = looked_at["test"]
+    _clean(victim, draft, looked_at, config, machine)
+
+    def batches(which: str, count: int, size: int) -> list[Callable[[], Batch]]:
+        return _batches(victim, some_images(looked_at[which], count), size, config.seed, machine)
+
+    if config.network is not None:
+        with measurable():  # what such a network cannot have is refused before the hours of attacks
+            _measure(victim, draft, config, test, machine)
+            _examine(victim, draft, config, batches, machine)
+    for evaluation in config.evaluations:
+        _attack(victim, draft, config, evaluation, test, machine)
+    _measure(victim, draft, config, test, machine)
+    examined = _examine(victim, draft, config, batches, machine)
+    stages = ["clean", *(f"attack-{e.name}" for e in config.evaluations), *examined]
+    rows = [row for stage in stages for row in draft.stage(stage)]
+    gradients = draft.gradients()
+    for lines in (rows, gradients):
+        refuse_twice(lines)
+    draft.write_stage("rows", rows)
+    return rows, gradients

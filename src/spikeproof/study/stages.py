@@ -20,7 +20,7 @@ from spikeproof.measures.theory import support_rows, theory_rows
 from spikeproof.metrics import energy, generalisation, gradients, robustness, theory
 from spikeproof.metrics.summaries import Results
 from spikeproof.rows import GradientRow, Line, Row, Split
-from spikeproof.study.config import CellConfig, threats_of
+from spikeproof.study.config import CellConfig, rule_of, threats_of
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
@@ -68,7 +68,7 @@ def _robust(victim: Victim, config: CellConfig, batches: Batches) -> list[Work]:
     wanted = config.generalisation
     if not wanted.robust_images:
         return []
-    rule = parts.build("rules", config.rule)
+    rule = rule_of(config.rule, victim.rule)
     options: dict[str, Any] = {
         "threats": threats_of({"name": "linf"}, [wanted.eps], "pixels"),
         "cases": {f"pgd-{wanted.steps}": Case(parts.build("attacks", wanted.attack), WhiteBox(rule), cross_entropy)},
@@ -101,7 +101,7 @@ def _energy(victim: Victim, config: CellConfig, batches: Batches) -> list[Work]:
 
 def _theory(victim: Victim, config: CellConfig, batches: Batches) -> list[Work]:
     wanted = config.theory
-    rule = parts.build("rules", config.rule)
+    rule = rule_of(config.rule, victim.rule)
     work: list[Work] = []
     if wanted.images:
         ((eps_text, threat),) = threats_of({"name": "linf"}, [wanted.eps], "pixels").items()

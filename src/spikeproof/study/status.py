@@ -10,7 +10,7 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.kept import Called
 
-__all__ = ["STATES", "State", "states"]
+__all__ = ["STATES", "State", "states", "there"]
 
 STATES = ("finished", "running", "partial", "missing", "damaged")
 
@@ -27,6 +27,20 @@ class State(NamedTuple):
 def states(cells: Sequence[Called], store: Store) -> list[State]:
     """The state of every cell, in order."""
     return [State(one.name, one.key, *_state(one, store)) for one in cells]
+
+
+def there(store: Store) -> list[State]:
+    """The state of every cell that a folder has, begun or finished, whatever asked for it; one that is not finished has
+    no name yet."""
+    folders = [path for path in store.root.glob("cells/*") if path.suffix in ("", ".partial")]
+    return [
+        State(_name(Cell(key, store.root / "cells" / key)), key, *_state(Called("", key, None, 0), store))
+        for key in sorted({path.stem for path in folders if path.is_dir()})
+    ]
+
+
+def _name(cell: Cell) -> str:
+    return str(cell.config.get("name")) if cell.folder.is_dir() and cell.damage() is None else "-"
 
 
 def _state(one: Called, store: Store) -> tuple[str, str]:

@@ -14,13 +14,14 @@ import torch
 
 from spikeproof import parts
 from spikeproof.data import Images, split
+from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.files import write_bytes
 from spikeproof.losses import cross_entropy
 from spikeproof.store.keys import model_key, weights_code
 from spikeproof.store.locks import Lock
 from spikeproof.store.store import TOOK, Store
-from spikeproof.study.config import CellConfig, training_threat
+from spikeproof.study.config import CellConfig, rule_of, training_threat
 from spikeproof.study.keyed import parts_of_training
 from spikeproof.training.checkpoint import load_into, read_tensors, write_tensors
 from spikeproof.training.craft import crafter
@@ -28,7 +29,9 @@ from spikeproof.training.facts import Facts, Took, took_of
 from spikeproof.training.train import train
 from spikeproof.victims.victim import Victim
 
-__all__ = ["Machine", "Reader", "build_victim", "key_of_model", "load_images", "took", "trained_victim"]
+__all__ = [
+    "Machine", "Reader", "build_victim", "key_of_model", "load_images", "took", "trained_victim", "wants_training",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ def key_of_model(cell: CellConfig, training_data: str, device: str) -> str:
 
 def build_victim(config: CellConfig, in_channels: int, classes: int) -> Victim:
     """An untrained victim; its initial weights depend on the seed alone, not on torch's global stream."""
+    assert config.steps is not None  # a network of one's own may have none
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         body = parts.build(
@@ -81,6 +85,11 @@ def load_images(config: CellConfig, which: str) -> Images:
     return images
 
 
+def wants_training(config: CellConfig) -> bool:
+    """Whether a cell looks at training images: of a network that was trained elsewhere only where it is asked to."""
+    return config.network is None or config.train_images is not None or config.generalisation.robust_images > 0
+
+
 class Reader:
     """Reads the images of cells, and keeps those it read last: the cells of a study mostly share them."""
 
@@ -88,10 +97,13 @@ class Reader:
         self._last: tuple[str, Images, Images] | None = None
 
     def __call__(self, config: CellConfig) -> tuple[Images, Images]:
-        """The training and the test images of a cell."""
-        said = repr((config.data, config.train_images, config.test_images))
+        """The training and the test images of a cell; no training images where it does not want any."""
+        wanted = wants_training(config)
+        said = repr((config.data, config.train_images, config.test_images, wanted))
         if self._last is None or self._last[0] != said:
-            self._last = said, load_images(config, "train"), load_images(config, "test")
+            training = load_images(config, "train") if wanted else None
+            test = load_images(config, "test")
+            self._last = said, test.take(torch.arange(0)) if training is None else training, test
         return self._last[1:]
 
 
@@ -103,6 +115,9 @@ def trained_victim(
     Its folder in the store is locked meanwhile, so that two processes never train the same network. Weights that the
     configuration names are loaded, strictly, and nothing is trained.
     """
+    if config.network is not None:
+        mend = "spikeproof evaluate; nothing is trained"
+        raise UsageError("a network that is built and trained here", f"{config.network.make!r}", mend=mend)
     images = images or load_images(config, "train")
     victim = build_victim(config, images.channels, len(images.classes)).to(machine.torch)
     if config.weights is not None:
@@ -121,7 +136,7 @@ def trained_victim(
 def took(config: CellConfig, weights: Path) -> Took:
     """What the training of the weights that `trained_victim` returned cost; nothing of those that were given."""
     path = weights.with_name(TOOK)
-    return {} if config.weights is not None else took_of(path)
+    return {} if config.weights is not None or config.network is not None else took_of(path)
 
 
 def _train(
@@ -130,7 +145,7 @@ def _train(
     """Train `victim` in place, or go on with it; its weights are stored under `key`, and their file returned."""
     draft = store.model_draft(key)
     training, validation = split(images, config.recipe.validation_share, config.seed)
-    rule = parts.build("rules", config.rule)
+    rule = rule_of(config.rule)
     threat = training_threat(config.training_threat)
     attack = parts.build("attacks", config.training_attack)
     checkpoint = draft / "checkpoint.safetensors"

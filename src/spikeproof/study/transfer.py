@@ -10,13 +10,15 @@ from torch import Tensor
 
 from spikeproof import parts
 from spikeproof.attacks.pgd import PGD
+from spikeproof.data import Images
 from spikeproof.errors import UsageError
 from spikeproof.evaluation.judge import clean_verdict, outcomes
 from spikeproof.evaluation.stages import plain_case
 from spikeproof.losses import margin
 from spikeproof.metrics.robustness import Interval, clopper_pearson
 from spikeproof.store.store import Cell, Store
-from spikeproof.study.config import stored_config
+from spikeproof.study.config import CellConfig, rule_of, stored_config
+from spikeproof.study.own import own_network
 from spikeproof.study.run import Machine, load_images, some_images, trained_victim
 from spikeproof.types import Rule, Threat
 from spikeproof.victims.batch import Batch
@@ -71,18 +73,33 @@ def of_cells(
     Raises UsageError where their data are not the same, and where one names code that is not spikeproof's, unless
     `trust`.
     """
+    names = _names(cells)
     configs = [stored_config(cell, trust=trust, weights=str(cell.folder / "model.safetensors")) for cell in cells]
     data = {cell.provenance["data"]["test"] for cell in cells}
-    if len(data) > 1 or len({c.name for c in configs}) < len(configs):
-        raise UsageError("cells of different names on the same test images", [c.name for c in configs])
-    victims, store = {}, Store(cells[0].folder.parent.parent)
-    for config in configs:
-        victims[config.name], _ = trained_victim(config, store, machine)
-    chosen = some_images(load_images(configs[0], "test"), images)
+    if len(data) > 1:
+        raise UsageError("cells on the same test images", names)
+    store, test = Store(cells[0].folder.parent.parent), load_images(configs[0], "test")
+    victims = {name: _victim(config, store, machine, test) for name, config in zip(names, configs, strict=True)}
+    chosen = some_images(test, images)
     x, y, ids = chosen.at(torch.arange(len(chosen)))
     threat = parts.build("threats", {"name": "linf"}, eps=eps, surface="pixels")
-    rules = {config.name: parts.build("rules", config.rule) for config in configs}
+    rules = {name: rule_of(config.rule, victims[name].rule) for name, config in zip(names, configs, strict=True)}
     return transfer_matrix(victims, x.to(machine.torch), y.to(machine.torch), ids, threat=threat, rules=rules)
+
+
+def _names(cells: Sequence[Cell]) -> list[str]:
+    """Those of their configurations; where one repeats, with the start of the key."""
+    names = [str(cell.config.get("name")) for cell in cells]
+    return [
+        name if names.count(name) == 1 else f"{name} {cell.key[:8]}" for name, cell in zip(names, cells, strict=True)
+    ]
+
+
+def _victim(config: CellConfig, store: Store, machine: Machine, test: Images) -> Victim:
+    """The network of a finished cell; test: images that it is wrapped on, where it is one of somebody's own."""
+    if config.network is None:
+        return trained_victim(config, store, machine)[0]
+    return own_network(config).victim(config, test, machine.torch)
 
 
 @torch.no_grad()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
@@ -20,8 +21,14 @@ __all__ = ["add_cell_arguments", "cell_of"]
 _FILE = "a cell's configuration"
 _KINDS: dict[str, Any] = get_type_hints(CellConfig)
 
-_OPEN = ("evaluations", "headline")
+_OPEN = ("evaluations", "headline", "network")
 """What a configuration completes by what else it says; here it is plain data, which `cell_from` reads."""
+
+_LATER = ("rule", "encoder", "steps", "gradients.layers", "gradients.weight_images")
+"""What is another beside a network of one's own where nothing is written: the parser leaves it open for `cell_from`."""
+
+_SECTIONS = ("gradients", "headline", "network")
+"""Those in which something is left open."""
 
 
 class _CellFile(ActionConfigFile):
@@ -48,6 +55,18 @@ def add_cell_arguments(parser: ArgumentParser) -> None:
     """The options of a cell, and --config for a file with them. Nothing is checked but types and that it is data."""
     parser.add_argument("--config", action=_CellFile, help="a cell's YAML; later options override it")
     parser.add_class_arguments(CellConfig, skip=set(_OPEN))
+    parser.set_defaults(dict.fromkeys(_LATER))
+    parser.add_argument("--network.make", type=str | None, default=None, help="your own network: package.module:make")
+    parser.add_argument(
+        "--network.step_mode", type=Literal["m", "s"] | None, default=None, help="all steps at once, or one a call"
+    )
+    parser.add_argument(
+        "--network.readout", type=str | None, default=None,
+        help="package.module:function, from what it returns to logits",
+    )  # fmt: skip
+    parser.add_argument(
+        "--network.tolerance", type=float | None, default=None, help="by how much its logits may differ from its own"
+    )
     parser.add_argument("--evaluations", type=list[dict[str, Any]] | None, default=None, help="attacks at budgets")
     parser.add_argument("--headline.evaluation", type=str | None, default=None, help="what the report puts first")
     parser.add_argument("--headline.eps", type=float | str | None, default=None, help="at which budget")
@@ -57,4 +76,21 @@ def cell_of(options: Namespace) -> CellConfig:
     """The cell that these options name. Raises UsageError."""
     tree = options.as_dict()
     given = {name: tree[name] for name in CellConfig.__dataclass_fields__}
-    return cell_from({name: value for name, value in given.items() if name not in _OPEN or value is not None})
+    for section in _SECTIONS:
+        given[section] = {name: value for name, value in given[section].items() if value is not None}
+    own = bool(given["network"])
+    left_open = {name for name in given if given[name] in (None, {}) or (own and given[name] == _usual()[name])}
+    said = {name: value for name, value in given.items() if name not in left_open}
+    for name, usual in {"rule": "atan", "encoder": "direct" if own else "phase"}.items():
+        if isinstance(said.get(name), dict):  # an option of the usual part alone
+            said[name] = {**({} if "name" in said[name] else {"name": usual}), **said[name]}
+    return cell_from(said)
+
+
+@functools.cache
+def _usual() -> dict[str, Any]:
+    """What the parser says where nothing is written."""
+    parser = ArgumentParser(exit_on_error=False)
+    add_cell_arguments(parser)
+    found: dict[str, Any] = parser.get_defaults().as_dict()
+    return found

@@ -19,6 +19,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from spikeproof import parts
 from spikeproof.errors import SpikeproofError, UsageError, within
 from spikeproof.evaluation.tiers import TIERS
+from spikeproof.interop.load import factory
 from spikeproof.limits import ENTRIES, NUMBER, check_different, check_name
 from spikeproof.measures.gradients import SCALARS
 from spikeproof.metrics.robustness import same_eps
@@ -29,6 +30,7 @@ from spikeproof.study.config.schema import (
     FOLDERS,
     LEAST,
     MOST,
+    OF_TRAINING,
     PROTOCOLS,
     WRITTEN,
     Attacked,
@@ -37,6 +39,7 @@ from spikeproof.study.config.schema import (
     Generalisation,
     Gradients,
     Headline,
+    Network,
     Panel,
     Paper,
     Part,
@@ -65,6 +68,11 @@ def cell_from(tree: Mapping[str, Any]) -> CellConfig:
     check_keys(CellConfig, tree, _WHAT)
     _check_sizes(tree)
     given = {**_defaults(), **tree}
+    if tree.get("network") is not None:
+        given = {**_defaults(), **_of_own(tree), **tree}
+        if isinstance(given["gradients"], Mapping):
+            # A layer of a foreign network may meet one step at a time, which no row tells apart, and a weight nothing.
+            given["gradients"] = {"layers": False, "weight_images": 0, **given["gradients"]}
     read: dict[str, Any] = {
         name: _read(name, given[name]) for name in _KINDS if name not in ("evaluations", "headline")
     }
@@ -89,9 +97,34 @@ def _defaults() -> dict[str, Any]:
     return {**said, **{n: {} if is_dataclass(v) else v for n, v in made.items()}, "evaluations": [{}], "headline": {}}
 
 
+def _of_own(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cell of one's own network says where nothing is written. Raises UsageError for what no such cell says."""
+    for name in OF_TRAINING:
+        if name in tree:
+            with within(name):
+                mend = "leave it out, or the network"
+                raise UsageError(
+                    f"no {name!r} beside a network of one's own, which is not trained here", tree[name], mend=mend
+                )
+    if tree.get("steps") is None and tree.get("encoder") not in (None, {"name": "direct"}):
+        with within("encoder"):
+            raise UsageError(
+                "steps for the encoder of a network of one's own", "none", mend="say how many steps to encode"
+            )
+    named = tree["network"].get("make") if isinstance(tree["network"], Mapping) else None
+    return {
+        "name": str(named), "rule": None, "encoder": {"name": "direct"}, "steps": None,
+        "evaluations": [{"name": "panel", "protocol": "panel"}],
+    }  # fmt: skip
+
+
 @once
 def _read(name: str, value: Any) -> Any:
     """One field of a cell, whatever the others say."""
+    if name == "network":
+        return None if value is None else _network(value)
+    if name == "rule" and value is None:
+        return None
     if name in FOLDERS:
         with within(name):
             return _part(FOLDERS[name], value)
@@ -120,6 +153,18 @@ def _part(folder: str, spec: Part) -> Part:
     return parts.resolve(folder, spec, tried=folder != "models")
 
 
+def _network(value: Any) -> Network:
+    """With something to call at each of its paths."""
+    found: Network = typed(Network, value, f"'network' in {_WHAT}", "network")
+    for path in found.paths:
+        with within("network", "make" if path == found.make else "readout"):
+            factory(path)
+    if not found.tolerance >= 0:  # nor NaN
+        with within("network", "tolerance"):
+            raise UsageError("network.tolerance >= 0", found.tolerance)
+    return found
+
+
 def _training_threat(spec: Any) -> Part:
     if not isinstance(spec, Mapping) or "eps" not in spec:
         raise UsageError("training_threat with an eps", spec, mend="for example 2/255")
@@ -139,11 +184,19 @@ def _budget(eps: Any) -> str:
 
 def _check_together(read: Mapping[str, Any]) -> None:
     neuron, steps, weights = read["neuron"], read["steps"], read["weights"]
-    with within("neuron"):
-        _check_steps(neuron, steps)
     if weights is not None:
         with within("weights"):
-            _check_weights(Path(weights))
+            _check_weights(Path(weights), torch_too=read["network"] is not None)
+    if read["network"] is not None:
+        return
+    for name in ("rule", "steps"):
+        if read[name] is None:
+            with within(name):
+                raise UsageError(
+                    f"{name} of a network that is trained here", "none", mend=f"set {name}, or network.make"
+                )
+    with within("neuron"):
+        _check_steps(neuron, steps)
     with within("model"):
         _check_model(read["model"], neuron)
 
@@ -155,8 +208,15 @@ def _check_steps(neuron: Part, steps: int) -> None:
         raise UsageError(f"a neuron of {steps} steps or more", neuron, mend="set neuron.steps to the cell's steps")
 
 
-def _check_weights(path: Path) -> None:
-    """What is no file of tensors is refused here, by its header, and not after the images have been read."""
+def _check_weights(path: Path, *, torch_too: bool) -> None:
+    """What is no file of tensors is refused here, by its header, and not after the images have been read.
+
+    torch_too: whether it may be a torch state dict, which has no header, and is read with the network.
+    """
+    if torch_too and path.suffix != ".safetensors":
+        if not path.is_file():
+            raise UsageError(f"weights at {path}", "no regular file" if path.exists() else "no such file")
+        return
     try:
         facts_of(read_header(path), path)
     except SpikeproofError as error:
@@ -170,7 +230,7 @@ def _check_model(model: Part, neuron: Part) -> None:
         parts.build("models", model, in_channels=1, classes=10, neuron=lambda: built)
 
 
-def _evaluations(written: Any, rule: Part, encoder: Part) -> list[Pixels | Paper | Panel]:
+def _evaluations(written: Any, rule: Part | None, encoder: Part) -> list[Pixels | Paper | Panel]:
     with within("evaluations"):
         if not isinstance(written, list) or not written:
             raise UsageError("a list of one evaluation or more", repr(written))
@@ -184,7 +244,7 @@ def _evaluations(written: Any, rule: Part, encoder: Part) -> list[Pixels | Paper
 
 
 @once
-def _evaluation(written: Any, rule: Part, encoder: Part) -> Pixels | Paper | Panel:
+def _evaluation(written: Any, rule: Part | None, encoder: Part) -> Pixels | Paper | Panel:
     """One evaluation, complete; rule and encoder: those of the cell."""
     what = f"an entry of 'evaluations' in {_WHAT}"
     _check_mapping(written, WRITTEN, what)
@@ -219,7 +279,7 @@ def _check_foreign(kind: type[Evaluation], full: Mapping[str, Any], encoder: Par
 
 def _own_part(name: str, value: Any) -> Any:
     """What an attacker, or one of its attacks, has of its own; a part with every default written out."""
-    if name not in USING or name == "loss":
+    if name not in USING or name == "loss" or value is None:
         return value
     with within(name):
         return parts.resolve(USING[name], value)
@@ -371,7 +431,8 @@ def _check_least(kind: type, values: Mapping[str, Any], at: str = "") -> None:
             with within(*([option] if at or kind is not CellConfig else [])):
                 raise UsageError(f"{at}{option} >= {least}", value)
     for option, most in MOST.get(kind, {}).items():
-        if values.get(option, most) > most:
+        value = values.get(option)
+        if value is not None and value > most:
             raise UsageError(f"{at}{option} <= {most}", values[option])
 
 

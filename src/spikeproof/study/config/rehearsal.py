@@ -21,7 +21,7 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case, proposal
 from spikeproof.evaluation.tiers import tier_of
 from spikeproof.losses import cross_entropy
-from spikeproof.study.config.build import cases_of, threats_of, training_threat
+from spikeproof.study.config.build import cases_of, rule_of, threats_of, training_threat
 from spikeproof.study.config.once import once
 from spikeproof.study.config.schema import CellConfig, Panel, Paper, Part, Pixels
 from spikeproof.tensors import exact, image_keys, on_grid
@@ -61,9 +61,10 @@ class _Body(nn.Module):
 
 def rehearse(cell: CellConfig, *, in_channels: int, classes: int) -> None:
     """Every attack for a moment on a toy of so many channels and classes. Raises UsageError with its path."""
-    network = cell.encoder, cell.neuron, cell.steps, in_channels, classes
-    with within("training_attack"):
-        _rehearse_training(cell.training_attack, cell.training_threat, cell.rule, network)
+    network = cell.encoder, cell.neuron, cell.steps or 1, in_channels, classes
+    if cell.network is None:
+        with within("training_attack"):
+            _rehearse_training(cell.training_attack, cell.training_threat, cell.rule, network)
     for number, evaluation in enumerate(cell.evaluations):
         with within("evaluations", number):
             _rehearse(evaluation, network)
@@ -81,8 +82,8 @@ def _toy(network: _Network) -> Victim:
 
 
 @once
-def _rehearse_training(attack: Part, threat: Part, rule: Part, network: _Network) -> None:
-    own = Case(parts.build("attacks", attack), WhiteBox(parts.build("rules", rule)), cross_entropy)
+def _rehearse_training(attack: Part, threat: Part, rule: Part | None, network: _Network) -> None:
+    own = Case(parts.build("attacks", attack), WhiteBox(rule_of(rule)), cross_entropy)
     victim = _toy(network)
     with _played("the training attack"):
         ball, toys = training_threat(threat), _batch(victim, "pixels")
@@ -96,7 +97,7 @@ def _rehearse(evaluation: Pixels | Paper | Panel, network: _Network) -> None:
     threats = threats_of({"name": evaluation.norm}, evaluation.eps, evaluation.surface)
     if isinstance(evaluation, Panel):
         for threat in threats.values():
-            tier_of(evaluation.tier, _toy(network), parts.build("rules", evaluation.rule), threat)
+            tier_of(evaluation.tier, _toy(network), rule_of(evaluation.rule), threat)
         return
     threat = next(iter(threats.values()))
     for name, case in cases_of(evaluation, network[0]).items():

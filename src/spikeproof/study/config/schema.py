@@ -16,8 +16,8 @@ from spikeproof.measures.gradients import SCALARS
 from spikeproof.training.train import Recipe
 
 __all__ = [
-    "FOLDERS", "LEAST", "MOST", "PROTOCOLS", "WRITTEN", "Attacked", "CellConfig", "Energy", "Evaluation",
-    "Generalisation", "Gradients", "Headline", "Panel", "Paper", "Part", "Pixels", "Theory",
+    "FOLDERS", "LEAST", "MOST", "OF_TRAINING", "PROTOCOLS", "WRITTEN", "Attacked", "CellConfig", "Energy", "Evaluation",
+    "Generalisation", "Gradients", "Headline", "Network", "Panel", "Paper", "Part", "Pixels", "Theory",
 ]  # fmt: skip
 
 Part: TypeAlias = dict[str, Any]
@@ -29,7 +29,8 @@ class Evaluation:
     """What an attacker may do, in every protocol.
 
     eps: texts such as 8/255, each another budget. rule, encoder: the attacker's; where none is written, those of
-    training. images: how many of the test images, None for all.
+    training, and the rule None is what a network of one's own brings. images: how many of the test images, None for
+    all.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Evaluation:
     norm: str
     surface: Literal["pixels", "encoded", "events", "counts", "relaxed"]
     eps: list[str]
-    rule: Part
+    rule: Part | None
     encoder: Part
     images: int | None
     batch_size: int
@@ -121,7 +122,7 @@ WRITTEN: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Gradients:
-    """What is measured of gradients: on the first `images` test images, weights on `weight_images` of them."""
+    """What is measured of gradients: on the first `images` test images, weights on `weight_images` (0: on none)."""
 
     images: int = 64
     weight_images: int = 8
@@ -189,6 +190,27 @@ class Headline:
     eps: str
 
 
+@dataclass(frozen=True)
+class Network:
+    """A network that somebody else has made and trained, as `wrap` takes it.
+
+    make: a dotted path to a function without arguments that makes it, package.module:make. step_mode: 'm', it takes all
+    steps at once, 's', one a call; None: as modules of its framework say. readout: a dotted path to a function from
+    what it returns to logits (B,K); None: as `wrap` reads it. tolerance: by how much its logits may differ from those
+    of its own code, of their size.
+    """
+
+    make: str
+    step_mode: Literal["m", "s"] | None = None
+    readout: str | None = None
+    tolerance: float = 1e-6
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The dotted paths that it names."""
+        return (self.make,) if self.readout is None else (self.make, self.readout)
+
+
 FOLDERS = {
     "data": "data",
     "model": "models",
@@ -199,6 +221,9 @@ FOLDERS = {
     "training_attack": "attacks",
 }
 """The fields of a cell that are parts, and where each is found."""
+
+OF_TRAINING = ("model", "neuron", "defence", "training_threat", "training_attack", "recipe")
+"""What is said of a network that is built and trained here, and of no other."""
 
 
 def _named(name: str, **options: Any) -> Any:
@@ -211,6 +236,10 @@ class CellConfig:
 
     train_images, test_images: how many, None for all. weights: a safetensors file with the body's state dict
     (SpikingJelly's names); nothing is trained then.
+
+    network: one of the user's own instead, with which `OF_TRAINING` says nothing. It is looked at on test images alone
+    unless train_images is set; rule: None for the one that it brings; steps: None where it makes its own time; weights:
+    also a torch state dict.
     """
 
     name: str = "cell"
@@ -219,14 +248,15 @@ class CellConfig:
     test_images: int | None = None
     model: Part = _named("small_sew_resnet")
     neuron: Part = _named("if")
-    rule: Part = _named("atan")
+    rule: Part | None = _named("atan")
     encoder: Part = _named("phase")
-    steps: int = 10
+    steps: int | None = 10
     defence: Part = _named("vanilla")
     training_threat: Part = _named("linf", eps="2/255")
     training_attack: Part = _named("fgsm")
     recipe: Recipe = field(default_factory=Recipe)
     weights: str | None = None
+    network: Network | None = None
     evaluations: list[Pixels | Paper | Panel]
     gradients: Gradients = field(default_factory=Gradients)
     generalisation: Generalisation = field(default_factory=Generalisation)
@@ -237,7 +267,8 @@ class CellConfig:
 
     def resolved(self) -> dict[str, Any]:
         """The same as plain data, as it is stored and hashed; `cell_from` reads it back."""
-        return {name: _plain(value) for name, value in vars(self).items()}
+        unsaid = ("network",) if self.network is None else OF_TRAINING
+        return {name: _plain(value) for name, value in vars(self).items() if name not in unsaid}
 
 
 LEAST: dict[type, dict[str, int]] = {
@@ -245,7 +276,7 @@ LEAST: dict[type, dict[str, int]] = {
     Pixels: {"images": 1, "batch_size": 1},
     Paper: {"images": 1, "batch_size": 1},
     Panel: {"images": 1, "batch_size": 1},
-    Gradients: {"images": 1, "weight_images": 1, "batch_size": 1},
+    Gradients: {"images": 1, "weight_images": 0, "batch_size": 1},
     Generalisation: {"corruption_images": 0, "robust_images": 0, "steps": 1, "batch_size": 1},
     Energy: {"images": 0, "batch_size": 1},
     Theory: {"images": 0, "weight_images": 0, "draws": 1, "steps": 1, "batch_size": 1},
