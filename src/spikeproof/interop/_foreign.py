@@ -15,6 +15,7 @@ from spikeproof.estimators.mdse import MDSE
 from spikeproof.estimators.smooth_twin import SmoothTwin
 from spikeproof.estimators.spsa import SPSA
 from spikeproof.interop.frameworks import frameworks_of
+from spikeproof.interop.own_spikes import OwnSpikes
 from spikeproof.interop.sites import AllSteps, Heights, Own, Site, Switch, refused
 from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.hart import HART
@@ -65,7 +66,8 @@ class Foreign(nn.Module):
         self.switch = Switch()
         self.frameworks = frameworks_of(network)
         self.foreign = self._rewire() if rewired else ()
-        self.rule = self._rule_of_training()
+        self.own_spikes = OwnSpikes(self.switch)
+        self.rule = self.rule_of_training()
         self._rest()
 
     def _rewire(self) -> tuple[str, ...]:
@@ -84,13 +86,15 @@ class Foreign(nn.Module):
                 parent.add_module(name, stand_ins.get(child, child))
         return tuple(stay)
 
-    def _rule_of_training(self) -> Rule | None:
+    def rule_of_training(self) -> Rule | None:
+        """That of all sites, `Own` where they differ or are not known; None without any."""
         trained = {site.trained() for site in self.sites()}
         rule = trained.pop() if len(trained) == 1 else None
         return rule or (Own() if self.sites() else None)
 
     def sites(self) -> list[Site]:
-        return [module for module in self.modules() if isinstance(module, Site)]
+        placed = [module for module in self.modules() if isinstance(module, Site)]
+        return placed + [spot.site for spot in self.own_spikes.spots()]
 
     def objection(self, asked: object) -> UsageError | None:
         """Why a rule or an estimator cannot be used on this network; None where it can."""
@@ -105,12 +109,15 @@ class Foreign(nn.Module):
         stepwise = [site.name for site in self.sites() if not isinstance(site, AllSteps)]
         loops = [site for site in self.sites() if isinstance(site, Heights)]
         unfit = [site.name for site in loops if isinstance(asked, SmoothTwin) or not site.fits(asked)]
+        mixed = [spot.site.name for spot in self.own_spikes.spots() if not spot.of_images]
         if self.foreign and isinstance(asked, (*_WHOLE, ASSG, SmoothTwin)):
             return refused(asked, f"the dynamics of {self.foreign[0]!r} are not known")
         if stepwise and isinstance(asked, _WHOLE):
             return refused(asked, f"{stepwise[0]!r} gets one step at a time")
         if unfit:
-            return refused(asked, f"the loop over time and the reset of {unfit[0]!r} are the framework's own")
+            return refused(asked, f"the loop over time and the reset of {unfit[0]!r} are the network's own")
+        if mixed and isinstance(asked, ASSG):
+            return refused(asked, f"the rows that {mixed[0]!r} is given are not one for each image")
         return None
 
     def classify(self, z: Tensor, rule: Rule) -> Tensor:
@@ -118,7 +125,7 @@ class Foreign(nn.Module):
         if not isinstance(self.network, Asked) and (why := self.objection(rule)):
             raise why
         try:
-            with self.switch.bound(rule, len(z)):
+            with self.switch.bound(rule, len(z)), self.own_spikes.asking(rule):
                 return self._read(self._run(z), z.shape[1])
         finally:
             self._rest()

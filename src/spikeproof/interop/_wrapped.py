@@ -13,6 +13,7 @@ from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop._behaviour import examine
 from spikeproof.interop._borrowing import answering, forked, share_what_stays, twin
 from spikeproof.interop._deployed import accept
+from spikeproof.interop._finding import Named, find_spikes
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
 from spikeproof.interop.frameworks import StepMode, frameworks_of, step_mode_of
 from spikeproof.rules.atan import ATan
@@ -65,6 +66,7 @@ def wrap(
     step_mode: StepMode | None = None,
     readout: Readout | None = None,
     tolerance: float = 1e-6,
+    spikes: Named | None = None,
 ) -> Wrapped:
     """A victim of somebody's own network, which is left as it is: a copy is rewired, on the same weights, and on the
     same buffers but for those that a call writes to.
@@ -109,6 +111,8 @@ def wrap(
             mend="let forward not look into its neurons; for the rounding of fused kernels give a tolerance",
         )
     wrapped.body.classes = expected.shape[1]
+    with forked(images.device):
+        find_spikes(wrapped, images, spikes)
     share_what_stays(wrapped.body.network, model)
     return wrapped
 

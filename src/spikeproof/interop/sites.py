@@ -48,6 +48,8 @@ class Switch:
     def __init__(self) -> None:
         self.rule: Rule | None = None
         self.steps = 0
+        self.aside = False
+        """Whether what is computed now is a rule's, and not the network's."""
         self.met: dict[str, int] = {}
         self.membranes: dict[str, Tensor] = {}
 
@@ -76,7 +78,17 @@ class Switch:
                 "a call after the victim's had ended, or beside it",
                 mend="call the victim, not the modules in it; take activation checkpointing out of the network",
             )
-        return self.rule(neuron, currents, site)
+        with self.apart():
+            return self.rule(neuron, currents, site)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """What is computed in here is not the network's own."""
+        before, self.aside = self.aside, True
+        try:
+            yield
+        finally:
+            self.aside = before
 
     def step(self, site: str) -> int:
         """How often this site has been asked before in this call."""

@@ -1,0 +1,166 @@
+"""Spikes that a network makes by code of its own: where a rule decides their gradient, and nothing else of them.
+
+The network's own code runs, so that its forward is its own to the last bit; so do its loop over time and its reset,
+through which gradients pass or not as its owner wrote it. What a rule gives is the slope of the spike: a hook puts it
+in the place of what the owner's backward returns for the membrane; in a straight-through term it is grafted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeproof.errors import SpikeproofError
+from spikeproof.interop._doors import Kind, watched
+from spikeproof.interop._step import Step
+from spikeproof.interop._terms import Swap, Term
+from spikeproof.interop.sites import Heights, Own, Switch
+from spikeproof.tensors import graft, heaviside
+from spikeproof.types import Rule
+
+__all__ = ["OwnSpikes", "Spot", "spot"]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One function of the network's own that makes spikes: the step that it makes, and the site that asks the rule.
+
+    of_images: whether an image's membranes are a row of what it is given, (B,*).
+    """
+
+    step: Step
+    site: Heights
+    of_images: bool
+
+
+def spot(
+    name: str, step: Step, switch: Switch, own: Callable[[Tensor], Tensor] = heaviside, *, of_images: bool
+) -> Spot:
+    """own: the owner's spikes (n,) in {0, 1} of heights (n,), with its gradient, where that can be had alone."""
+    # Whether gradients pass through the reset is the owner's: a rule that would have it otherwise is taken all the same.
+    site = Heights(name, own, switch, strict=step.strict, detach_reset=True, either=True)
+    return Spot(step, site, of_images)
+
+
+@dataclass
+class OwnSpikes:
+    """All of a network: classes of `autograd.Function`, and straight-through terms, of which `count` come in a call."""
+
+    switch: Switch
+    functions: dict[Kind, Spot] = field(default_factory=dict)
+    terms: dict[Term, Spot] = field(default_factory=dict)
+    count: int = 0
+
+    def spots(self) -> list[Spot]:
+        return [*self.functions.values(), *self.terms.values()]
+
+    @contextlib.contextmanager
+    def asking(self, rule: Rule) -> Iterator[None]:
+        """The rule of a call decides their gradient, unless it is their own or there is none.
+
+        Raises SpikeproofError for spikes that are not what they were when they were found.
+        """
+        if not self.spots() or isinstance(rule, Own) or not torch.is_grad_enabled():
+            yield
+            return
+        call = _Call(self)
+        swap = Swap(lambda: self.switch.aside, self.terms, call.term) if self.terms else contextlib.nullcontext()
+        with watched(self.functions, call.function), swap:
+            yield
+        call.examine()
+        if isinstance(swap, Swap) and self.count not in (0, swap.met):
+            raise _changed("straight-through terms", f"{swap.met} of {self.count} of them in one call")
+
+
+class _Call:
+    """What is met in one call."""
+
+    def __init__(self, own: OwnSpikes) -> None:
+        self.own = own
+        self.fits: dict[str, Tensor] = {}
+
+    def examine(self) -> None:
+        missed = [spot.site.name for spot in self.own.functions.values() if spot.site.name not in self.fits]
+        if missed:
+            raise _changed(missed[0], "no call of it from the thread that called the network")
+        for name, fit in self.fits.items():
+            if not bool(fit):
+                raise _changed(name, "other ones")
+
+    def _ask(self, spot: Spot, args: tuple[Any, ...], out: Tensor, height: Tensor) -> Tensor:
+        name = spot.site.name
+        fits = spot.step.fits(args, out)
+        self.fits[name] = self.fits[name] & fits if name in self.fits else fits
+        return spot.site.ask(height)[0]
+
+    def function(self, kind: Kind, context: Any, args: tuple[Any, ...], out: Any) -> None:
+        """Told inside the owner's forward: hooks its node, which has no gradient to give yet."""
+        spot, switch = self.own.functions[kind], self.own.switch
+        if switch.aside:
+            return
+        with switch.apart():
+            if not context.needs_input_grad[spot.step.membrane]:
+                self.fits.setdefault(spot.site.name, spot.step.fits(args, out))
+                return
+            with torch.enable_grad():
+                held = tuple(arg.detach() if isinstance(arg, Tensor) else arg for arg in args)
+                height = spot.step.height(held).requires_grad_()
+                spikes = self._ask(spot, held, out, height)
+            _Hook(spot.step, held, height, spikes).on(context, args)
+
+    def term(self, term: Term, sides: tuple[Any, ...], total: Tensor) -> Tensor:
+        """Told of a sum, whose value it keeps."""
+        spot = self.own.terms[term]
+        with self.own.switch.apart():
+            spikes = self._ask(spot, sides, total, spot.step.height(sides))
+            swing = spot.step.swing(sides)
+            return graft(total, spikes * (swing.detach() if isinstance(swing, Tensor) else swing))
+
+
+class _Hook:
+    """Puts a rule's gradient in the place of an owner's, at one node of a graph."""
+
+    def __init__(self, step: Step, args: tuple[Any, ...], height: Tensor, spikes: Tensor) -> None:
+        self.step, self.args, self.height, self.spikes = step, args, height, spikes
+        self.found: list[Tensor | None] = []
+
+    def on(self, context: Any, args: tuple[Any, ...]) -> None:
+        numbers = [number for number, arg in enumerate(args) if isinstance(arg, Tensor)]
+        membrane = numbers.index(self.step.membrane)
+        level = numbers.index(self.step.source) if self.step.source in numbers else None
+
+        def after(inputs: tuple[Tensor | None, ...], outputs: Any) -> tuple[Tensor | None, ...]:
+            gradient, given = self.found.pop(), list(inputs)
+            if gradient is not None and given[membrane] is not None:
+                given[membrane] = gradient
+            if gradient is not None and level is not None and (theirs := given[level]) is not None:
+                given[level] = -gradient.sum_to_size(theirs.shape)
+            return tuple(given)
+
+        # Before the owner's backward, which may write into what it is given.
+        context.register_prehook(self.before)
+        context.register_hook(after)
+
+    def before(self, outputs: tuple[Tensor | None, ...]) -> None:
+        upstream = outputs[0]
+        if upstream is None:
+            self.found.append(None)
+        elif not self.spikes.requires_grad:  # under a rule without a gradient
+            self.found.append(torch.zeros_like(self.height))
+        else:
+            with torch.enable_grad():
+                swung = upstream * self.step.swing(self.args)
+            found = torch.autograd.grad(self.spikes, self.height, swung, retain_graph=True, allow_unused=True)
+            self.found.append(torch.zeros_like(self.height) if found[0] is None else found[0])
+
+
+def _changed(name: str, got: str) -> SpikeproofError:
+    return SpikeproofError(
+        f"the spikes of {name!r} that were found when the network was wrapped", got,
+        mend="wrap it again after its thresholds were changed; no parallel threads inside it",
+    )  # fmt: skip
