@@ -49,12 +49,12 @@ def find_spikes(victim: Victim, images: Tensor, named: Named | None = None) -> N
     if isinstance(body.network, Asked) or compiled or rule is None:  # what is compiled is not what its owner wrote
         return
     look = _Look(victim, images, rule)
-    seen = [*look.functions(named or {}), *look.terms()]
+    seen = look.terms() + look.functions(named or {})
     kept = look.sound({one.thing: one.spot for one in seen if one.spot is not None})
     body.own_spikes = look.own(kept)
-    within = {module for one in seen if one.thing in kept for module in one.modules}
+    within = [module for one in seen if one.thing in kept for module in one.modules]
     lost = [one.name for one in seen if one.thing not in kept]
-    body.foreign = (*(name for name in body.foreign if name not in within), *lost)
+    body.foreign = (*(name for name in body.foreign if not any(f"{m}.".startswith(f"{name}.") for m in within)), *lost)
     body.rule = body.rule_of_training()
 
 
@@ -172,7 +172,8 @@ class _Look:
         keys = image_keys(0, torch.arange(len(images))).to(images.device)
         noise = uniform(keys, images.shape[1:]).to(images)
         self.codes = [victim.encode(x, keys).detach() for x in (images, 1.0 - images, noise)]
-        self.expected = [self.call(z).detach() for z in self.codes]
+        self.expected: list[Tensor] = []
+        self.kinds: list[Kind] = []
 
     def call(self, z: Tensor, watch: Callable[[Foreign], Any] = lambda body: contextlib.nullcontext()) -> Tensor:
         """Logits with their graph."""
@@ -197,12 +198,12 @@ class _Look:
                 met[kind].modules.add(where() or "network")
                 met[kind].of_images &= all(t.shape[:1] == (self.size,) for t in tensors_in(returned))
 
-            with _place(body.network) as where, watched([*kinds, *wanted], told):
+            with _place(body.network) as where, watched(kinds, told):
                 yield
 
-        kinds = _kinds(self.call(self.codes[0]))
-        wanted = [kind for kind in named if issubclass(kind, torch.autograd.Function) and kind not in kinds]
-        self.call(self.codes[0], watch)
+        kinds = {*self.kinds, *(kind for kind in named if issubclass(kind, torch.autograd.Function))}
+        if kinds:
+            self.call(self.codes[0], watch)
         unmet = [kind for kind in named if kind not in met]
         if unmet:
             raise UsageError(
@@ -226,7 +227,7 @@ class _Look:
         return _Seen(met.kind, met.kind.__name__, found, met.modules)
 
     def terms(self) -> list[_Seen]:
-        """What is found of straight-through terms."""
+        """What is found of straight-through terms; comes first, for its calls tell the logits and the classes too."""
         seen: dict[Term, _Seen] = {}
 
         @contextlib.contextmanager
@@ -241,8 +242,8 @@ class _Look:
                 met.spot = spot(met.name, term.step, self.body.switch, of_images=rows)
                 met.modules.add(module or "network")
 
-        for z in self.codes:
-            self.call(z, watch)
+        self.expected = [self.call(z, watch) for z in self.codes]
+        self.kinds = _kinds(self.expected[0])
         return list(seen.values())
 
     def own(self, spots: _Spots) -> OwnSpikes:
@@ -267,7 +268,7 @@ class _Look:
     def sound(self, spots: _Spots) -> _Spots:
         """Those that change no logit, one by one and together."""
         alone = {thing: spot for thing, spot in spots.items() if self._holds({thing: spot})}
-        return alone if len(alone) == 1 or self._holds(alone) else {}
+        return alone if len(alone) < 2 or self._holds(alone) else {}
 
     def _holds(self, spots: _Spots) -> bool:
         self.body.own_spikes = self.own(spots)

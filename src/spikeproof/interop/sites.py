@@ -7,6 +7,7 @@ own time loop wait there too; with them every call starts from rest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -249,16 +250,27 @@ _SHAPES: tuple[type[Surrogate], ...] = (ATan, Sigmoid, Triangle, Rectangle, Gaus
 
 def known(own: SpikeFunction, *, through_reset: bool) -> Surrogate | None:
     """The rule of this package with the derivative of a foreign surrogate, recognised by its values; else None."""
-    with torch.enable_grad():
-        x = torch.tensor([0.0, *(s * 2.0**k for k in range(-6, 3) for s in (1.0, -1.0))]).requires_grad_()
-        spikes = own(x)
-    if not spikes.requires_grad or not float((slopes := torch.autograd.grad(spikes.sum(), x)[0])[0]) > 0:
+    peak = _slopes(own, torch.zeros(1))
+    if peak is None or not 0 < float(peak) < math.inf:
         return None
+    around = torch.tensor([0.0, *(s * 2.0**k for k in range(-6, 3) for s in (1.0, -1.0))])
+    x = torch.cat([around, around / max(1.0, float(peak))])  # a sharp one is flat at the heights of a wide one
+    slopes = _slopes(own, x)
     for shape in _SHAPES:
-        alpha = float(slopes[0]) / float(shape(alpha=1.0).derivative(torch.zeros(())))
-        if torch.allclose(shape(alpha=alpha).derivative(x.detach()), slopes, rtol=1e-4, atol=1e-6 * alpha):
+        alpha = float(peak) / float(shape(alpha=1.0).derivative(torch.zeros(())))
+        if slopes is not None and torch.allclose(
+            shape(alpha=alpha).derivative(x), slopes, rtol=1e-4, atol=1e-6 * alpha
+        ):
             return shape(alpha=float(f"{alpha:.6g}"), through_reset=through_reset)
     return None
+
+
+def _slopes(own: SpikeFunction, heights: Tensor) -> Tensor | None:
+    """The gradient of a spike function at heights (n,); None where it has none."""
+    with torch.enable_grad():
+        x = heights.clone().requires_grad_()
+        spikes = own(x)
+    return torch.autograd.grad(spikes.sum(), x)[0] if spikes.requires_grad else None
 
 
 @torch.no_grad()
