@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -88,13 +89,19 @@ class Foreign(nn.Module):
 
     def rule_of_training(self) -> Rule | None:
         """That of all sites, `Own` where they differ or are not known; None without any."""
-        trained = {site.trained() for site in self.sites()}
-        rule = trained.pop() if len(trained) == 1 else None
+        placed = {site.trained() for site in self._placed()}
+        found = {spot.site.trained() for spot in self.own_spikes.spots()}
+        # What passes through the reset of a found one is its owner's, whatever a rule says.
+        found -= {replace(rule, through_reset=False) for rule in placed if rule is not None}
+        rules = placed | found
+        rule = rules.pop() if len(rules) == 1 else None
         return rule or (Own() if self.sites() else None)
 
     def sites(self) -> list[Site]:
-        placed = [module for module in self.modules() if isinstance(module, Site)]
-        return placed + [spot.site for spot in self.own_spikes.spots()]
+        return self._placed() + [spot.site for spot in self.own_spikes.spots()]
+
+    def _placed(self) -> list[Site]:
+        return [module for module in self.modules() if isinstance(module, Site)]
 
     def objection(self, asked: object) -> UsageError | None:
         """Why a rule or an estimator cannot be used on this network; None where it can."""
