@@ -22,7 +22,8 @@ from spikeproof.interop._doors import Kind, apart, watched
 from spikeproof.interop._foreign import Asked, Foreign
 from spikeproof.interop._step import Step, places, step_of
 from spikeproof.interop._terms import Search, Swap, Term
-from spikeproof.interop.own_spikes import OwnSpikes, Spot, spot
+from spikeproof.interop.own_spikes import Fires, OwnSpikes, Spot, spot
+from spikeproof.interop.sites import keep
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import heaviside, image_keys, uniform
 from spikeproof.types import Rule
@@ -31,7 +32,7 @@ from spikeproof.victims.victim import Victim, borrowed
 __all__ = ["Named", "find_spikes"]
 
 Named = Mapping[type, str]
-"""A class of `autograd.Function` -> the name of the argument of its forward that is the membrane."""
+"""A class of `autograd.Function` or of modules -> the name of the argument of its forward that is the membrane."""
 
 _Spots = dict[Kind | Term, Spot]
 
@@ -49,7 +50,9 @@ def find_spikes(victim: Victim, images: Tensor, named: Named | None = None) -> N
     if isinstance(body.network, Asked) or compiled or rule is None:  # what is compiled is not what its owner wrote
         return
     look = _Look(victim, images, rule)
-    seen = look.terms() + look.functions(named or {})
+    modules = {kind: name for kind, name in (named or {}).items() if issubclass(kind, nn.Module)}
+    look.modules(modules)
+    seen = look.terms() + look.functions({kind: name for kind, name in (named or {}).items() if kind not in modules})
     kept = look.sound({one.thing: one.spot for one in seen if one.spot is not None})
     body.own_spikes = look.own(kept)
     within = [module for one in seen if one.thing in kept for module in one.modules]
@@ -111,10 +114,10 @@ class _Met:
             args = list(others)
             args[step.membrane] = height.double() + step.level(others)
             try:
-                out: Tensor = self.kind.apply(*args)  # type: ignore[no-untyped-call]
+                out: Tensor = (self.kind.apply(*args) - step.low) / step.swing(others)  # type: ignore[no-untyped-call]
             except Exception:  # whatever an owner's code says of shapes that it never gets
                 return heaviside(height.detach())
-            return ((out - step.low) / step.swing(others)).to(height.dtype)
+            return out.to(height.dtype)
 
         return own
 
@@ -164,7 +167,7 @@ def _place(network: nn.Module) -> Iterator[Callable[[], str]]:
 
 
 class _Look:
-    """Calls of copies of a victim, on images, on their negatives and on noise: what is silent in one may fire in another."""
+    """Calls of copies of a victim on images, their negatives and noise: what one leaves silent another may not."""
 
     def __init__(self, victim: Victim, images: Tensor, rule: Rule) -> None:
         self.victim, self.rule, self.size = victim, rule, len(images)
@@ -182,6 +185,40 @@ class _Look:
         able = answering(body.network, "a forward that can be differentiated", "call it by hand on x.requires_grad_()")
         with able, seeded(z.device), torch.enable_grad(), contextlib.redirect_stdout(io.StringIO()), watch(body):
             return copy.classify(z.clone().requires_grad_(), self.rule)
+
+    def modules(self, named: Named) -> None:
+        """Has the rule make the spikes of every module of a class that is named."""
+        every = dict(self.body.network.named_modules())
+        fires = {name: module for name, module in every.items() if any(isinstance(module, kind) for kind in named)}
+        unmet = [kind for kind in named if not any(isinstance(m, kind) for m in fires.values())]
+        if unmet:
+            raise _unmet(unmet[0], sorted({type(m).__name__ for m in every.values()}))
+        calls: dict[str, tuple[nn.Module, tuple[Any, ...]]] = {}
+
+        @contextlib.contextmanager
+        def watch(body: Foreign) -> Iterator[None]:
+            def seen(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+                if name in fires:
+                    calls.setdefault(name, (module, _copied(inputs)))
+
+            with hooked(body.network, seen):
+                yield
+
+        before = self.call(self.codes[0], watch)
+        for name, module in fires.items():
+            if name not in calls:
+                continue
+            (copy, args), argument = calls[name], next(named[kind] for kind in named if isinstance(module, kind))
+            number = places(type(module).forward, argument, after=1)
+            step = step_of(copy.forward, args, [number] if number is not None and number < len(args) else [])
+            if step is None:
+                raise _no_step(name, argument)
+            rows = all(t.shape[:1] == (self.size,) for t in tensors_in(args[step.membrane]))
+            found = spot(name, step, self.body.switch, of_images=rows)
+            module.add_module("spikes", found.site)
+            keep(module, forward=Fires(module, found))
+        if not torch.equal(self.call(self.codes[0]), before):
+            raise SpikeproofError("spikes that keep the logits", f"others with {next(iter(named)).__name__} named")
 
     def functions(self, named: Named) -> list[_Seen]:
         """What is found of classes, and every one that is named."""
@@ -206,21 +243,14 @@ class _Look:
             self.call(self.codes[0], watch)
         unmet = [kind for kind in named if kind not in met]
         if unmet:
-            raise UsageError(
-                "classes of autograd.Function that the network calls, in spikes", unmet[0].__name__,
-                valid=[kind.__name__ for kind in met], mend="name the class whose apply gives the spikes",
-            )  # fmt: skip
+            raise _unmet(unmet[0], [kind.__name__ for kind in met])
         return [seen for kind in met if (seen := self._of(met[kind], named.get(kind))) is not None]
 
     def _of(self, met: _Met, name: str | None) -> _Seen | None:
         """None for what makes no spikes at all."""
         step = met.step(name)
         if step is None and name is not None:
-            raise SpikeproofError(
-                f"spikes of two heights in {met.kind.__name__}, the higher where {name!r} reaches a threshold",
-                "a function that is none",
-                mend="name the argument of its forward that is compared with the threshold",
-            )
+            raise _no_step(met.kind.__name__, name)
         if step is None:
             return _Seen(met.kind, met.kind.__name__, None, met.modules) if met.binary else None
         found = spot(met.kind.__name__, step, self.body.switch, met.alone(step), of_images=met.of_images)
@@ -277,7 +307,7 @@ class _Look:
                 logits = self.call(z)
                 if not torch.equal(logits, expected):
                     return False
-                logits.sum().backward()
+                torch.autograd.backward(logits.sum())
         except (SpikeproofError, RuntimeError):  # spikes that are no step in every call, a node that takes no hook
             return False
         finally:
@@ -285,7 +315,21 @@ class _Look:
         return True
 
 
+def _unmet(kind: type, met: list[str]) -> UsageError:
+    return UsageError(
+        "classes that the network calls, in spikes", kind.__name__, valid=met,
+        mend="name the autograd.Function whose apply gives the spikes, or the module whose forward does",
+    )  # fmt: skip
+
+
+def _no_step(name: str, argument: str) -> SpikeproofError:
+    return SpikeproofError(
+        f"spikes of two heights in {name!r}, the higher where {argument!r} reaches a threshold", "a function without",
+        mend="name the argument of its forward that is compared with the threshold",
+    )  # fmt: skip
+
+
 def _copied(returned: Any) -> Any:
     if isinstance(returned, Tensor):
         return returned.detach().clone()
-    return tuple(map(_copied, returned)) if isinstance(returned, tuple | list) else returned
+    return tuple(_copied(one) for one in returned) if isinstance(returned, tuple | list) else returned

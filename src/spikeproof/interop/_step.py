@@ -55,8 +55,9 @@ class Step:
 
     def spikes(self, height: Tensor, args: tuple[Any, ...]) -> Tensor:
         """What the function gives at heights (B,*)."""
-        fires = height > 0 if self.strict else height >= 0
-        return self.low + self.swing(args) * fires.to(height.dtype)
+        fires = (height > 0 if self.strict else height >= 0).to(height.dtype)
+        spikes: Tensor = self.low + self.swing(args) * fires
+        return spikes
 
     @torch.no_grad()
     def fits(self, args: tuple[Any, ...], out: Tensor) -> Tensor:
@@ -64,7 +65,8 @@ class Step:
         height = self.height(args)
         size = args[self.membrane].abs() + torch.as_tensor(self.level(args), device=out.device).abs()
         wrong = (self.spikes(height, args) - out).abs() > SAME * (1 + torch.as_tensor(self.swing(args)).abs().max())
-        return ~(wrong & (height.abs() > _NEAR * size)).any()
+        odd = wrong & (height.abs() > _NEAR * size)
+        return torch.logical_not(odd.any())
 
 
 def places(forward: Callable[..., Any], name: str, *, after: int) -> int | None:

@@ -40,6 +40,10 @@ class Wrapped(Victim):
     def notes(self) -> tuple[str, ...]:
         """What a reader of its numbers should know of the wrapping."""
         kept = [f"{name} keeps its own surrogate: its dynamics are not known" for name in self.body.foreign]
+        found = [repr(spot.site.name) for spot in self.body.own_spikes.spots()]
+        kept += (
+            [f"a rule gives the slope of {', '.join(found)}, found in code whose loop and reset stay"] if found else []
+        )
         kept += [f"logits differ from the model's own by up to {self.apart:.2g} of their size"] if self.apart else []
         known = kept or self.body.sites() or isinstance(self.body.network, Asked)
         return tuple(kept if known else ["no known neuron: every rule gives the network's own gradient"])
@@ -78,7 +82,8 @@ def wrap(
     where not given, as modules of the framework say, else 'm'. readout: from what the model returns to logits (B,K);
     where not given, the first of a tuple, averaged over a leading time axis. tolerance: by how much the victim's logits
     may differ from the model's own, of their size: fused kernels of a framework round in other places, and then spikes
-    may flip.
+    may flip. spikes: where `wrap` does not find the spikes of code of your own, {MySpike: 'v'}: a class of
+    `autograd.Function` or of modules, and the argument of its forward that is compared with a threshold.
 
     Every call starts from rest. Raises SpikeproofError, with the name of the module, for models in train mode, on
     another device or of another precision than the images, or of less than single precision; that remember, draw noise,

@@ -8,12 +8,13 @@ in the place of what the owner's backward returns for the membrane; in a straigh
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.interop._doors import Kind, watched
@@ -23,7 +24,7 @@ from spikeproof.interop.sites import Heights, Own, Switch
 from spikeproof.tensors import graft, heaviside
 from spikeproof.types import Rule
 
-__all__ = ["OwnSpikes", "Spot", "spot"]
+__all__ = ["Fires", "OwnSpikes", "Spot", "spot"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,18 @@ class Spot:
     site: Heights
     of_images: bool
 
+    def grafted(self, args: tuple[Any, ...], out: Tensor) -> Tensor:
+        """What the function gave, (B,*), with the gradient of the rule of this call."""
+        swing = self.step.swing(args)
+        spikes = self.site.ask(self.step.height(args))[0]
+        return graft(out, spikes * (swing.detach() if isinstance(swing, Tensor) else swing))
+
 
 def spot(
     name: str, step: Step, switch: Switch, own: Callable[[Tensor], Tensor] = heaviside, *, of_images: bool
 ) -> Spot:
     """own: the owner's spikes (n,) in {0, 1} of heights (n,), with its gradient, where that can be had alone."""
-    # Whether gradients pass through the reset is the owner's: a rule that would have it otherwise is taken all the same.
+    # What passes through the reset is the owner's: a rule that would have it otherwise is taken all the same.
     site = Heights(name, own, switch, strict=step.strict, detach_reset=True, either=True)
     return Spot(step, site, of_images)
 
@@ -92,11 +99,9 @@ class _Call:
             if not bool(fit):
                 raise _changed(name, "other ones")
 
-    def _ask(self, spot: Spot, args: tuple[Any, ...], out: Tensor, height: Tensor) -> Tensor:
-        name = spot.site.name
-        fits = spot.step.fits(args, out)
+    def _hold(self, spot: Spot, args: tuple[Any, ...], out: Tensor) -> None:
+        name, fits = spot.site.name, spot.step.fits(args, out)
         self.fits[name] = self.fits[name] & fits if name in self.fits else fits
-        return spot.site.ask(height)[0]
 
     def function(self, kind: Kind, context: Any, args: tuple[Any, ...], out: Any) -> None:
         """Told inside the owner's forward: hooks its node, which has no gradient to give yet."""
@@ -104,22 +109,21 @@ class _Call:
         if switch.aside:
             return
         with switch.apart():
+            held = tuple(arg.detach() if isinstance(arg, Tensor) else arg for arg in args)
+            self._hold(spot, held, out)
             if not context.needs_input_grad[spot.step.membrane]:
-                self.fits.setdefault(spot.site.name, spot.step.fits(args, out))
                 return
             with torch.enable_grad():
-                held = tuple(arg.detach() if isinstance(arg, Tensor) else arg for arg in args)
                 height = spot.step.height(held).requires_grad_()
-                spikes = self._ask(spot, held, out, height)
+                spikes = spot.site.ask(height)[0]
             _Hook(spot.step, held, height, spikes).on(context, args)
 
     def term(self, term: Term, sides: tuple[Any, ...], total: Tensor) -> Tensor:
         """Told of a sum, whose value it keeps."""
         spot = self.own.terms[term]
         with self.own.switch.apart():
-            spikes = self._ask(spot, sides, total, spot.step.height(sides))
-            swing = spot.step.swing(sides)
-            return graft(total, spikes * (swing.detach() if isinstance(swing, Tensor) else swing))
+            self._hold(spot, sides, total)
+            return spot.grafted(sides, total)
 
 
 class _Hook:
@@ -157,6 +161,27 @@ class _Hook:
                 swung = upstream * self.step.swing(self.args)
             found = torch.autograd.grad(self.spikes, self.height, swung, retain_graph=True, allow_unused=True)
             self.found.append(torch.zeros_like(self.height) if found[0] is None else found[0])
+
+
+class Fires:
+    """The forward of a module that its owner says makes spikes of one of its arguments."""
+
+    def __init__(self, module: nn.Module, spot: Spot) -> None:
+        self.module, self.spot = module, spot
+        self.signature = inspect.signature(type(module).forward)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        given = self.signature.bind(self.module, *args, **options).args
+        switch = self.spot.site.switch
+        live = torch.is_grad_enabled() and given[1:][self.spot.step.membrane].requires_grad
+        if switch.rule is None or isinstance(switch.rule, Own) or not live:
+            return type(self.module).forward(*given)
+        with switch.apart():
+            with torch.no_grad():
+                out: Tensor = type(self.module).forward(*given)
+            if not bool(self.spot.step.fits(given[1:], out)):
+                raise _changed(self.spot.site.name, "other ones")
+            return self.spot.grafted(given[1:], out)
 
 
 def _changed(name: str, got: str) -> SpikeproofError:
