@@ -215,7 +215,7 @@ class _Look:
                 raise _no_step(name, argument)
             rows = all(t.shape[:1] == (self.size,) for t in tensors_in(args[step.membrane]))
             found = spot(name, step, self.body.switch, of_images=rows)
-            module.add_module("spikes", found.site)
+            module.add_module("spikes", found.site.eval())
             keep(module, forward=Fires(module, found))
         if not torch.equal(self.call(self.codes[0]), before):
             raise SpikeproofError("spikes that keep the logits", f"others with {next(iter(named)).__name__} named")

@@ -122,7 +122,9 @@ class Foreign(nn.Module):
         if stepwise and isinstance(asked, _WHOLE):
             return refused(asked, f"{stepwise[0]!r} gets one step at a time")
         if unfit:
-            return refused(asked, f"the loop over time and the reset of {unfit[0]!r} are the network's own")
+            found = unfit[0] in [spot.site.name for spot in self.own_spikes.spots()]
+            whose = "network's" if found else "framework's"
+            return refused(asked, f"the loop over time and the reset of {unfit[0]!r} are the {whose} own")
         if mixed and isinstance(asked, ASSG):
             return refused(asked, f"the rows that {mixed[0]!r} is given are not one for each image")
         return None

@@ -158,9 +158,9 @@ class _Hook:
             self.found.append(torch.zeros_like(self.height))
         else:
             with torch.enable_grad():
-                swung = upstream * self.step.swing(self.args)
-            found = torch.autograd.grad(self.spikes, self.height, swung, retain_graph=True, allow_unused=True)
-            self.found.append(torch.zeros_like(self.height) if found[0] is None else found[0])
+                total = (self.spikes * (upstream * self.step.swing(self.args)).detach()).sum()
+            (found,) = torch.autograd.grad(total, self.height, retain_graph=True, allow_unused=True)
+            self.found.append(torch.zeros_like(self.height) if found is None else found)
 
 
 class Fires:
