@@ -59,6 +59,9 @@ def find_spikes(victim: Victim, images: Tensor, named: Named | None = None) -> N
     lost = [one.name for one in seen if one.thing not in kept]
     body.foreign = (*(name for name in body.foreign if not any(f"{m}.".startswith(f"{name}.") for m in within)), *lost)
     body.rule = body.rule_of_training()
+    if kept and body.rule is not None and (mute := look.mute(body.rule)) > look.size / 2:
+        body.mute = f"{body.rule} gives no gradient for {mute} of {look.size} images: {rule} stands for it"
+        body.rule = rule
 
 
 @dataclass
@@ -177,6 +180,17 @@ class _Look:
         self.codes = [victim.encode(x, keys).detach() for x in (images, 1.0 - images, noise)]
         self.expected: list[Tensor] = []
         self.kinds: list[Kind] = []
+
+    def mute(self, rule: Rule) -> int:
+        """For how many of the images a rule gives the code no gradient at all, or one that is not finite."""
+        z = self.codes[0].clone().requires_grad_()
+        logits = borrowed(self.victim).classify(z, rule)
+        total = (logits @ torch.linspace(-1.0, 1.0, logits.shape[1]).to(logits)).sum()
+        (slopes,) = torch.autograd.grad(total, z, allow_unused=True)
+        if slopes is None:
+            return 0  # what cuts the graph is another question
+        size = slopes.abs().amax(0).flatten(1).amax(1)
+        return int((~((size > 0) & torch.isfinite(size))).sum())
 
     def call(self, z: Tensor, watch: Callable[[Foreign], Any] = lambda body: contextlib.nullcontext()) -> Tensor:
         """Logits with their graph."""

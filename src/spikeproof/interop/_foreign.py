@@ -54,7 +54,8 @@ class Asked(nn.Module):
 class Foreign(nn.Module):
     """Takes a network for itself and rewires it: sites where neurons were. What a call leaves in it goes with the call.
 
-    rule: how it was trained, None where nothing is known; foreign: neurons that keep their surrogate under every rule.
+    rule: how it was trained, None where nothing is known; foreign: neurons that keep their surrogate under every rule;
+    mute: what is to be said of a surrogate of training that has no gradient, so that another stands for it.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Foreign(nn.Module):
         self.frameworks = frameworks_of(network)
         self.foreign = self._rewire() if rewired else ()
         self.own_spikes = OwnSpikes(self.switch)
+        self.mute = ""
         self.rule = self.rule_of_training()
         self._rest()
 

@@ -33,7 +33,10 @@ class Wrapped(Victim):
 
     @property
     def rule(self) -> Rule | None:
-        """That of training: what `evaluate` takes where none is given; None where the network has no known neuron."""
+        """That of training: what `evaluate` takes where none is given; None where the network has no known neuron.
+
+        ATan(2) where spikes of its own code have a surrogate that gives most images no gradient; `notes` say so.
+        """
         return self.body.rule
 
     @property
@@ -44,6 +47,7 @@ class Wrapped(Victim):
         kept += (
             [f"a rule gives the slope of {', '.join(found)}, found in code whose loop and reset stay"] if found else []
         )
+        kept += [self.body.mute] if self.body.mute else []
         kept += [f"logits differ from the model's own by up to {self.apart:.2g} of their size"] if self.apart else []
         known = kept or self.body.sites() or isinstance(self.body.network, Asked)
         return tuple(kept if known else ["no known neuron: every rule gives the network's own gradient"])

@@ -329,6 +329,8 @@ class _Asking:
             whose = f"{', '.join(map(repr, body.foreign))} keeps its own surrogate: not found where it makes its spikes"
             return whose, "wrap(..., spikes={MySpike: 'v'}), or ASSG and the rules that see the dynamics are left out"
         names = ", ".join(repr(site.name) for site in body.sites())
+        if body.mute:
+            return f"{names} take any surrogate", f"{body.mute}; a surrogate this sharp hides the network"
         return f"{names} take any surrogate" if names else "none: every rule gives the network's own gradient"
 
 
