@@ -20,7 +20,7 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.interop._doors import Kind, watched
 from spikeproof.interop._step import Step
 from spikeproof.interop._terms import Swap, Term
-from spikeproof.interop.sites import Heights, Own, Switch
+from spikeproof.interop.sites import Apart, Own, Switch
 from spikeproof.tensors import graft, heaviside
 from spikeproof.types import Rule
 
@@ -35,13 +35,14 @@ class Spot:
     """
 
     step: Step
-    site: Heights
+    site: Apart
     of_images: bool
 
     def grafted(self, args: tuple[Any, ...], out: Tensor) -> Tensor:
-        """What the function gave, (B,*), with the gradient of the rule of this call."""
-        swing = self.step.swing(args)
-        spikes = self.site.ask(self.step.height(args))[0]
+        """What the function gave, (B,*), with the gradient of the rule of this call; as it is where that is its own."""
+        swing, spikes = self.step.swing(args), self.site.decide(self.step.height(args)[None])
+        if spikes is None:
+            return out
         return graft(out, spikes * (swing.detach() if isinstance(swing, Tensor) else swing))
 
 
@@ -50,7 +51,7 @@ def spot(
 ) -> Spot:
     """own: the owner's spikes (n,) in {0, 1} of heights (n,), with its gradient, where that can be had alone."""
     # What passes through the reset is the owner's: a rule that would have it otherwise is taken all the same.
-    site = Heights(name, own, switch, strict=step.strict, detach_reset=True, either=True)
+    site = Apart(name, own, switch, strict=step.strict, detach_reset=True, either=True)
     return Spot(step, site, of_images)
 
 
@@ -114,9 +115,11 @@ class _Call:
             if not context.needs_input_grad[spot.step.membrane]:
                 return
             with torch.enable_grad():
-                height = spot.step.height(held).requires_grad_()
-                spikes = spot.site.ask(height)[0]
-            _Hook(spot.step, held, height, spikes).on(context, args)
+                # A leaf: what comes of it is beside the network's graph.
+                height = spot.step.height(held)[None].requires_grad_()
+                spikes = spot.site.decide(height)
+            if spikes is not None:
+                _Hook(spot.step, held, height, spikes).on(context, args)
 
     def term(self, term: Term, sides: tuple[Any, ...], total: Tensor) -> Tensor:
         """Told of a sum, whose value it keeps."""
@@ -155,12 +158,12 @@ class _Hook:
         if upstream is None:
             self.found.append(None)
         elif not self.spikes.requires_grad:  # under a rule without a gradient
-            self.found.append(torch.zeros_like(self.height))
+            self.found.append(torch.zeros_like(self.height[0]))
         else:
             with torch.enable_grad():
                 total = (self.spikes * (upstream * self.step.swing(self.args)).detach()).sum()
             (found,) = torch.autograd.grad(total, self.height, retain_graph=True, allow_unused=True)
-            self.found.append(torch.zeros_like(self.height) if found is None else found)
+            self.found.append(torch.zeros_like(self.height[0]) if found is None else found[0])
 
 
 class Fires:
@@ -177,8 +180,7 @@ class Fires:
         if switch.rule is None or isinstance(switch.rule, Own) or not live:
             return type(self.module).forward(*given)
         with switch.apart():
-            with torch.no_grad():
-                out: Tensor = type(self.module).forward(*given)
+            out: Tensor = type(self.module).forward(*given)
             if not bool(self.spot.step.fits(given[1:], out)):
                 raise _changed(self.spot.site.name, "other ones")
             return self.spot.grafted(given[1:], out)

@@ -28,7 +28,8 @@ from spikeproof.tensors import graft, heaviside
 from spikeproof.types import Fire, Neuron, Rule, ThroughReset, ThroughTime
 
 __all__ = [
-    "AllSteps", "Heights", "OneStep", "Own", "Site", "SpikeFunction", "Switch", "keep", "known", "refused", "strict",
+    "AllSteps", "Apart", "Heights", "OneStep", "Own", "Site", "SpikeFunction", "Switch", "keep", "known", "refused",
+    "strict",
 ]  # fmt: skip
 
 SpikeFunction = Callable[[Tensor], Tensor]
@@ -197,6 +198,18 @@ class Heights(nn.Module):
         return spikes[0], threshold.through_reset
 
 
+class Apart(Heights):
+    """A spike function of the network's own code, which runs whatever the rule is: the rule decides beside it."""
+
+    def decide(self, height: Tensor) -> Tensor | None:
+        """Heights (1,B,*) -> spikes (B,*) with the gradient of the rule of this call; None where the owner's is it."""
+        threshold = _Threshold(self, height)
+        spikes = self.switch.fire(threshold, threshold.x, f"{self.name}[{self.switch.step(self.name)}]")
+        if threshold.through_reset is None:
+            raise refused(self.switch.rule, f"{self.name!r} gets one step at a time")
+        return None if threshold.kept else spikes[0]
+
+
 Site = AllSteps | OneStep | Heights
 
 
@@ -206,6 +219,7 @@ class _Threshold:
     def __init__(self, site: Heights, x: Tensor) -> None:
         self.site, self.x, self.own, self.detach_reset = site, x, site.own, site.detach_reset
         self.through_reset: bool | None = None
+        self.kept = False
 
     def run(self, x: Tensor, fire: Fire, *, through_time: bool = True, through_reset: bool = False) -> Tensor:
         if x is not self.x:
@@ -237,6 +251,9 @@ class Own:
         whole = neuron.neuron if isinstance(neuron, _Step) else neuron
         if not isinstance(whole, _Owned):
             raise UsageError("a neuron with a surrogate of its own", f"{neuron} at {site!r}")
+        if isinstance(neuron, _Threshold) and isinstance(neuron.site, Apart):
+            neuron.kept = True
+            return neuron.run(currents, lambda h, t: graft(heaviside(h), h))
         own, through_reset = whole.own, not whole.detach_reset
         return neuron.run(currents, lambda h, t: graft(heaviside(h), own(h)), through_reset=through_reset)
 
