@@ -225,11 +225,13 @@ def test_a_rule_of_the_whole_train_is_refused_by_name(toy: Any) -> None:
         spikeproof.wrap(network(library), X, steps=T)(X, BPTR(), KEYS)
 
 
-def test_a_neuron_without_a_site_keeps_its_surrogate_and_is_named(toy: Any) -> None:
+def test_a_neuron_without_a_site_has_one_where_its_code_makes_the_spikes(toy: Any) -> None:
     library, add = toy
     add(LOOP_IS_THEIRS.replace("        neuron.asked", "        return None\n        neuron.asked"))
     victim = spikeproof.wrap(network(library), X, steps=T)
-    assert victim.notes[0] == "1 keeps its own surrogate: its dynamics are not known"
+    assert victim.body.foreign == ()
+    assert [site.name for site in victim.body.sites()] == ["Slope"]
+    assert victim.rule == ATan(alpha=2.0)
 
 
 def test_a_doubt_is_a_warning(toy: Any) -> None:

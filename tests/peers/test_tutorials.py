@@ -11,14 +11,26 @@ import torch
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("framework", ["spikingjelly", "snntorch"])
-def test_a_tutorial_runs(framework: str, capsys: pytest.CaptureFixture[str]) -> None:
+NEEDS = {
+    "spikingjelly": "spikingjelly.activation_based.neuron",
+    "snntorch": "snntorch",
+    "transformer": "spikingjelly.activation_based.neuron",
+    "own-neurons": "torch",
+}
+
+
+def test_every_tutorial_is_run() -> None:
+    assert {path.stem.removeprefix("tutorial-") for path in DOCS.glob("tutorial-*.md")} == set(NEEDS)
+
+
+@pytest.mark.parametrize("tutorial", NEEDS)
+def test_a_tutorial_runs(tutorial: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        __import__({"spikingjelly": "spikingjelly.activation_based.neuron", "snntorch": "snntorch"}[framework])
+        __import__(NEEDS[tutorial])
     except Exception as error:
-        pytest.skip(f"{framework} does not import here: {error!r}")
-    name = f"tutorial-{framework}.md"
-    world: dict[str, object] = {"__name__": f"tutorial_{framework}"}
+        pytest.skip(f"{NEEDS[tutorial]} does not import here: {error!r}")
+    name = f"tutorial-{tutorial}.md"
+    world: dict[str, object] = {"__name__": f"tutorial_{tutorial}"}
     with torch.random.fork_rng(devices=[]):
         for block in re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), flags=re.DOTALL):
             exec(compile(block, name, "exec"), world)

@@ -215,10 +215,41 @@ def test_the_quick_tier_with_its_audits_runs(mode: str) -> None:
     assert {"sa-pgd-100 assg margin", "square-2000"} <= stages(victim)
 
 
+RARE: dict[str, Any] = {
+    "EIFNode": {}, "QIFNode": {}, "IzhikevichNode": {}, "KLIFNode": {}, "HalfThresholdIFNode": {}, "LIAFNode": {
+        "act": torch.relu, "threshold_related": True}, "ComplementaryLIFNode": {}, "TernaryLIFNode": {}, "RAFNode": {},
+    "ActivationAwareIFNode": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["m", "s"])
+@pytest.mark.parametrize("kind", RARE)
+def test_a_rarer_node_takes_every_surrogate_and_keeps_its_forward(kind: str, mode: str) -> None:
+    node = getattr(neuron, kind)(surrogate_function=surrogate.ATan(), step_mode=mode, **RARE[kind])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(layer.Flatten(step_mode=mode), layer.Linear(64, 48, step_mode=mode), node).eval()
+    with torch.no_grad():
+        model[1].weight *= 6
+    victim = spikeproof.wrap(model, X, steps=T, step_mode=mode)
+    assert victim.body.foreign == ()
+    assert victim.rule == ATan()
+    functional.reset_net(model)
+    owners = [model(X) for _ in range(T)] if mode == "s" else model(X.expand(T, *X.shape))
+    expected = torch.stack(owners).mean(0) if mode == "s" else owners.mean(0)
+    found = []
+    for rule in (Own(), ATan(), ATan(alpha=5.0), Triangle(), Sigmoid()):
+        x = X.clone().requires_grad_()
+        logits = victim(x, rule, KEYS)
+        assert torch.equal(logits, expected)
+        found.append(torch.autograd.grad(logits.sum(), x)[0])
+    assert (found[0] - found[1]).abs().max() <= 1e-5 * found[0].abs().max()
+    assert all((g - found[0]).abs().max() > 0.01 * found[0].abs().max() for g in found[2:])
+
+
 def test_a_tier_leaves_out_what_a_network_cannot_have(caplog: pytest.LogCaptureFixture) -> None:
-    """A node of unknown dynamics keeps its surrogate; ASSG, which must see it, is left out with a message."""
-    odd = {"step_mode": "m", "surrogate_function": surrogate.ATan()}
-    model = trained(lambda: nn.Sequential(*network(), neuron.EIFNode(**odd)), over_steps)
+    """A node that counts its spikes keeps its surrogate; ASSG, which must see it, is left out with a message."""
+    model = trained(lambda: nn.Sequential(*network(), neuron.ILIFNode(step_mode="m")), over_steps)
     victim = spikeproof.wrap(model, X, steps=T)
     assert victim.notes == ("7 keeps its own surrogate: its dynamics are not known",)
     assert_the_same(victim, model, over_steps)
@@ -278,7 +309,7 @@ def test_nodes_that_are_not_what_they_seem_are_refused() -> None:
             spikeproof.wrap(Twice().eval(), X, steps=T)
         with pytest.raises(SpikeproofError, match="no attribute 'v'"):
             spikeproof.wrap(Reads(1.0).eval(), X, steps=T)
-    assert spikeproof.wrap(network(Derived).eval(), X, steps=T).body.foreign == ("2", "6")
+    assert spikeproof.wrap(network(Derived).eval(), X, steps=T).body.foreign == ()
 
 
 class Looks(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from spikeproof.estimators.mdse import MDSE
 from spikeproof.estimators.smooth_twin import SmoothTwin
 from spikeproof.estimators.spsa import SPSA
 from spikeproof.interop.frameworks import frameworks_of
+from spikeproof.interop.own_spikes import OwnSpikes
 from spikeproof.interop.sites import AllSteps, Heights, Own, Site, Switch, refused
 from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.hart import HART
@@ -52,7 +54,8 @@ class Asked(nn.Module):
 class Foreign(nn.Module):
     """Takes a network for itself and rewires it: sites where neurons were. What a call leaves in it goes with the call.
 
-    rule: how it was trained, None where nothing is known; foreign: neurons that keep their surrogate under every rule.
+    rule: how it was trained, None where nothing is known; foreign: neurons that keep their surrogate under every rule;
+    mute: what is to be said of a surrogate of training that has no gradient, so that another stands for it.
     """
 
     def __init__(
@@ -65,7 +68,9 @@ class Foreign(nn.Module):
         self.switch = Switch()
         self.frameworks = frameworks_of(network)
         self.foreign = self._rewire() if rewired else ()
-        self.rule = self._rule_of_training()
+        self.own_spikes = OwnSpikes(self.switch)
+        self.mute = ""
+        self.rule = self.rule_of_training()
         self._rest()
 
     def _rewire(self) -> tuple[str, ...]:
@@ -84,12 +89,20 @@ class Foreign(nn.Module):
                 parent.add_module(name, stand_ins.get(child, child))
         return tuple(stay)
 
-    def _rule_of_training(self) -> Rule | None:
-        trained = {site.trained() for site in self.sites()}
-        rule = trained.pop() if len(trained) == 1 else None
+    def rule_of_training(self) -> Rule | None:
+        """That of all sites, `Own` where they differ or are not known; None without any."""
+        placed = {site.trained() for site in self._placed()}
+        found = {spot.site.trained() for spot in self.own_spikes.spots()}
+        # What passes through the reset of a found one is its owner's, whatever a rule says.
+        found -= {replace(rule, through_reset=False) for rule in placed if rule is not None}
+        rules = placed | found
+        rule = rules.pop() if len(rules) == 1 else None
         return rule or (Own() if self.sites() else None)
 
     def sites(self) -> list[Site]:
+        return self._placed() + [spot.site for spot in self.own_spikes.spots()]
+
+    def _placed(self) -> list[Site]:
         return [module for module in self.modules() if isinstance(module, Site)]
 
     def objection(self, asked: object) -> UsageError | None:
@@ -105,12 +118,17 @@ class Foreign(nn.Module):
         stepwise = [site.name for site in self.sites() if not isinstance(site, AllSteps)]
         loops = [site for site in self.sites() if isinstance(site, Heights)]
         unfit = [site.name for site in loops if isinstance(asked, SmoothTwin) or not site.fits(asked)]
+        mixed = [spot.site.name for spot in self.own_spikes.spots() if not spot.of_images]
         if self.foreign and isinstance(asked, (*_WHOLE, ASSG, SmoothTwin)):
             return refused(asked, f"the dynamics of {self.foreign[0]!r} are not known")
         if stepwise and isinstance(asked, _WHOLE):
             return refused(asked, f"{stepwise[0]!r} gets one step at a time")
         if unfit:
-            return refused(asked, f"the loop over time and the reset of {unfit[0]!r} are the framework's own")
+            found = unfit[0] in [spot.site.name for spot in self.own_spikes.spots()]
+            whose = "network's" if found else "framework's"
+            return refused(asked, f"the loop over time and the reset of {unfit[0]!r} are the {whose} own")
+        if mixed and isinstance(asked, ASSG):
+            return refused(asked, f"the rows that {mixed[0]!r} is given are not one for each image")
         return None
 
     def classify(self, z: Tensor, rule: Rule) -> Tensor:
@@ -118,7 +136,7 @@ class Foreign(nn.Module):
         if not isinstance(self.network, Asked) and (why := self.objection(rule)):
             raise why
         try:
-            with self.switch.bound(rule, len(z)):
+            with self.switch.bound(rule, len(z)), self.own_spikes.asking(rule):
                 return self._read(self._run(z), z.shape[1])
         finally:
             self._rest()

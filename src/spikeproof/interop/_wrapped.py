@@ -13,6 +13,7 @@ from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop._behaviour import examine
 from spikeproof.interop._borrowing import answering, forked, share_what_stays, twin
 from spikeproof.interop._deployed import accept
+from spikeproof.interop._finding import Named, find_spikes
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
 from spikeproof.interop.frameworks import StepMode, frameworks_of, step_mode_of
 from spikeproof.rules.atan import ATan
@@ -32,13 +33,21 @@ class Wrapped(Victim):
 
     @property
     def rule(self) -> Rule | None:
-        """That of training: what `evaluate` takes where none is given; None where the network has no known neuron."""
+        """That of training: what `evaluate` takes where none is given; None where the network has no known neuron.
+
+        ATan(2) where spikes of its own code have a surrogate that gives most images no gradient; `notes` say so.
+        """
         return self.body.rule
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of its numbers should know of the wrapping."""
         kept = [f"{name} keeps its own surrogate: its dynamics are not known" for name in self.body.foreign]
+        found = [repr(spot.site.name) for spot in self.body.own_spikes.spots()]
+        kept += (
+            [f"a rule gives the slope of {', '.join(found)}, found in code whose loop and reset stay"] if found else []
+        )
+        kept += [self.body.mute] if self.body.mute else []
         kept += [f"logits differ from the model's own by up to {self.apart:.2g} of their size"] if self.apart else []
         known = kept or self.body.sites() or isinstance(self.body.network, Asked)
         return tuple(kept if known else ["no known neuron: every rule gives the network's own gradient"])
@@ -65,6 +74,7 @@ def wrap(
     step_mode: StepMode | None = None,
     readout: Readout | None = None,
     tolerance: float = 1e-6,
+    spikes: Named | None = None,
 ) -> Wrapped:
     """A victim of somebody's own network, which is left as it is: a copy is rewired, on the same weights, and on the
     same buffers but for those that a call writes to.
@@ -76,7 +86,8 @@ def wrap(
     where not given, as modules of the framework say, else 'm'. readout: from what the model returns to logits (B,K);
     where not given, the first of a tuple, averaged over a leading time axis. tolerance: by how much the victim's logits
     may differ from the model's own, of their size: fused kernels of a framework round in other places, and then spikes
-    may flip.
+    may flip. spikes: where `wrap` does not find the spikes of code of your own, {MySpike: 'v'}: a class of
+    `autograd.Function` or of modules, and the argument of its forward that is compared with a threshold.
 
     Every call starts from rest. Raises SpikeproofError, with the name of the module, for models in train mode, on
     another device or of another precision than the images, or of less than single precision; that remember, draw noise,
@@ -109,6 +120,8 @@ def wrap(
             mend="let forward not look into its neurons; for the rounding of fused kernels give a tolerance",
         )
     wrapped.body.classes = expected.shape[1]
+    with forked(images.device):
+        find_spikes(wrapped, images, spikes)
     share_what_stays(wrapped.body.network, model)
     return wrapped
 

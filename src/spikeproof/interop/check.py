@@ -18,6 +18,7 @@ from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop._behaviour import BEHAVIOUR, Trial
 from spikeproof.interop._borrowing import called, forked, hooked, twin
 from spikeproof.interop._deployed import DEPLOYED, PRECISIONS
+from spikeproof.interop._finding import Named
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
 from spikeproof.interop._gradient import gradient_of
 from spikeproof.interop._layout import Layout, layout_of
@@ -87,6 +88,7 @@ def check(
     encoder: Encoder | None = None,
     step_mode: StepMode | None = None,
     readout: Readout | None = None,
+    spikes: Named | None = None,
 ) -> Checked:
     """Whether numbers of somebody's network can be trusted, by every question that `wrap` asks and some more.
 
@@ -101,7 +103,7 @@ def check(
         raise UsageError("one label for each image given", tuple(labels.shape))
     if steps is not None and not 1 <= steps <= STEPS:
         raise UsageError(f"steps in 1..{STEPS}", steps)
-    asking = _Asking(model if isinstance(model, nn.Module) else Asked(model).eval(), readout, encoder)
+    asking = _Asking(model if isinstance(model, nn.Module) else Asked(model).eval(), readout, encoder, spikes)
     with forked(torch.device("cpu") if images is None else images.device):
         asking.run(images, labels, shape, steps, step_mode)
     return Checked(tuple(asking.results), None if asking.refused else asking.victim)
@@ -141,8 +143,10 @@ def check_path(
 class _Asking:
     """The questions in their order, each on what the ones before have left."""
 
-    def __init__(self, model: nn.Module, readout: Readout | None, encoder: Encoder | None) -> None:
-        self.model, self.readout, self.encoder = model, readout, encoder
+    def __init__(
+        self, model: nn.Module, readout: Readout | None, encoder: Encoder | None, spikes: Named | None = None
+    ) -> None:
+        self.model, self.readout, self.encoder, self.spikes = model, readout, encoder, spikes
         self.results: list[CheckResult] = []
         self.victim: Wrapped | None = None
 
@@ -198,7 +202,8 @@ class _Asking:
         self.ask("normalisation", lambda: self._normalisation(labels))
         if labels is not None:
             self.ask("accuracy", lambda: self._accuracy(labels))
-        self.ask("wrap", self._wrapped)
+        if self.ask("wrap", self._wrapped):
+            self.ask("spikes", self._spikes)
 
     def _mended(self, where: Tensor) -> str:
         moved = any(t.device != where.device or (t.is_floating_point() and t.dtype != where.dtype)
@@ -244,14 +249,13 @@ class _Asking:
         body = Foreign(twin(self.model), "images", self.readout, self.images.shape[1])
         names = [site.name for site in body.sites()]
         if body.foreign:
-            whose = f"{', '.join(map(repr, body.foreign))}: dynamics not known, keeps its own surrogate"
-            return whose, "attacks that must see the dynamics (ASSG, BPTR, the smooth twin) are left out of a tier"
+            return f"{', '.join(map(repr, body.foreign))}: dynamics not known"
         for framework in body.frameworks:
             if doubt := framework.doubt(self.model):
                 return doubt
         if not names:
             *some, last = [f"{framework.title} {framework.versions}" for framework in known_frameworks()]
-            return f"none of {', '.join(some)} or {last}: every rule gives the network's own gradient"
+            return f"none of {', '.join(some)} or {last}"
         return f"{', '.join(map(repr, names))}; rule of training: {body.rule}"
 
     def _called(self) -> str:
@@ -311,11 +315,23 @@ class _Asking:
         layout = self.layout
         self.victim = wrap(
             self.model, self.images, steps=layout.steps, readout=self.readout, step_mode=layout.step_mode,
-            encoder=self.encoder if layout.steps else None,
+            encoder=self.encoder if layout.steps else None, spikes=self.spikes,
         )  # fmt: skip
         if self.victim.apart:
             return self.victim.notes[-1], "a fused kernel rounds in other places; say so beside the numbers"
         return "a rewired copy gives the model's own logits, bit for bit"
+
+    def _spikes(self) -> str | tuple[str, str]:
+        """What a rule decides in the wrapped network."""
+        assert self.victim is not None
+        body = self.victim.body
+        if body.foreign:
+            whose = f"{', '.join(map(repr, body.foreign))} keeps its own surrogate: not found where it makes its spikes"
+            return whose, "wrap(..., spikes={MySpike: 'v'}), or ASSG and the rules that see the dynamics are left out"
+        names = ", ".join(repr(site.name) for site in body.sites())
+        if body.mute:
+            return f"{names} take any surrogate", f"{body.mute}; a surrogate this sharp hides the network"
+        return f"{names} take any surrogate" if names else "none: every rule gives the network's own gradient"
 
 
 _OK = {

@@ -7,6 +7,7 @@ own time loop wait there too; with them every call starts from rest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from spikeproof.tensors import graft, heaviside
 from spikeproof.types import Fire, Neuron, Rule, ThroughReset, ThroughTime
 
 __all__ = [
-    "AllSteps", "Heights", "OneStep", "Own", "Site", "SpikeFunction", "Switch", "keep", "known", "refused", "strict",
+    "AllSteps", "Apart", "Heights", "OneStep", "Own", "Site", "SpikeFunction", "Switch", "keep", "known", "refused",
+    "strict",
 ]  # fmt: skip
 
 SpikeFunction = Callable[[Tensor], Tensor]
@@ -48,6 +50,8 @@ class Switch:
     def __init__(self) -> None:
         self.rule: Rule | None = None
         self.steps = 0
+        self.aside = False
+        """Whether what is computed now is a rule's, and not the network's."""
         self.met: dict[str, int] = {}
         self.membranes: dict[str, Tensor] = {}
 
@@ -76,7 +80,17 @@ class Switch:
                 "a call after the victim's had ended, or beside it",
                 mend="call the victim, not the modules in it; take activation checkpointing out of the network",
             )
-        return self.rule(neuron, currents, site)
+        with self.apart():
+            return self.rule(neuron, currents, site)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """What is computed in here is not the network's own."""
+        before, self.aside = self.aside, True
+        try:
+            yield
+        finally:
+            self.aside = before
 
     def step(self, site: str) -> int:
         """How often this site has been asked before in this call."""
@@ -184,6 +198,18 @@ class Heights(nn.Module):
         return spikes[0], threshold.through_reset
 
 
+class Apart(Heights):
+    """A spike function of the network's own code, which runs whatever the rule is: the rule decides beside it."""
+
+    def decide(self, height: Tensor) -> Tensor | None:
+        """Heights (1,B,*) -> spikes (B,*) with the gradient of the rule of this call; None where the owner's is it."""
+        threshold = _Threshold(self, height)
+        spikes = self.switch.fire(threshold, threshold.x, f"{self.name}[{self.switch.step(self.name)}]")
+        if threshold.through_reset is None:
+            raise refused(self.switch.rule, f"{self.name!r} gets one step at a time")
+        return None if threshold.kept else spikes[0]
+
+
 Site = AllSteps | OneStep | Heights
 
 
@@ -193,6 +219,7 @@ class _Threshold:
     def __init__(self, site: Heights, x: Tensor) -> None:
         self.site, self.x, self.own, self.detach_reset = site, x, site.own, site.detach_reset
         self.through_reset: bool | None = None
+        self.kept = False
 
     def run(self, x: Tensor, fire: Fire, *, through_time: bool = True, through_reset: bool = False) -> Tensor:
         if x is not self.x:
@@ -224,6 +251,9 @@ class Own:
         whole = neuron.neuron if isinstance(neuron, _Step) else neuron
         if not isinstance(whole, _Owned):
             raise UsageError("a neuron with a surrogate of its own", f"{neuron} at {site!r}")
+        if isinstance(neuron, _Threshold) and isinstance(neuron.site, Apart):
+            neuron.kept = True
+            return neuron.run(currents, lambda h, t: graft(heaviside(h), h))
         own, through_reset = whole.own, not whole.detach_reset
         return neuron.run(currents, lambda h, t: graft(heaviside(h), own(h)), through_reset=through_reset)
 
@@ -237,16 +267,27 @@ _SHAPES: tuple[type[Surrogate], ...] = (ATan, Sigmoid, Triangle, Rectangle, Gaus
 
 def known(own: SpikeFunction, *, through_reset: bool) -> Surrogate | None:
     """The rule of this package with the derivative of a foreign surrogate, recognised by its values; else None."""
-    with torch.enable_grad():
-        x = torch.tensor([0.0, *(s * 2.0**k for k in range(-6, 3) for s in (1.0, -1.0))]).requires_grad_()
-        spikes = own(x)
-    if not spikes.requires_grad or not float((slopes := torch.autograd.grad(spikes.sum(), x)[0])[0]) > 0:
+    peak = _slopes(own, torch.zeros(1))
+    if peak is None or not 0 < float(peak) < math.inf:
         return None
+    around = torch.tensor([0.0, *(s * 2.0**k for k in range(-6, 3) for s in (1.0, -1.0))])
+    x = torch.cat([around, around / max(1.0, float(peak))])  # a sharp one is flat at the heights of a wide one
+    slopes = _slopes(own, x)
     for shape in _SHAPES:
-        alpha = float(slopes[0]) / float(shape(alpha=1.0).derivative(torch.zeros(())))
-        if torch.allclose(shape(alpha=alpha).derivative(x.detach()), slopes, rtol=1e-4, atol=1e-6 * alpha):
+        alpha = float(peak) / float(shape(alpha=1.0).derivative(torch.zeros(())))
+        if slopes is not None and torch.allclose(
+            shape(alpha=alpha).derivative(x), slopes, rtol=1e-4, atol=1e-6 * alpha
+        ):
             return shape(alpha=float(f"{alpha:.6g}"), through_reset=through_reset)
     return None
+
+
+def _slopes(own: SpikeFunction, heights: Tensor) -> Tensor | None:
+    """The gradient of a spike function at heights (n,); None where it has none."""
+    with torch.enable_grad():
+        x = heights.clone().requires_grad_()
+        spikes = own(x)
+    return torch.autograd.grad(spikes.sum(), x)[0] if spikes.requires_grad else None
 
 
 @torch.no_grad()

@@ -36,6 +36,10 @@ def tapped(victim: Victim, rule: Rule) -> Iterator[tuple[Rule, list[Tap]]]:
 
     def watched(neuron: Neuron, currents: Tensor, site: str) -> Tensor:
         spikes = rule(neuron, currents, site)
+        if (
+            currents.is_leaf and currents.requires_grad
+        ):  # beside the graph of the network, whose gradients it never meets
+            return spikes
         taps.extend([Tap(site, "input", currents), Tap(site, "output", spikes)])
         return spikes
 

@@ -1,4 +1,8 @@
-"""SpikingJelly 2: IF, LIF and parametric LIF nodes become neurons of this package; other nodes keep what they have."""
+"""SpikingJelly 2: IF, LIF and parametric LIF nodes become neurons of this package; other nodes keep their own code.
+
+The spikes of those are found where their surrogate makes them, as in a network without a framework. In eval mode three
+nodes have no surrogate at all: the online LIFs, which are LIFs then, and the complementary LIF.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from torch import nn
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.interop.frameworks import Framework, StepMode
-from spikeproof.interop.sites import AllSteps, OneStep, Switch, keep
+from spikeproof.interop.sites import AllSteps, Heights, OneStep, Switch, keep, strict
 from spikeproof.neurons import Stepwise
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
@@ -19,6 +23,8 @@ __all__ = ["SpikingJelly"]
 _OLD = ("neuronal_charge", "neuronal_fire", "neuronal_reset")
 """How SpikingJelly before 2 was extended; 2 ignores these methods without a word."""
 
+
+_ONLINE = ("OTTTLIFNode", "SLTTLIFNode")
 
 _INERT = ("spikingjelly:Dropout", "spikingjelly:Dropout2d")
 
@@ -35,6 +41,8 @@ class SpikingJelly(Framework):
         """A neuron of this package with the node's constants; None where its dynamics are not known to it."""
         _refuse_old(name, node)
         neuron = _neuron(node)
+        if _home(type(node)) == "spikingjelly:ComplementaryLIFNode":
+            return _complementary(name, node, switch)
         if neuron is None:
             return None
         keep(neuron, own=node.surrogate_function, detach_reset=node.detach_reset)
@@ -80,7 +88,7 @@ def _bases(module: nn.Module) -> list[str]:
 
 def _neuron(node: Any) -> Any:
     kind = _home(type(node)).removeprefix("spikingjelly:")
-    if kind not in ("IFNode", "LIFNode", "ParametricLIFNode") or node._neuron_precision is not None:
+    if kind not in ("IFNode", "LIFNode", "ParametricLIFNode", *_ONLINE) or node._neuron_precision is not None:
         return None
     if not 0 < node.v_threshold < float("inf"):  # SpikingJelly's idiom for a neuron that is read, not fired
         return None
@@ -88,12 +96,20 @@ def _neuron(node: Any) -> Any:
     neuron: Stepwise
     if kind == "IFNode":
         neuron = IF(**usual)
-    elif kind == "LIFNode":
+    elif kind != "ParametricLIFNode":
         neuron = LIF(tau=node.tau, decay_input=node.decay_input, **usual)
     else:
         neuron = PLIF(decay_input=node.decay_input, **usual)
         neuron.w = node.w
     return neuron
+
+
+def _complementary(name: str, node: Any, switch: Switch) -> nn.Module:
+    """The node itself, with a site as its surrogate, which it takes in eval mode too where that says it is no spike."""
+    own = node.surrogate_function
+    node.surrogate_function = Heights(name, own, switch, strict=strict(own, name), detach_reset=True, either=True)
+    keep(node.surrogate_function, spiking=False)
+    return node  # type: ignore[no-any-return]
 
 
 def _refuse_old(name: str, node: nn.Module) -> None:
