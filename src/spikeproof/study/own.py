@@ -132,8 +132,9 @@ def _told_of(x: Tensor) -> Iterator[None]:
     try:
         yield
     except SpikeproofError as error:
-        if str(tuple(x.shape)) in error.says:
-            error.mend += f"; or give images of the size and the channels that it takes, not {tuple(x.shape[1:])}"
+        shape = tuple(x.shape[1:])
+        if f", {str(shape)[1:]}" in error.says:  # of a batch of whatever size
+            error.mend += f"; or give images of the size and the channels that it takes, not {shape}"
         raise
 
 

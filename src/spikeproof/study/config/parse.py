@@ -214,7 +214,8 @@ def _check_weights(path: Path, *, torch_too: bool) -> None:
     torch_too: whether it may be a torch state dict, which has no header, and is read with the network.
     """
     if torch_too and path.suffix != ".safetensors":
-        if not path.is_file():
+        file = Path(str(path).rpartition(":")[0] or path)  # behind a colon a set of weights in it may be named
+        if not path.is_file() and not file.is_file():
             raise UsageError(f"weights at {path}", "no regular file" if path.exists() else "no such file")
         return
     try:
