@@ -184,7 +184,10 @@ def test_a_sharp_surrogate_masks_nothing_any_more() -> None:
         masked.sharp, masked.scale = sharp, scale
         victim = spikeproof.wrap(masked, X)
         assert victim.rule == {100.0: Sigmoid(alpha=sharp), 1e5: ATan(), 4.0: Own()}[sharp]
-        assert ("gives no gradient for 6 of 6 images" in victim.notes[-1]) == (sharp == 1e5)
+        mute = (
+            "Sigmoid(alpha=100000.0, through_time=True, through_reset=False, fused=True) gives no gradient for 6 of 6"
+        )
+        assert victim.notes[-1].startswith(mute) == (sharp == 1e5)
         for rule, (logits, gradient) in zip(rules, seen, strict=True):
             found, theirs = under(victim, rule)
             assert torch.equal(found, logits)

@@ -111,7 +111,7 @@ class _Met:
 
     def alone(self, step: Step) -> Callable[[Tensor], Tensor]:
         """The owner's spikes (n,) of heights (n,), in the company of the first element of every other argument."""
-        others = tuple(arg.flatten()[0].double() if _is_float(arg) else arg for arg in self.args)
+        others = tuple(arg.flatten()[0].double().cpu() if _is_float(arg) else arg for arg in self.args)
 
         def own(height: Tensor) -> Tensor:
             args = list(others)

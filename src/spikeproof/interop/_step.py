@@ -62,9 +62,12 @@ class Step:
     @torch.no_grad()
     def fits(self, args: tuple[Any, ...], out: Tensor) -> Tensor:
         """Whether a call gave what it would by this, but for heights of a rounding: 0-dim bool."""
-        height = self.height(args)
+        height, swing = self.height(args), self.swing(args)
+        most = float(swing.abs().max()) if isinstance(swing, Tensor) else abs(swing)
+        wrong = (self.spikes(height, args) - out).abs() > SAME * (1 + most)
+        if out.device.type == "cpu" and not bool(wrong.any()):  # what follows costs more than to look
+            return torch.tensor(True)
         size = args[self.membrane].abs() + torch.as_tensor(self.level(args), device=out.device).abs()
-        wrong = (self.spikes(height, args) - out).abs() > SAME * (1 + torch.as_tensor(self.swing(args)).abs().max())
         odd = wrong & (height.abs() > _NEAR * size)
         return torch.logical_not(odd.any())
 
