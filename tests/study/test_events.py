@@ -59,6 +59,8 @@ def test_a_cell_flips_events_and_its_page_says_so(tmp_path: Path) -> None:
         ({**EVENTS, "evaluations": [{**FLIPS, "surface": "counts", "attacks": TOP}]}, "", r"surface to 'events'"),
         ({**EVENTS, "evaluations": [{"attacks": TOP}]}, "top", r"whole events for top events.*got Linf"),
         ({"data": {"name": "digits_events", "frames": 0}}, "frames", r"1\.\.10000"),
+        ({**EVENTS, "theory": {"images": 2}}, "theory", r"theory\.images 0 for frames.*leave it out"),
+        ({**EVENTS, "generalisation": {"corruption_images": 2}}, "corruption_images", r"0 for frames of events"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_any_work(changes: dict[str, Any], path: str, told: str) -> None:

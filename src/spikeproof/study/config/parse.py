@@ -199,6 +199,21 @@ def _check_together(read: Mapping[str, Any]) -> None:
         _check_steps(neuron, steps)
     with within("model"):
         _check_model(read["model"], neuron)
+    if _of_frames(read["encoder"]):
+        _check_frames(read["generalisation"], read["theory"])
+
+
+def _check_frames(generalisation: Generalisation, theory: Theory) -> None:
+    """What is measured by a change of pixels is not measured of frames of events."""
+    for section, option, count in (
+        ("generalisation", "corruption_images", generalisation.corruption_images),
+        ("generalisation", "robust_images", generalisation.robust_images),
+        ("theory", "images", theory.images),
+    ):
+        if count:
+            with within(section, option):
+                mend = "leave it out: it is measured by changes of an image's pixels"
+                raise UsageError(f"{section}.{option} 0 for frames of events", count, mend=mend)
 
 
 @once
