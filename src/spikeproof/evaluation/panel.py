@@ -30,6 +30,7 @@ from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact
 from spikeproof.types import Rule, Threat
 from spikeproof.victims.batch import Batch
+from spikeproof.victims.door import in_own_modes, victim_of
 from spikeproof.victims.outputs import refuse_probabilities
 from spikeproof.victims.victim import Victim, borrowed
 
@@ -268,6 +269,17 @@ def _warn_of_rounding(device: torch.device) -> None:
         )
 
 
+def _threat(norm: str, eps: float | str) -> Threat:
+    """The ball on the pixels; refuses one that is the whole box of [0,1], as eps in grey levels would be."""
+    threat: Threat = parts.build("threats", {"name": str(norm).lower()}, eps=eps, surface="pixels")
+    if threat.norm == "Linf" and threat.eps >= 1:
+        mend = "in units of [0,1], such as '8/255'; a number of grey levels is divided by 255"
+        got = f"{eps}: every image may become every other"
+        raise UsageError("eps below 1 in Linf, for pixels in [0,1]", got, mend=mend)
+    return threat
+
+
+@in_own_modes
 def evaluate(
     victim: Victim,
     images: Tensor,
@@ -288,7 +300,8 @@ def evaluate(
 ) -> Examination:
     """How robust a victim really is: the attacks of a tier, the audits of the attacks, and a verdict.
 
-    images (N,C,H,W) in [0,1], labels (N,); tier: smoke, quick, standard or audit; eps in units of [0,1]; norm: Linf, L2
+    images (N,C,H,W) in [0,1], a tensor or an array of floats; labels (N,), whole numbers as a tensor, an array or a
+    list; neither no_grad, inference_mode nor autocast of the caller reaches inside. tier: smoke, quick, standard or audit; eps in units of [0,1]; norm: Linf, L2
     or L1; rule: that of training (where none is given, a wrapped victim's own, else ATan 2); ids (N,): the images'
     names, which key all randomness (0 .. N-1 where none are given), so that a shard of a set gets the numbers it has in
     the whole. sources: other networks to transfer from; control: an undefended network of the same kind. limits: of
@@ -297,7 +310,8 @@ def evaluate(
     slack counts. Raises SpikeproofError for bad images, labels, victims in train mode, probabilities instead of logits,
     a cut graph, NaN.
     """
-    threat = parts.build("threats", {"name": norm.lower()}, eps=eps, surface="pixels")
+    victim = victim_of(victim)
+    threat = _threat(norm, eps)
     asked = Asked(
         tier,
         threat,
@@ -309,11 +323,10 @@ def evaluate(
         limits=limits or {},
         survivors=survivors,
     )
-    names = torch.arange(len(images)) if ids is None else ids
-    panel = Panel(victim, Batch.of(victim, images, labels, names, seed), asked)
+    panel = Panel(victim, Batch.of(victim, images, labels, ids, seed), asked)
     rows = [row for piece in panel.watched(progress=progress) for row in piece]
-    right = int((panel.clean_answers == labels).sum())
-    return Examination(tier, rows, clopper_pearson(right, len(images)), verdict_of(rows))
+    right = int((panel.clean_answers == panel.batch.y).sum())
+    return Examination(tier, rows, clopper_pearson(right, len(panel.batch)), verdict_of(rows))
 
 
 def report_of(found: Examination, sparse: Mapping[str, Mapping[str, float | None]] | None = None) -> str:

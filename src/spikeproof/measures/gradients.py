@@ -21,6 +21,7 @@ from spikeproof.rules.atan import ATan
 from spikeproof.tensors import fold
 from spikeproof.types import Rule
 from spikeproof.victims.batch import Batch
+from spikeproof.victims.door import in_own_modes, victim_of
 from spikeproof.victims.taps import Tap, live_taps, tapped
 from spikeproof.victims.victim import Victim, borrowed
 
@@ -166,6 +167,7 @@ Sparsity = dict[str, dict[str, float | None]]
 """'image' and 'encoded' -> measure -> its mean over images; None where it exists for none of them."""
 
 
+@in_own_modes
 def sparsity(
     victim: Victim,
     images: Tensor,
@@ -181,9 +183,10 @@ def sparsity(
     `spikeproof.metrics.sparsity`, each the mean over images. Raises SpikeproofError as `evaluate` does, and for a
     network that can only be asked.
     """
+    victim = victim_of(victim)
     if not victim.differentiable:
         mend = "wrap the nn.Module itself, not a function that calls it"
         raise SpikeproofError("a network with a gradient", "one that can only be asked", mend=mend)
-    batch = Batch.of(victim, images, labels, torch.arange(len(images)) if ids is None else ids, seed)
+    batch = Batch.of(victim, images, labels, ids, seed)
     rows = gradient_rows(victim, batch, rule=rule or victim.rule or ATan(), scalars=("ce",), layers=False)
     return {probe.site: {name: mean.value for name, mean in found.items()} for probe, found in means(rows).items()}
