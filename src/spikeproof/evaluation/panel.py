@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from spikeproof import parts
 from spikeproof.attacks.pgd import PGD
-from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.errors import SpikeproofError, Unfinite, UsageError
 from spikeproof.evaluation.audits import AuditResult, Limits, Subject, every
 from spikeproof.evaluation.examination import Examination
 from spikeproof.evaluation.judge import clean_verdict, gradient_fields, head_of, outcomes, short, spared
@@ -279,6 +279,19 @@ def _threat(norm: str, eps: float | str) -> Threat:
     return threat
 
 
+def _rows(panel: Panel, rule: Rule, *, progress: bool) -> list[Row]:
+    """All rows of a panel; of a gradient that is not finite it is said where it comes from."""
+    try:
+        return [row for piece in panel.watched(progress=progress) for row in piece]
+    except Unfinite as error:
+        some = panel.batch.take(torch.arange(min(8, len(panel.batch))))
+        where = panel.victim.unfinite(some.x, rule, some.keys)
+        if not where:
+            raise
+        got = f"{error.got}: it overflows in {where}"
+        raise Unfinite(error.expected, got, mend=f"another rule than {rule}, or another surrogate there") from error
+
+
 @in_own_modes
 def evaluate(
     victim: Victim,
@@ -324,7 +337,7 @@ def evaluate(
         survivors=survivors,
     )
     panel = Panel(victim, Batch.of(victim, images, labels, ids, seed), asked)
-    rows = [row for piece in panel.watched(progress=progress) for row in piece]
+    rows = _rows(panel, asked.rule, progress=progress)
     right = int((panel.clean_answers == panel.batch.y).sum())
     return Examination(tier, rows, clopper_pearson(right, len(panel.batch)), verdict_of(rows))
 

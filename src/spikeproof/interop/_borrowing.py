@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spikeproof.errors import SpikeproofError
+from spikeproof.errors import Failed, SpikeproofError
+from spikeproof.interop._preserved import HOOKS
 
 __all__ = [
-    "answering", "called", "forked", "hooked", "kept", "seeded", "share_what_stays", "tensors_in", "twin",
+    "alone", "answering", "called", "forked", "hooked", "kept", "seeded", "share_what_stays", "tensors_in", "twin",
 ]  # fmt: skip
 
 
@@ -35,24 +36,40 @@ def called(name: str, module: nn.Module) -> str:
     return f"{name!r} ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
 
 
-def twin(model: nn.Module, *, apart: bool = False) -> nn.Module:
+def twin(model: nn.Module, *, apart: bool = False, without: Collection[int] = ()) -> nn.Module:
     """A copy on the same weights, or on weights of its own (apart=True); all else that a call may write to is its own.
 
-    Graphs that an earlier call left in the model are left there.
+    Graphs that an earlier call left in the model are left there, and hooks of these identities (`without`) too.
     """
-    shared: dict[int, Any] = {}
+    shared: dict[int, Any] = dict.fromkeys(without, _left_out)
     for tensor in (t for tensors in kept(model).values() for t in tensors):
-        if not tensor.is_leaf:
+        if tensor.is_inference():  # which no graph may save
+            shared[id(tensor)] = _of_no_mode(tensor)
+        elif not tensor.is_leaf:
             shared[id(tensor)] = tensor.detach().clone()
         elif not apart and (isinstance(tensor, nn.Parameter) or tensor.requires_grad):
             shared[id(tensor)] = tensor
     try:
-        return copy.deepcopy(model, shared)
+        copied = copy.deepcopy(model, shared)
     except Exception as error:  # whatever a user's __deepcopy__ or a lock raises
         raise SpikeproofError(
             "a model that copy.deepcopy can copy", f"{type(error).__name__}: {error}",
                     mend="keep files, locks and generators outside the model"
         ) from error  # fmt: skip
+    for module in copied.modules() if without else ():
+        for kind in HOOKS:
+            for key in [key for key, hook in vars(module).get(kind, {}).items() if hook is _left_out]:
+                del vars(module)[kind][key]
+    return copied
+
+
+def _left_out() -> None:
+    """Stands for a hook while its module is copied."""
+
+
+def _of_no_mode(tensor: Tensor) -> Tensor:
+    copied = tensor.clone()
+    return nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
 
 
 def share_what_stays(copied: nn.Module, model: nn.Module) -> None:
@@ -64,13 +81,28 @@ def share_what_stays(copied: nn.Module, model: nn.Module) -> None:
     for name, module in model.named_modules():
         for own, buffer in module.named_buffers(recurse=False):
             there = modules[name]._buffers.get(own) if name in modules else None
-            if there is not None and buffer.is_leaf and torch.equal(there, buffer):
+            same = there is not None and buffer.is_leaf and not buffer.is_inference()
+            if same and there is not None and torch.equal(there, buffer):
                 modules[name]._buffers[own] = buffer
 
 
 def forked(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """A model that draws from torch's global stream leaves it as it was."""
     return torch.random.fork_rng([] if device.type == "cpu" else [device])
+
+
+@contextlib.contextmanager
+def alone(network: nn.Module, registries: list[list[Any]]) -> Iterator[None]:
+    """The modules of a network are all that frameworks have in their registries: a reset reaches it, and no other."""
+    before = [list(registry) for registry in registries]
+    for registry, held in zip(registries, before, strict=True):
+        kinds = tuple({type(one) for one in held})
+        registry[:] = [module for module in network.modules() if isinstance(module, kinds)]
+    try:
+        yield
+    finally:
+        for registry, held in zip(registries, before, strict=True):
+            registry[:] = held
 
 
 @contextlib.contextmanager
@@ -114,9 +146,10 @@ def answering(network: nn.Module, expected: str, mend: str) -> Iterator[None]:
     try:
         with hooked(network, leave):
             yield
-    except SpikeproofError:
-        raise
-    except Exception as error:
+    except Exception as caught:
+        if isinstance(caught, SpikeproofError) and not isinstance(caught, Failed):
+            raise
+        error = caught.__cause__ if isinstance(caught, Failed) and caught.__cause__ else caught
         text = str(error).strip()
         got = f"{type(error).__name__} in {inside[-1] if inside else 'the model'}: {text.partition(chr(10))[0]}"
         if any(word in text.lower() for word in ("cuda", "cupy", "triton", "nvidia")):

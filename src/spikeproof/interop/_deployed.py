@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.interop._borrowing import called
+from spikeproof.interop._faults import refuse_old
 
 __all__ = ["DEPLOYED", "PRECISIONS", "accept"]
 
@@ -66,6 +67,7 @@ def _refuse_another_precision(model: nn.Module, images: Tensor) -> None:
 
 
 DEPLOYED: dict[str, Callable[[nn.Module, Tensor], None]] = {
+    "framework": refuse_old,
     "mode": _refuse_train_mode,
     "device": _refuse_another_device,
     "precision": _refuse_another_precision,
