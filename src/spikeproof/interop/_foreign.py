@@ -73,6 +73,7 @@ class Foreign(nn.Module):
         self.in_channels, self.classes = in_channels, 0  # the first logits tell the classes
         self.changes_input = changes_input
         self.overwrites: tuple[str, ...] = ()  # modules that keep a tensor with a graph until their next call
+        self.touched = False  # whether it has written to what it was given
         self.unread = ""  # what it returns beside what logits are read from, in words
         self.switch = Switch()
         self.frameworks = frameworks_of(network)
@@ -183,9 +184,16 @@ class Foreign(nn.Module):
         if self.feed == "folded":
             return first(self.network(z.flatten(0, 1))).unflatten(0, (len(z), -1))
         given = {"images": z[0], "all_steps": z, "batch_first": z.transpose(0, 1)}[self.feed]
-        returned = self.network(given)
+        returned = self._on(given)
         self.unread = unread(returned) if self.readout is None else ""
         return returned if self.readout is not None else first(returned)
+
+    def _on(self, given: Tensor, *args: Any, **named: Any) -> Any:
+        """What the network returns of an input, and whether it has written to it, be it to its shape alone."""
+        before = given.shape, given._version
+        returned = self.network(given, *args, **named)
+        self.touched |= (given.shape, given._version) != before
+        return returned
 
     def _calls(self, z: Tensor, *, again: bool = False) -> Iterator[Any]:
         """What each of the calls returns. again: noise is the same in all of them, to tell it from a memory."""
@@ -193,7 +201,7 @@ class Foreign(nn.Module):
         named: dict[str, Any] = {}
         for step in z:
             with seeded(step.device) if again else nullcontext():
-                returned = self.network(step, *args, **named)
+                returned = self._on(step, *args, **named)
             if self.handing is not None:
                 args, named = self.handing(returned)
             yield returned

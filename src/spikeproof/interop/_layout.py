@@ -174,7 +174,7 @@ class _Probe:
             return None  # without a memory there are no steps, unless its owner says so
         keeps = "keeps its state in between" if handing is None else "is handed its states"
         says = f"takes one step a call, (N,C,H,W) each, and {keeps}; returns {_axes(out[0], None)}{self._rest()}"
-        return Layout("steps", self.count, "s", says, handing, 0)
+        return Layout("steps", self.count, "s", says, handing, 0, changes_input=self.changed)
 
     def handing(self) -> Handing | None:
         """How the states of a network of one step a call are handed over; None where there are none."""
@@ -262,7 +262,8 @@ class _Probe:
             given = z.clone()
             with able, contextlib.redirect_stdout(quiet), torch.no_grad(), seeded(z.device):
                 out = body.raw(given)
-            self.unread, self.changed = body.unread, feed != "steps" and not torch.equal(given, z)
+            same = torch.equal(given, z)
+            self.unread, self.changed = body.unread, body.touched if same else feed != "steps"
             return _output(out)
 
         with hooked(body.network, seen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -110,7 +111,9 @@ def wrap(
     with preserved(model, registered(model)), forked(images.device), told("wrap", 4) as progress:
         progress("axes")
         layout = layout_of(model, images, steps, step_mode, readout)
-        if layout.tried:
+        if layout.tried and _remembers(model, layout):
+            layout = replace(layout, feed="images", steps=None, step_mode=None, axis=None)  # its behaviour is refused
+        elif layout.tried:
             raise SpikeproofError("the number of steps of a model that is given steps", layout.says,
                                   mend=f"wrap(model, images{layout.call}), T as in training")  # fmt: skip
         return _Wrapping(model, images, layout, encoder, readout, tolerance).run(progress)
@@ -200,6 +203,11 @@ class _Wrapping:
             mend="keep in the model what its forward uses: no state, reset or hook that reaches past it to other "
             "objects; for the rounding of fused kernels give a tolerance",
         )
+
+
+def _remembers(model: nn.Module, layout: Layout) -> bool:
+    """Whether a network that answers otherwise at every call has nothing that shows what it keeps, or puts it back."""
+    return layout.feed == "steps" and layout.handing is None and not _neurons(model)
 
 
 def _neurons(model: nn.Module) -> list[str]:

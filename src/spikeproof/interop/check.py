@@ -106,7 +106,7 @@ def check(
     if labels is not None:
         if images is None:
             raise UsageError("images with the labels", "labels alone", mend="check(model, images, labels)")
-        labels = labels_of(labels, len(images), images.device)
+        labels = _labels(labels, images)
     if steps is not None and not (isinstance(steps, int) and 1 <= steps <= STEPS):
         raise UsageError(f"steps in 1..{STEPS}", steps)
     if accuracy is not None:
@@ -127,6 +127,13 @@ def _images(given: object) -> Tensor:
         mend = {3: "images[:, None] of grey ones, images[None] of one alone", 4: "two different images or more"}
         raise UsageError("two images (N,C,H,W) or more", shape, mend=mend.get(images.dim(), "four axes"))
     return images
+
+
+def _labels(given: object, images: Tensor) -> Tensor:
+    try:
+        return labels_of(given, len(images), images.device)
+    except SpikeproofError as error:
+        raise UsageError("one label for each image given, whole numbers", error.got, mend=error.mend) from error
 
 
 def _check_accuracy(accuracy: float, labels: Tensor | None) -> None:
@@ -346,6 +353,7 @@ _OK = {
     "mode": "eval mode everywhere",
     "device": "all weights where the images are",
     "precision": "all weights of the images' precision",
+    "finite": "no weight is NaN or infinite",
     "prints": "nothing is printed",
     "input left alone": "the input is not changed",
     "state and noise": "every call starts from rest, and draws no noise",
