@@ -77,7 +77,7 @@ class Foreign(nn.Module):
         self.unread = ""  # what it returns beside what logits are read from, in words
         self.switch = Switch()
         self.frameworks = frameworks_of(network)
-        self.registries = [found for framework in self.frameworks for found in framework.registries()]
+        self.alone = True  # among what its frameworks have registered, but for the owner's own object
         self.foreign = self._rewire() if rewired else ()
         self.rule = self._rule_of_training()
         self._rest()
@@ -159,7 +159,9 @@ class Foreign(nn.Module):
     def _called(self) -> Iterator[None]:
         """One call: alone among what its framework knows of, and at rest afterwards, without a graph."""
         try:
-            with alone(self.network, self.registries):
+            # Asked anew in every call: a registry that the body held would be copied with it.
+            held = [found for framework in self.frameworks for found in framework.registries()] if self.alone else []
+            with alone(self.network, held):
                 yield
         except (torch.OutOfMemoryError, MemoryError, SpikeproofError):
             raise

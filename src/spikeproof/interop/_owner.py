@@ -55,7 +55,7 @@ def answers_of(
     puts it back.
     """
     body = layout.body(network, readout, images.shape[1], rewired=False)
-    body.registries = []
+    body.alone = False
     victim = Victim(body, encoder, layout.steps or 1)
     keys = image_keys(0, torch.arange(len(images))).to(images.device)
     found: list[Tensor] = []
