@@ -208,7 +208,7 @@ def test_a_neuron_that_fires_in_its_own_way_keeps_its_surrogate() -> None:
 
     model = trained(lambda: ByHand(Fires, beta=0.8), by_hand)
     victim = spikeproof.wrap(model, X)
-    assert victim.notes == ("hidden keeps its own surrogate: its dynamics are not known",)
+    assert victim.notes[0] == "hidden keeps its own surrogate: its dynamics are not known"
     assert_the_same(victim, model, by_hand)
     assert victim.supports(WhiteBox(ATan()))
     assert not victim.supports(ASSG())

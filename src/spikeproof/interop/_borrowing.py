@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Collection, Iterator
+from types import MethodType
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ def twin(model: nn.Module, *, apart: bool = False, without: Collection[int] = ()
 
     Graphs that an earlier call left in the model are left there, and hooks of these identities (`without`) too.
     """
-    shared: dict[int, Any] = dict.fromkeys(without, _left_out)
+    shared: dict[int, Any] = {id(hook): hook for hook in _others(model)} | dict.fromkeys(without, _left_out)
     for tensor in (t for tensors in kept(model).values() for t in tensors):
         if tensor.is_inference():  # which no graph may save
             shared[id(tensor)] = _of_no_mode(tensor)
@@ -61,6 +62,16 @@ def twin(model: nn.Module, *, apart: bool = False, without: Collection[int] = ()
             for key in [key for key, hook in vars(module).get(kind, {}).items() if hook is _left_out]:
                 del vars(module)[kind][key]
     return copied
+
+
+def _others(model: nn.Module) -> Iterator[Any]:
+    """Hooks that are methods of somebody else, a monitor with its records, which a copy of the model would copy."""
+    modules = set(model.modules())
+    for module in modules:
+        for kind in HOOKS:
+            for hook in (vars(module).get(kind) or {}).values():
+                if isinstance(hook, MethodType) and not (isinstance(hook.__self__, nn.Module) and hook.__self__ in modules):
+                    yield hook
 
 
 def _left_out() -> None:
