@@ -257,9 +257,17 @@ def test_several_mistakes_are_found_at_once() -> None:
 
 LAYOUTS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "images": (layers, {}, r"takes images \(N,C,H,W\), .*returns logits \(N,10\); wrap\(model, images\)"),
-    "time first": (Timed, {}, r"time first, \(T,N,C,H,W\); returns logits \(T,N,10\); .*steps=T, step_mode='m'\), tried"),
+    "time first": (
+        Timed,
+        {},
+        r"time first, \(T,N,C,H,W\); returns logits \(T,N,10\); .*steps=T, step_mode='m'\), tried",
+    ),
     "time first, averaged": (lambda: Timed(mean=True), {}, r"time first.* returns logits \(N,10\)"),
-    "batch first": (lambda: Timed(1), {"steps": 6}, r"batch first.*logits \(N,T,10\), averaged.*steps=6, step_mode='m'"),
+    "batch first": (
+        lambda: Timed(1),
+        {"steps": 6},
+        r"batch first.*logits \(N,T,10\), averaged.*steps=6, step_mode='m'",
+    ),
     "batch first, averaged": (lambda: Timed(1, mean=True), {}, r"batch first, \(N,T,C,H,W\); returns logits \(N,10\)"),
     "as many steps as images": (Timed, {"steps": 7}, r"time first"),
     "one step a call": (Steps, {"steps": 3}, r"one step a call, .*steps=3, step_mode='s'"),
@@ -412,6 +420,8 @@ def test_exit_codes(network_file: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert code == 0
     assert all(line.split()[0] in ("ok", "warn") for line in out.splitlines())
     assert run(capsys, "nets_of_mine:network")[0] == 0
+    _, out, _ = run(capsys, "nets_of_mine:sound", "--images", "digits", "--count", "20", "--accuracy", "0.999")
+    assert re.search(r"accuracy .*the 99\.9 % of its owner", out), out
     code, out, _ = run(capsys, "nets_of_mine:softmax", "--shape", "1,8,8")
     assert code == 3
     assert "\nrefuse  output            expected logits, got probabilities" in out

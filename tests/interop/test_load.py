@@ -70,7 +70,7 @@ TWO: dict[str, Callable[[], Any]] = {
 def test_of_two_sets_of_weights_none_is_taken_unless_it_is_named(case: str, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save(TWO[case](), path)
-    with pytest.raises(SpikeproofError, match="one set of weights.*2 that fit and differ") as refused:
+    with pytest.raises(SpikeproofError, match=r"one set of weights.*2 that fit and differ") as refused:
         spikeproof.load(network(), path)
     name = refused.value.mend.rpartition(":")[2].strip("'")
     assert same(spikeproof.load(network(), f"{path}:{name}"), weights(2))

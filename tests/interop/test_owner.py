@@ -1,4 +1,4 @@
-"""`wrap` and `check` answer as the owner's own object does, called the owner's way, or refuse; the object stays as it is."""
+"""`wrap` and `check` answer as the owner's own object does, called its owner's way, or refuse, and leave it be."""
 
 from __future__ import annotations
 
@@ -401,7 +401,7 @@ class Registered(Whole):
 
 def test_a_copy_that_answers_otherwise_than_the_object_is_refused() -> None:
     model = made(Registered)
-    with pytest.raises(SpikeproofError, match="the logits of the model itself from a copy of it|remembers"):
+    with pytest.raises(SpikeproofError, match=r"the logits of the model itself from a copy of it|remembers"):
         spikeproof.wrap(model, X)
     Registered.everyone.clear()
 

@@ -105,8 +105,8 @@ class Examination:
             lines += self._readings()
             lines += [f"  after {attack:28s} {100 * share:5.1f} %" for attack, share in self.left().items()]
         else:
-            red = any(row["colour"] == "red" for row in self.findings)
-            lines.append(f"robust accuracy: no number, {_RED if red else _NONE_RIGHT}")
+            reds = any(row["colour"] == "red" for row in self.findings)
+            lines.append(f"robust accuracy: no number, {_RED if reds else _NONE_RIGHT}")
         lines += [f"  {row['code']:4s} {row['colour']:8s} {row['name']}: {row['says']}" for row in self.findings]
         red = [row for row in self.findings if row["colour"] == "red"]
         lines += [f"  {row['code']}: {row['means']} To mend: {row['mend']}" for row in red]

@@ -70,7 +70,9 @@ def _others(model: nn.Module) -> Iterator[Any]:
     for module in modules:
         for kind in HOOKS:
             for hook in (vars(module).get(kind) or {}).values():
-                if isinstance(hook, MethodType) and not (isinstance(hook.__self__, nn.Module) and hook.__self__ in modules):
+                if isinstance(hook, MethodType) and not (
+                    isinstance(hook.__self__, nn.Module) and hook.__self__ in modules
+                ):
                     yield hook
 
 
@@ -124,6 +126,11 @@ def seeded(device: torch.device) -> Iterator[None]:
         yield
 
 
+def _hookable(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Modules by their names, but for scripted ones, which call no hooks."""
+    return [(name, m) for name, m in network.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
+
+
 @contextlib.contextmanager
 def hooked(network: nn.Module, seen: Callable[[str, nn.Module, Any, Any], None]) -> Iterator[None]:
     """Calls `seen(name, module, inputs, output)` after every module's call, inner before outer."""
@@ -134,7 +141,7 @@ def hooked(network: nn.Module, seen: Callable[[str, nn.Module, Any, Any], None])
 
         return tell
 
-    handles = [module.register_forward_hook(hook(name)) for name, module in network.named_modules()]
+    handles = [module.register_forward_hook(hook(name)) for name, module in _hookable(network)]
     try:
         yield
     finally:
@@ -153,7 +160,7 @@ def answering(network: nn.Module, expected: str, mend: str) -> Iterator[None]:
     def leave(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         inside.pop()
 
-    handles = [module.register_forward_pre_hook(enter(name)) for name, module in network.named_modules()]
+    handles = [module.register_forward_pre_hook(enter(name)) for name, module in _hookable(network)]
     try:
         with hooked(network, leave):
             yield

@@ -40,7 +40,7 @@ def place_of(path: Path) -> tuple[Path, str]:
 
 
 def is_safetensors(path: Path) -> bool:
-    """By the first bytes: the length of a header, and its brace; or by the name, of what is neither that nor torch's."""
+    """By the first bytes: the length of a header, and its brace; or by the name, where it is not torch's."""
     with open(path, "rb") as file:
         begins = file.read(9)
     length = int.from_bytes(begins[:8], "little")
@@ -133,7 +133,9 @@ def fitting(
     """
     if wanted and wanted not in {**found, **_groups(found)}:
         raise SpikeproofError(f"weights under {wanted!r} in {path}", "none", valid=list(found), mend="one of these")
-    if wanted or not any(_bare(tensors, network)[0].keys() == network.state_dict().keys() for tensors in found.values()):
+    if wanted or not any(
+        _bare(tensors, network)[0].keys() == network.state_dict().keys() for tensors in found.values()
+    ):
         found = {**found, **_groups(found)}
     bare = {name: _bare(tensors, network) for name, tensors in found.items() if wanted in ("", name)}
     own = network.state_dict().keys()

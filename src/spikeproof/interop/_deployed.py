@@ -66,6 +66,7 @@ def _refuse_another_precision(model: nn.Module, images: Tensor) -> None:
             )
 
 
+@torch.no_grad()
 def _refuse_unfinite_weights(model: nn.Module, images: Tensor) -> None:
     for where, tensor in _weights(model):
         if not tensor.is_meta and not bool(torch.isfinite(tensor).all()) and isinstance(tensor, nn.Parameter):

@@ -24,7 +24,9 @@ def refuse_old(model: nn.Module, images: Tensor) -> None:
         package, oldest = _OLDEST.get(framework.title, ("", 0))
         found = _version(package)
         if found and int(found.split(".")[0]) < oldest:
-            mend = f"pip install '{package}>={oldest}': earlier ones call other methods of a neuron, and reset otherwise"
+            mend = (
+                f"pip install '{package}>={oldest}': earlier ones call other methods of a neuron, and reset otherwise"
+            )
             raise SpikeproofError(f"{framework.title} {oldest} or later", found, mend=mend)
 
 

@@ -237,7 +237,8 @@ def full_batches(z: Tensor, batch: int) -> list[Tensor]:
     """(T,B,*) in parts of `batch` images; the last is filled up with the first ones, over and over."""
     missing = -z.shape[1] % batch
     filled = torch.arange(z.shape[1] + missing, device=z.device) % z.shape[1]
-    return list(z.index_select(1, filled).split(batch, 1)) if missing else list(z.split(batch, 1))
+    whole = z.index_select(1, filled) if missing else z
+    return list(torch.split(whole, batch, 1))
 
 
 _OF_TORCH = frozenset(vars(nn.Module()))

@@ -36,8 +36,8 @@ def module_of(model: object) -> nn.Module:
 
 def _uncompiled(model: nn.Module) -> nn.Module:
     """torch.compile's wrapper runs other kernels, which round otherwise; the module inside is the network."""
-    inside = model._modules.get("_orig_mod")
-    return model if inside is None or type(model).__name__ != "OptimizedModule" else _uncompiled(inside)
+    inside = model._modules["_orig_mod"] if type(model).__name__ == "OptimizedModule" else None
+    return model if inside is None else _uncompiled(inside)
 
 
 def registered(model: nn.Module) -> list[Any]:
@@ -66,4 +66,3 @@ def answers_of(
 
 
 _BY_HAND = "call it by hand in eval mode"
-

@@ -1,4 +1,4 @@
-"""A user's own network is called, and afterwards is what it was: its attributes, their contents, what its hooks wrote."""
+"""A user's own network is called, and afterwards it is what it was: its attributes, and what its hooks wrote."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _MOST = 20
 @dataclass(frozen=True)
 class Handing:
     """names: of the arguments that get states, () for all behind the input; picks: which of the returned states they
-    get, counted from 0; whole: one argument gets them all as a tuple; spread: one tuple is returned, and taken apart."""
+    get, from 0 on; whole: one argument gets them all as a tuple; spread: one tuple is returned, and taken apart."""
 
     names: tuple[str, ...]
     picks: tuple[int, ...] = ()
@@ -46,7 +46,8 @@ def takes_states(network: nn.Module) -> tuple[tuple[str, ...], bool]:
     A state starts from rest, so that an argument with another default than None is none.
     """
     if isinstance(network, torch.jit.ScriptModule):
-        arguments = [(a.name, a.default_value) for a in network.forward.schema.arguments[2:]]
+        forward: Any = network.forward
+        arguments = [(a.name, a.default_value) for a in forward.schema.arguments[2:]]
         return tuple(name for name, default in arguments if default is None), False
     try:
         found = list(inspect.signature(network.forward).parameters.values())
@@ -83,7 +84,7 @@ def handing_of(network: nn.Module, run: Callable[[Handing | None], tuple[list[Te
             "one way to hand the states of a network of one step a call to its next",
             f"{len(returned) - 1} things returned beside the output, and arguments {', '.join(names) or '*states'}: "
             "several ways, with other logits",
-            mend="forward(x, state=None) -> (out, state) with all states in one tuple; or a module with the loop inside",
+            mend="forward(x, state=None) -> (out, state) all states in one tuple; or a module with the loop inside",
         )
     return found[0][0] if found else None
 

@@ -15,10 +15,10 @@ from spikeproof.interop._behaviour import Trial, examine
 from spikeproof.interop._borrowing import answering, forked, share_what_stays, twin
 from spikeproof.interop._deployed import accept
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
-from spikeproof.interop._layout import Layout, layout_of
-from spikeproof.interop._owner import answers_of, module_of, registered
 from spikeproof.interop._gradient import unfinite
 from spikeproof.interop._hooks import lookers
+from spikeproof.interop._layout import Layout, layout_of
+from spikeproof.interop._owner import answers_of, module_of, registered
 from spikeproof.interop._preserved import preserved
 from spikeproof.interop._progress import Progress, told
 from spikeproof.interop.frameworks import StepMode, frameworks_of

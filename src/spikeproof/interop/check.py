@@ -21,9 +21,10 @@ from spikeproof.interop._deployed import DEPLOYED, PRECISIONS
 from spikeproof.interop._faults import faults_of
 from spikeproof.interop._foreign import Asked, Foreign, Readout
 from spikeproof.interop._gradient import gradient_of
+from spikeproof.interop._hooks import lookers
 from spikeproof.interop._layout import layout_of
 from spikeproof.interop._normalisation import normalisation_of
-from spikeproof.interop._owner import module_of, registered
+from spikeproof.interop._owner import answers_of, module_of, registered
 from spikeproof.interop._preserved import preserved
 from spikeproof.interop._progress import Progress, told
 from spikeproof.interop._wrapped import Wrapped, wrap
@@ -138,7 +139,9 @@ def _labels(given: object, images: Tensor) -> Tensor:
 
 def _check_accuracy(accuracy: float, labels: Tensor | None) -> None:
     if labels is None:
-        raise UsageError("labels with the accuracy to be met", "none", mend="check(model, images, labels, accuracy=...)")
+        raise UsageError(
+            "labels with the accuracy to be met", "none", mend="check(model, images, labels, accuracy=...)"
+        )
     if not (isinstance(accuracy, int | float) and 0 <= accuracy <= 1):
         raise UsageError("accuracy as a share in [0,1]", repr(accuracy), mend="0.92 for 92 %")
 
@@ -227,6 +230,7 @@ class _Asking:
         if not self.ask("copy", lambda: self._mended(where)) or not self._placed(images, shape, steps, step_mode):
             return
         self.owner = self.owner if fit else self.model
+        self.model = twin(self.model, without=self._lookers())
         progress("neurons")
         self.ask("neurons", self._neurons)
         self.plain = self._victim()
@@ -284,6 +288,14 @@ class _Asking:
             raise refusals[0]
 
         return self.ask("layout", layout)
+
+    def _lookers(self) -> frozenset[int]:
+        """Hooks that only look; none where the network cannot be called, which is said by the next question."""
+        try:
+            return lookers(self.model, lambda network: answers_of(
+                network, self.layout, self.images, self.encoder or Direct(), self.readout, 3))  # fmt: skip
+        except SpikeproofError:
+            return frozenset()
 
     def _victim(self) -> Wrapped:
         """The network as its owner calls it, not rewired."""

@@ -10,11 +10,19 @@ from typing import Any
 from torch import nn
 
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.interop._checkpoints import fitting, is_safetensors, place_of, refuse_lost_digits, refuse_others, sets_of
+from spikeproof.interop._checkpoints import (
+    fitting,
+    is_safetensors,
+    place_of,
+    refuse_lost_digits,
+    refuse_others,
+    sets_of,
+)
 from spikeproof.training.checkpoint import check_fit, load_into, read_weights
 from spikeproof.trust import imported
 
 __all__ = ["factory", "load", "made", "weighted"]
+
 
 def factory(path: str) -> Callable[..., Any]:
     """'package.module:make' -> what makes the network; UsageError where there is nothing to call."""
