@@ -464,7 +464,7 @@ def test_weights_are_loaded_strictly(network_file: Path) -> None:
     for name, says in (
         ("part.safetensors", "1.bias is missing"), ("torn.pt", "a state dict"), ("none.pt", "no such file"),
         ("numbered.pt", "a state dict"), ("small.pt", "a compressed file, which torch does not write"),
-        ("nested.pt", "nested, quantised, sparse"), ("folder.pt", "no regular file"),
+        ("nested.pt", "nested, quantised, sparse"), ("folder.pt", "a folder"),
     ):  # fmt: skip
         found = check_path("nets_of_mine:sound", X, weights=network_file / name)
         assert found["weights"].verdict == "refuse"

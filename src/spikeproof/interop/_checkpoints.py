@@ -62,7 +62,7 @@ def refuse_others(path: Path) -> None:
         return  # safetensors, whose first byte may be any
     for start, (what, mend) in _STARTS.items():
         if begins.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(start):
-            raise SpikeproofError(f"weights at {path}, a checkpoint", what, mend=mend)
+            raise SpikeproofError(f"weights at {path}", f"no checkpoint, but {what}", mend=mend)
 
 
 def sets_of(path: Path) -> dict[str, dict[str, Tensor]]:
