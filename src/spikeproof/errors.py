@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
-__all__ = ["CutGraph", "Locked", "SpikeproofError", "UsageError", "within"]
+__all__ = ["CutGraph", "Failed", "Locked", "SpikeproofError", "Unfinite", "UsageError", "within"]
 
 _UNSAID = object()
 
@@ -53,6 +53,14 @@ class SpikeproofError(ValueError):
 
 class CutGraph(SpikeproofError):
     """No gradient reaches the attacked input: some layer or the encoder detaches it."""
+
+
+class Unfinite(SpikeproofError):
+    """A gradient with NaN or infinity in it."""
+
+
+class Failed(SpikeproofError, RuntimeError):
+    """Somebody else's network raised in its own forward or backward; what it raised is the cause."""
 
 
 class UsageError(SpikeproofError):

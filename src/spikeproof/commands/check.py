@@ -25,6 +25,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--shape", default=None, help="C,H,W of random images, where no images are given")
     parser.add_argument("--steps", type=int, default=None, help="time steps, of a network that makes none of its own")
     parser.add_argument("--step_mode", default=None, choices=["m", "s"], help="all steps at once, or one a call")
+    parser.add_argument("--accuracy", type=float, default=None, help="your own, to be met on these images: 0.92")
 
 
 def run(options: Namespace) -> int:
@@ -34,7 +35,7 @@ def run(options: Namespace) -> int:
     images, labels = (None, None) if options.images is None else _images(options)
     found = check_path(
         options.model, images, labels, weights=options.weights, shape=shape, steps=options.steps,
-        step_mode=options.step_mode,
+        step_mode=options.step_mode, accuracy=options.accuracy,
     )  # fmt: skip
     print(found)
     return 3 if found.refused else 0

@@ -14,6 +14,10 @@ from spikeproof.rows import AuditRow, Row, of_kind
 __all__ = ["Examination"]
 
 
+_RED = "see the red audits"
+_NONE_RIGHT = "no image is right when clean; look at the weights, the labels and the order of the classes"
+
+
 @dataclass(frozen=True)
 class Examination:
     """What `evaluate` found: the rows (one per image and attack, one per audit), and what they say."""
@@ -101,7 +105,8 @@ class Examination:
             lines += self._readings()
             lines += [f"  after {attack:28s} {100 * share:5.1f} %" for attack, share in self.left().items()]
         else:
-            lines.append("robust accuracy: no number, see the red audits")
+            reds = any(row["colour"] == "red" for row in self.findings)
+            lines.append(f"robust accuracy: no number, {_RED if reds else _NONE_RIGHT}")
         lines += [f"  {row['code']:4s} {row['colour']:8s} {row['name']}: {row['says']}" for row in self.findings]
         red = [row for row in self.findings if row["colour"] == "red"]
         lines += [f"  {row['code']}: {row['means']} To mend: {row['mend']}" for row in red]

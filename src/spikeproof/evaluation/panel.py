@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spikeproof import parts
-from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.errors import SpikeproofError, Unfinite, UsageError
 from spikeproof.evaluation.audits import AuditResult, Limits, Subject, every
 from spikeproof.evaluation.examination import Examination
 from spikeproof.evaluation.judge import clean_verdict, gradient_fields, head_of, outcomes, short, spared
@@ -30,6 +30,7 @@ from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact
 from spikeproof.types import Rule, Threat
 from spikeproof.victims.batch import Batch
+from spikeproof.victims.door import in_own_modes, victim_of
 from spikeproof.victims.outputs import refuse_probabilities
 from spikeproof.victims.victim import Victim, borrowed
 
@@ -268,6 +269,32 @@ def _warn_of_rounding(device: torch.device) -> None:
         )
 
 
+def _threat(norm: str, eps: float | str, victim: Victim) -> Threat:
+    """The threat of that name; refuses a ball that is the whole box of [0,1], as eps in grey levels would be."""
+    threat: Threat = parts.build("threats", {"name": str(norm).lower()}, eps=eps)
+    if threat.norm == "Linf" and threat.eps >= 1:
+        mend = "in units of [0,1], such as '8/255'; a number of grey levels is divided by 255"
+        got = f"{eps}: every image may become every other"
+        raise UsageError("eps below 1 in Linf, for pixels in [0,1]", got, mend=mend)
+    if threat.surface == "pixels" and "T" in victim.takes:
+        return replace(threat, surface="relaxed")  # a ball around frames is no attack on a camera, and is called so
+    return threat
+
+
+def _rows(panel: Panel, rule: Rule, *, progress: bool) -> list[Row]:
+    """All rows of a panel; of a gradient that is not finite it is said where it comes from."""
+    try:
+        return [row for piece in panel.watched(progress=progress) for row in piece]
+    except Unfinite as error:
+        some = panel.batch.take(torch.arange(min(8, len(panel.batch))))
+        where = panel.victim.unfinite(some.x, rule, some.keys)
+        if not where:
+            raise
+        got = f"{error.got}: it overflows in {where}"
+        raise Unfinite(error.expected, got, mend=f"another rule than {rule}, or another surrogate there") from error
+
+
+@in_own_modes
 def evaluate(
     victim: Victim,
     images: Tensor,
@@ -288,19 +315,19 @@ def evaluate(
 ) -> Examination:
     """How robust a victim really is: the attacks of a tier, the audits of the attacks, and a verdict.
 
-    images (N,C,H,W) in [0,1], or grids of events (N,T,2,H,W), labels (N,); tier: smoke, quick, standard or audit; norm:
-    Linf, L2 or L1, eps in units of [0,1], on grids called 'relaxed'; or flips, insert, delete, polarity or counts, eps
-    a number of events. rule: that of training (where none is given, a wrapped victim's own, else ATan 2); ids (N,): the
-    images' names, which key all randomness (0 .. N-1 where none are given), so that a shard of a set gets the numbers
-    it has in the whole. sources: other networks to transfer from; control: an undefended network of the same kind.
-    limits: of audits, where others than theirs are wanted, as `spikeproof.evaluation.audits.limits()` lists. survivors:
-    each attack drops an image once it is fooled; False, for comparison alone, breaks the same and costs more, which the
-    slack counts. Raises SpikeproofError for bad images, labels, victims in train mode, probabilities instead of logits,
-    a cut graph, NaN.
+    images (N,C,H,W) in [0,1], or grids of events (N,T,2,H,W), a tensor or an array of floats; labels (N,), whole numbers
+    as a tensor, an array or a list; neither no_grad, inference_mode nor autocast of the caller reaches inside. tier:
+    smoke, quick, standard or audit; norm: Linf, L2 or L1, eps in units of [0,1], below 1 in Linf, on grids called
+    'relaxed'; or flips, insert, delete, polarity or counts, eps a number of events. rule: that of training (where none
+    is given, a wrapped victim's own, else ATan 2); ids (N,): the images' names, which key all randomness (0 .. N-1
+    where none are given), so that a shard of a set gets the numbers it has in the whole. sources: other networks to
+    transfer from; control: an undefended network of the same kind. limits: of audits, where others than theirs are
+    wanted, as `spikeproof.evaluation.audits.limits()` lists. survivors: each attack drops an image once it is fooled;
+    False, for comparison alone, breaks the same and costs more, which the slack counts. Raises SpikeproofError for bad
+    images, labels, victims in train mode, probabilities instead of logits, a cut graph, NaN.
     """
-    threat: Threat = parts.build("threats", {"name": norm.lower()}, eps=eps)
-    if threat.surface == "pixels" and "T" in victim.takes:
-        threat = replace(threat, surface="relaxed")  # a ball around frames is no attack on a camera, and is called so
+    victim = victim_of(victim)
+    threat = _threat(norm, eps, victim)
     asked = Asked(
         tier,
         threat,
@@ -312,11 +339,10 @@ def evaluate(
         limits=limits or {},
         survivors=survivors,
     )
-    names = torch.arange(len(images)) if ids is None else ids
-    panel = Panel(victim, Batch.of(victim, images, labels, names, seed), asked)
-    rows = [row for piece in panel.watched(progress=progress) for row in piece]
-    right = int((panel.clean_answers == labels).sum())
-    return Examination(tier, rows, clopper_pearson(right, len(images)), verdict_of(rows))
+    panel = Panel(victim, Batch.of(victim, images, labels, ids, seed), asked)
+    rows = _rows(panel, asked.rule, progress=progress)
+    right = int((panel.clean_answers == panel.batch.y).sum())
+    return Examination(tier, rows, clopper_pearson(right, len(panel.batch)), verdict_of(rows))
 
 
 def report_of(found: Examination, sparse: Mapping[str, Mapping[str, float | None]] | None = None) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.interop._borrowing import answering, called, forked, hooked, kept, seeded, tensors_in
+from spikeproof.interop._foreign import Foreign
 from spikeproof.interop.frameworks import names
 from spikeproof.tensors import exact, image_keys
 from spikeproof.types import Rule
@@ -35,8 +36,14 @@ class Trial:
     rule: Rule
 
     @property
+    def body(self) -> Foreign:
+        body = self.victim.body
+        assert isinstance(body, Foreign)
+        return body
+
+    @property
     def network(self) -> nn.Module:
-        return self.victim.body.get_submodule("network")
+        return self.body.network
 
     @cached_property
     def keys(self) -> Tensor:
@@ -49,8 +56,9 @@ class Trial:
 
     @torch.no_grad()
     def logits(self, z: Tensor) -> Tensor:
-        """From rest; what the network prints is swallowed."""
-        with contextlib.redirect_stdout(io.StringIO()):
+        """From rest; what the network prints is swallowed, and what it raises is a refusal."""
+        able = answering(self.network, f"a model that can be called on {z.shape[1]} images", _SIZES)
+        with able, contextlib.redirect_stdout(io.StringIO()):
             return self.victim.classify(z.clone(), exact)
 
     def drawn(self, z: Tensor) -> Tensor:
@@ -59,9 +67,13 @@ class Trial:
             return self.logits(z)
 
 
-def examine(victim: Victim, images: Tensor, rule: Rule) -> None:
+_SIZES = (
+    "take any number of images, one too: name the axis in squeeze(-1), flatten(1), and make states of the input's size"
+)
+
+
+def examine(trial: Trial) -> None:
     """Calls a borrowed victim of a foreign network a few times, and refuses what cannot be evaluated."""
-    trial = Trial(victim, images, rule)
     for question in (_refuse_unfinite, *BEHAVIOUR.values()):
         question(trial)
 
@@ -80,7 +92,10 @@ def _refuse_prints(trial: Trial) -> None:
 
 
 @torch.no_grad()
-def _refuse_changed_input(trial: Trial) -> None:
+def _refuse_changed_input(trial: Trial) -> str | None:
+    """Of a network that is given all at once a copy will do; the next step would get another input."""
+    if trial.body.changes_input:
+        return "the input is changed in place: it is fed a copy"
     given = trial.code.clone()
     with contextlib.redirect_stdout(io.StringIO()):
         trial.victim.classify(given, exact)
@@ -92,18 +107,41 @@ def _refuse_changed_input(trial: Trial) -> None:
             f"another input after {where}",
             mend="take out operations in place: inplace=True, add_, x[...] = ...",
         )
+    return None
+
+
+@torch.no_grad()
+def _refuse_sizes(trial: Trial) -> str | None:
+    """One image alone, two, and all of them but one: an attack goes on with whatever is left standing."""
+    if trial.body.batch is not None:
+        return f"takes {trial.body.batch} images at a time: batches are filled up, and their logits are their own"
+    z = trial.code
+    with forked(z.device):
+        whole, again = trial.logits(z), trial.logits(z)
+        for count in dict.fromkeys((1, 2, max(z.shape[1] - 1, 1))):
+            trial.logits(z[:, :count])
+        alone = torch.cat([trial.logits(z[:, i : i + 1]) for i in range(min(4, z.shape[1]))])
+    apart = (alone - whole[: len(alone)]).abs().amax(1) / whole.abs().max().clamp(min=1e-12)
+    if torch.equal(whole, again) and bool((apart > _ROUNDING).all()):  # else it remembers, or draws noise
+        raise SpikeproofError(
+            "the same logits of an image alone and in a batch",
+            f"logits that differ by {float(apart.min()):.3g} of their size or more for each of {len(alone)} images",
+            mend=_SIZES,
+        )
+    return None
+
+
+_ROUNDING = 1e-3
+"""Kernels for batches of another size may round otherwise, and move a spike here and there, but not in every image."""
 
 
 @torch.no_grad()
 def _refuse_unfinite(trial: Trial) -> None:
     """Before anything is compared: a NaN differs from itself, and would pass for a memory."""
-    wanted, mend = "finite numbers", "load weights of a training that did not diverge"
-    for name, tensor in trial.network.named_parameters():
-        if not bool(torch.isfinite(tensor).all()):
-            raise SpikeproofError(f"{wanted} in the weights", f"NaN or infinity in {name}", mend=mend)
     with forked(trial.code.device):
         if not bool(torch.isfinite(trial.logits(trial.code)).all()):
-            raise SpikeproofError(f"{wanted} as logits", "NaN or infinity", mend="look for a division or a logarithm")
+            mend = "look for a division or a logarithm"
+            raise SpikeproofError("finite numbers as logits", "NaN or infinity", mend=mend)
 
 
 def _refuse_memory(trial: Trial) -> None:
@@ -200,24 +238,37 @@ def _refuse_probabilities(trial: Trial) -> None:
     refuse_probabilities(trial.logits(trial.code))
 
 
-def _refuse_graphs(trial: Trial) -> None:
+def _refuse_graphs(trial: Trial) -> str | None:
+    """What is overwritten by the next call is one graph, and is dropped; what grows would fill the memory."""
+    counts = [_graphs(trial) for _ in range(3)]
+    first, *_, last = counts
+    for name, count in last.items():
+        if count > first.get(name, 0):
+            raise SpikeproofError(
+                "a model that keeps no more graphs with every call",
+                f"tensors with a graph that pile up in {called(name, trial.network.get_submodule(name))}",
+                mend="keep x.detach(), or nothing: every step of an attack would be held in memory",
+            )
+    trial.body.overwrites = tuple(last)
+    where = ", ".join(called(name, trial.network.get_submodule(name)) for name in last)
+    return f"a graph is kept in {where} until the next call, and dropped here" if last else None
+
+
+def _graphs(trial: Trial) -> dict[str, int]:
+    """Modules that keep tensors with a graph after another call, and how many."""
     able = answering(trial.network, "a forward that can be differentiated", "call it by hand on x.requires_grad_()")
     with able, torch.enable_grad(), contextlib.redirect_stdout(io.StringIO()):
         trial.victim(trial.images.detach().clone().requires_grad_(), trial.rule, trial.keys)
-    for name, tensors in kept(trial.network).items():
-        if any(t.grad_fn is not None for t in tensors):
-            raise SpikeproofError(
-                "a model that keeps no graph after its call",
-                f"a tensor with a graph in {called(name, trial.network.get_submodule(name))}",
-                mend="keep x.detach(), or nothing: every step of an attack would be held in memory",
-            )
+    found = {name: sum(t.grad_fn is not None for t in tensors) for name, tensors in kept(trial.network).items()}
+    return {name: count for name, count in found.items() if count}
 
 
-BEHAVIOUR: dict[str, Callable[[Trial], None]] = {
+BEHAVIOUR: dict[str, Callable[[Trial], str | None]] = {
     "prints": _refuse_prints,
     "input left alone": _refuse_changed_input,
     "state and noise": _refuse_memory,
     "images apart": _refuse_company,
+    "batches": _refuse_sizes,
     "output": _refuse_probabilities,
     "graphs": _refuse_graphs,
 }

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spikeproof.errors import SpikeproofError
+from spikeproof.errors import Failed, SpikeproofError
+from spikeproof.interop._preserved import HOOKS
 
 __all__ = [
-    "answering", "called", "forked", "hooked", "kept", "seeded", "share_what_stays", "tensors_in", "twin",
+    "alone", "answering", "called", "forked", "hooked", "kept", "seeded", "share_what_stays", "tensors_in", "twin",
 ]  # fmt: skip
 
 
@@ -35,24 +37,52 @@ def called(name: str, module: nn.Module) -> str:
     return f"{name!r} ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
 
 
-def twin(model: nn.Module, *, apart: bool = False) -> nn.Module:
+def twin(model: nn.Module, *, apart: bool = False, without: Collection[int] = ()) -> nn.Module:
     """A copy on the same weights, or on weights of its own (apart=True); all else that a call may write to is its own.
 
-    Graphs that an earlier call left in the model are left there.
+    Graphs that an earlier call left in the model are left there, and hooks of these identities (`without`) too.
     """
-    shared: dict[int, Any] = {}
+    shared: dict[int, Any] = {id(hook): hook for hook in _others(model)} | dict.fromkeys(without, _left_out)
     for tensor in (t for tensors in kept(model).values() for t in tensors):
-        if not tensor.is_leaf:
+        if tensor.is_inference():  # which no graph may save
+            shared[id(tensor)] = _of_no_mode(tensor)
+        elif not tensor.is_leaf:
             shared[id(tensor)] = tensor.detach().clone()
         elif not apart and (isinstance(tensor, nn.Parameter) or tensor.requires_grad):
             shared[id(tensor)] = tensor
     try:
-        return copy.deepcopy(model, shared)
+        copied = copy.deepcopy(model, shared)
     except Exception as error:  # whatever a user's __deepcopy__ or a lock raises
         raise SpikeproofError(
             "a model that copy.deepcopy can copy", f"{type(error).__name__}: {error}",
                     mend="keep files, locks and generators outside the model"
         ) from error  # fmt: skip
+    for module in copied.modules() if without else ():
+        for kind in HOOKS:
+            for key in [key for key, hook in vars(module).get(kind, {}).items() if hook is _left_out]:
+                del vars(module)[kind][key]
+    return copied
+
+
+def _others(model: nn.Module) -> Iterator[Any]:
+    """Hooks that are methods of somebody else, a monitor with its records, which a copy of the model would copy."""
+    modules = set(model.modules())
+    for module in modules:
+        for kind in HOOKS:
+            for hook in (vars(module).get(kind) or {}).values():
+                if isinstance(hook, MethodType) and not (
+                    isinstance(hook.__self__, nn.Module) and hook.__self__ in modules
+                ):
+                    yield hook
+
+
+def _left_out() -> None:
+    """Stands for a hook while its module is copied."""
+
+
+def _of_no_mode(tensor: Tensor) -> Tensor:
+    copied = tensor.clone()
+    return nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
 
 
 def share_what_stays(copied: nn.Module, model: nn.Module) -> None:
@@ -64,7 +94,8 @@ def share_what_stays(copied: nn.Module, model: nn.Module) -> None:
     for name, module in model.named_modules():
         for own, buffer in module.named_buffers(recurse=False):
             there = modules[name]._buffers.get(own) if name in modules else None
-            if there is not None and buffer.is_leaf and torch.equal(there, buffer):
+            same = there is not None and buffer.is_leaf and not buffer.is_inference()
+            if same and there is not None and torch.equal(there, buffer):
                 modules[name]._buffers[own] = buffer
 
 
@@ -74,11 +105,30 @@ def forked(device: torch.device) -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
+def alone(network: nn.Module, registries: list[list[Any]]) -> Iterator[None]:
+    """The modules of a network are all that frameworks have in their registries: a reset reaches it, and no other."""
+    before = [list(registry) for registry in registries]
+    for registry, held in zip(registries, before, strict=True):
+        kinds = tuple({type(one) for one in held})
+        registry[:] = [module for module in network.modules() if isinstance(module, kinds)]
+    try:
+        yield
+    finally:
+        for registry, held in zip(registries, before, strict=True):
+            registry[:] = held
+
+
+@contextlib.contextmanager
 def seeded(device: torch.device) -> Iterator[None]:
     """Noise from torch's global stream is the same each time."""
     with forked(device):
         torch.manual_seed(0)
         yield
+
+
+def _hookable(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Modules by their names, but for scripted ones, which call no hooks."""
+    return [(name, m) for name, m in network.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
 
 
 @contextlib.contextmanager
@@ -91,7 +141,7 @@ def hooked(network: nn.Module, seen: Callable[[str, nn.Module, Any, Any], None])
 
         return tell
 
-    handles = [module.register_forward_hook(hook(name)) for name, module in network.named_modules()]
+    handles = [module.register_forward_hook(hook(name)) for name, module in _hookable(network)]
     try:
         yield
     finally:
@@ -110,13 +160,14 @@ def answering(network: nn.Module, expected: str, mend: str) -> Iterator[None]:
     def leave(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         inside.pop()
 
-    handles = [module.register_forward_pre_hook(enter(name)) for name, module in network.named_modules()]
+    handles = [module.register_forward_pre_hook(enter(name)) for name, module in _hookable(network)]
     try:
         with hooked(network, leave):
             yield
-    except SpikeproofError:
-        raise
-    except Exception as error:
+    except Exception as caught:
+        if isinstance(caught, SpikeproofError) and not isinstance(caught, Failed):
+            raise
+        error = caught.__cause__ if isinstance(caught, Failed) and caught.__cause__ else caught
         text = str(error).strip()
         got = f"{type(error).__name__} in {inside[-1] if inside else 'the model'}: {text.partition(chr(10))[0]}"
         if any(word in text.lower() for word in ("cuda", "cupy", "triton", "nvidia")):

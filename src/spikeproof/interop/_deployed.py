@@ -1,4 +1,4 @@
-"""What can be seen of a foreign network before any call: its mode, device and precision.
+"""What can be seen of a foreign network before any call: its framework, mode, device, precision, and its weights.
 
 `wrap` stops at the first refusal, which names the module it is about; `check` asks every question of `DEPLOYED`.
 """
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.interop._borrowing import called
+from spikeproof.interop._faults import refuse_old
 
 __all__ = ["DEPLOYED", "PRECISIONS", "accept"]
 
@@ -65,8 +66,18 @@ def _refuse_another_precision(model: nn.Module, images: Tensor) -> None:
             )
 
 
+@torch.no_grad()
+def _refuse_unfinite_weights(model: nn.Module, images: Tensor) -> None:
+    for where, tensor in _weights(model):
+        if not tensor.is_meta and not bool(torch.isfinite(tensor).all()) and isinstance(tensor, nn.Parameter):
+            mend = "load weights of a training that did not diverge"
+            raise SpikeproofError("finite numbers in the weights", f"NaN or infinity: {where}", mend=mend)
+
+
 DEPLOYED: dict[str, Callable[[nn.Module, Tensor], None]] = {
+    "framework": refuse_old,
     "mode": _refuse_train_mode,
     "device": _refuse_another_device,
     "precision": _refuse_another_precision,
+    "finite": _refuse_unfinite_weights,
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,18 +11,28 @@ from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.interop._behaviour import examine
+from spikeproof.interop._behaviour import Trial, examine
 from spikeproof.interop._borrowing import answering, forked, share_what_stays, twin
 from spikeproof.interop._deployed import accept
 from spikeproof.interop._finding import Named, find_spikes
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
-from spikeproof.interop.frameworks import StepMode, frameworks_of, step_mode_of
+from spikeproof.interop._gradient import unfinite
+from spikeproof.interop._hooks import lookers
+from spikeproof.interop._layout import Layout, layout_of
+from spikeproof.interop._owner import answers_of, module_of, registered
+from spikeproof.interop._preserved import preserved
+from spikeproof.interop._progress import Progress, told
+from spikeproof.interop.frameworks import StepMode, frameworks_of
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.types import Encoder, Estimator, Rule
+from spikeproof.victims.door import images_of, in_own_modes
 from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["Wrapped", "wrap"]
+
+_SINGLE = 16
+"""Networks of at most so many neurons are tried with each of them left alone; others with all."""
 
 
 class Wrapped(Victim):
@@ -29,7 +40,7 @@ class Wrapped(Victim):
 
     body: Foreign
     apart: float = 0.0
-    """By how much its logits differed from those of the model's own code when it was wrapped, of their size."""
+    """By how much its logits differed from those of the model itself when it was wrapped, of their size."""
 
     @property
     def rule(self) -> Rule | None:
@@ -42,7 +53,9 @@ class Wrapped(Victim):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of its numbers should know of the wrapping."""
-        kept = [f"{name} keeps its own surrogate: its dynamics are not known" for name in self.body.foreign]
+        why = {name: "the model's answer is another without it" for name in self.body.stay}
+        kept = [f"{name} keeps its own surrogate: {why.get(name, 'its dynamics are not known')}"
+                for name in self.body.foreign]  # fmt: skip
         found = [repr(spot.site.name) for spot in self.body.own_spikes.spots()]
         kept += (
             [f"a rule gives the slope of {', '.join(found)}, found in code whose loop and reset stay"] if found else []
@@ -50,7 +63,8 @@ class Wrapped(Victim):
         kept += [self.body.mute] if self.body.mute else []
         kept += [f"logits differ from the model's own by up to {self.apart:.2g} of their size"] if self.apart else []
         known = kept or self.body.sites() or isinstance(self.body.network, Asked)
-        return tuple(kept if known else ["no known neuron: every rule gives the network's own gradient"])
+        said = kept if known else ["no known neuron: every rule gives the network's own gradient"]
+        return tuple([*said, *([self.body.unread] if self.body.unread else [])])
 
     @property
     def differentiable(self) -> bool:
@@ -60,11 +74,15 @@ class Wrapped(Victim):
     def one_gradient(self) -> bool:
         return self.differentiable and not self.body.sites()
 
+    def unfinite(self, x: Tensor, rule: Rule, keys: Tensor) -> str:
+        return unfinite(borrowed(self), x, rule) if self.differentiable else ""
+
     def supports(self, estimator: Estimator) -> bool:
         """Whether an estimator, with its rules, can be used on this network."""
         return not self.body.objection(estimator)
 
 
+@in_own_modes
 def wrap(
     model: Callable[..., Any],
     images: Tensor,
@@ -77,82 +95,140 @@ def wrap(
     spikes: Named | None = None,
 ) -> Wrapped:
     """A victim of somebody's own network, which is left as it is: a copy is rewired, on the same weights, and on the
-    same buffers but for those that a call writes to.
+    same buffers but for those that a call writes to. Hooks that only look stay with the owner's.
 
-    model: a network of SpikingJelly 2, snnTorch 1 or Norse 1.1, or any other nn.Module, in eval mode; or a callable,
-    which only black-box attacks can attack. images (B,C,H,W) in [0,1], two or more: the victim is held against the
-    model's own code on them. steps: how many steps the encoder (Direct where none is given) makes of an image; None:
-    the model takes images and makes its own time. step_mode: 'm', the model takes (T,B,*) at once; 's', (B,*) T times;
-    where not given, as modules of the framework say, else 'm'. readout: from what the model returns to logits (B,K);
-    where not given, the first of a tuple, averaged over a leading time axis. tolerance: by how much the victim's logits
-    may differ from the model's own, of their size: fused kernels of a framework round in other places, and then spikes
-    may flip. spikes: where `wrap` does not find the spikes of code of your own, {MySpike: 'v'}: a class of
-    `autograd.Function` or of modules, and the argument of its forward that is compared with a threshold.
+    model: a network of SpikingJelly 2, snnTorch 1 or Norse 1.1, or any other nn.Module, also scripted or compiled, in
+    eval mode; or a callable, which only black-box attacks can attack. images (B,C,H,W) in [0,1], a tensor or an array,
+    two or more: the victim is held against the model itself on them, called as its owner calls it. steps: how many
+    steps the encoder (Direct where none is given) makes of an image; None: the model takes images and makes its own
+    time. step_mode: 'm', the model takes all steps at once, (T,B,*) or (B,T,*); 's', (B,*) T times; where not given, it
+    is found by asking. readout: from what the model returns to logits (B,K); where not given, the first of several
+    things, averaged over time. tolerance: by how much the victim's logits may differ from the model's own, of their
+    size: fused kernels of a framework round in other places, and then spikes may flip. spikes: where `wrap` does not
+    find the spikes of code of your own, {MySpike: 'v'}: a class of `autograd.Function` or of modules, and the argument
+    of its forward that is compared with a threshold.
 
     Every call starts from rest. Raises SpikeproofError, with the name of the module, for models in train mode, on
-    another device or of another precision than the images, or of less than single precision; that remember, draw noise,
-    change their input, print or keep graphs; that return no logits; and for neurons whose forward is not what it seems.
+    another device or of another precision than the images, or of less than single precision; that take one step a call,
+    without `steps`; that remember, draw noise, print, or keep more graphs with every call; that return no logits, or
+    others than their copy; and for neurons whose forward is not what it seems.
     """
     if steps is None and (encoder is not None or step_mode is not None):
         raise UsageError("steps with an encoder or a step_mode", "none", mend="say how many steps to encode")
+    images = images_of(images)
     if images.dim() != 4 or len(images) < 2:
         raise SpikeproofError("two images (B,C,H,W) or more to try the model on", tuple(images.shape))
-    model = model if isinstance(model, nn.Module) else Asked(model).eval()
+    model = module_of(model)
     accept(model, images)
+    with preserved(model, registered(model)), forked(images.device), told("wrap", 4) as progress:
+        progress("axes")
+        layout = layout_of(model, images, steps, step_mode, readout)
+        if layout.tried and _remembers(model, layout):
+            layout = replace(layout, feed="images", steps=None, step_mode=None, axis=None)  # its behaviour is refused
+        elif layout.tried:
+            raise SpikeproofError("the number of steps of a model that is given steps", layout.says,
+                                  mend=f"wrap(model, images{layout.call}), T as in training")  # fmt: skip
+        return _Wrapping(model, images, layout, encoder, readout, tolerance, spikes).run(progress)
 
-    def victim(feed: Feed, *, rewired: bool) -> Wrapped:
-        body = Foreign(twin(model), feed, readout, images.shape[1], rewired=rewired)
-        return Wrapped(body, encoder or Direct(), steps or 1).eval()
 
-    feeds = _feeds(model, steps, step_mode)
-    with forked(images.device):
-        expected = _logits(victim(feeds[-1], rewired=False), images)
-        for feed in feeds:
-            wrapped = victim(feed, rewired=True)
-            wrapped.apart = _apart(wrapped, images, expected, last=feed == feeds[-1])
-            if wrapped.apart <= tolerance:
-                break
-        examine(borrowed(wrapped), images, wrapped.rule or (exact if isinstance(model, Asked) else ATan()))
-    if not wrapped.apart <= tolerance:
+class _Wrapping:
+    """One model, and how it is called."""
+
+    def __init__(
+        self, model: nn.Module, images: Tensor, layout: Layout, encoder: Encoder | None, readout: Readout | None,
+        tolerance: float, spikes: Named | None,
+    ) -> None:  # fmt: skip
+        self.spikes = spikes
+        self.model, self.images, self.layout, self.readout = model, images, layout, readout
+        self.encoder, self.tolerance = encoder or Direct(), tolerance
+        self.hooks: frozenset[int] = frozenset()
+
+    def run(self, progress: Progress) -> Wrapped:
+        progress("the model itself")
+        self.hooks = lookers(self.model, self._answers)
+        expected = self._answers(self.model, 1)[0]
+        progress("its copies")
+        wrapped = self._closest(expected)
+        progress("its behaviour")
+        rule = wrapped.rule or (exact if isinstance(self.model, Asked) else ATan())
+        trial = Trial(borrowed(wrapped), self.images, rule)
+        examine(trial)
+        wrapped.body.overwrites = trial.body.overwrites
+        self._hold(wrapped)
+        wrapped.body.classes = expected.shape[1]
+        find_spikes(wrapped, self.images, self.spikes)
+        share_what_stays(wrapped.body.network, self.model)
+        return wrapped
+
+    def _answers(self, network: nn.Module, count: int = 3) -> list[Tensor]:
+        return answers_of(network, self.layout, self.images, self.encoder, self.readout, count)
+
+    def _victim(self, feed: Feed, stay: Collection[str]) -> Wrapped:
+        copied = twin(self.model, without=self.hooks)
+        body = self.layout.body(copied, self.readout, self.images.shape[1], feed=feed, stay=stay)
+        return Wrapped(body, self.encoder, self.layout.steps or 1).eval()
+
+    def _closest(self, expected: Tensor) -> Wrapped:
+        """The first copy that gives the expected logits: all neurons rewired, or all but those that are looked into."""
+        ways = list(self._ways())
+        best: Wrapped | None = None
+        for number, (feed, stay) in enumerate(ways, start=1):
+            wrapped = self._victim(feed, stay)
+            wrapped.apart = self._apart(wrapped, expected, last=number == len(ways))
+            if wrapped.apart <= self.tolerance:
+                return wrapped
+            best = wrapped
+        assert best is not None
+        return best
+
+    def _ways(self) -> Iterator[tuple[Feed, tuple[str, ...]]]:
+        """Ways to feed a copy, fastest first, and which neurons stay as they are; the last is its owner's."""
+        foldable = any(framework.foldable(self.model) for framework in frameworks_of(self.model))
+        if self.layout.feed == "steps" and foldable and self.layout.batch is None:
+            yield "folded", ()
+        yield self.layout.feed, ()
+        names = _neurons(self.model)
+        for name in names if 1 < len(names) <= _SINGLE else ():
+            yield self.layout.feed, (name,)
+        if names:
+            yield self.layout.feed, tuple(names)
+
+    @torch.no_grad()
+    def _apart(self, victim: Wrapped, expected: Tensor, *, last: bool) -> float:
+        """How far the logits are from the expected ones, of their size; infinite where a copy fails."""
+        mend = "call a copy.deepcopy of the model by hand in eval mode"
+        try:
+            with answering(victim.body.network, "a model whose copy can be called", mend):
+                logits: Tensor = victim(self.images.clone(), exact, _keys(self.images))
+        except SpikeproofError:
+            if last:
+                raise
+            return float("inf")
+        if logits.shape != expected.shape:
+            return float("inf")
+        return float((logits - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+
+    def _hold(self, wrapped: Wrapped) -> None:
+        if wrapped.apart <= self.tolerance:
+            return
         raise SpikeproofError(
-            "the logits of the model's own code from its rewired copy",
+            "the logits of the model itself from a copy of it",
             f"logits that differ by {wrapped.apart:.3g} of their size",
-            mend="let forward not look into its neurons; for the rounding of fused kernels give a tolerance",
+            mend="keep in the model what its forward uses: no state, reset or hook that reaches past it to other "
+            "objects; for the rounding of fused kernels give a tolerance",
         )
-    wrapped.body.classes = expected.shape[1]
-    with forked(images.device):
-        find_spikes(wrapped, images, spikes)
-    share_what_stays(wrapped.body.network, model)
-    return wrapped
 
 
-def _feeds(model: nn.Module, steps: int | None, step_mode: str | None) -> tuple[Feed, ...]:
-    """Ways to feed a model, fastest first; the last is its owner's."""
-    if steps is None:
-        return ("images",)
-    if (step_mode or step_mode_of(model) or "m") == "m":
-        return ("all_steps",)
-    foldable = any(framework.foldable(model) for framework in frameworks_of(model))
-    return ("folded", "steps") if foldable else ("steps",)
+def _remembers(model: nn.Module, layout: Layout) -> bool:
+    """Whether a network that answers otherwise at every call has nothing that shows what it keeps, or puts it back."""
+    return layout.feed == "steps" and layout.handing is None and not _neurons(model)
 
 
-@torch.no_grad()
-def _logits(victim: Wrapped, images: Tensor) -> Tensor:
-    feed = victim.body.feed
-    taken = f"a model that can be called on images {tuple(images.shape)}, fed as {feed!r}"
-    mend = "time first, then the batch" if feed != "images" else "a network that takes a time axis needs steps=T"
-    with answering(victim.body.network, taken, f"{mend}; call it by hand in eval mode"):
-        keys = image_keys(0, torch.arange(len(images))).to(images.device)
-        logits: Tensor = victim(images.clone(), exact, keys)
-    return logits
+def _neurons(model: nn.Module) -> list[str]:
+    frameworks = frameworks_of(model)
+    named = {name or "network": module for name, module in model.named_modules()}
+    return [name for name, module in named.items() if any(f.is_neuron(module) for f in frameworks)]
 
 
-def _apart(victim: Wrapped, images: Tensor, expected: Tensor, *, last: bool) -> float:
-    """How far the logits are from the expected ones, of their size; infinite where a faster way to feed them fails."""
-    try:
-        logits = _logits(victim, images)
-    except SpikeproofError:
-        if last:
-            raise
-        return float("inf")
-    return float((logits - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+def _keys(images: Tensor) -> Tensor:
+    return image_keys(0, torch.arange(len(images))).to(images.device)

@@ -16,12 +16,18 @@ from torch import Tensor, nn
 from spikeproof.encoders.direct import Direct
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop._behaviour import BEHAVIOUR, Trial
-from spikeproof.interop._borrowing import called, forked, hooked, twin
+from spikeproof.interop._borrowing import answering, forked, twin
 from spikeproof.interop._deployed import DEPLOYED, PRECISIONS
+from spikeproof.interop._faults import faults_of
 from spikeproof.interop._finding import Named
-from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
+from spikeproof.interop._foreign import Asked, Foreign, Readout
 from spikeproof.interop._gradient import gradient_of
-from spikeproof.interop._layout import Layout, layout_of
+from spikeproof.interop._hooks import lookers
+from spikeproof.interop._layout import layout_of
+from spikeproof.interop._normalisation import normalisation_of
+from spikeproof.interop._owner import answers_of, module_of, registered
+from spikeproof.interop._preserved import preserved
+from spikeproof.interop._progress import Progress, told
 from spikeproof.interop._wrapped import Wrapped, wrap
 from spikeproof.interop.frameworks import StepMode, known_frameworks
 from spikeproof.interop.load import factory, made, weighted
@@ -31,18 +37,10 @@ from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys, uniform
 from spikeproof.types import Encoder
 from spikeproof.victims.batch import check_labels
+from spikeproof.victims.door import images_of, in_own_modes, labels_of
 from spikeproof.victims.victim import borrowed
 
 __all__ = ["CheckResult", "Checked", "check", "check_path"]
-
-_OUTSIDE: dict[str, tuple[Sequence[float], Sequence[float]] | None] = {
-    "their own": None,
-    "mean 0.5, deviation 0.5": ((0.5,), (0.5,)),
-    "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "CIFAR-10's": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "MNIST's": ((0.1307,), (0.3081,)),
-}
-"""Normalisations that users put in front of a network, tried where labels are given."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,11 @@ class Checked:
         """Whether a number of this network could not be trusted."""
         return any(result.verdict == "refuse" for result in self.results)
 
+    @property
+    def findings(self) -> tuple[CheckResult, ...]:
+        """The results, by the name they had before."""
+        return self.results
+
     def __getitem__(self, name: str) -> CheckResult:
         """The result of that name; KeyError where the question could not be asked."""
         return {result.name: result for result in self.results}[name]
@@ -78,6 +81,7 @@ class Checked:
         return "\n".join(map(str, self.results))
 
 
+@in_own_modes
 def check(
     model: Callable[..., Any],
     images: Tensor | None = None,
@@ -89,24 +93,59 @@ def check(
     step_mode: StepMode | None = None,
     readout: Readout | None = None,
     spikes: Named | None = None,
+    accuracy: float | None = None,
 ) -> Checked:
     """Whether numbers of somebody's network can be trusted, by every question that `wrap` asks and some more.
 
     Where `wrap` stops at the first mistake, this goes on with a mended copy, and lists them all; the model is left as
-    it is. images (N,C,H,W) in [0,1], two or more, best real ones, with labels (N,), which show a normalisation that
-    stands outside the network; where there are none, random images of `shape` (C,H,W), or of a usual shape that the
-    network takes. The other arguments are those of `wrap`. Raises UsageError for images and labels that do not fit.
+    it is. images (N,C,H,W) in [0,1], two or more, best real ones, a tensor or an array of floats, with labels (N,),
+    whole numbers, which show a normalisation that stands outside the network; where there are none, random images of
+    `shape` (C,H,W), or of a usual shape that the network takes. accuracy: the share in [0,1] of such images that its
+    owner found right, to be met here. The other arguments are those of `wrap`. Where a network is given steps and
+    nobody says how many, some are tried, and nothing is refused for it. Raises UsageError or SpikeproofError for
+    images and labels that do not fit.
     """
-    if images is not None and (images.dim() != 4 or len(images) < 2):
-        raise UsageError("two images (N,C,H,W) or more", tuple(images.shape))
-    if labels is not None and (images is None or labels.shape != (len(images),)):
-        raise UsageError("one label for each image given", tuple(labels.shape))
-    if steps is not None and not 1 <= steps <= STEPS:
+    images = None if images is None else _images(images)
+    if labels is not None:
+        if images is None:
+            raise UsageError("images with the labels", "labels alone", mend="check(model, images, labels)")
+        labels = _labels(labels, images)
+    if steps is not None and not (isinstance(steps, int) and 1 <= steps <= STEPS):
         raise UsageError(f"steps in 1..{STEPS}", steps)
-    asking = _Asking(model if isinstance(model, nn.Module) else Asked(model).eval(), readout, encoder, spikes)
-    with forked(torch.device("cpu") if images is None else images.device):
-        asking.run(images, labels, shape, steps, step_mode)
+    if accuracy is not None:
+        _check_accuracy(accuracy, labels)
+    module = module_of(model)
+    asking = _Asking(module, readout, encoder, accuracy, spikes)
+    device = torch.device("cpu") if images is None else images.device
+    with preserved(module, registered(module)), forked(device), told("check", 8 + len(BEHAVIOUR)) as progress:
+        asking.run(images, labels, shape, steps, step_mode, progress)
     return Checked(tuple(asking.results), None if asking.refused else asking.victim)
+
+
+def _images(given: object) -> Tensor:
+    """Images that `check` can ask about; UsageError for others."""
+    images = images_of(given)
+    if images.dim() != 4 or len(images) < 2:
+        shape = tuple(images.shape)
+        mend = {3: "images[:, None] of grey ones, images[None] of one alone", 4: "two different images or more"}
+        raise UsageError("two images (N,C,H,W) or more", shape, mend=mend.get(images.dim(), "four axes"))
+    return images
+
+
+def _labels(given: object, images: Tensor) -> Tensor:
+    try:
+        return labels_of(given, len(images), images.device)
+    except SpikeproofError as error:
+        raise UsageError("one label for each image given, whole numbers", error.got, mend=error.mend) from error
+
+
+def _check_accuracy(accuracy: float, labels: Tensor | None) -> None:
+    if labels is None:
+        raise UsageError(
+            "labels with the accuracy to be met", "none", mend="check(model, images, labels, accuracy=...)"
+        )
+    if not (isinstance(accuracy, int | float) and 0 <= accuracy <= 1):
+        raise UsageError("accuracy as a share in [0,1]", repr(accuracy), mend="0.92 for 92 %")
 
 
 def check_path(
@@ -118,13 +157,14 @@ def check_path(
     shape: Sequence[int] | None = None,
     steps: int | None = None,
     step_mode: StepMode | None = None,
+    accuracy: float | None = None,
 ) -> Checked:
     """`check` of what the factory at a dotted path 'package.module:make' makes, with weights from a file.
 
     The results begin with those of the factory and the file. UsageError where the path names nothing to call.
     """
     make = factory(path)
-    before = _Asking(nn.Identity(), None, None)
+    before = _Asking(nn.Identity(), None, None, None)
     network: list[Callable[..., Any]] = []
 
     def called_factory() -> str:
@@ -136,7 +176,7 @@ def check_path(
         fit = before.ask("weights", lambda: weighted(network[0], weights))
     if not fit:
         return Checked(tuple(before.results), None)
-    rest = check(network[0], images, labels, shape=shape, steps=steps, step_mode=step_mode)
+    rest = check(network[0], images, labels, shape=shape, steps=steps, step_mode=step_mode, accuracy=accuracy)
     return Checked((*before.results, *rest.results), rest.victim)
 
 
@@ -144,11 +184,14 @@ class _Asking:
     """The questions in their order, each on what the ones before have left."""
 
     def __init__(
-        self, model: nn.Module, readout: Readout | None, encoder: Encoder | None, spikes: Named | None = None
-    ) -> None:
-        self.model, self.readout, self.encoder, self.spikes = model, readout, encoder, spikes
+        self, model: nn.Module, readout: Readout | None, encoder: Encoder | None, accuracy: float | None,
+        spikes: Named | None = None,
+    ) -> None:  # fmt: skip
+        self.owner, self.model, self.readout, self.encoder = model, model, readout, encoder
+        self.accuracy, self.spikes = accuracy, spikes
         self.results: list[CheckResult] = []
         self.victim: Wrapped | None = None
+        self.neurons = False
 
     @property
     def refused(self) -> bool:
@@ -168,40 +211,50 @@ class _Asking:
         self.results.append(CheckResult(name, "warn" if mend else "ok", says, mend))
         return True
 
-    def _sound(self, name: str, question: Callable[..., None], *about: Any) -> None:
-        """A question that returns nothing where all is well."""
+    def _sound(self, name: str, question: Callable[..., str | None], *about: Any) -> None:
+        """A question that returns nothing where there is nothing to say."""
 
         def answer() -> str:
-            question(*about)
-            return _OK[name]
+            return question(*about) or _OK[name]
 
         self.ask(name, answer)
 
     def run(
         self, images: Tensor | None, labels: Tensor | None, shape: Sequence[int] | None, steps: int | None,
-        step_mode: Literal["m", "s"] | None,
+        step_mode: Literal["m", "s"] | None, progress: Progress,
     ) -> None:  # fmt: skip
         where = images if images is not None else torch.zeros(1)
         for name, question in DEPLOYED.items():
             self._sound(name, question, self.model, where)
-        if images is not None and images.is_floating_point() and images.dtype not in PRECISIONS:
+        fit = not self.refused
+        if images is not None and images.dtype not in PRECISIONS:
             images = where = images.float()
+        progress("layout")
         if not self.ask("copy", lambda: self._mended(where)) or not self._placed(images, shape, steps, step_mode):
             return
+        self.owner = self.owner if fit else self.model
+        self.model = twin(self.model, without=self._lookers())
+        progress("neurons")
         self.ask("neurons", self._neurons)
         self.plain = self._victim()
+        progress("call")
         if not self.ask("call", self._called):
             return
         trial = Trial(borrowed(self.plain), self.images, exact if isinstance(self.model, Asked) else ATan())
         for name, probe in BEHAVIOUR.items():
+            progress(name)
             self._sound(name, probe, trial)
+        progress("gradient")
         if isinstance(self.model, Asked):
             self.results.append(CheckResult("gradient", "warn", "a bare callable has none", "black-box attacks only"))
         else:
             self.ask("gradient", lambda: gradient_of(borrowed(self.plain), self.images))
-        self.ask("normalisation", lambda: self._normalisation(labels))
+        progress("normalisation")
+        timed = self.layout.steps is not None or self.neurons
+        self.ask("normalisation", lambda: normalisation_of(trial, labels, timed=timed))
         if labels is not None:
             self.ask("accuracy", lambda: self._accuracy(labels))
+        progress("wrap")
         if self.ask("wrap", self._wrapped):
             self.ask("spikes", self._spikes)
 
@@ -223,7 +276,7 @@ class _Asking:
         """Finds images where none are given, and the layout."""
         tried = [images] if images is not None else [_random(s) for s in ([shape] if shape else _shapes(self.model))]
 
-        def layout() -> str:
+        def layout() -> str | tuple[str, str]:
             refusals = []
             for self.images in tried:
                 try:
@@ -232,22 +285,34 @@ class _Asking:
                     refusals.append(error)
                     continue
                 tried_on = "" if images is not None else f"; tried on random images {tuple(self.images.shape[1:])}"
-                return f"{self.layout.says}{tried_on}; wrap(model, images{_arguments(self.layout)})"
+                says = f"{self.layout.says}{tried_on}; wrap(model, images{self.layout.call})"
+                if self.layout.tried:
+                    return f"{says}, tried with T = {self.layout.steps}", "steps=T, as many as in training"
+                return says
             raise refusals[0]
 
         return self.ask("layout", layout)
 
+    def _lookers(self) -> frozenset[int]:
+        """Hooks that only look; none where the network cannot be called, which is said by the next question."""
+        try:
+            return lookers(self.model, lambda network: answers_of(
+                network, self.layout, self.images, self.encoder or Direct(), self.readout, 3))  # fmt: skip
+        except SpikeproofError:
+            return frozenset()
+
     def _victim(self) -> Wrapped:
         """The network as its owner calls it, not rewired."""
-        feeds: dict[str | None, Feed] = {None: "images", "m": "all_steps", "s": "steps"}
-        feed = feeds[self.layout.step_mode]
-        body = Foreign(twin(self.model), feed, self.readout, self.images.shape[1], rewired=False)
+        body = self.layout.body(twin(self.model), self.readout, self.images.shape[1], rewired=False)
         return Wrapped(body, self.encoder or Direct(), self.layout.steps or 1).eval()
 
     def _neurons(self) -> str | tuple[str, str]:
         """Rewires a copy, which refuses neurons that are not what they seem."""
         body = Foreign(twin(self.model), "images", self.readout, self.images.shape[1])
         names = [site.name for site in body.sites()]
+        self.neurons = bool(names or body.foreign)
+        if found := faults_of(self.model, body):
+            return found
         if body.foreign:
             return f"{', '.join(map(repr, body.foreign))}: dynamics not known"
         for framework in body.frameworks:
@@ -259,7 +324,8 @@ class _Asking:
         return f"{', '.join(map(repr, names))}; rule of training: {body.rule}"
 
     def _called(self) -> str:
-        with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+        able = answering(self.plain.body.network, "a model that can be called", "call it by hand in eval mode")
+        with able, torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
             self.logits: Tensor = self.plain(self.images.clone(), exact, self._keys())
         if not bool(torch.isfinite(self.logits).all()):
             raise SpikeproofError("finite logits", "NaN or infinity", mend="look at the weights")
@@ -269,44 +335,17 @@ class _Asking:
     def _keys(self) -> Tensor:
         return image_keys(0, torch.arange(len(self.images))).to(self.images.device)
 
-    def _normalisation(self, labels: Tensor | None) -> str | tuple[str, str]:
-        """What the first layer with weights sees of the pixels, and whether labels are met better after another."""
-        z = self.plain.encode(self.images, self._keys())
-        seen = _first_input(self.plain, z)
-        if seen is not None and (float(seen[1].min()) < -1e-6 or float(seen[1].max()) > 1 + 1e-6):
-            low, high = (float(v) for v in torch.aminmax(seen[1]))
-            return f"inside: {seen[0]} gets values from {low:.3g} to {high:.3g} for pixels in [0,1]"
-        if labels is None:
-            return (
-                "none is seen inside the network",
-                "where it was trained on normalised images, make that its first layer; give images with labels to see",
-            )
-        right = self._right(self.images, labels)
-        for name, constants in _OUTSIDE.items():
-            other = self._right(_normalised(self.images, constants), labels)
-            gained, lost = int((other & ~right).sum()), int((right & ~other).sum())
-            # By no chance (the sign test), and by as much as matters.
-            if gained - lost >= 0.05 * len(labels) and clopper_pearson(gained, gained + lost).low > 0.5:
-                got = [100 * float(share.double().mean()) for share in (right, other)]
-                raise SpikeproofError(
-                    "a network that takes pixels in [0,1]",
-                    f"{got[0]:.0f} % right on them, and {got[1]:.0f} % after {name} normalisation",
-                    mend="make the normalisation of training the first layer of the network",
-                )
-        return "none inside, and none that is usual makes it better on the images given"
-
-    @torch.no_grad()
-    def _right(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Which images (N,C,H,W) of any range the network is right on, (N,) bool."""
-        z = images[None].expand(self.layout.steps or 1, *images.shape).contiguous()
-        with contextlib.redirect_stdout(io.StringIO()):
-            return self.plain.classify(z, exact).argmax(1) == labels
-
     def _accuracy(self, labels: Tensor) -> str | tuple[str, str]:
         check_labels(self.plain, self.images, labels)
         right = int((self.logits.argmax(1) == labels).sum())
         share = clopper_pearson(right, len(labels))
-        says = str(share)
+        says = str(share) + (f", at {self.layout.steps} steps, which were tried" if self.layout.tried else "")
+        if self.accuracy is not None:
+            claimed = f"{100 * self.accuracy:.4g} % of its owner"
+            if not share.low <= self.accuracy <= share.high:
+                mend = "the owner's steps, encoder, normalisation, weights and images"
+                return f"{says}: not met, the {claimed} lie outside of the interval", mend
+            says = f"{says}: the {claimed} are met"
         if share.low <= 1 / self.plain.classes:
             return f"{says}: not above chance", "weights, order of the classes, range of the pixels"
         return says
@@ -314,12 +353,12 @@ class _Asking:
     def _wrapped(self) -> str | tuple[str, str]:
         layout = self.layout
         self.victim = wrap(
-            self.model, self.images, steps=layout.steps, readout=self.readout, step_mode=layout.step_mode,
+            self.owner, self.images, steps=layout.steps, readout=self.readout, step_mode=layout.step_mode,
             encoder=self.encoder if layout.steps else None, spikes=self.spikes,
         )  # fmt: skip
         if self.victim.apart:
             return self.victim.notes[-1], "a fused kernel rounds in other places; say so beside the numbers"
-        return "a rewired copy gives the model's own logits, bit for bit"
+        return "a rewired copy gives the logits of the model itself, bit for bit"
 
     def _spikes(self) -> str | tuple[str, str]:
         """What a rule decides in the wrapped network."""
@@ -335,20 +374,19 @@ class _Asking:
 
 
 _OK = {
+    "framework": "none that is too old to be known",
     "mode": "eval mode everywhere",
     "device": "all weights where the images are",
     "precision": "all weights of the images' precision",
+    "finite": "no weight is NaN or infinite",
     "prints": "nothing is printed",
     "input left alone": "the input is not changed",
     "state and noise": "every call starts from rest, and draws no noise",
     "images apart": "an image's logits are its own",
     "output": "logits, no probabilities",
+    "batches": "an image alone, two, and all but one are taken",
     "graphs": "no graph is kept after a call",
 }
-
-
-def _arguments(layout: Layout) -> str:
-    return "" if layout.steps is None else f", steps={layout.steps}, step_mode={layout.step_mode!r}"
 
 
 def _random(shape: Sequence[int]) -> Tensor:
@@ -361,26 +399,3 @@ def _shapes(model: nn.Module) -> list[tuple[int, int, int]]:
     """Usual shapes of images, with the channels of the first convolution where there is one."""
     first = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     return [(c, s, s) for s in (32, 28, 8, 64, 224) for c in ([first] if first else [1, 3])]
-
-
-def _first_input(victim: Wrapped, z: Tensor) -> tuple[str, Tensor] | None:
-    """Name and first input of the first convolution or linear layer that is called."""
-    seen: list[tuple[str, Tensor]] = []
-
-    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        if not seen and isinstance(module, nn.Conv2d | nn.Linear):
-            seen.append((called(name, module), inputs[0]))
-
-    with hooked(victim.body.network, keep), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-        victim.classify(z.clone(), exact)
-    return seen[0] if seen else None
-
-
-def _normalised(images: Tensor, constants: tuple[Sequence[float], Sequence[float]] | None) -> Tensor:
-    if constants is None:
-        deviation, mean = torch.std_mean(images, (0, 2, 3), keepdim=True)
-        return (images - mean) / deviation.clamp(min=1e-6)
-    mean, deviation = (torch.tensor(c, device=images.device).view(1, -1, 1, 1) for c in constants)
-    if mean.shape[1] not in (1, images.shape[1]):
-        return images
-    return (images - mean) / deviation

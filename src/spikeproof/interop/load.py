@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile, is_zipfile
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.training.checkpoint import load_into, read_tensors
+from spikeproof.interop._checkpoints import (
+    fitting,
+    is_safetensors,
+    place_of,
+    refuse_lost_digits,
+    refuse_others,
+    sets_of,
+)
+from spikeproof.training.checkpoint import check_fit, load_into, read_weights
 from spikeproof.trust import Untrusted, imported
 
 __all__ = ["factory", "load", "made", "weighted"]
-
-_NESTED = ("state_dict", "model_state_dict", "model", "net")
-"""Where training scripts put the state dict in a checkpoint."""
-
-
-_PACKED = ("module.", "_orig_mod.")
-"""What nn.DataParallel and torch.compile save before every name."""
 
 
 def factory(path: str) -> Callable[..., Any]:
@@ -78,53 +77,34 @@ def _refuse_arguments(make: Callable[..., Any], path: str) -> None:
 
 
 def weighted(network: Callable[..., Any], path: Path) -> str:
-    """Loads a safetensors file or a torch state dict into a network, strictly, and says so.
+    """Loads a safetensors file or a torch state dict into a network, strictly, and says what of the file it was.
 
     A torch file is read with weights_only=True, which runs nothing that is in it. Raises SpikeproofError for files that
-    hold more than tensors, and for names, shapes or values that do not fit.
+    are no checkpoint, that hold more than tensors, or several sets of weights that fit, and for names, shapes or values
+    that do not fit.
     """
     if not isinstance(network, nn.Module):
         raise SpikeproofError("an nn.Module to load weights into", type(network).__name__)
-    tensors = read_tensors(path)[0] if path.suffix == ".safetensors" else _state_dict(path)
-    tensors = _unpacked(tensors, network)
+    path, wanted = place_of(path)
+    refuse_others(path)
+    found = {"": read_weights(path)} if is_safetensors(path) else sets_of(path)
+    name, tensors, prefix = fitting(found, network, path, wanted)
+    check_fit(tensors, network.state_dict(), f"the weights of {type(network).__name__}", path)
+    refuse_lost_digits(tensors, network, path)
     load_into(network, tensors, path)
-    return f"{len(tensors)} tensors of {path.name}, every name and shape"
-
-
-def _unpacked(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Without the words that wrappers have put before every name, as many as make the names the network's own."""
-    own, found = network.state_dict().keys(), [tensors]
-    while found[-1] and (word := next((w for w in _PACKED if all(n.startswith(w) for n in found[-1])), None)):
-        found.append({name.removeprefix(word): tensor for name, tensor in found[-1].items()})
-    return max(found, key=lambda names: len(names.keys() & own))
-
-
-def _state_dict(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise SpikeproofError(f"weights at {path}", "no regular file" if path.exists() else "no such file")
-    mend = "torch.save(model.state_dict(), path), or safetensors.torch.save_file; whole pickled models are not opened"
-    try:
-        if is_zipfile(path):  # torch compresses nothing, and unpacks whatever somebody has compressed
-            with ZipFile(path) as members:
-                if sum(member.file_size for member in members.infolist()) > path.stat().st_size:
-                    raise ValueError("a compressed file, which torch does not write")
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file may be anything
-        got = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SpikeproofError(f"a state dict of tensors alone in {path}", got, mend=mend) from error
-    for name in _NESTED:
-        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
-            found = found[name]
-    pairs = found.items() if isinstance(found, Mapping) else [(None, found)]
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in pairs):
-        raise SpikeproofError(f"a state dict of tensors alone in {path}", type(found).__name__, mend=mend)
-    return dict(found)
+    which = f", those under {name!r}" if name else ""
+    without = f", without {prefix!r} before every name" if prefix else ""
+    return f"{len(tensors)} tensors of {path.name}{which}{without}, every name and shape"
 
 
 def load(model: Callable[..., Any], weights: str | Path) -> Any:
     """The same network with weights from a safetensors file or a torch state dict, strictly; no code in it is run.
 
-    Raises SpikeproofError for files that hold more than tensors, and for names, shapes or values that do not fit.
+    Of a file with several sets of weights, such as 'model' and 'model_ema', one may be named: 'file.pth:model_ema'. One
+    prefix before all names ('module.', 'model.') is left out. Raises SpikeproofError for files that are no checkpoint,
+    that hold more than tensors, or several sets that fit, and for names, shapes or values that do not fit.
     """
+    if not isinstance(weights, str | Path):
+        raise UsageError("the path of a file with weights", type(weights).__name__, mend="model.load_state_dict(...)")
     weighted(model, Path(weights))
     return model

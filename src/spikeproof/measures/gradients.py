@@ -12,7 +12,7 @@ from typing import NotRequired, TypedDict
 import torch
 from torch import Tensor, nn
 
-from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.errors import Failed, SpikeproofError, Unfinite, UsageError
 from spikeproof.losses import margin
 from spikeproof.metrics.gradients import means
 from spikeproof.metrics.sparsity import measures
@@ -21,6 +21,7 @@ from spikeproof.rules.atan import ATan
 from spikeproof.tensors import fold
 from spikeproof.types import Rule
 from spikeproof.victims.batch import Batch
+from spikeproof.victims.door import in_own_modes, victim_of
 from spikeproof.victims.taps import Tap, live_taps, tapped
 from spikeproof.victims.victim import Victim, borrowed
 
@@ -96,15 +97,18 @@ def gradient_rows(
         wanted = places if number == 0 else places[:2]
         with torch.enable_grad():  # the caller may be under no_grad
             total = scalar_of(scalar, logits, y).sum()
-        found = torch.autograd.grad(
-            total, [tap.tensor for tap in wanted], retain_graph=number + 1 < len(scalars), allow_unused=True
-        )
+        found = _passed(total, [tap.tensor for tap in wanted], keep=number + 1 < len(scalars))
         if found[0] is None:
             raise SpikeproofError(
                 "a gradient at the image",
                 f"an encoder that cuts the graph, {victim.encoder}",
                 mend="use an encoder with a pixel gradient (spikeproof parts)",
             )
+        if not bool(torch.isfinite(found[0]).all()):
+            where = victim.unfinite(batch.x[:8], rule, batch.keys[:8])
+            got = "NaN or infinity" + (f": it overflows in {where}" if where else "")
+            mend = f"another rule than {rule}, or another surrogate in the network; look at its weights"
+            raise Unfinite("finite gradients at the image", got, mend=mend)
         for order, (tap, g) in enumerate(zip(wanted, found, strict=True)):
             g = torch.zeros_like(tap.tensor) if g is None else g
             over_time = None if tap.site == "image" else victim.steps
@@ -114,6 +118,21 @@ def gradient_rows(
             for image, label, row in zip(batch.ids.tolist(), y.tolist(), _described(g, over_time), strict=True):
                 yield {"image": image, "label": label, "site": tap.site, "side": tap.side, "scalar": scalar,
                        "batchnorm": batchnorm, "order": order, **row}  # fmt: skip
+
+
+def _passed(total: Tensor, wanted: list[Tensor], *, keep: bool) -> tuple[Tensor | None, ...]:
+    """Gradients of a sum, None where the graph is cut; what a network's own backward raises becomes a refusal."""
+    if not total.requires_grad:
+        return (None,) * len(wanted)
+    try:
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(total, wanted, retain_graph=keep, allow_unused=True)
+    except (torch.OutOfMemoryError, MemoryError, SpikeproofError):
+        raise
+    except Exception as error:  # it is the network's
+        got = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        mend = "call loss.backward() by hand on x.requires_grad_(); spikeproof.check names the module"
+        raise Failed("a backward that runs", got, mend=mend) from error
+    return found
 
 
 def _check_steps(g: Tensor, steps: int, size: int, site: str) -> None:
@@ -166,6 +185,7 @@ Sparsity = dict[str, dict[str, float | None]]
 """'image' and 'encoded' -> measure -> its mean over images; None where it exists for none of them."""
 
 
+@in_own_modes
 def sparsity(
     victim: Victim,
     images: Tensor,
@@ -181,9 +201,10 @@ def sparsity(
     `spikeproof.metrics.sparsity`, each the mean over images. Raises SpikeproofError as `evaluate` does, and for a
     network that can only be asked.
     """
+    victim = victim_of(victim)
     if not victim.differentiable:
         mend = "wrap the nn.Module itself, not a function that calls it"
         raise SpikeproofError("a network with a gradient", "one that can only be asked", mend=mend)
-    batch = Batch.of(victim, images, labels, torch.arange(len(images)) if ids is None else ids, seed)
+    batch = Batch.of(victim, images, labels, ids, seed)
     rows = gradient_rows(victim, batch, rule=rule or victim.rule or ATan(), scalars=("ce",), layers=False)
     return {probe.site: {name: mean.value for name, mean in found.items()} for probe, found in means(rows).items()}

@@ -18,7 +18,7 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
 from spikeproof.limits import HEADER_BYTES, TENSORS
 
-__all__ = ["check_fit", "load_into", "read_header", "read_tensors", "write_tensors"]
+__all__ = ["check_fit", "load_into", "read_header", "read_tensors", "read_weights", "write_tensors"]
 
 _HEADER = "spikeproof"
 """The one key of the file's metadata: with two, safetensors writes them in either order, and equal files differ."""
@@ -39,6 +39,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     with _opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}, _facts(file, path)  # noqa: SIM118 - not a dict
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors alone, whoever wrote the file and whatever its metadata say; SpikeproofError as `read_tensors`."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 
 
 def read_header(path: Path) -> dict[str, Any]:

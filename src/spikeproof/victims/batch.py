@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.errors import SpikeproofError
 from spikeproof.tensors import fold, image_keys
+from spikeproof.victims.door import ids_of, images_of, labels_of
 from spikeproof.victims.victim import Victim
 
 __all__ = ["Batch", "check_labels"]
@@ -17,14 +18,22 @@ __all__ = ["Batch", "check_labels"]
 
 def check_labels(victim: Victim, x: Tensor, y: Tensor) -> None:
     """Raises SpikeproofError where labels (B,) do not fit the images or the classes."""
-    if y.shape != (len(x),) or y.is_floating_point():
-        raise SpikeproofError(f"{len(x)} integer labels", f"{y.dtype} of shape {tuple(y.shape)}")
+    y = labels_of(y, len(x))
     if len(y) and (int(y.min()) < 0 or int(y.max()) >= victim.classes):
         raise SpikeproofError(
             f"labels in 0..{victim.classes - 1}",
             f"labels from {int(y.min())} to {int(y.max())}",
             mend="the model's classes must be those of the data set",
         )
+
+
+def _check_precision(victim: Victim, x: Tensor) -> None:
+    """Refuses images of float64 for weights of float32, and the other way: torch multiplies no two kinds."""
+    held = {weight.dtype for weight in victim.parameters() if weight.is_floating_point()}
+    if held and x.dtype not in held:
+        kind = str(sorted(held, key=str)[0]).removeprefix("torch.")
+        cast = {"float32": "images.float()", "float64": "images.double()"}.get(kind, f"images.to(torch.{kind})")
+        raise SpikeproofError(f"images of {kind}, as the weights are", x.dtype, mend=cast)
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: tensors have no single truth value
@@ -38,13 +47,15 @@ class Batch:
     keys: Tensor
 
     @classmethod
-    def of(cls, victim: Victim, x: Tensor, y: Tensor, ids: Tensor, seed: int) -> Batch:
-        """Images (B,*), labels and ids (B,) of a victim. Raises SpikeproofError for labels or ids that do not fit."""
+    def of(cls, victim: Victim, x: Tensor, y: Tensor, ids: Tensor | None, seed: int) -> Batch:
+        """Images (B,*), labels and ids (B,) of a victim, as `door` takes them; without ids 0 .. B-1.
+
+        Raises SpikeproofError for images of another precision than the network, for labels or ids that do not fit.
+        """
+        x = images_of(x)
+        y, ids = labels_of(y, len(x), x.device), ids_of(ids, len(x))
         check_labels(victim, x, y)
-        if ids.shape != (len(x),):
-            raise UsageError(
-                f"{len(x)} different ids, one for each image", f"{ids.numel()} of shape {tuple(ids.shape)}"
-            )
+        _check_precision(victim, x)
         return cls(x, y, ids, image_keys(seed, ids).to(x.device))
 
     def __len__(self) -> int:

@@ -82,6 +82,10 @@ class Victim(nn.Module):
         """Whether every rule gives the same gradient: a wrapped network in which no neuron is known."""
         return False
 
+    def unfinite(self, x: Tensor, rule: Rule, keys: Tensor) -> str:
+        """Where the gradient at images (B,*) becomes NaN or infinite, in words; '' where that is not known."""
+        return ""
+
     def encode(self, x: Tensor, keys: Tensor) -> Tensor:
         """Images (B,*) in [0,1], of the axes that it `takes` -> (T,B,C,H,W). Raises SpikeproofError for others."""
         self._check(x)

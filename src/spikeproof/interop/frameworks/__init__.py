@@ -50,6 +50,10 @@ class Framework(Protocol):
         """Puts back what modules of a network remember to where it starts."""
         return
 
+    def registries(self) -> list[list[Any]]:
+        """Lists in which the framework registers modules of all networks, where a reset walks them."""
+        return []
+
     def step_mode(self, network: nn.Module) -> StepMode | None:
         """'m' where a module takes all steps at once, 's' where all that have a mode take one; None without any."""
         return None

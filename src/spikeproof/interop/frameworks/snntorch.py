@@ -6,6 +6,7 @@ its spike function twice a step, once for the reset of the step before, without 
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,6 +34,11 @@ class SnnTorch(Framework):
         neuron.spike_grad = Heights(name, own, switch, strict=silent, detach_reset=getattr(neuron, "reset_delay", True))
         keep(neuron, mem_reset=_Reset(neuron, silent))
         return neuron  # type: ignore[no-any-return]
+
+    def registries(self) -> list[list[Any]]:
+        """What `utils.reset` walks, whatever network it is given."""
+        library = sys.modules.get("snntorch")
+        return [] if library is None else [library.SpikingNeuron.instances]
 
     def rest(self, network: nn.Module) -> None:
         """Membranes that neurons keep between steps are put back to zero."""
