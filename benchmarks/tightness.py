@@ -1,10 +1,11 @@
 """`python -m benchmarks.tightness`: how far an opponent lowers a tier's number, and whether its slack foresaw that.
 
-For networks of the demo's recipe: what each tier leaves of the images that are right when clean; what seven more runs
-of it with fresh randomness leave (`--again`); and what R2 leaves of the images that stood all that, a fixed recipe that
-shares no stage with the tiers (many restarts of APGD on DLR under a wide surrogate, then a long search). What nothing
-broke is the union of everything known. The slack of a tier is right where no more fall than its upper end. Minutes a
-network on one core; `--out` keeps networks and results, and the command goes on from there.
+For the networks of a study (the demo's, if no other is named): what each tier leaves of the images that are right when
+clean; what seven more runs of it with fresh randomness leave (`--again`); and what R2 leaves of the images that stood
+all that, a fixed recipe that shares no stage with the tiers (many restarts of APGD on DLR under a wide surrogate, then
+a long search). What nothing broke is the union of everything known. The slack of a tier is right where no more fall
+than its upper end. Minutes a network on one core; `--out` keeps networks and results, and the command goes on from
+there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from spikeproof import parts
 from spikeproof.attacks.apgd import APGD
 from spikeproof.attacks.block_search import BlockSearch
 from spikeproof.commands._given import study_file
@@ -34,13 +36,11 @@ from spikeproof.study.config import CellConfig, load_study
 from spikeproof.study.run import some_images
 from spikeproof.study.trained import Machine, load_images, trained_victim
 from spikeproof.threats import Linf
+from spikeproof.types import Rule
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["Found"]
-
-RULE = ATan(alpha=2.0)
-"""That of the demo's training."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Found:
         return self.tiers[tier].left - self.everything <= self.tiers[tier].upper
 
 
-def opponent(victim: Victim, threat: Linf, restarts: int, queries: int) -> Case:
+def opponent(victim: Victim, rule: Rule, threat: Linf, restarts: int, queries: int) -> Case:
     """R2, as `Case`: gradients first, then a search from the best points of them."""
-    wide, plain = WhiteBox(ATan(alpha=1.0), fill_zeros=True), plain_case(victim, RULE, threat)
+    wide, plain = WhiteBox(ATan(alpha=1.0), fill_zeros=True), plain_case(victim, rule, threat)
     start = Case(APGD(100, restarts=restarts), wide, dlr, plain.encoder, "tie_spread")
     return Case(BlockSearch(queries), wide, margin, after=start)
 
@@ -93,9 +93,9 @@ def later(tier: Tier) -> dict[str, Case]:
     return {stage.name: stage.case for stage in reversed(tier.stages) if not stage.everyone}
 
 
-def examined(victim: Victim, batch: Batch, name: str, threat: Linf, eps: str) -> tuple[Tier, list[AttackRow]]:
+def examined(victim: Victim, batch: Batch, asked: Asked) -> tuple[Tier, list[AttackRow]]:
     """A tier without its audits."""
-    panel = Panel(victim, batch, Asked(name, threat, eps, RULE))
+    panel = Panel(victim, batch, asked)
     panel.tier = replace(panel.tier, audits=())
     return panel.tier, of_kind([row for piece in panel.run() for row in piece], AttackRow)
 
@@ -104,11 +104,9 @@ def some(batch: Batch, ids: set[int]) -> Batch:
     return batch.take(torch.tensor([i for i, id_ in enumerate(batch.ids.tolist()) if id_ in ids], dtype=torch.long))
 
 
-def of_tier(
-    victim: Victim, batch: Batch, name: str, threat: Linf, eps: str, again: bool
-) -> tuple[OfTier, set[int], list[AttackRow]]:
+def of_tier(victim: Victim, batch: Batch, asked: Asked, again: bool) -> tuple[OfTier, set[int], list[AttackRow]]:
     """What a tier leaves, the images that stood all of it, and its rows."""
-    tier, rows = examined(victim, batch, name, threat, eps)
+    tier, rows = examined(victim, batch, asked)
     expected, upper = foreseen(falls(rows))
     standing_ids = {row["image"] for row in rows} - {row["image"] for row in rows if row["fooled"]}
     left, stood = len(standing_ids), some(batch, standing_ids)
@@ -116,7 +114,7 @@ def of_tier(
     for row in rows:
         passes[row["image"]] = passes.get(row["image"], 0) + row["forwards"] + row["backwards"]
     for turn in range(1, FORESEEN if again else 1):
-        stood = standing(victim, stood.keyed(f"turn {turn}"), later(tier), threat)
+        stood = standing(victim, stood.keyed(f"turn {turn}"), later(tier), asked.threat)
     most = max((passes[i] for i in standing_ids), default=0)
     one = OfTier(left, len(stood) if again else None, sum(passes.values()) / len(batch), most, expected, upper)
     return one, set(stood.ids.tolist()), rows
@@ -125,12 +123,14 @@ def of_tier(
 def found(config: CellConfig, eps: str, asked: argparse.Namespace) -> Found:
     training, test = load_images(config, "train"), some_images(load_images(config, "test"), asked.images)
     victim = borrowed(trained_victim(config, Store(asked.out), Machine(progress=False), training)[0].eval())
-    threat, batch = Linf(eps), Batch.of(victim, *test.at(torch.arange(len(test))), config.seed)
+    threat, rule = Linf(eps), parts.build("rules", config.rule)
+    batch = Batch.of(victim, *test.at(torch.arange(len(test))), config.seed)
     tiers, stood = dict[str, OfTier](), set(batch.ids.tolist())
     for name in asked.tiers:
-        tiers[name], ids, rows = of_tier(victim, batch, name, threat, eps, name in asked.again)
+        tiers[name], ids, rows = of_tier(victim, batch, Asked(name, threat, eps, rule), name in asked.again)
         stood &= ids
-    r2 = standing(victim, some(batch, stood), {"R2": opponent(victim, threat, asked.restarts, asked.queries)}, threat)
+    last = {"R2": opponent(victim, rule, threat, asked.restarts, asked.queries)}
+    r2 = standing(victim, some(batch, stood), last, threat)
     plain = [row for row in rows if row["attack"] == "pgd-20"]
     right, kept = sum(row["predicted"] == row["label"] for row in plain), sum(not row["fooled"] for row in plain)
     return Found(f"{config.name}, seed {config.seed}, {eps}", len(batch), right, kept, tiers, len(r2))
@@ -142,7 +142,7 @@ def all_found(asked: argparse.Namespace) -> Iterator[Found]:
     file = asked.out / f"found-{asked.images}-{asked.restarts}-{asked.queries}-{what}.jsonl"
     lines = file.read_text("utf-8").splitlines() if file.exists() else []
     known = {(one := loaded(line)).network: one for line in lines}
-    for cell in replace(load_study(study_file("demo")), seeds=asked.seeds).cells():
+    for cell in replace(load_study(study_file(asked.study)), seeds=asked.seeds).cells():
         for eps in asked.eps:
             name = f"{cell.name}, seed {cell.seed}, {eps}"
             if name not in known:
@@ -159,6 +159,7 @@ def loaded(line: str) -> Found:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", default="demo", help="a shipped study, or a file of one")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 2], help="of the networks; the demo's own are of 0")
     parser.add_argument("--eps", nargs="+", default=["0.05"])
     parser.add_argument("--tiers", nargs="+", default=["quick", "standard"])

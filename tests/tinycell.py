@@ -102,5 +102,5 @@ def numbers(root: Path) -> dict[str, bytes]:
 
 
 def run(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """To its end, within two minutes."""
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    """To its end, within five minutes, which a busy machine may need."""
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300, check=False)

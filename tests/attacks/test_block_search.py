@@ -190,7 +190,7 @@ def test_several_blocks_are_moved_at_once_on_a_plateau() -> None:
     def loss(x: Tensor, at: Tensor) -> Tensor:
         return (x[:, :2] > 0.5).all(1).double()
 
-    count = 64
+    count = 24
     x0, keys = torch.full((count, 8), 0.5).double(), image_keys(7, torch.arange(count))
     one, two = (
         loss(search(Counted(loss, count), x0, Linf(0.1), keys, start=x0 - 0.1, queries=1 + 8 + more), KEYS).mean()
@@ -261,8 +261,8 @@ def test_a_start_that_fools_costs_one_query_where_that_is_final() -> None:
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5), L1(1.0)], ids=str)
 @pytest.mark.parametrize("final", [False, True])
 def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 images at once, in sevens, one by one, shuffled, and in passes of other sizes."""
-    count = 64
+    """24 images at once, in sevens, one by one, shuffled, and in passes of other sizes."""
+    count = 24
     x0, keys = images(1, 5, 5, count=count), image_keys(0, torch.arange(count))
 
     def run(index: Tensor) -> Tensor:

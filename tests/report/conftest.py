@@ -50,6 +50,12 @@ def configuration(name: str, *, seed: int = 0, pool: str = "max", defence: str =
     }
 
 
+@pytest.fixture(autouse=True)
+def no_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without the real PDF of each figure, whose fonts are a third of a page's time; test_report has them."""
+    monkeypatch.setattr("spikeproof.report.pdf", lambda figure: b"%PDF")
+
+
 def clean_rows(accuracy: float, images: int) -> Rows:
     return held([
         {"kind": "clean", "split": split, "image": i, "label": 0, "predicted": int(i >= share * images), "margin": 1.0}

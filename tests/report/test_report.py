@@ -19,6 +19,11 @@ Make = Callable[..., Any]
 FIGURES = ("tradeoff", "curves", "layers", "training")
 
 
+@pytest.fixture(autouse=True)
+def no_fonts() -> None:
+    """Here the figures are real."""
+
+
 @pytest.fixture(scope="module")
 def cells(make_cell: Make) -> list[Any]:
     return [

@@ -262,6 +262,6 @@ def test_two_processes_at_one_draft_finish_it_whole_or_fail(tmp_path: Path) -> N
     system without effect, which both find out."""
     for kind in ("unseen", "flock"):
         script = [sys.executable, str(Path(__file__).parents[1] / "racers.py"), str(tmp_path / kind), "20", kind]
-        done = subprocess.run(script, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(script, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         assert "20 trials" in done.stdout

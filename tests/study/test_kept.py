@@ -49,7 +49,7 @@ def test_status_of_a_kept_plan_asks_for_no_torch(study: Path, tmp_path: Path) ->
         "import sys; from spikeproof.commands import main; "
         f"main(['status', {str(study)!r}, '--out', {str(tmp_path / 'runs')!r}]); print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     *_, total, torch = done.stdout.splitlines()
     assert total == "2 cells: 0 finished, 0 running, 0 partial, 2 missing, 0 damaged"
     assert torch == "False"

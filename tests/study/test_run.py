@@ -516,7 +516,7 @@ def test_two_processes_on_the_same_study_do_each_cell_once(tmp_path: Path, trace
     start = tinycell.command("study", path, "--workers", 1, "--out", tmp_path / "shared")
     environment = tinycell.process_environment(trace)
     both = [subprocess.Popen(start, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=120)[1] for process in both]
+    said = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     shared = tinycell.events(trace)
     list(Here().run(cells, Store(tmp_path / "alone"), QUIET))

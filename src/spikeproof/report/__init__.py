@@ -15,7 +15,7 @@ from spikeproof.report._blocks import Section, drawings
 from spikeproof.report._findings import Findings
 from spikeproof.report._page import made_of, render
 from spikeproof.report._summary import CellLike, headline_of, summarise
-from spikeproof.report._svg import drawing, pdf, svg
+from spikeproof.report._svg import drawing, pdf, settle, svg
 
 __all__ = ["write"]
 
@@ -53,6 +53,7 @@ def _draw(section: Section | None, names: Sequence[str], folder: Path) -> dict[s
         if one.name not in names:
             raise ValueError(f"a section draws {one.name!r}, which is not among its FIGURES {tuple(names)}")
         if one.figure is not None:
+            settle(one.figure)
             drawn[one.name] = svg(one.figure, one.name, one.label, one.titles)
             write_bytes(folder / f"{one.name}.svg", drawn[one.name].encode())
             write_bytes(folder / f"{one.name}.pdf", pdf(one.figure))

@@ -46,17 +46,36 @@ def place(figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], tex
             arrowprops={"arrowstyle": "-", "color": "#8a8f98", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
         )
         note.set_in_layout(False)
-        costs = [_cost(_extent(note, offset, renderer), taken, inside) for offset in _PLACES]
-        taken.append(_extent(note, _PLACES[costs.index(min(costs))], renderer))
+        size = _size(note, renderer)
+        boxes = [_box(tuple(axes.transData.transform(point)), offset, size, figure.dpi / 72) for offset in _PLACES]
+        costs = [_cost(box, taken, inside) for box in boxes]
+        best = costs.index(min(costs))
+        note.xyann = _PLACES[best]
+        note.set(**dict(zip(("horizontalalignment", "verticalalignment"), _sides(_PLACES[best]), strict=True)))
+        taken.append(boxes[best])
 
 
-def _extent(note: Annotation, offset: tuple[float, float], renderer: RendererBase) -> Bbox:
-    """Move the note to the offset and measure it, without its leader, in pixels."""
-    note.xyann = offset
-    note.set_horizontalalignment("center" if offset[0] == 0 else "left" if offset[0] > 0 else "right")
-    note.set_verticalalignment("center" if offset[1] == 0 else "bottom" if offset[1] > 0 else "top")
+def _sides(offset: tuple[float, float]) -> tuple[str, str]:
+    """How a text at an offset is aligned: it hangs on the side of its offset."""
+    x, y = offset
+    across = "center" if x == 0 else "left" if x > 0 else "right"
+    return across, "center" if y == 0 else "bottom" if y > 0 else "top"
+
+
+def _size(note: Annotation, renderer: RendererBase) -> tuple[float, float]:
+    """Width and height in pixels, without the leader. Measured once: a place only moves the text."""
     note.update_positions(renderer)
-    return Text.get_window_extent(note, renderer)  # an Annotation's own extent would hold its leader too
+    extent = Text.get_window_extent(note, renderer)  # an Annotation's own extent would hold its leader too
+    return extent.width, extent.height
+
+
+def _box(centre: Sequence[float], offset: tuple[float, float], size: tuple[float, float], scale: float) -> Bbox:
+    """Where a text of a size lies that hangs at an offset (points) from a mark (pixels): in pixels."""
+    start = {"left": 0.0, "bottom": 0.0, "center": -0.5, "right": -1.0, "top": -1.0}
+    across, along = _sides(offset)
+    x = centre[0] + scale * offset[0] + start[across] * size[0]
+    y = centre[1] + scale * offset[1] + start[along] * size[1]
+    return Bbox.from_bounds(x, y, *size)
 
 
 def _cost(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> float:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from spikeproof.report._figures import STYLE
 
-__all__ = ["drawing", "pdf", "svg"]
+__all__ = ["drawing", "pdf", "settle", "svg"]
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -34,6 +34,12 @@ def drawing() -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
         yield
+
+
+def settle(figure: Figure) -> None:
+    """Lay the figure out for the last time: what is saved has the layout that labels were placed in, and costs one."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)
 
 
 def svg(figure: Figure, name: str, label: str, titles: Mapping[str, str]) -> str:
