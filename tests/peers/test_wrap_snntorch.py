@@ -212,3 +212,25 @@ def test_a_neuron_that_fires_in_its_own_way_takes_a_rule_where_it_makes_its_spik
     assert_the_same(victim, model, by_hand)
     assert victim.supports(WhiteBox(ATan()))
     assert victim.supports(ASSG())
+
+
+def test_a_reset_that_walks_a_registry_reaches_the_copy_and_nobody_else() -> None:
+    class TwoPasses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.node = nn.Linear(64, 10), snntorch.Leaky(beta=0.9, init_hidden=True)
+
+        def once(self, x: Tensor) -> Tensor:
+            utils.reset(self)
+            return torch.stack([self.node(4 * self.fc(x.flatten(1))) for _ in range(4)]).mean(0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.once(x) + self.once(x.flip(-1))
+
+    model, other = TwoPasses().eval(), TwoPasses().eval()
+    with torch.no_grad():
+        want = model(X)
+        other(X[:3])
+    before = other.node.mem.clone()
+    assert torch.equal(spikeproof.wrap(model, X)(X, exact, KEYS), want)
+    assert torch.equal(other.node.mem, before)

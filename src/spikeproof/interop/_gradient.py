@@ -114,18 +114,21 @@ def _raising(loss: Tensor, calls: list[_Call]) -> str:
 
 
 def _overflowing(calls: list[_Call], wanted: list[Tensor], slopes: list[Tensor | None]) -> str:
-    """The innermost module that gets finite gradients and gives others, looked for from the logits."""
-    sound = {id(t): g is None or bool(torch.isfinite(g).all()) for t, g in zip(wanted, slopes, strict=True)}
-    found = [c for c in calls if c.returned and all(sound[id(t)] for t in c.returned)
-             and not all(sound[id(t)] for t in c.given)]  # fmt: skip
+    """The innermost module that gets a finite gradient and gives others, looked for from the logits.
+
+    One will do: a neuron that returns its membrane beside its spikes gets, at the membrane, what its spikes have made.
+    """
+    sound = {id(t): bool(torch.isfinite(g).all()) for t, g in zip(wanted, slopes, strict=True) if g is not None}
+    found = [c for c in calls if any(sound.get(id(t), False) for t in c.returned)
+             and not all(sound.get(id(t), True) for t in c.given)]  # fmt: skip
     return _innermost(found)
 
 
 def _innermost(found: list[_Call]) -> str:
     """Of modules in one another the inner one, the last that was called."""
-    outer = [c for c in found if any(o.name != c.name and o.name.startswith(f"{c.name}." if c.name else "")
-                                     for o in found)]  # fmt: skip
-    inner = [c for c in found if c not in outer]
+    names = {c.name for c in found}
+    around = {outer for outer in names if any(o != outer and o.startswith(f"{outer}." if outer else "") for o in names)}
+    inner = [c for c in found if c.name not in around]
     return inner[-1].where if inner else "the model's own forward"
 
 
