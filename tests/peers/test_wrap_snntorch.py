@@ -208,7 +208,7 @@ def test_a_neuron_that_fires_in_its_own_way_takes_a_rule_where_it_makes_its_spik
 
     model = trained(lambda: ByHand(Fires, beta=0.8), by_hand)
     victim = spikeproof.wrap(model, X)
-    assert victim.notes == ("a rule gives the slope of 'ATan', found in code whose loop and reset stay",)
+    assert victim.notes[0] == "a rule gives the slope of 'ATan', found in code whose loop and reset stay"
     assert_the_same(victim, model, by_hand)
     assert victim.supports(WhiteBox(ATan()))
     assert victim.supports(ASSG())

@@ -305,13 +305,13 @@ def test_nodes_that_are_not_what_they_seem_are_refused_or_stay() -> None:
         spikeproof.wrap(network(Old).eval(), X, steps=T)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for model in (Twice().eval(), Reads(1.0).eval()):  # taken as they are, with the gradient they have
+        for model in (Twice().eval(), Reads(1.0).eval()):  # taken as they are; a rule decides where they make spikes
             victim = spikeproof.wrap(model, X, steps=T)
             assert torch.equal(victim(X, exact, KEYS), on_images_of_steps(model, X).mean(0, keepdim=False)
                                if isinstance(model, Twice) else on_images_of_steps(model, X))  # fmt: skip
-            assert victim.body.foreign == ("node",)
-            assert "keeps its own surrogate" in victim.notes[0]
-    assert spikeproof.wrap(network(Derived).eval(), X, steps=T).body.foreign == ("2", "6")
+            assert victim.body.foreign == ()
+            assert "a rule gives the slope of '_SurrogateSpike'" in victim.notes[0]
+    assert spikeproof.wrap(network(Derived).eval(), X, steps=T).body.foreign == ()
 
 
 class Looks(nn.Module):
@@ -332,7 +332,7 @@ def test_a_node_that_is_looked_into_stays_and_other_logits_are_noted() -> None:
         model = Looks().eval()
     kept = spikeproof.wrap(model, X, steps=T)
     assert kept.apart == 0
-    assert kept.notes[0] == "node keeps its own surrogate: the model's answer is another without it"
+    assert kept.notes[0] == "a rule gives the slope of '_SurrogateSpike', found in code whose loop and reset stay"
     victim = spikeproof.wrap(model, X, steps=T, tolerance=0.6)
     assert victim.notes == ("logits differ from the model's own by up to 0.5 of their size",)
 

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from spikeproof.errors import Failed, SpikeproofError
 from spikeproof.interop._preserved import HOOKS
 
-__all__ = [
-    "alone", "answering", "called", "forked", "hooked", "kept", "seeded", "share_what_stays", "tensors_in", "twin",
-]  # fmt: skip
+__all__ = ["alone", "answering", "called", "forked", "hookable", "hooked", "kept", "seeded", "share_what_stays", "tensors_in", "twin"]  # fmt: skip
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -126,7 +124,7 @@ def seeded(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _hookable(network: nn.Module) -> list[tuple[str, nn.Module]]:
+def hookable(network: nn.Module) -> list[tuple[str, nn.Module]]:
     """Modules by their names, but for scripted ones, which call no hooks."""
     return [(name, m) for name, m in network.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
 
@@ -141,7 +139,7 @@ def hooked(network: nn.Module, seen: Callable[[str, nn.Module, Any, Any], None])
 
         return tell
 
-    handles = [module.register_forward_hook(hook(name)) for name, module in _hookable(network)]
+    handles = [module.register_forward_hook(hook(name)) for name, module in hookable(network)]
     try:
         yield
     finally:
@@ -160,7 +158,7 @@ def answering(network: nn.Module, expected: str, mend: str) -> Iterator[None]:
     def leave(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         inside.pop()
 
-    handles = [module.register_forward_pre_hook(enter(name)) for name, module in _hookable(network)]
+    handles = [module.register_forward_pre_hook(enter(name)) for name, module in hookable(network)]
     try:
         with hooked(network, leave):
             yield

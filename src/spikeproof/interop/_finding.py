@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.interop._borrowing import answering, hooked, seeded, tensors_in
+from spikeproof.interop._borrowing import answering, hookable, hooked, seeded, tensors_in
 from spikeproof.interop._doors import Kind, apart, watched
 from spikeproof.interop._foreign import Asked, Foreign
 from spikeproof.interop._step import Step, places, step_of
@@ -160,7 +160,7 @@ def _place(network: nn.Module) -> Iterator[Callable[[], str]]:
     def leave(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         inside.pop()
 
-    handles = [module.register_forward_pre_hook(enter(name)) for name, module in network.named_modules()]
+    handles = [module.register_forward_pre_hook(enter(name)) for name, module in hookable(network)]
     try:
         with hooked(network, leave):
             yield lambda: inside[-1]
