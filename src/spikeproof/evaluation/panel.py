@@ -315,16 +315,16 @@ def evaluate(
 ) -> Examination:
     """How robust a victim really is: the attacks of a tier, the audits of the attacks, and a verdict.
 
-    images (N,C,H,W) in [0,1], or grids of events (N,T,2,H,W), a tensor or an array of floats; labels (N,), whole numbers
-    as a tensor, an array or a list; neither no_grad, inference_mode nor autocast of the caller reaches inside. tier:
-    smoke, quick, standard or audit; norm: Linf, L2 or L1, eps in units of [0,1], below 1 in Linf, on grids called
+    images (N,C,H,W) in [0,1], or grids of events (N,T,2,H,W), a tensor or an array of floats; labels (N,), whole
+    numbers as a tensor, an array or a list; neither no_grad, inference_mode nor autocast of the caller reaches inside.
+    tier: smoke, quick, standard or audit; norm: Linf, L2 or L1, eps in units of [0,1], below 1 in Linf, on grids called
     'relaxed'; or flips, insert, delete, polarity or counts, eps a number of events. rule: that of training (where none
     is given, a wrapped victim's own, else ATan 2); ids (N,): the images' names, which key all randomness (0 .. N-1
     where none are given), so that a shard of a set gets the numbers it has in the whole. sources: other networks to
     transfer from; control: an undefended network of the same kind. limits: of audits, where others than theirs are
-    wanted, as `spikeproof.evaluation.audits.limits()` lists. survivors: each attack drops an image once it is fooled;
-    False, for comparison alone, breaks the same and costs more, which the slack counts. Raises SpikeproofError for bad
-    images, labels, victims in train mode, probabilities instead of logits, a cut graph, NaN.
+    wanted, as `spikeproof.evaluation.audits.limits()` lists them. survivors: each attack drops an image once it is
+    fooled; False, for comparison alone, breaks the same and costs more, which the slack counts. Raises SpikeproofError
+    for bad images, labels, victims in train mode, probabilities instead of logits, a cut graph, NaN.
     """
     victim = victim_of(victim)
     threat = _threat(norm, eps, victim)

@@ -14,7 +14,19 @@ from torch import Tensor, nn
 from spikeproof.errors import Failed, SpikeproofError
 from spikeproof.interop._preserved import HOOKS
 
-__all__ = ["alone", "answering", "called", "forked", "hookable", "hooked", "kept", "seeded", "share_what_stays", "tensors_in", "twin"]  # fmt: skip
+__all__ = [
+    "alone",
+    "answering",
+    "called",
+    "forked",
+    "hookable",
+    "hooked",
+    "kept",
+    "seeded",
+    "share_what_stays",
+    "tensors_in",
+    "twin",
+]
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
