@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -68,6 +69,11 @@ def trained(encoder: str = "direct", *, steps: int = 3, **options: Any) -> Victi
     for parameter in victim.parameters():
         parameter.grad = None
     return victim
+
+
+def moves_events(attack: str) -> bool:
+    """Whether an attack of that name moves whole events, and so asks for a threat of that kind."""
+    return hasattr(sys.modules[parts.find("attacks", attack).__module__], "event_threat")
 
 
 def frozen_state(module: nn.Module) -> dict[str, Any]:

@@ -3,14 +3,17 @@ cheats."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 import torch
+from small import moves_events
 from subjects import brief
 from torch import Tensor, nn
 
 import spikeproof
+from spikeproof import parts
 from spikeproof.data import from_frames
 from spikeproof.encoders.direct import Direct
 from spikeproof.encoders.frames import Frames
@@ -25,6 +28,7 @@ from spikeproof.tensors import image_keys, normal, uniform
 from spikeproof.threats import Counts, Delete, Flips, Insert, Polarity
 from spikeproof.types import Rule, Threat
 from spikeproof.victims.batch import Batch
+from spikeproof.victims.scene import Scene
 from spikeproof.victims.victim import Victim
 
 T, SIDE, N = 3, 4, 24
@@ -196,3 +200,26 @@ def test_counts_are_attacked_by_whole_events() -> None:
     rows = [row for row in found.rows if row["kind"] == "attack"]
     assert {row["surface"] for row in rows} == {"counts"}
     assert max(row["distance"] for row in rows) <= 2
+
+
+@pytest.mark.parametrize("survivors", [False, True])
+@pytest.mark.parametrize("name", [name for name in parts.names("attacks") if moves_events(name)])
+def test_forwards_and_backwards_are_counted(name: str, survivors: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image by image against what went through the network: beside the attack a probe, which asks a gradient too, and
+    the verdict. This network has no frozen twin."""
+    passes: list[tuple[int, bool]] = []
+    logits = Scene.logits
+
+    def counted(scene: Scene, point: Tensor, rule: Any, keys: Tensor) -> Tensor:
+        passes.append((len(point), point.requires_grad))
+        return logits(scene, point, rule, keys)
+
+    monkeypatch.setattr(Scene, "logits", counted)
+    accepts = inspect.signature(parts.find("attacks", name)).parameters
+    short = {k: v for k, v in {"steps": 6, "queries": 9, "draws": 5}.items() if k in accepts}
+    case = Case(parts.build("attacks", {"name": name, **short}), WhiteBox(ATan()), margin, survivors=survivors)
+    x, of = grids(), victim()
+    batch = Batch.of(of, x, answers(x), torch.arange(len(x)), 0)
+    rows = attack_rows(of, batch, evaluation="e", threats={"1": Flips(1)}, cases={name: case})
+    assert sum(row["forwards"] + 2 for row in rows) == sum(images for images, _ in passes)
+    assert sum(row["backwards"] + 1 for row in rows) == sum(images for images, backward in passes if backward)

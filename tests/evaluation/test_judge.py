@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import digits, trained, untouched
+from small import digits, moves_events, trained, untouched
 from torch import Tensor
 
 from spikeproof import parts
@@ -255,7 +255,7 @@ BRIEF = {"steps": 6, "queries": 9, "draws": 5, "restarts": 2}
 
 
 @pytest.mark.parametrize("survivors", [False, True])
-@pytest.mark.parametrize("name", parts.names("attacks"))
+@pytest.mark.parametrize("name", [name for name in parts.names("attacks") if not moves_events(name)])
 def test_forwards_and_backwards_are_counted(name: str, survivors: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Image by image against what went through the network, and where none is dropped the calls of the estimator.
 

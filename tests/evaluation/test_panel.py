@@ -494,7 +494,7 @@ def test_a_user_s_mistake_is_refused(victim: Callable[[], Victim], changes: dict
         ({"eps": "eight"}, "eps as a number >= 0.*got 'eight'"),
         ({"eps": -0.1}, "eps as a number >= 0.*got -0.1"),
         ({"eps": float("nan")}, "eps as a number >= 0.*got nan"),
-        ({"norm": "L7"}, "a part of threats, got 'l7'; valid: l1, l2, linf"),
+        ({"norm": "L7"}, "a part of threats, got 'l7'; valid: counts, .* l1, l2, linf, polarity"),
         ({"batch_size": 0}, "batch_size >= 1"),
         ({"limits": {"two_steps": {}}}, "a part of audits, got 'two_steps'; valid: accounting, "),
         ({"limits": {"one_step": {"most": 0.1}}}, "an option of audits 'one_step', got 'most'; valid: limit=0.01"),
