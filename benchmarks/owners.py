@@ -61,11 +61,13 @@ SURROGATES: dict[str, Surrogate] = {
 
 @dataclass(frozen=True)
 class Under:
-    """What a tier found under one rule: the share left, None where there is no number; the verdict's word; by code,
-    why an audit could not run; attacks that were left out. failure: why there is none of this."""
+    """What a tier found under one rule. left: the share after all attacks, None where there is no number; plain: after
+    PGD alone; word: the verdict's; ran: audits; absent: by code, why an audit of the tier could not run; left_out:
+    attacks; failure: why there is none of this."""
 
     rule: str
     left: float | None = None
+    plain: float | None = None
     word: str = ""
     ran: int = 0
     absent: dict[str, str] = field(default_factory=dict)
@@ -76,12 +78,13 @@ class Under:
 @dataclass(frozen=True)
 class Found:
     """One network. right: the share of the attacked images that the owner's object gets right; logits and gradient:
-    the differences; rule: that of training; failure: why there is no more."""
+    the differences; rule: that of training; where: what it was computed with; failure: why there is no more."""
 
     network: str
     package: str
     images: int
     seed: int
+    where: str
     right: float = 0.0
     logits: float = 0.0
     gradient: float = 0.0
@@ -94,6 +97,18 @@ class Found:
 
 def digits(split: str, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return Digits().load(split).at(torch.arange(count))  # type: ignore[arg-type]
+
+
+def where() -> str:
+    """What rounds here."""
+    return f"torch {torch.__version__} on {torch.backends.cpu.get_cpu_capability()}, one thread"
+
+
+def said_of(rule: Rule) -> str:
+    """In a table: a rule of this package with its sharpness, or that no rule of it is the network's."""
+    if not isinstance(rule, Surrogate):
+        return "its own, which no rule here is"
+    return f"{type(rule).__name__} {rule.alpha:g}{', through the reset' if rule.through_reset else ''}"
 
 
 def slopes(logits: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -129,9 +144,11 @@ def summed(found: Examination, rule: Rule) -> Under:
         if row["colour"] == "not run" and not row["says"].startswith(("not in the tier", "give "))
     }
     stages = [row["detail"]["stages"] for row in found.findings if row["code"] == "attacks"]
+    numbered = found.verdict.word != NOT_EVALUATED
     return Under(
-        str(rule),
-        None if found.verdict.word == NOT_EVALUATED else found.robust.share,
+        said_of(rule),
+        found.robust.share if numbered else None,
+        found.robust.share + found.gap.share if numbered and found.gap else None,
         found.verdict.word,
         sum(row["colour"] != "not run" for row in audits),
         absent,
@@ -151,13 +168,13 @@ def examined(victim: Wrapped, asked: argparse.Namespace) -> Iterator[tuple[str, 
                 )
                 known[rule] = summed(found, rule)
             except SpikeproofError as error:
-                known[rule] = Under(str(rule), failure=str(error))
+                known[rule] = Under(said_of(rule), failure=str(error))
         yield name, known[rule]
 
 
 def found(name: str, asked: argparse.Namespace) -> Found:
     """One network, trained, wrapped, compared and attacked; a refusal is what was found."""
-    start, one = time.perf_counter(), Found(name, "", asked.images, asked.seed)
+    start, one = time.perf_counter(), Found(name, "", asked.images, asked.seed, where())
     try:
         owned = OWNED[name]()
         one = replace(one, package=f"{owned.package} {version(owned.package)}" if owned.package else "")
@@ -167,7 +184,7 @@ def found(name: str, asked: argparse.Namespace) -> Found:
             right = float((owned.logits(network, x).argmax(1) == y).float().mean())
         victim = spikeproof.wrap(network, digits("train", SHOWN)[0], **owned.told)
         logits, gradient = apart(victim, owned, network, max(COMPARED, asked.images))
-        one = replace(one, right=right, logits=logits, gradient=gradient, rule=str(victim.rule or "none"),
+        one = replace(one, right=right, logits=logits, gradient=gradient, rule=said_of(victim.rule or Own()),
                       notes=list(victim.notes))  # fmt: skip
         under = dict[str, Under]()
         for rule, under[rule] in examined(victim, asked):
@@ -204,12 +221,12 @@ def loaded(line: str) -> Found:
 
 
 def cell(under: Under) -> str:
-    """Percent left, the first letter of the verdict's word, audits that could not run; `-`: no number."""
+    """Percent left, by PGD alone in brackets; the verdict's word; audits that could not run."""
     if under.failure:
         return "refused"
-    left = "-" if under.left is None else f"{100 * under.left:.1f}"
-    lacks = f", {len(under.absent)}" if under.absent else ""
-    return f"{left} {under.word[0]}{lacks}" + (f", {len(under.left_out)} out" if under.left_out else "")
+    numbers = [None if share is None else f"{100 * share:.1f}" for share in (under.left, under.plain)]
+    left = "no number" if numbers[0] is None else f"{numbers[0]} ({numbers[1] or '-'})"
+    return f"{left} {under.word}, {len(under.absent)}"
 
 
 def difference(value: float) -> str:
@@ -219,7 +236,11 @@ def difference(value: float) -> str:
 def table(every: Sequence[Found]) -> list[str]:
     """A line of Markdown for each network, and below what stands in the way of a reading of it."""
     heads = ["network", "framework", "right", "logits", "gradient", "own", *SURROGATES]
-    lines = [f"| {' | '.join(heads)} |", "| --- | --- | ---: | ---: | ---: |" + " --- |" * (len(SURROGATES) + 1)]
+    lines = [
+        *caption(every),
+        f"| {' | '.join(heads)} |",
+        "| --- | --- | ---: | ---: | ---: |" + " --- |" * (len(SURROGATES) + 1),
+    ]
     for one in every:
         package = one.package or "plain torch"
         if one.failure:
@@ -233,11 +254,24 @@ def table(every: Sequence[Found]) -> list[str]:
     return [*lines, "", *remarks(every)]
 
 
+def caption(every: Sequence[Found]) -> list[str]:
+    """What is in the columns, and what it was computed with."""
+    of = sorted({f"{one.images} images, seed {one.seed}, {one.where}" for one in every})
+    return [
+        f"{'; '.join(of)}. *right*: percent of the attacked images that the owner's object gets right. *logits*: the "
+        "largest difference from the owner's object. *gradient*: the same under the rule of training, of the largest "
+        "slope. Then under each rule: worst-case robust accuracy in percent (left by PGD-20 alone), the verdict, and "
+        "how many audits of the tier could not run.",
+        "",
+    ]
+
+
 def remarks(every: Sequence[Found]) -> list[str]:
     """Rules of training, and the reasons of audits, attacks and rules that could not be run."""
     said = dict[str, list[str]]()
     for one in every:
-        said.setdefault(f"rule of training {one.rule}", []).append(one.network)
+        if not one.failure:
+            said.setdefault(f"rule of training {one.rule}", []).append(one.network)
         for name, under in one.under.items():
             reasons = [f"{code}: {why}" for code, why in under.absent.items()]
             reasons += [f"attacks left out: {', '.join(under.left_out)}"] if under.left_out else []
@@ -245,11 +279,11 @@ def remarks(every: Sequence[Found]) -> list[str]:
             for reason in reasons:
                 said.setdefault(reason, []).append(f"{one.network} ({name})")
     total = sum(len(one.under) for one in every)
-    return [f"- {_safe(reason)}: {_listed(where, total)}" for reason, where in said.items()]
+    return [f"- {_safe(reason)}: {_listed(places, total)}" for reason, places in said.items()]
 
 
-def _listed(where: Sequence[str], total: int) -> str:
-    return "everywhere" if len(where) == total else _safe("; ".join(where))
+def _listed(places: Sequence[str], total: int) -> str:
+    return "everywhere" if len(places) == total else _safe("; ".join(places))
 
 
 def _safe(text: str) -> str:
