@@ -123,7 +123,8 @@ def apart(victim: Wrapped, owned: Owned, network: nn.Module, count: int) -> tupl
     expected = owned.logits(network, theirs)
     one, other = slopes(found, y, mine), slopes(expected, y, theirs)
     most = float(other.abs().max())
-    return float((found - expected).abs().max()), float((one - other).abs().max()) / most if most else float("nan")
+    far = float((found - expected).detach().abs().max())
+    return far, float((one - other).abs().max()) / most if most else float("nan")
 
 
 def rules_of(victim: Wrapped) -> dict[str, Rule]:
