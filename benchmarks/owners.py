@@ -268,23 +268,27 @@ def caption(every: Sequence[Found]) -> list[str]:
 
 
 def remarks(every: Sequence[Found]) -> list[str]:
-    """Rules of training, and the reasons of audits, attacks and rules that could not be run."""
-    said = dict[str, list[str]]()
+    """Rules of training, and the reasons of audits, attacks and rules that could not be run, each with its places."""
+    rules, reasons = dict[str, list[str]](), dict[str, list[str]]()
     for one in every:
         if not one.failure:
-            said.setdefault(f"rule of training {one.rule}", []).append(one.network)
+            rules.setdefault(f"rule of training {one.rule}", []).append(one.network)
+        here = dict[str, list[str]]()
         for name, under in one.under.items():
-            reasons = [f"{code}: {why}" for code, why in under.absent.items()]
-            reasons += [f"attacks left out: {', '.join(under.left_out)}"] if under.left_out else []
-            reasons += [f"refused: {under.failure}"] if under.failure else []
-            for reason in reasons:
-                said.setdefault(reason, []).append(f"{one.network} ({name})")
-    total = sum(len(one.under) for one in every)
-    return [f"- {_safe(reason)}: {_listed(places, total)}" for reason, places in said.items()]
+            for reason in reasons_of(under):
+                here.setdefault(reason, []).append(name)
+        for reason, names in here.items():
+            where = "" if len(names) == len(one.under) else f" ({', '.join(names)})"
+            reasons.setdefault(reason, []).append(f"{one.network}{where}")
+    said = {**rules, **reasons}
+    return [f"- {_safe(reason)}: {_safe('; '.join(places))}" for reason, places in said.items()]
 
 
-def _listed(places: Sequence[str], total: int) -> str:
-    return "everywhere" if len(places) == total else _safe("; ".join(places))
+def reasons_of(under: Under) -> list[str]:
+    """Why something that a tier would have was not done."""
+    reasons = [f"{code} could not run, {why}" for code, why in under.absent.items()]
+    reasons += [f"attacks left out, {', '.join(under.left_out)}"] if under.left_out else []
+    return [*reasons, *([f"refused, {under.failure}"] if under.failure else [])]
 
 
 def _safe(text: str) -> str:

@@ -115,4 +115,4 @@ def test_the_table_says_what_could_not_run_and_where() -> None:
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[:6] == ["(N,T,\\*)", "snntorch 1", "75.0", "2.0e-07", "1.0e-06", "no number not evaluated, 1"]
     assert cells[6:] == ["12.5 (50.0) unsettled, 0"] * 5
-    assert "- D2: a\\|b: (N,T,\\*) (own)" in lines
+    assert "- D2 could not run, a\\|b: (N,T,\\*) (own)" in lines
