@@ -116,3 +116,11 @@ def test_the_table_says_what_could_not_run_and_where() -> None:
     assert cells[:6] == ["(N,T,\\*)", "snntorch 1", "75.0", "2.0e-07", "1.0e-06", "no number not evaluated, 1"]
     assert cells[6:] == ["12.5 (50.0) unsettled, 0"] * 5
     assert "- D2 could not run, a\\|b: (N,T,\\*) (own)" in lines
+
+
+def test_the_document_holds_what_the_command_prints() -> None:
+    root = Path(owners.__file__).parents[1]
+    rows = (root / "benchmarks" / "owners.jsonl").read_text(encoding="utf-8").splitlines()
+    every = [owners.loaded(row) for row in rows]
+    assert [one.network for one in every] == list(OWNED)
+    assert "\n".join(owners.table(every)) in (root / "docs" / "results-byo.md").read_text(encoding="utf-8")
