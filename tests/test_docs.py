@@ -43,7 +43,8 @@ def test_readme_example_runs(
         save_file(importlib.import_module("my_network").make().state_dict(), tmp_path / "weights.safetensors")
         exec(compile(code, "README.md", "exec"), {})
     out = capsys.readouterr().out
-    assert out.startswith("ok      mode")
+    assert out.startswith("ok      framework")
+    assert "\nok      mode" in out
     assert "\ntier smoke: " in out
     assert re.search(r"^input gradient at the image: zero_share [\d.]+", out, re.MULTILINE)
 

@@ -17,6 +17,10 @@ __all__ = ["faults_of", "overflow_of", "refuse_old"]
 _OLDEST = {"SpikingJelly": ("spikingjelly", 2)}
 """Frameworks whose networks before a version are other ones under the same names: package, first known version."""
 
+_IN_TRITON = ("Sigmoid", "ATan")
+"""Surrogates that SpikingJelly's Triton back end had before its pull request 660 (2026-04-21), which says that five
+others had no gradient there; its code, as it stood then, refuses them. Version 2 has them."""
+
 
 def refuse_old(model: nn.Module, images: Tensor) -> None:
     """SpikeproofError for a network of a framework that is too old to be known."""
@@ -27,7 +31,17 @@ def refuse_old(model: nn.Module, images: Tensor) -> None:
             mend = (
                 f"pip install '{package}>={oldest}': earlier ones call other methods of a neuron, and reset otherwise"
             )
-            raise SpikeproofError(f"{framework.title} {oldest} or later", found, mend=mend)
+            raise SpikeproofError(f"{framework.title} {oldest} or later", f"{found}{_in_triton(model)}", mend=mend)
+
+
+def _in_triton(model: nn.Module) -> str:
+    """The first node of the Triton back end with a surrogate that this has not, in words; '' where there is none."""
+    for name, module in model.named_modules():
+        own = type(getattr(module, "surrogate_function", None)).__name__
+        if getattr(module, "backend", None) == "triton" and own not in ("NoneType", *_IN_TRITON):
+            known = " and ".join(_IN_TRITON)
+            return f", whose Triton back end has gradients for {known} alone: {name!r} has {own}"
+    return ""
 
 
 def faults_of(model: nn.Module, body: Foreign) -> tuple[str, str] | None:

@@ -211,13 +211,13 @@ class _Asking:
         self.results.append(CheckResult(name, "warn" if mend else "ok", says, mend))
         return True
 
-    def _sound(self, name: str, question: Callable[..., str | None], *about: Any) -> None:
+    def _sound(self, name: str, question: Callable[..., str | None], *about: Any) -> bool:
         """A question that returns nothing where there is nothing to say."""
 
         def answer() -> str:
             return question(*about) or _OK[name]
 
-        self.ask(name, answer)
+        return self.ask(name, answer)
 
     def run(
         self, images: Tensor | None, labels: Tensor | None, shape: Sequence[int] | None, steps: int | None,
@@ -225,7 +225,8 @@ class _Asking:
     ) -> None:  # fmt: skip
         where = images if images is not None else torch.zeros(1)
         for name, question in DEPLOYED.items():
-            self._sound(name, question, self.model, where)
+            if not self._sound(name, question, self.model, where) and name == "framework":
+                return  # what follows would ask for what its neurons do not have
         fit = not self.refused
         if images is not None and images.dtype not in PRECISIONS:
             images = where = images.float()
