@@ -83,6 +83,7 @@ def cell_from(tree: Mapping[str, Any]) -> CellConfig:
     return cell
 
 
+@once
 def _of_frames(encoder: Part) -> bool:
     """Whether the data come as frames over time, and not as images."""
     built = parts.build("encoders", encoder)
