@@ -317,6 +317,29 @@ class Rounds(torch.autograd.Function):
         return grads[0]
 
 
+class Overwrites(torch.autograd.Function):
+    """Writes its spikes into the membrane."""
+
+    @staticmethod
+    def forward(ctx: Any, membrane: Tensor) -> Tensor:
+        ctx.save_for_backward(membrane.clone())
+        return membrane.gt_(0.2).clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0] / (1 + ctx.saved_tensors[0].square())
+
+
+class Dirty(Overwrites):
+    """Says so, and returns it."""
+
+    @staticmethod
+    def forward(ctx: Any, membrane: Tensor) -> Tensor:
+        ctx.save_for_backward(membrane.clone())
+        ctx.mark_dirty(membrane)
+        return membrane.gt_(0.2)
+
+
 class Applies(nn.Module):
     def __init__(self, kind: Any) -> None:
         super().__init__()
@@ -331,7 +354,7 @@ def applied(kind: Any) -> nn.Module:
     return made(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), Applies(kind), nn.Linear(32, 10)))
 
 
-@pytest.mark.parametrize("kind", [Pair, Train])
+@pytest.mark.parametrize("kind", [Pair, Train, Overwrites, Dirty])
 def test_what_is_not_found_is_named(kind: Any) -> None:
     net = applied(kind)
     victim = spikeproof.wrap(net, X)
@@ -414,6 +437,11 @@ def test_a_wrong_name_is_refused() -> None:
         spikeproof.wrap(made(Loop), X, spikes={Straight: "height"})
     with pytest.raises(SpikeproofError, match=r"two heights in 'fc1'"):
         spikeproof.wrap(made(Loop), X, spikes={nn.Linear: "input"})
+
+
+def test_a_name_for_what_writes_over_its_membrane_is_refused() -> None:
+    with pytest.raises(SpikeproofError, match=r"'Overwrites' beside its argument.*in place"):
+        spikeproof.wrap(applied(Overwrites), X, spikes={Overwrites: "membrane"})
 
 
 def test_a_threshold_that_is_changed_afterwards_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

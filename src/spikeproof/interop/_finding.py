@@ -10,6 +10,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -99,7 +100,20 @@ class _Met:
     def binary(self) -> bool:
         """Whether it made two values of more: what makes two of two may be a pool."""
         two = [t for t in tensors_in(self.returned) if t.is_floating_point() and _two(t)]
+        if self.writes:  # what it was given is not there any more
+            return bool(two)
         return any(not any(_two(arg) for arg in tensors_in(self.args) if arg.shape == t.shape) for t in two)
+
+    @cached_property
+    def writes(self) -> bool:
+        """Whether it writes into what it is given, so that nothing can be said of that afterwards."""
+        # At other values: these may be what it has written.
+        args = tuple(arg + 0.37 if _is_float(arg) else arg for arg in self.args)
+        given = tuple(arg.clone() if isinstance(arg, Tensor) else arg for arg in args)
+        with torch.no_grad():
+            self.kind.apply(*given)  # type: ignore[no-untyped-call]
+        pairs = [(was, now) for was, now in zip(args, given, strict=True) if isinstance(was, Tensor)]
+        return any(now._version or not torch.equal(was, now) for was, now in pairs)
 
     def step(self, name: str | None) -> Step | None:
         """By the argument of that name alone, where there is one."""
@@ -262,7 +276,9 @@ class _Look:
 
     def _of(self, met: _Met, name: str | None) -> _Seen | None:
         """None for what makes no spikes at all."""
-        step = met.step(name)
+        if met.writes and name is not None:
+            raise _writes(met.kind)
+        step = None if met.writes else met.step(name)
         if step is None and name is not None:
             raise _no_step(met.kind.__name__, name)
         if step is None:
@@ -340,6 +356,13 @@ def _no_step(name: str, argument: str) -> SpikeproofError:
     return SpikeproofError(
         f"spikes of two heights in {name!r}, the higher where {argument!r} reaches a threshold", "a function without",
         mend="name the argument of its forward that is compared with the threshold",
+    )  # fmt: skip
+
+
+def _writes(kind: Kind) -> SpikeproofError:
+    return SpikeproofError(
+        f"spikes of {kind.__name__!r} beside its argument", "a forward that writes into what it is given",
+        mend="no operation in place on an argument in its forward, (v > 0).float() for v.gt_(0)",
     )  # fmt: skip
 
 
