@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import own_neurons
@@ -442,6 +443,29 @@ def test_a_wrong_name_is_refused() -> None:
 def test_a_name_for_what_writes_over_its_membrane_is_refused() -> None:
     with pytest.raises(SpikeproofError, match=r"'Overwrites' beside its argument.*in place"):
         spikeproof.wrap(applied(Overwrites), X, spikes={Overwrites: "membrane"})
+
+
+class Halves(nn.Module):
+    """Makes half of its spikes, or all, in a thread of its own."""
+
+    def __init__(self, share: int) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        with ThreadPoolExecutor(1) as pool:
+            there = pool.submit(own_neurons.window, x[:, : self.share])
+            return torch.cat([there.result(), own_neurons.window(x[:, self.share :])], 1)
+
+
+@pytest.mark.parametrize("share", [16, 32])
+def test_spikes_of_other_threads_are_not_said_to_take_a_rule(share: int) -> None:
+    net = made(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), Halves(share), nn.Linear(32, 10)))
+    victim = spikeproof.wrap(net, X)
+    assert victim.notes == ("Window keeps its own surrogate: its dynamics are not known",)
+    assert torch.equal(under(victim, Triangle())[1], slope(net)[1])
+    with pytest.raises(SpikeproofError, match="no parallel threads"):
+        spikeproof.wrap(net, X, spikes={Window: "membrane"})
 
 
 def test_a_threshold_that_is_changed_afterwards_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,12 @@ def _two(values: Tensor) -> bool:
 
 def _kinds(logits: Tensor) -> list[Kind]:
     """Classes of functions in a graph, but those of torch."""
-    found: dict[Kind, None] = {}
+    found: dict[Kind, None] = dict.fromkeys(type(node)._forward_cls for node in _nodes(logits))
+    return [kind for kind in found if kind.__module__.partition(".")[0] != "torch"]
+
+
+def _nodes(logits: Tensor) -> Iterator[Any]:
+    """Calls of functions in a graph, each the context that its forward was given."""
     seen, todo = set(), [logits.grad_fn]
     while todo:
         node = todo.pop()
@@ -159,8 +164,7 @@ def _kinds(logits: Tensor) -> list[Kind]:
         seen.add(node)
         todo += [parent for parent, _ in node.next_functions]
         if isinstance(node, BackwardCFunction):
-            found[type(node)._forward_cls] = None
-    return [kind for kind in found if kind.__module__.partition(".")[0] != "torch"]
+            yield node
 
 
 @contextlib.contextmanager
@@ -251,10 +255,12 @@ class _Look:
     def functions(self, named: Named) -> list[_Seen]:
         """What is found of classes, and every one that is named."""
         met: dict[Kind, _Met] = {}
+        here: set[Any] = set()
 
         @contextlib.contextmanager
         def watch(body: Foreign) -> Iterator[None]:
             def told(kind: Kind, context: Any, args: tuple[Any, ...], returned: Any) -> None:
+                here.add(context)
                 if body.switch.aside or not any(context.needs_input_grad):
                     return
                 if kind not in met:
@@ -267,12 +273,16 @@ class _Look:
                 yield
 
         kinds = {*self.kinds, *(kind for kind in named if issubclass(kind, torch.autograd.Function))}
-        if kinds:
-            self.call(self.codes[0], watch)
+        logits = self.call(self.codes[0], watch) if kinds else self.expected[0]
+        beside = {type(node)._forward_cls for node in _nodes(logits) if node not in here} & kinds
+        if of_them := beside & set(named):
+            raise _beside(of_them.pop())
         unmet = [kind for kind in named if kind not in met]
         if unmet:
             raise _unmet(unmet[0], [kind.__name__ for kind in met])
-        return [seen for kind in met if (seen := self._of(met[kind], named.get(kind))) is not None]
+        found = [seen for kind in met if kind not in beside and (seen := self._of(met[kind], named.get(kind)))]
+        lost = [_Seen(kind, kind.__name__, None, met[kind].modules if kind in met else set()) for kind in beside]
+        return found + sorted(lost, key=lambda seen: seen.name)
 
     def _of(self, met: _Met, name: str | None) -> _Seen | None:
         """None for what makes no spikes at all."""
@@ -356,6 +366,13 @@ def _no_step(name: str, argument: str) -> SpikeproofError:
     return SpikeproofError(
         f"spikes of two heights in {name!r}, the higher where {argument!r} reaches a threshold", "a function without",
         mend="name the argument of its forward that is compared with the threshold",
+    )  # fmt: skip
+
+
+def _beside(kind: Kind) -> SpikeproofError:
+    return SpikeproofError(
+        f"calls of {kind.__name__!r} from the thread that calls the network", "some from another thread",
+        mend="no parallel threads inside the network",
     )  # fmt: skip
 
 
