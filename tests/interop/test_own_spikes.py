@@ -445,6 +445,31 @@ def test_a_name_for_what_writes_over_its_membrane_is_refused() -> None:
         spikeproof.wrap(applied(Overwrites), X, spikes={Overwrites: "membrane"})
 
 
+class Raises(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor) -> Tensor:
+        return (v > 0.2).float()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return grads[0] * {}["slope"]
+
+
+class Nothing(Raises):
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return None
+
+
+@pytest.mark.parametrize(("kind", "got"), [(Raises, "KeyError: 'slope'"), (Nothing, "None for the membrane")])
+def test_a_backward_that_does_not_run_is_told_of_with_its_name(kind: Any, got: str) -> None:
+    net = applied(kind)
+    for named in (None, {kind: "v"}):
+        with pytest.raises(SpikeproofError, match=f"backward of {kind.__name__!r}, got {got}; to mend: call"):
+            spikeproof.wrap(net, X, spikes=named)
+        assert spikeproof.check(net, X, spikes=named).refused
+
+
 class Halves(nn.Module):
     """Makes half of its spikes, or all, in a thread of its own."""
 

@@ -24,7 +24,7 @@ from spikeproof.interop._foreign import Asked, Foreign
 from spikeproof.interop._step import Step, places, step_of
 from spikeproof.interop._terms import Search, Swap, Term
 from spikeproof.interop.own_spikes import Fires, OwnSpikes, Spot, spot
-from spikeproof.interop.sites import keep
+from spikeproof.interop.sites import keep, known
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import heaviside, image_keys, uniform
 from spikeproof.types import Rule
@@ -123,6 +123,23 @@ class _Met:
             among = [i for i in among if i == number]
         return step_of(self.kind.apply, self.args, among)
 
+    def differentiate(self, membrane: int) -> None:
+        """Raises SpikeproofError where the owner's backward raises, or has nothing for the membrane."""
+        live = [i for i in range(len(self.args)) if self.live[i]]
+        args = [arg.clone() if isinstance(arg, Tensor) else arg for arg in self.args]
+        args = [arg.requires_grad_() if i in live else arg for i, arg in enumerate(args)]
+        with torch.enable_grad():
+            out: Tensor = self.kind.apply(*args)  # type: ignore[no-untyped-call]
+            try:
+                slopes = torch.autograd.grad(out, [args[i] for i in live], torch.ones_like(out), allow_unused=True)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # it is the owner's
+                text = str(error).strip().partition("\n")[0]
+                raise _no_backward(self.kind, f"{type(error).__name__}: {text}") from error
+        if slopes[live.index(membrane)] is None:
+            raise _no_backward(self.kind, "None for the membrane")
+
     def alone(self, step: Step) -> Callable[[Tensor], Tensor]:
         """The owner's spikes (n,) of heights (n,), in the company of the first element of every other argument."""
         others = tuple(arg.flatten()[0].double().cpu() if _is_float(arg) else arg for arg in self.args)
@@ -136,7 +153,16 @@ class _Met:
                 return heaviside(height.detach())
             return out.to(height.dtype)
 
-        return own
+        return own if _passes(own) else heaviside
+
+
+def _passes(own: Callable[[Tensor], Tensor]) -> bool:
+    """Whether an owner's backward takes single heights as its forward does."""
+    try:
+        known(own, through_reset=False)
+    except Exception:  # whatever it says of shapes that it never gets
+        return False
+    return True
 
 
 def _is_float(arg: Any) -> bool:
@@ -293,6 +319,7 @@ class _Look:
             raise _no_step(met.kind.__name__, name)
         if step is None:
             return _Seen(met.kind, met.kind.__name__, None, met.modules) if met.binary else None
+        met.differentiate(step.membrane)
         found = spot(met.kind.__name__, step, self.body.switch, met.alone(step), of_images=met.of_images)
         return _Seen(met.kind, met.kind.__name__, found, met.modules)
 
@@ -348,7 +375,9 @@ class _Look:
                 if not torch.equal(logits, expected):
                     return False
                 torch.autograd.backward(logits.sum())
-        except (SpikeproofError, RuntimeError):  # spikes that are no step in every call, a node that takes no hook
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # spikes that are no step in every call, a node that takes no hook, a backward that raises
             return False
         finally:
             self.body.own_spikes = OwnSpikes(self.body.switch)
@@ -373,6 +402,13 @@ def _beside(kind: Kind) -> SpikeproofError:
     return SpikeproofError(
         f"calls of {kind.__name__!r} from the thread that calls the network", "some from another thread",
         mend="no parallel threads inside the network",
+    )  # fmt: skip
+
+
+def _no_backward(kind: Kind, got: str) -> SpikeproofError:
+    return SpikeproofError(
+        f"a gradient from the backward of {kind.__name__!r}", got,
+        mend="call loss.backward() by hand on x.requires_grad_(): its own backward must run",
     )  # fmt: skip
 
 
