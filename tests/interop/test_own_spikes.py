@@ -368,7 +368,9 @@ def test_what_is_not_found_is_named(kind: Any) -> None:
 
 def test_what_makes_no_spikes_is_none() -> None:
     victim = spikeproof.wrap(applied(Rounds), X)
-    assert victim.notes == ("no known neuron: every rule gives the network's own gradient",)
+    (said,) = victim.notes
+    assert said.startswith("no known neuron: every rule gives the network's own gradient; ")
+    assert said.endswith("wrap(..., spikes={MySpike: 'v'})")
     assert spikeproof.check(applied(Rounds), X)["spikes"].says.startswith("none")
 
 
@@ -427,6 +429,13 @@ def test_a_class_or_a_module_may_be_named() -> None:
     torch.testing.assert_close(under(named, ATan())[1], found)
     assert torch.equal(under(named, Own())[1], slope(net)[1])
     assert spikeproof.check(net, X, spikes={Straight: "height"})["spikes"].says == "'fire' take any surrogate"
+
+
+@pytest.mark.parametrize("named", [{"Window": "membrane"}, Window, [Window], {Window.apply: "membrane"}, {Window: 0}])
+def test_names_in_another_form_are_refused(named: Any) -> None:
+    for ask in (spikeproof.wrap, spikeproof.check):
+        with pytest.raises(UsageError, match=r"to mend: spikes=\{MySpike: 'v'\}"):
+            ask(made(Loop), X, spikes=named)
 
 
 def test_a_wrong_name_is_refused() -> None:

@@ -30,12 +30,27 @@ from spikeproof.tensors import heaviside, image_keys, uniform
 from spikeproof.types import Rule
 from spikeproof.victims.victim import Victim, borrowed
 
-__all__ = ["Named", "find_spikes"]
+__all__ = ["Named", "check_named", "find_spikes"]
 
 Named = Mapping[type, str]
 """A class of `autograd.Function` or of modules -> the name of the argument of its forward that is the membrane."""
 
 _Spots = dict[Kind | Term, Spot]
+
+
+def check_named(named: Any) -> None:
+    """UsageError for `spikes` that are no mapping from classes to names of arguments; None is no name at all."""
+    if named is None:
+        return
+    fit = isinstance(named, Mapping) and all(
+        isinstance(kind, type) and issubclass(kind, torch.autograd.Function | nn.Module) and isinstance(name, str)
+        for kind, name in named.items()
+    )
+    if not fit:
+        raise UsageError(
+            "spikes as a class of autograd.Function or nn.Module with the name of its membrane", repr(named),
+            mend="spikes={MySpike: 'v'}: the class itself, and the argument of its forward",
+        )  # fmt: skip
 
 
 def find_spikes(victim: Victim, images: Tensor, named: Named | None = None) -> None:
