@@ -417,6 +417,24 @@ def test_terms_are_found_however_they_are_written(term: Callable[[Tensor], Tenso
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("squash", [
+    lambda h: torch.sigmoid(2000 * h), lambda h: (torch.tanh(50 * h) + 1) / 2, lambda h: (h + 0.5).clamp(0, 1),
+    lambda h: 1 / (1 + torch.exp(-9 * h)),
+])  # fmt: skip
+def test_a_term_that_compares_what_it_squashed_keeps_its_own_slope(squash: Callable[[Tensor], Tensor]) -> None:
+    """A rule's slope would be multiplied by the owner's."""
+
+    class Fires(nn.Module):
+        def forward(self, v: Tensor) -> Tensor:
+            p = squash(v - 0.2)
+            return (p > 0.5).float() + p - p.detach()
+
+    net = made(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), Fires(), nn.Linear(32, 10)))
+    victim = spikeproof.wrap(net, X)
+    assert victim.notes == ("Fires, straight through keeps its own surrogate: its dynamics are not known",)
+    assert torch.equal(under(victim, ATan())[1], slope(net)[1])
+
+
 def test_a_class_or_a_module_may_be_named() -> None:
     """The same gradient as where they are found; the name of the argument decides."""
     net = made(Loop)

@@ -351,7 +351,8 @@ class _Look:
                 name = f"{kind}, straight through" if not seen else f"{kind}, straight through {len(seen) + 1}"
                 met = seen.setdefault(term, _Seen(term, name, None, set()))
                 rows = total.shape[:1] == (self.size,) and (met.spot is None or met.spot.of_images)
-                met.spot = spot(met.name, term.step, self.body.switch, of_images=rows)
+                if term in search.clear:
+                    met.spot = spot(met.name, term.step, self.body.switch, of_images=rows)
                 met.modules.add(module or "network")
 
         self.expected = [self.call(z, watch) for z in self.codes]
