@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import own_neurons
@@ -317,6 +318,29 @@ class Rounds(torch.autograd.Function):
         return grads[0]
 
 
+class Overwrites(torch.autograd.Function):
+    """Writes its spikes into the membrane."""
+
+    @staticmethod
+    def forward(ctx: Any, membrane: Tensor) -> Tensor:
+        ctx.save_for_backward(membrane.clone())
+        return membrane.gt_(0.2).clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0] / (1 + ctx.saved_tensors[0].square())
+
+
+class Dirty(Overwrites):
+    """Says so, and returns it."""
+
+    @staticmethod
+    def forward(ctx: Any, membrane: Tensor) -> Tensor:
+        ctx.save_for_backward(membrane.clone())
+        ctx.mark_dirty(membrane)
+        return membrane.gt_(0.2)
+
+
 class Applies(nn.Module):
     def __init__(self, kind: Any) -> None:
         super().__init__()
@@ -331,7 +355,7 @@ def applied(kind: Any) -> nn.Module:
     return made(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), Applies(kind), nn.Linear(32, 10)))
 
 
-@pytest.mark.parametrize("kind", [Pair, Train])
+@pytest.mark.parametrize("kind", [Pair, Train, Overwrites, Dirty])
 def test_what_is_not_found_is_named(kind: Any) -> None:
     net = applied(kind)
     victim = spikeproof.wrap(net, X)
@@ -344,7 +368,9 @@ def test_what_is_not_found_is_named(kind: Any) -> None:
 
 def test_what_makes_no_spikes_is_none() -> None:
     victim = spikeproof.wrap(applied(Rounds), X)
-    assert victim.notes == ("no known neuron: every rule gives the network's own gradient",)
+    (said,) = victim.notes
+    assert said.startswith("no known neuron: every rule gives the network's own gradient; ")
+    assert said.endswith("wrap(..., spikes={MySpike: 'v'})")
     assert spikeproof.check(applied(Rounds), X)["spikes"].says.startswith("none")
 
 
@@ -391,6 +417,24 @@ def test_terms_are_found_however_they_are_written(term: Callable[[Tensor], Tenso
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("squash", [
+    lambda h: torch.sigmoid(2000 * h), lambda h: (torch.tanh(50 * h) + 1) / 2, lambda h: (h + 0.5).clamp(0, 1),
+    lambda h: 1 / (1 + torch.exp(-9 * h)),
+])  # fmt: skip
+def test_a_term_that_compares_what_it_squashed_keeps_its_own_slope(squash: Callable[[Tensor], Tensor]) -> None:
+    """A rule's slope would be multiplied by the owner's."""
+
+    class Fires(nn.Module):
+        def forward(self, v: Tensor) -> Tensor:
+            p = squash(v - 0.2)
+            return (p > 0.5).float() + p - p.detach()
+
+    net = made(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), Fires(), nn.Linear(32, 10)))
+    victim = spikeproof.wrap(net, X)
+    assert victim.notes == ("Fires, straight through keeps its own surrogate: its dynamics are not known",)
+    assert torch.equal(under(victim, ATan())[1], slope(net)[1])
+
+
 def test_a_class_or_a_module_may_be_named() -> None:
     """The same gradient as where they are found; the name of the argument decides."""
     net = made(Loop)
@@ -405,6 +449,13 @@ def test_a_class_or_a_module_may_be_named() -> None:
     assert spikeproof.check(net, X, spikes={Straight: "height"})["spikes"].says == "'fire' take any surrogate"
 
 
+@pytest.mark.parametrize("named", [{"Window": "membrane"}, Window, [Window], {Window.apply: "membrane"}, {Window: 0}])
+def test_names_in_another_form_are_refused(named: Any) -> None:
+    for ask in (spikeproof.wrap, spikeproof.check):
+        with pytest.raises(UsageError, match=r"to mend: spikes=\{MySpike: 'v'\}"):
+            ask(made(Loop), X, spikes=named)
+
+
 def test_a_wrong_name_is_refused() -> None:
     with pytest.raises(SpikeproofError, match=r"spikes of two heights in 'Window', the higher where 'v' reaches"):
         spikeproof.wrap(made(Loop), X, spikes={Window: "v"})
@@ -414,6 +465,59 @@ def test_a_wrong_name_is_refused() -> None:
         spikeproof.wrap(made(Loop), X, spikes={Straight: "height"})
     with pytest.raises(SpikeproofError, match=r"two heights in 'fc1'"):
         spikeproof.wrap(made(Loop), X, spikes={nn.Linear: "input"})
+
+
+def test_a_name_for_what_writes_over_its_membrane_is_refused() -> None:
+    with pytest.raises(SpikeproofError, match=r"'Overwrites' beside its argument.*in place"):
+        spikeproof.wrap(applied(Overwrites), X, spikes={Overwrites: "membrane"})
+
+
+class Raises(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor) -> Tensor:
+        return (v > 0.2).float()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return grads[0] * {}["slope"]
+
+
+class Nothing(Raises):
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return None
+
+
+@pytest.mark.parametrize(("kind", "got"), [(Raises, "KeyError: 'slope'"), (Nothing, "None for the membrane")])
+def test_a_backward_that_does_not_run_is_told_of_with_its_name(kind: Any, got: str) -> None:
+    net = applied(kind)
+    for named in (None, {kind: "v"}):
+        with pytest.raises(SpikeproofError, match=f"backward of {kind.__name__!r}, got {got}; to mend: call"):
+            spikeproof.wrap(net, X, spikes=named)
+        assert spikeproof.check(net, X, spikes=named).refused
+
+
+class Halves(nn.Module):
+    """Makes half of its spikes, or all, in a thread of its own."""
+
+    def __init__(self, share: int) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        with ThreadPoolExecutor(1) as pool:
+            there = pool.submit(own_neurons.window, x[:, : self.share])
+            return torch.cat([there.result(), own_neurons.window(x[:, self.share :])], 1)
+
+
+@pytest.mark.parametrize("share", [16, 32])
+def test_spikes_of_other_threads_are_not_said_to_take_a_rule(share: int) -> None:
+    net = made(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), Halves(share), nn.Linear(32, 10)))
+    victim = spikeproof.wrap(net, X)
+    assert victim.notes == ("Window keeps its own surrogate: its dynamics are not known",)
+    assert torch.equal(under(victim, Triangle())[1], slope(net)[1])
+    with pytest.raises(SpikeproofError, match="no parallel threads"):
+        spikeproof.wrap(net, X, spikes={Window: "membrane"})
 
 
 def test_a_threshold_that_is_changed_afterwards_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

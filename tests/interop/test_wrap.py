@@ -67,7 +67,10 @@ def gradient(logits: Tensor, x: Tensor) -> Tensor:
     return torch.autograd.grad(F.cross_entropy(logits, Y), x)[0]
 
 
-NO_SPIKES = "no known neuron: every rule gives the network's own gradient"
+NO_SPIKES = (
+    "no known neuron: every rule gives the network's own gradient; spikes of your own code can be named, "
+    "wrap(..., spikes={MySpike: 'v'})"
+)
 FOUND = "a rule gives the slope of 'HandMade, straight through', found in code whose loop and reset stay"
 
 

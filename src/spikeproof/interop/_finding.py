@@ -10,6 +10,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,18 +24,33 @@ from spikeproof.interop._foreign import Asked, Foreign
 from spikeproof.interop._step import Step, places, step_of
 from spikeproof.interop._terms import Search, Swap, Term
 from spikeproof.interop.own_spikes import Fires, OwnSpikes, Spot, spot
-from spikeproof.interop.sites import keep
+from spikeproof.interop.sites import keep, known
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import heaviside, image_keys, uniform
 from spikeproof.types import Rule
 from spikeproof.victims.victim import Victim, borrowed
 
-__all__ = ["Named", "find_spikes"]
+__all__ = ["Named", "check_named", "find_spikes"]
 
 Named = Mapping[type, str]
 """A class of `autograd.Function` or of modules -> the name of the argument of its forward that is the membrane."""
 
 _Spots = dict[Kind | Term, Spot]
+
+
+def check_named(named: Any) -> None:
+    """UsageError for `spikes` that are no mapping from classes to names of arguments; None is no name at all."""
+    if named is None:
+        return
+    fit = isinstance(named, Mapping) and all(
+        isinstance(kind, type) and issubclass(kind, torch.autograd.Function | nn.Module) and isinstance(name, str)
+        for kind, name in named.items()
+    )
+    if not fit:
+        raise UsageError(
+            "spikes as a class of autograd.Function or nn.Module with the name of its membrane", repr(named),
+            mend="spikes={MySpike: 'v'}: the class itself, and the argument of its forward",
+        )  # fmt: skip
 
 
 def find_spikes(victim: Victim, images: Tensor, named: Named | None = None) -> None:
@@ -99,7 +115,20 @@ class _Met:
     def binary(self) -> bool:
         """Whether it made two values of more: what makes two of two may be a pool."""
         two = [t for t in tensors_in(self.returned) if t.is_floating_point() and _two(t)]
+        if self.writes:  # what it was given is not there any more
+            return bool(two)
         return any(not any(_two(arg) for arg in tensors_in(self.args) if arg.shape == t.shape) for t in two)
+
+    @cached_property
+    def writes(self) -> bool:
+        """Whether it writes into what it is given, so that nothing can be said of that afterwards."""
+        # At other values: these may be what it has written.
+        args = tuple(arg + 0.37 if _is_float(arg) else arg for arg in self.args)
+        given = tuple(arg.clone() if isinstance(arg, Tensor) else arg for arg in args)
+        with torch.no_grad():
+            self.kind.apply(*given)  # type: ignore[no-untyped-call]
+        pairs = [(was, now) for was, now in zip(args, given, strict=True) if isinstance(was, Tensor)]
+        return any(now._version or not torch.equal(was, now) for was, now in pairs)
 
     def step(self, name: str | None) -> Step | None:
         """By the argument of that name alone, where there is one."""
@@ -108,6 +137,23 @@ class _Met:
             number = places(self.kind.forward, name, after=0 if apart(self.kind) else 1)
             among = [i for i in among if i == number]
         return step_of(self.kind.apply, self.args, among)
+
+    def differentiate(self, membrane: int) -> None:
+        """Raises SpikeproofError where the owner's backward raises, or has nothing for the membrane."""
+        live = [i for i in range(len(self.args)) if self.live[i]]
+        args = [arg.clone() if isinstance(arg, Tensor) else arg for arg in self.args]
+        args = [arg.requires_grad_() if i in live else arg for i, arg in enumerate(args)]
+        with torch.enable_grad():
+            out: Tensor = self.kind.apply(*args)  # type: ignore[no-untyped-call]
+            try:
+                slopes = torch.autograd.grad(out, [args[i] for i in live], torch.ones_like(out), allow_unused=True)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # it is the owner's
+                text = str(error).strip().partition("\n")[0]
+                raise _no_backward(self.kind, f"{type(error).__name__}: {text}") from error
+        if slopes[live.index(membrane)] is None:
+            raise _no_backward(self.kind, "None for the membrane")
 
     def alone(self, step: Step) -> Callable[[Tensor], Tensor]:
         """The owner's spikes (n,) of heights (n,), in the company of the first element of every other argument."""
@@ -122,7 +168,16 @@ class _Met:
                 return heaviside(height.detach())
             return out.to(height.dtype)
 
-        return own
+        return own if _passes(own) else heaviside
+
+
+def _passes(own: Callable[[Tensor], Tensor]) -> bool:
+    """Whether an owner's backward takes single heights as its forward does."""
+    try:
+        known(own, through_reset=False)
+    except Exception:  # whatever it says of shapes that it never gets
+        return False
+    return True
 
 
 def _is_float(arg: Any) -> bool:
@@ -136,7 +191,12 @@ def _two(values: Tensor) -> bool:
 
 def _kinds(logits: Tensor) -> list[Kind]:
     """Classes of functions in a graph, but those of torch."""
-    found: dict[Kind, None] = {}
+    found: dict[Kind, None] = dict.fromkeys(type(node)._forward_cls for node in _nodes(logits))
+    return [kind for kind in found if kind.__module__.partition(".")[0] != "torch"]
+
+
+def _nodes(logits: Tensor) -> Iterator[Any]:
+    """Calls of functions in a graph, each the context that its forward was given."""
     seen, todo = set(), [logits.grad_fn]
     while todo:
         node = todo.pop()
@@ -145,8 +205,7 @@ def _kinds(logits: Tensor) -> list[Kind]:
         seen.add(node)
         todo += [parent for parent, _ in node.next_functions]
         if isinstance(node, BackwardCFunction):
-            found[type(node)._forward_cls] = None
-    return [kind for kind in found if kind.__module__.partition(".")[0] != "torch"]
+            yield node
 
 
 @contextlib.contextmanager
@@ -237,10 +296,12 @@ class _Look:
     def functions(self, named: Named) -> list[_Seen]:
         """What is found of classes, and every one that is named."""
         met: dict[Kind, _Met] = {}
+        here: set[Any] = set()
 
         @contextlib.contextmanager
         def watch(body: Foreign) -> Iterator[None]:
             def told(kind: Kind, context: Any, args: tuple[Any, ...], returned: Any) -> None:
+                here.add(context)
                 if body.switch.aside or not any(context.needs_input_grad):
                     return
                 if kind not in met:
@@ -253,20 +314,27 @@ class _Look:
                 yield
 
         kinds = {*self.kinds, *(kind for kind in named if issubclass(kind, torch.autograd.Function))}
-        if kinds:
-            self.call(self.codes[0], watch)
+        logits = self.call(self.codes[0], watch) if kinds else self.expected[0]
+        beside = {type(node)._forward_cls for node in _nodes(logits) if node not in here} & kinds
+        if of_them := beside & set(named):
+            raise _beside(of_them.pop())
         unmet = [kind for kind in named if kind not in met]
         if unmet:
             raise _unmet(unmet[0], [kind.__name__ for kind in met])
-        return [seen for kind in met if (seen := self._of(met[kind], named.get(kind))) is not None]
+        found = [seen for kind in met if kind not in beside and (seen := self._of(met[kind], named.get(kind)))]
+        lost = [_Seen(kind, kind.__name__, None, met[kind].modules if kind in met else set()) for kind in beside]
+        return found + sorted(lost, key=lambda seen: seen.name)
 
     def _of(self, met: _Met, name: str | None) -> _Seen | None:
         """None for what makes no spikes at all."""
-        step = met.step(name)
+        if met.writes and name is not None:
+            raise _writes(met.kind)
+        step = None if met.writes else met.step(name)
         if step is None and name is not None:
             raise _no_step(met.kind.__name__, name)
         if step is None:
             return _Seen(met.kind, met.kind.__name__, None, met.modules) if met.binary else None
+        met.differentiate(step.membrane)
         found = spot(met.kind.__name__, step, self.body.switch, met.alone(step), of_images=met.of_images)
         return _Seen(met.kind, met.kind.__name__, found, met.modules)
 
@@ -283,7 +351,8 @@ class _Look:
                 name = f"{kind}, straight through" if not seen else f"{kind}, straight through {len(seen) + 1}"
                 met = seen.setdefault(term, _Seen(term, name, None, set()))
                 rows = total.shape[:1] == (self.size,) and (met.spot is None or met.spot.of_images)
-                met.spot = spot(met.name, term.step, self.body.switch, of_images=rows)
+                if term in search.clear:
+                    met.spot = spot(met.name, term.step, self.body.switch, of_images=rows)
                 met.modules.add(module or "network")
 
         self.expected = [self.call(z, watch) for z in self.codes]
@@ -322,7 +391,9 @@ class _Look:
                 if not torch.equal(logits, expected):
                     return False
                 torch.autograd.backward(logits.sum())
-        except (SpikeproofError, RuntimeError):  # spikes that are no step in every call, a node that takes no hook
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # spikes that are no step in every call, a node that takes no hook, a backward that raises
             return False
         finally:
             self.body.own_spikes = OwnSpikes(self.body.switch)
@@ -340,6 +411,27 @@ def _no_step(name: str, argument: str) -> SpikeproofError:
     return SpikeproofError(
         f"spikes of two heights in {name!r}, the higher where {argument!r} reaches a threshold", "a function without",
         mend="name the argument of its forward that is compared with the threshold",
+    )  # fmt: skip
+
+
+def _beside(kind: Kind) -> SpikeproofError:
+    return SpikeproofError(
+        f"calls of {kind.__name__!r} from the thread that calls the network", "some from another thread",
+        mend="no parallel threads inside the network",
+    )  # fmt: skip
+
+
+def _no_backward(kind: Kind, got: str) -> SpikeproofError:
+    return SpikeproofError(
+        f"a gradient from the backward of {kind.__name__!r}", got,
+        mend="call loss.backward() by hand on x.requires_grad_(): its own backward must run",
+    )  # fmt: skip
+
+
+def _writes(kind: Kind) -> SpikeproofError:
+    return SpikeproofError(
+        f"spikes of {kind.__name__!r} beside its argument", "a forward that writes into what it is given",
+        mend="no operation in place on an argument in its forward, (v > 0).float() for v.gt_(0)",
     )  # fmt: skip
 
 

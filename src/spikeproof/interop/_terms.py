@@ -15,13 +15,17 @@ from torch.overrides import TorchFunctionMode
 
 from spikeproof.interop._step import SAME, Step
 
-__all__ = ["Compared", "Search", "Swap", "Term"]
+__all__ = ["Compared", "Search", "Swap", "Term", "squashed"]
 
 _ABOVE = {"gt": True, "__gt__": True, "greater": True, "ge": False, "__ge__": False, "greater_equal": False}
 _BELOW = {"lt": True, "__lt__": True, "less": True, "le": False, "__le__": False, "less_equal": False}
 """Names of comparisons, and whether they are strict."""
 
 _SUMS = ("add", "__add__", "__radd__", "sub", "subtract", "__sub__", "__rsub__", "rsub")
+
+_SQUASHING = ("Sigmoid", "Tanh", "Hardtanh", "Hardsigmoid", "Clamp", "Atan", "Erf", "Exp", "Reciprocal")
+_AFFINE = ("Add", "Sub", "Rsub", "Mul", "Div", "Neg", "Clone", "ToCopy")
+"""How torch names the operations of a graph, from the front."""
 
 _WITHIN = 24
 """So many operations may lie between a comparison and its sum."""
@@ -56,6 +60,22 @@ class Compared:
         step = Step(0 if above else 1, 0.0, 1 if above else 0, strict, _round(rests), high)
         fit = _differentiable(self.sides[step.membrane]) and bool(fires.min() - rests.max() > 100 * SAME)
         return step if fit and bool(step.fits(self.sides, total)) else None
+
+
+def squashed(side: Tensor) -> bool:
+    """Whether what is compared is a bounded image of a membrane: the owner's slope of it would multiply every rule's.
+
+    Looked for behind factors and summands that are constant; a membrane is a sum of several things.
+    """
+    node = side.grad_fn
+    while node is not None:
+        name, parents = node.name(), [parent for parent, _ in node.next_functions if parent is not None]
+        if name.startswith(_SQUASHING):
+            return True
+        if not name.startswith(_AFFINE) or len(parents) != 1:
+            return False
+        (node,) = parents
+    return False
 
 
 def _one(values: Tensor) -> bool:
@@ -101,13 +121,17 @@ class _Watch(TorchFunctionMode):
 
 
 class Search(_Watch):
-    """Finds the terms of a call: `terms`, as often as they are met, each with what `where` says then, and the sum."""
+    """Finds the terms of a call: `terms`, as often as they are met, each with what `where` says then, and the sum.
+
+    clear: those whose membrane is compared itself, at least once, and no bounded image of it.
+    """
 
     def __init__(self, aside: Callable[[], bool], where: Callable[[], str]) -> None:
         super().__init__(aside)
         self.where = where
         self.live: list[Compared] = []
         self.terms: list[tuple[Term, str, Tensor]] = []
+        self.clear: set[Term] = set()
 
     def compared(self, found: Compared) -> None:
         self.live = [other for other in self.live if self.count - other.at < _WITHIN] + [found]
@@ -119,7 +143,10 @@ class Search(_Watch):
             # Spikes that have a gradient already, added to something silent, are no term.
             if not any(_differentiable(arg) and found.step(arg) is not None for arg in args):
                 self.live.remove(found)
-                self.terms.append((Term(found.name, self.count - found.at, step), self.where(), total.detach()))
+                term = Term(found.name, self.count - found.at, step)
+                self.terms.append((term, self.where(), total.detach()))
+                if not squashed(found.sides[step.membrane]):
+                    self.clear.add(term)
                 break
         return total
 

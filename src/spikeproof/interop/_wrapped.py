@@ -14,7 +14,7 @@ from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop._behaviour import Trial, examine
 from spikeproof.interop._borrowing import answering, forked, share_what_stays, twin
 from spikeproof.interop._deployed import accept
-from spikeproof.interop._finding import Named, find_spikes
+from spikeproof.interop._finding import Named, check_named, find_spikes
 from spikeproof.interop._foreign import Asked, Feed, Foreign, Readout
 from spikeproof.interop._gradient import unfinite
 from spikeproof.interop._hooks import lookers
@@ -33,6 +33,12 @@ __all__ = ["Wrapped", "wrap"]
 
 _SINGLE = 16
 """Networks of at most so many neurons are tried with each of them left alone; others with all."""
+
+
+_NO_NEURON = (
+    "no known neuron: every rule gives the network's own gradient; spikes of your own code can be named, "
+    "wrap(..., spikes={MySpike: 'v'})"
+)
 
 
 class Wrapped(Victim):
@@ -63,7 +69,7 @@ class Wrapped(Victim):
         kept += [self.body.mute] if self.body.mute else []
         kept += [f"logits differ from the model's own by up to {self.apart:.2g} of their size"] if self.apart else []
         known = kept or self.body.sites() or isinstance(self.body.network, Asked)
-        said = kept if known else ["no known neuron: every rule gives the network's own gradient"]
+        said = kept if known else [_NO_NEURON]
         return tuple([*said, *([self.body.unread] if self.body.unread else [])])
 
     @property
@@ -115,6 +121,7 @@ def wrap(
     """
     if steps is None and (encoder is not None or step_mode is not None):
         raise UsageError("steps with an encoder or a step_mode", "none", mend="say how many steps to encode")
+    check_named(spikes)
     images = images_of(images)
     if images.dim() != 4 or len(images) < 2:
         raise SpikeproofError("two images (B,C,H,W) or more to try the model on", tuple(images.shape))

@@ -19,7 +19,7 @@ from spikeproof.interop._behaviour import BEHAVIOUR, Trial
 from spikeproof.interop._borrowing import answering, forked, twin
 from spikeproof.interop._deployed import DEPLOYED, PRECISIONS
 from spikeproof.interop._faults import faults_of
-from spikeproof.interop._finding import Named
+from spikeproof.interop._finding import Named, check_named
 from spikeproof.interop._foreign import Asked, Foreign, Readout
 from spikeproof.interop._gradient import gradient_of
 from spikeproof.interop._hooks import lookers
@@ -105,6 +105,7 @@ def check(
     nobody says how many, some are tried, and nothing is refused for it. Raises UsageError or SpikeproofError for
     images and labels that do not fit.
     """
+    check_named(spikes)
     images = None if images is None else _images(images)
     if labels is not None:
         if images is None:
