@@ -122,7 +122,26 @@ class Keywords(Layers):
         return self.step(x, u, v)
 
 
-STATES: list[type[Layers]] = [ByHand, Optional, OneTuple, Taken, Packed, Any_, Keywords]
+class FromZero(Layers):
+    def forward(self, x: Tensor, u: Any = 0.0, v: Any = 0) -> Any:
+        return self.step(x, u, v)
+
+
+class FromNothing(Layers):
+    def forward(self, x: Tensor, states: Any = ()) -> Any:
+        out, *states = self.step(x, *(states or (None, None)))
+        return out, states
+
+
+class BesideNone(Layers):
+    def forward(self, x: Tensor, u: Any = None, v: Any = None) -> Any:
+        out, u, v = self.step(x, u, v)
+        return out, None, u, v
+
+
+STATES: list[type[Layers]] = [
+    ByHand, Optional, OneTuple, Taken, Packed, Any_, Keywords, FromZero, FromNothing, BesideNone
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", STATES, ids=lambda kind: kind.__name__)
@@ -147,6 +166,52 @@ def test_of_several_ways_with_other_logits_none_is_taken() -> None:
     with pytest.raises(SpikeproofError, match="several ways, with other logits"):
         spikeproof.wrap(made(TwoWays), X, steps=T)
     assert spikeproof.check(made(TwoWays), X, steps=T)["layout"].verdict == "refuse"
+
+
+class Masked(Layers):
+    """An attention comes back beside the logits, and an optional argument that changes them could take it."""
+
+    def forward(self, x: Tensor, mask: Any = None) -> Any:
+        out = self.mean(x)
+        return out if mask is None else out * mask, out.softmax(1)[:, :1]
+
+
+class MaskedOnce(Layers):
+    """The same without a loop."""
+
+    def forward(self, x: Tensor, mask: Any = None) -> Any:
+        out = self.step(x, None, None)[0]
+        return out if mask is None else out * mask, out.softmax(1)[:, :1]
+
+
+class Targeted(Layers):
+    """Nothing comes back beside the logits, but for a loss where there is a target."""
+
+    def forward(self, x: Tensor, target: Any = None) -> Any:
+        out = self.step(x, None, None)[0]
+        return out, None if target is None else (out - target).square().mean()
+
+
+class Labelled(Layers):
+    """The loss comes first where labels are given, as in many libraries."""
+
+    def forward(self, pixels: Tensor, labels: Any = None) -> Any:
+        out, hidden, _ = self.step(pixels, None, None)
+        return (out, hidden) if labels is None else (out.mean() - labels.mean(), out, hidden)
+
+
+@pytest.mark.parametrize("kind", [Masked, Targeted, Labelled], ids=lambda kind: kind.__name__)
+def test_an_optional_argument_that_is_no_state_is_left_out(kind: type[Layers]) -> None:
+    model = made(kind)
+    victim = spikeproof.wrap(model, X)
+    assert victim.body.feed == "images"
+    assert torch.equal(logits(victim), model(X)[0])
+
+
+@pytest.mark.parametrize(("kind", "steps"), [(MaskedOnce, None), (MaskedOnce, T), (Masked, T)])
+def test_what_cannot_be_told_from_a_state_is_refused_by_its_name(kind: type[Layers], steps: int | None) -> None:
+    with pytest.raises(SpikeproofError, match=r"got mask: .*does not go on.*forward\(x\) alone"):
+        spikeproof.wrap(made(kind), X, steps=steps)
 
 
 # --- what comes back ---

@@ -126,8 +126,11 @@ def wrap(
         if layout.tried and _remembers(model, layout):
             layout = replace(layout, feed="images", steps=None, step_mode=None, axis=None)  # its behaviour is refused
         elif layout.tried:
-            raise SpikeproofError("the number of steps of a model that is given steps", layout.says,
-                                  mend=f"wrap(model, images{layout.call}), T as in training")  # fmt: skip
+            mend = f"wrap(model, images{layout.call}), T as in training"
+            if layout.handing is not None and layout.handing.names:
+                whole = f"where {', '.join(layout.handing.names)} is no state of a step, a module with forward(x) alone"
+                mend = f"{mend}; {whole}"
+            raise SpikeproofError("the number of steps of a model that is given steps", layout.says, mend=mend)
         return _Wrapping(model, images, layout, encoder, readout, tolerance, spikes).run(progress)
 
 
