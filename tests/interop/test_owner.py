@@ -634,3 +634,40 @@ def test_the_owners_accuracy_is_met_or_not() -> None:
             spikeproof.check(model, X, labels, accuracy=given)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="labels with the accuracy"):
         spikeproof.check(model, X, accuracy=0.9)
+
+
+ARGUMENTS: list[tuple[dict[str, Any], str]] = [
+    *[({"steps": steps}, r"steps in 1\.\.") for steps in (-1, 0, 2.5, "4", True, 10**9)],
+    *[({"tolerance": given}, "a tolerance in") for given in (None, "a", float("nan"), -1, True)],
+    ({"steps": 2, "step_mode": "x"}, "a step_mode, got 'x'"),
+    ({"readout": 3}, "a readout, .* got 3"),
+]
+
+
+@pytest.mark.parametrize(("options", "says"), ARGUMENTS, ids=str)
+def test_other_arguments_are_refused_before_anything_runs(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        spikeproof.wrap(made(Whole), X, **options)
+    if "steps" in options and "step_mode" not in options:
+        with pytest.raises(UsageError, match=says):
+            spikeproof.check(made(Whole), X, **options)
+
+
+def test_numbers_of_numpy_are_numbers_of_steps() -> None:
+    victim = spikeproof.wrap(made(ByHand), X, steps=np.int64(T))  # type: ignore[arg-type]
+    assert torch.equal(logits(victim), made(ByHand).mean(X))
+    assert not spikeproof.check(made(ByHand), X, steps=np.int64(T)).refused  # type: ignore[arg-type]
+
+
+class Viewed(Layers):
+    """A batch of six, which it says as one word with another number."""
+
+    def forward(self, x: Tensor) -> Any:
+        return self.mean(x.reshape(6, -1))
+
+
+def test_a_fixed_batch_is_found_in_a_word_with_another_number() -> None:
+    model = made(Viewed)
+    victim = spikeproof.wrap(model, X[:3])
+    assert victim.body.batch == 6
+    assert torch.equal(logits(victim, X[:2]), model(X[:6])[:2])

@@ -101,7 +101,7 @@ def _first_way(probe: _Probe, ways: list[str], refusals: list[SpikeproofError]) 
 
 def _sizes(refusals: list[SpikeproofError], given: int) -> list[int]:
     """Numbers of images that a network may insist on: as many as were given, and what its messages name."""
-    named = [int(number) for error in refusals for number in re.findall(r"\b\d{1,4}\b", error.got or "")]
+    named = [int(number) for error in refusals for number in re.findall(r"(?<!\d)\d{1,4}(?!\d)", error.got or "")]
     return [n for n in dict.fromkeys([given, *named]) if 1 < n <= _LARGEST_BATCH][:5]
 
 

@@ -28,10 +28,10 @@ from spikeproof.interop._normalisation import normalisation_of
 from spikeproof.interop._owner import answers_of, module_of, registered
 from spikeproof.interop._preserved import preserved
 from spikeproof.interop._progress import Progress, told
-from spikeproof.interop._wrapped import Wrapped, wrap
+from spikeproof.interop._wrapped import Wrapped, steps_of, wrap
 from spikeproof.interop.frameworks import StepMode, known_frameworks
 from spikeproof.interop.load import factory, made, weighted
-from spikeproof.limits import IMAGE_PIXELS, STEPS
+from spikeproof.limits import IMAGE_PIXELS
 from spikeproof.metrics.robustness import clopper_pearson
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys, uniform
@@ -110,8 +110,7 @@ def check(
         if images is None:
             raise UsageError("images with the labels", "labels alone", mend="check(model, images, labels)")
         labels = _labels(labels, images)
-    if steps is not None and not (isinstance(steps, int) and 1 <= steps <= STEPS):
-        raise UsageError(f"steps in 1..{STEPS}", steps)
+    steps = steps_of(steps)
     if accuracy is not None:
         _check_accuracy(accuracy, labels)
     module = module_of(model)
