@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -348,7 +348,50 @@ class SqueezedIn(Layers):
         return self.mean(x.squeeze().flatten(1))
 
 
+class Record(NamedTuple):
+    hidden: Tensor
+    logits: Tensor
+
+
+class Fields(Layers):
+    def forward(self, x: Tensor) -> Any:
+        return Record(self.a(x.flatten(1)), self.mean(x))
+
+
+class OtherFields(Layers):
+    def forward(self, x: Tensor) -> Any:
+        return Record(self.mean(x), self.mean(x)[None])
+
+
+class ListOfThreeAxes(Layers):
+    def forward(self, x: Tensor) -> Any:
+        return [out[None] for out in self.loop(x)]
+
+
+class ListOfLists(Layers):
+    def forward(self, x: Tensor) -> Any:
+        return [[out, 0 * out] for out in self.loop(x)]
+
+
+class StepsAndHidden(Layers):
+    def forward(self, x: Tensor) -> Any:
+        return [*self.loop(x), self.a(x.flatten(1))]
+
+
+def test_the_logits_of_a_record_are_read_and_a_list_is_said_to_be_steps() -> None:
+    model = made(Fields)
+    victim = spikeproof.wrap(model, X)
+    assert torch.equal(logits(victim), model(X).logits)
+    assert "Record.logits is read, and not the rest" in victim.notes
+    assert f"a list of {T} is read as {T} steps" in spikeproof.wrap(made(Lists), X).notes
+    assert f"a list of {T} is read as {T} steps" in spikeproof.check(made(Lists), X)["layout"].says
+
+
 REFUSED: dict[type[Layers], tuple[str, str]] = {
+    OtherFields: ("Record of 'hidden', 'logits'", r"readout=lambda out: out\.logits"),
+    ListOfThreeAxes: (r"a list of 5 tensors \(1, \d+, 10\)", r"torch\.cat\(out\)\.mean\(0\)"),
+    ListOfLists: ("a list of 5, each a list", r"step\[0\] for step in out"),
+    StepsAndHidden: ("a list of 6 things of several shapes", r"torch\.stack\(out\[:-1\]\)"),
     Tuple_: ("a tuple of 5 tensors", r"torch\.stack\(out\)\.mean\(0\)"),
     Named: ("dict of 'logits', 'rate'", r"readout=lambda out: out\['logits'\]"),
     OneNumber: (r"two classes or more, got shape", r"readout=lambda z"),
