@@ -622,6 +622,15 @@ def test_images_and_labels_are_taken_as_people_have_them() -> None:
     assert spikeproof.sparsity(victim, X.numpy(), Y.numpy()) == wanted
 
 
+def test_labels_of_anything_that_is_an_array_are_taken() -> None:
+    class Column:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return Y.numpy()
+
+    victim = spikeproof.wrap(made(Whole), X)
+    assert spikeproof.sparsity(victim, X, Column()) == spikeproof.sparsity(victim, X, Y)  # type: ignore[arg-type]
+
+
 BAD: dict[str, tuple[Any, Any, str]] = {
     "bytes": ((255 * X).byte(), Y, r"images.float\(\) / 255"),
     "bytes, numpy": ((255 * X).byte().numpy(), Y, r"images.float\(\) / 255"),
@@ -670,6 +679,8 @@ def test_the_owners_accuracy_is_met_or_not() -> None:
     labels = model(X).argmax(1)
     met = spikeproof.check(model, X, labels, accuracy=0.97)["accuracy"]
     assert (met.verdict, "the 97 % of its owner are met" in met.says) == ("ok", True)
+    single = np.float32(0.97)
+    assert spikeproof.check(model, X, labels, accuracy=single)["accuracy"].verdict == "ok"  # type: ignore[arg-type]
     missed = spikeproof.check(model, X, (labels + 1) % 10, accuracy=0.97)["accuracy"]
     assert (missed.verdict, "not met" in missed.says) == ("warn", True)
     for given, says in ((97, "0.92 for 92 %"), ("high", "a share")):

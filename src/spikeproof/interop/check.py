@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -143,7 +144,7 @@ def _check_accuracy(accuracy: float, labels: Tensor | None) -> None:
         raise UsageError(
             "labels with the accuracy to be met", "none", mend="check(model, images, labels, accuracy=...)"
         )
-    if not (isinstance(accuracy, int | float) and 0 <= accuracy <= 1):
+    if not (isinstance(accuracy, int | float | np.number) and 0 <= accuracy <= 1):
         raise UsageError("accuracy as a share in [0,1]", repr(accuracy), mend="0.92 for 92 %")
 
 
