@@ -163,6 +163,12 @@ def test_the_sources_that_make_it_are_in_its_key(
     assert key() != before
 
 
+def test_a_budget_of_the_whole_box_is_refused(home: Path) -> None:
+    whole = cell_from(tree(home, evaluations=[{**FEW[0], "eps": ["8/255", "8"]}]))
+    with pytest.raises(UsageError, match=r"eps below 1 in Linf.*got 8: every image"):
+        own_network(whole)
+
+
 def test_what_its_function_draws_is_the_seed_s(home: Path) -> None:
     def drawn(seed: int) -> str:
         config = cell_from(tree(home, network={"make": f"{MODULE}:drawn"}, weights=None, seed=seed))

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import spikeproof
-from spikeproof.errors import SpikeproofError
-from spikeproof.interop.load import weighted
+from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.interop.load import factory, made, weighted
 
 
 def network() -> nn.Sequential:
@@ -162,3 +162,13 @@ def test_a_folder_and_nothing_are_refused(tmp_path: Path) -> None:
             spikeproof.load(network(), path)
     with pytest.raises(SpikeproofError, match="the path of a file"):
         spikeproof.load(network(), weights())  # type: ignore[arg-type]
+
+
+def test_a_module_that_exits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaves_when_imported.py").write_text("import sys\nsys.exit(2)\n")
+    (tmp_path / "leaves_when_called.py").write_text("import sys\ndef make():\n    sys.exit('no')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"exits when it is imported, 2.*__main__"):
+        factory("leaves_when_imported:make")
+    with pytest.raises(SpikeproofError, match=r"an exit, 'no'.*no command line"):
+        made(factory("leaves_when_called:make"), "leaves_when_called:make")

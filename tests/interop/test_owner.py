@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -122,7 +122,26 @@ class Keywords(Layers):
         return self.step(x, u, v)
 
 
-STATES: list[type[Layers]] = [ByHand, Optional, OneTuple, Taken, Packed, Any_, Keywords]
+class FromZero(Layers):
+    def forward(self, x: Tensor, u: Any = 0.0, v: Any = 0) -> Any:
+        return self.step(x, u, v)
+
+
+class FromNothing(Layers):
+    def forward(self, x: Tensor, states: Any = ()) -> Any:
+        out, *states = self.step(x, *(states or (None, None)))
+        return out, states
+
+
+class BesideNone(Layers):
+    def forward(self, x: Tensor, u: Any = None, v: Any = None) -> Any:
+        out, u, v = self.step(x, u, v)
+        return out, None, u, v
+
+
+STATES: list[type[Layers]] = [
+    ByHand, Optional, OneTuple, Taken, Packed, Any_, Keywords, FromZero, FromNothing, BesideNone
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", STATES, ids=lambda kind: kind.__name__)
@@ -147,6 +166,52 @@ def test_of_several_ways_with_other_logits_none_is_taken() -> None:
     with pytest.raises(SpikeproofError, match="several ways, with other logits"):
         spikeproof.wrap(made(TwoWays), X, steps=T)
     assert spikeproof.check(made(TwoWays), X, steps=T)["layout"].verdict == "refuse"
+
+
+class Masked(Layers):
+    """An attention comes back beside the logits, and an optional argument that changes them could take it."""
+
+    def forward(self, x: Tensor, mask: Any = None) -> Any:
+        out = self.mean(x)
+        return out if mask is None else out * mask, out.softmax(1)[:, :1]
+
+
+class MaskedOnce(Layers):
+    """The same without a loop."""
+
+    def forward(self, x: Tensor, mask: Any = None) -> Any:
+        out = self.step(x, None, None)[0]
+        return out if mask is None else out * mask, out.softmax(1)[:, :1]
+
+
+class Targeted(Layers):
+    """Nothing comes back beside the logits, but for a loss where there is a target."""
+
+    def forward(self, x: Tensor, target: Any = None) -> Any:
+        out = self.step(x, None, None)[0]
+        return out, None if target is None else (out - target).square().mean()
+
+
+class Labelled(Layers):
+    """The loss comes first where labels are given, as in many libraries."""
+
+    def forward(self, pixels: Tensor, labels: Any = None) -> Any:
+        out, hidden, _ = self.step(pixels, None, None)
+        return (out, hidden) if labels is None else (out.mean() - labels.mean(), out, hidden)
+
+
+@pytest.mark.parametrize("kind", [Masked, Targeted, Labelled], ids=lambda kind: kind.__name__)
+def test_an_optional_argument_that_is_no_state_is_left_out(kind: type[Layers]) -> None:
+    model = made(kind)
+    victim = spikeproof.wrap(model, X)
+    assert victim.body.feed == "images"
+    assert torch.equal(logits(victim), model(X)[0])
+
+
+@pytest.mark.parametrize(("kind", "steps"), [(MaskedOnce, None), (MaskedOnce, T), (Masked, T)])
+def test_what_cannot_be_told_from_a_state_is_refused_by_its_name(kind: type[Layers], steps: int | None) -> None:
+    with pytest.raises(SpikeproofError, match=r"got mask: .*does not go on.*forward\(x\) alone"):
+        spikeproof.wrap(made(kind), X, steps=steps)
 
 
 # --- what comes back ---
@@ -283,7 +348,50 @@ class SqueezedIn(Layers):
         return self.mean(x.squeeze().flatten(1))
 
 
+class Record(NamedTuple):
+    hidden: Tensor
+    logits: Tensor
+
+
+class Fields(Layers):
+    def forward(self, x: Tensor) -> Any:
+        return Record(self.a(x.flatten(1)), self.mean(x))
+
+
+class OtherFields(Layers):
+    def forward(self, x: Tensor) -> Any:
+        return Record(self.mean(x), self.mean(x)[None])
+
+
+class ListOfThreeAxes(Layers):
+    def forward(self, x: Tensor) -> Any:
+        return [out[None] for out in self.loop(x)]
+
+
+class ListOfLists(Layers):
+    def forward(self, x: Tensor) -> Any:
+        return [[out, 0 * out] for out in self.loop(x)]
+
+
+class StepsAndHidden(Layers):
+    def forward(self, x: Tensor) -> Any:
+        return [*self.loop(x), self.a(x.flatten(1))]
+
+
+def test_the_logits_of_a_record_are_read_and_a_list_is_said_to_be_steps() -> None:
+    model = made(Fields)
+    victim = spikeproof.wrap(model, X)
+    assert torch.equal(logits(victim), model(X).logits)
+    assert "Record.logits is read, and not the rest" in victim.notes
+    assert f"a list of {T} is read as {T} steps" in spikeproof.wrap(made(Lists), X).notes
+    assert f"a list of {T} is read as {T} steps" in spikeproof.check(made(Lists), X)["layout"].says
+
+
 REFUSED: dict[type[Layers], tuple[str, str]] = {
+    OtherFields: ("Record of 'hidden', 'logits'", r"readout=lambda out: out\.logits"),
+    ListOfThreeAxes: (r"a list of 5 tensors \(1, \d+, 10\)", r"torch\.cat\(out\)\.mean\(0\)"),
+    ListOfLists: ("a list of 5, each a list", r"step\[0\] for step in out"),
+    StepsAndHidden: ("a list of 6 things of several shapes", r"torch\.stack\(out\[:-1\]\)"),
     Tuple_: ("a tuple of 5 tensors", r"torch\.stack\(out\)\.mean\(0\)"),
     Named: ("dict of 'logits', 'rate'", r"readout=lambda out: out\['logits'\]"),
     OneNumber: (r"two classes or more, got shape", r"readout=lambda z"),
@@ -514,6 +622,15 @@ def test_images_and_labels_are_taken_as_people_have_them() -> None:
     assert spikeproof.sparsity(victim, X.numpy(), Y.numpy()) == wanted
 
 
+def test_labels_of_anything_that_is_an_array_are_taken() -> None:
+    class Column:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return Y.numpy()
+
+    victim = spikeproof.wrap(made(Whole), X)
+    assert spikeproof.sparsity(victim, X, Column()) == spikeproof.sparsity(victim, X, Y)  # type: ignore[arg-type]
+
+
 BAD: dict[str, tuple[Any, Any, str]] = {
     "bytes": ((255 * X).byte(), Y, r"images.float\(\) / 255"),
     "bytes, numpy": ((255 * X).byte().numpy(), Y, r"images.float\(\) / 255"),
@@ -562,6 +679,8 @@ def test_the_owners_accuracy_is_met_or_not() -> None:
     labels = model(X).argmax(1)
     met = spikeproof.check(model, X, labels, accuracy=0.97)["accuracy"]
     assert (met.verdict, "the 97 % of its owner are met" in met.says) == ("ok", True)
+    single = np.float32(0.97)
+    assert spikeproof.check(model, X, labels, accuracy=single)["accuracy"].verdict == "ok"  # type: ignore[arg-type]
     missed = spikeproof.check(model, X, (labels + 1) % 10, accuracy=0.97)["accuracy"]
     assert (missed.verdict, "not met" in missed.says) == ("warn", True)
     for given, says in ((97, "0.92 for 92 %"), ("high", "a share")):
@@ -569,3 +688,40 @@ def test_the_owners_accuracy_is_met_or_not() -> None:
             spikeproof.check(model, X, labels, accuracy=given)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="labels with the accuracy"):
         spikeproof.check(model, X, accuracy=0.9)
+
+
+ARGUMENTS: list[tuple[dict[str, Any], str]] = [
+    *[({"steps": steps}, r"steps in 1\.\.") for steps in (-1, 0, 2.5, "4", True, 10**9)],
+    *[({"tolerance": given}, "a tolerance in") for given in (None, "a", float("nan"), -1, True)],
+    ({"steps": 2, "step_mode": "x"}, "a step_mode, got 'x'"),
+    ({"readout": 3}, "a readout, .* got 3"),
+]
+
+
+@pytest.mark.parametrize(("options", "says"), ARGUMENTS, ids=str)
+def test_other_arguments_are_refused_before_anything_runs(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        spikeproof.wrap(made(Whole), X, **options)
+    if "steps" in options and "step_mode" not in options:
+        with pytest.raises(UsageError, match=says):
+            spikeproof.check(made(Whole), X, **options)
+
+
+def test_numbers_of_numpy_are_numbers_of_steps() -> None:
+    victim = spikeproof.wrap(made(ByHand), X, steps=np.int64(T))  # type: ignore[arg-type]
+    assert torch.equal(logits(victim), made(ByHand).mean(X))
+    assert not spikeproof.check(made(ByHand), X, steps=np.int64(T)).refused  # type: ignore[arg-type]
+
+
+class Viewed(Layers):
+    """A batch of six, which it says as one word with another number."""
+
+    def forward(self, x: Tensor) -> Any:
+        return self.mean(x.reshape(6, -1))
+
+
+def test_a_fixed_batch_is_found_in_a_word_with_another_number() -> None:
+    model = made(Viewed)
+    victim = spikeproof.wrap(model, X[:3])
+    assert victim.body.batch == 6
+    assert torch.equal(logits(victim, X[:2]), model(X[:6])[:2])

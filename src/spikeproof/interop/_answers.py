@@ -18,8 +18,8 @@ _READOUT = "a readout, from what the model returns to logits (N,K): readout=lamb
 def first(returned: Any) -> Any:
     """What logits are read from: a tensor itself, the first of several, or a list of one tensor a step, stacked.
 
-    A list of tensors (N,K) is the steps, (T,N,K). Raises SpikeproofError for a tuple of such tensors, of which nobody
-    can say whether they are steps or several outputs, and for what has names.
+    A list of tensors (N,K) is the steps, (T,N,K); of a named tuple its field `logits` is read. Raises SpikeproofError
+    for several things of which nobody can say whether they are steps or several outputs, and for what has other names.
     """
     if isinstance(returned, Mapping) or _is_record(returned):
         names = list(returned) if isinstance(returned, Mapping) else list(vars(returned))
@@ -27,25 +27,67 @@ def first(returned: Any) -> Any:
         raise SpikeproofError("logits (N,K) or (T,N,K)", got, mend=f"{_READOUT}{_named(returned, names)}")
     if not isinstance(returned, tuple | list) or not returned:
         return returned
-    if len(returned) == 1 or not _alike(returned):
+    if hasattr(returned, "_fields"):
+        return _field(returned)
+    if len(returned) == 1:
         return first(returned[0])
-    if type(returned) is list:
+    if type(returned) is list and _alike(returned):
         return torch.stack(returned)
-    raise SpikeproofError(
-        "logits (N,K) or (T,N,K)",
-        f"a tuple of {len(returned)} tensors {tuple(returned[0].shape)}: steps, or several outputs",
-        mend=f"{_READOUT}torch.stack(out).mean(0) where they are steps, or out[0]",
-    )
+    if doubt := _doubt(returned):
+        raise SpikeproofError("logits (N,K) or (T,N,K)", doubt[0], mend=f"{_READOUT}{doubt[1]}")
+    return first(returned[0])
+
+
+def _field(returned: Any) -> Tensor:
+    """The logits (N,K) of a named tuple; SpikeproofError with the names where none is called so."""
+    found = dict(zip(returned._fields, returned, strict=True))
+    logits = found.get("logits")
+    if isinstance(logits, Tensor) and logits.dim() == 2:
+        return logits
+    got = f"{type(returned).__name__} of {', '.join(map(repr, found))}"
+    name = next((n for n in ("logits", "out", "output") if n in found), next(iter(found)))
+    raise SpikeproofError("logits (N,K) or (T,N,K)", got, mend=f"{_READOUT}out.{name}")
+
+
+def _doubt(returned: tuple[Any, ...] | list[Any]) -> tuple[str, str] | None:
+    """What several things are of which nobody can say whether they are steps, and a readout where they are."""
+    kind, count, steps = type(returned).__name__, len(returned), "torch.stack(out).mean(0) where they are steps"
+    one, two = returned[:2]
+    if isinstance(one, Tensor) and isinstance(two, Tensor) and one.shape == two.shape:
+        what = f"a {kind} of {count} tensors {tuple(one.shape)}"
+        if one.dim() == 2 and _alike(returned):
+            return f"{what}: steps, or several outputs", f"{steps}, or out[0]"
+        if one.dim() == 2:
+            return f"a {kind} of {count} things of several shapes: steps and something else, or several outputs", (
+                "torch.stack(out[:-1]).mean(0) where all but the last are steps, or out[0]"
+            )
+        if one.dim() == 3 and (kind == "list" or len(one) == 1):
+            return (
+                f"{what}: steps, or several outputs",
+                "torch.cat(out).mean(0) where they are steps, or out[0].mean(0)",
+            )
+        return None
+    if kind == "list" and isinstance(one, tuple | list) and isinstance(two, tuple | list):
+        steps = "torch.stack([step[0] for step in out]).mean(0) where they are steps"
+        return f"a list of {count}, each a {type(one).__name__}: steps, or several outputs", f"{steps}, or out[0][0]"
+    if kind == "list" and isinstance(one, Tensor) and isinstance(two, Tensor):
+        return f"a list of {count} tensors of several shapes: steps, or several outputs", "out[0]"
+    return None
 
 
 def unread(returned: Any) -> str:
-    """What is left unread of several things that a network returns, in words; '' where nothing is."""
-    if not isinstance(returned, tuple | list) or len(returned) < 2:
-        return unread(returned[0]) if isinstance(returned, tuple | list) and returned else ""
-    if _alike(returned):
+    """What a reader should know of how several things that a network returns are read, in words; '' for one thing."""
+    if not isinstance(returned, tuple | list) or not returned:
         return ""
+    if len(returned) == 1:
+        return unread(returned[0])
+    if _alike(returned):
+        return f"a list of {len(returned)} is read as {len(returned)} steps" if type(returned) is list else ""
+    if hasattr(returned, "_fields"):
+        return f"{type(returned).__name__}.logits is read, and not the rest"
     rest = ", ".join(_word(one) for one in returned[1:4])
-    return f"the first of {len(returned)} things it returns is read, and not the rest: {rest}"
+    said = f"the first of {len(returned)} things it returns is read, and not the rest: {rest}"
+    return "; ".join(filter(None, (said, unread(returned[0]))))
 
 
 def averaged(out: Any, size: int, axis: int | None) -> Tensor:

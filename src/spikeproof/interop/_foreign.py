@@ -166,12 +166,12 @@ class Foreign(nn.Module):
             returned = self._run(z)
             return returned if self.readout is None or self.feed == "steps" else self.readout(returned)
 
-    def stepped(self, steps: Tensor, handing: Handing | None) -> tuple[list[Tensor], Any]:
-        """Steps (T,B,C,H,W) one a call, from rest -> the output of each, and what the first call returned."""
+    def stepped(self, steps: Tensor, handing: Handing | None) -> tuple[list[Tensor], list[Any]]:
+        """Steps (T,B,C,H,W) one a call, from rest -> the output of each, and all that each call returned."""
         self.handing = handing
         with self._called():
             calls = list(self._calls(steps, again=True))
-        return [self._output(returned) for returned in calls], calls[0]
+        return [self._output(returned) for returned in calls], calls
 
     @contextmanager
     def _called(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from spikeproof.errors import SpikeproofError
 from spikeproof.interop._borrowing import answering, hooked, seeded, twin
 from spikeproof.interop._foreign import Feed, Foreign, Readout
-from spikeproof.interop._states import Handing, handing_of
+from spikeproof.interop._states import Handing, Ran, handing_of
 from spikeproof.interop.frameworks import StepMode, step_mode_of
 
 __all__ = ["Layout", "layout_of"]
@@ -101,7 +101,7 @@ def _first_way(probe: _Probe, ways: list[str], refusals: list[SpikeproofError]) 
 
 def _sizes(refusals: list[SpikeproofError], given: int) -> list[int]:
     """Numbers of images that a network may insist on: as many as were given, and what its messages name."""
-    named = [int(number) for error in refusals for number in re.findall(r"\b\d{1,4}\b", error.got or "")]
+    named = [int(number) for error in refusals for number in re.findall(r"(?<!\d)\d{1,4}(?!\d)", error.got or "")]
     return [n for n in dict.fromkeys([given, *named]) if 1 < n <= _LARGEST_BATCH][:5]
 
 
@@ -127,6 +127,7 @@ class _Probe:
         batch: int | None = None,
     ) -> None:  # fmt: skip
         self.model, self.readout, self.told, self.batch = model, readout, told, batch
+        self.given = told or steps is not None  # whether its owner speaks of steps
         self.count = steps or _TRIED
         self.x = images[:7] if batch is None else images[torch.arange(batch, device=images.device) % len(images)]
         if len(self.x) == self.count and batch is None and len(self.x) > 2:
@@ -144,7 +145,8 @@ class _Probe:
             return None
         if self.handing() is not None:
             return None
-        inside = "makes its own time" if counts or out.dim() == 3 else "keeps time, if it has any, inside"
+        neurons = counts["a step"] + counts["all steps"] > 0
+        inside = "makes its own time" if neurons or out.dim() == 3 else "keeps time, if it has any, inside"
         return self._unless_mixed("images", self.x[None], out, batch_axis, f"takes images (N,C,H,W), {inside}")
 
     def all_steps(self) -> Layout | None:
@@ -180,7 +182,7 @@ class _Probe:
         """How the states of a network of one step a call are handed over; None where there are none."""
         z = self.x[None].repeat(max(2, min(self.count, 16)), 1, 1, 1, 1)
 
-        def run(way: Handing | None) -> tuple[list[Tensor], Any] | None:
+        def run(way: Handing | None) -> Ran | None:
             body = Foreign(twin(self.model), "steps", None, z.shape[2], rewired=False)
             try:
                 with contextlib.redirect_stdout(io.StringIO()), torch.no_grad(), seeded(z.device):
@@ -189,9 +191,15 @@ class _Probe:
                 return None
 
         try:
-            return handing_of(self.model, run)
+            return handing_of(self.model, run, told=self.given, loops=self._loops)
         except SpikeproofError as error:
             raise _Final(error.expected, error.got, mend=error.mend) from error
+
+    def _loops(self) -> bool:
+        """Whether one call meets a module with weights again, as a loop over time does."""
+        with self._asked("images") as (ask, counts), contextlib.suppress(SpikeproofError):
+            ask(self.x[None])
+        return counts["weights again"] > 0
 
     def only(self, layout: Layout) -> int | None:
         """The number of images that it was called with, where one more is too many; None where any number will do."""
@@ -241,15 +249,17 @@ class _Probe:
     def _asked(
         self, feed: Feed, handing: Handing | None = None
     ) -> Iterator[tuple[Callable[[Tensor], Tensor], Counter[str]]]:
-        """A copy as its owner calls it, from rest; how often neurons got one step (N,*), all, or were met again."""
+        """A copy as its owner calls it, from rest; how often neurons got one step (N,*), all, or were met again,
+        and modules with weights were."""
         body = Foreign(twin(self.model), feed, self.readout, self.x.shape[1], rewired=False, handing=handing)
         names: Counter[str] = Counter()
         counts: Counter[str] = Counter()
 
         def seen(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+            names[name] += 1
+            counts["weights again"] += names[name] > 1 and next(module.parameters(recurse=False), None) is not None
             owners = [framework for framework in body.frameworks if framework.is_neuron(module)]
             if owners:
-                names[name] += 1
                 timed = any(framework.step_mode(module) == "m" for framework in owners)
                 one = not timed and len(inputs[0]) == len(self.x)
                 counts["a step" if one else "all steps"] += 1

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,13 +24,14 @@ from spikeproof.interop._owner import answers_of, module_of, registered
 from spikeproof.interop._preserved import preserved
 from spikeproof.interop._progress import Progress, told
 from spikeproof.interop.frameworks import StepMode, frameworks_of
+from spikeproof.limits import STEPS
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.types import Encoder, Estimator, Rule
 from spikeproof.victims.door import images_of, in_own_modes
 from spikeproof.victims.victim import Victim, borrowed
 
-__all__ = ["Wrapped", "wrap"]
+__all__ = ["Wrapped", "steps_of", "wrap"]
 
 _SINGLE = 16
 """Networks of at most so many neurons are tried with each of them left alone; others with all."""
@@ -122,6 +124,8 @@ def wrap(
     if steps is None and (encoder is not None or step_mode is not None):
         raise UsageError("steps with an encoder or a step_mode", "none", mend="say how many steps to encode")
     check_named(spikes)
+    steps = steps_of(steps)
+    _refuse_arguments(step_mode, readout, tolerance)
     images = images_of(images)
     if images.dim() != 4 or len(images) < 2:
         raise SpikeproofError("two images (B,C,H,W) or more to try the model on", tuple(images.shape))
@@ -133,9 +137,32 @@ def wrap(
         if layout.tried and _remembers(model, layout):
             layout = replace(layout, feed="images", steps=None, step_mode=None, axis=None)  # its behaviour is refused
         elif layout.tried:
-            raise SpikeproofError("the number of steps of a model that is given steps", layout.says,
-                                  mend=f"wrap(model, images{layout.call}), T as in training")  # fmt: skip
+            mend = f"wrap(model, images{layout.call}), T as in training"
+            if layout.handing is not None and layout.handing.names:
+                whole = f"where {', '.join(layout.handing.names)} is no state of a step, a module with forward(x) alone"
+                mend = f"{mend}; {whole}"
+            raise SpikeproofError("the number of steps of a model that is given steps", layout.says, mend=mend)
         return _Wrapping(model, images, layout, encoder, readout, tolerance, spikes).run(progress)
+
+
+def steps_of(given: object) -> int | None:
+    """A number of steps, also one of numpy's; UsageError for anything else than such a number or None."""
+    if given is None:
+        return None
+    if isinstance(given, int | np.integer) and not isinstance(given, bool) and 1 <= given <= STEPS:
+        return int(given)
+    raise UsageError(f"steps in 1..{STEPS}", repr(given), mend="a whole number, as in training")
+
+
+def _refuse_arguments(step_mode: object, readout: object, tolerance: Any) -> None:
+    if step_mode not in (None, "m", "s"):
+        raise UsageError("a step_mode", repr(step_mode), valid=("'m'", "'s'"), mend="leave it away: it is found")
+    if readout is not None and not callable(readout):
+        raise UsageError("a readout, from what the model returns to logits (N,K)", repr(readout),
+                         mend="a function: readout=lambda out: out[0]")  # fmt: skip
+    number = isinstance(tolerance, int | float | np.floating) and not isinstance(tolerance, bool)
+    if not number or not 0 <= tolerance < 1:
+        raise UsageError("a tolerance in [0,1), of the size of the logits", repr(tolerance), mend="1e-6, or leave it")
 
 
 class _Wrapping:

@@ -34,6 +34,10 @@ def factory(path: str) -> Callable[..., Any]:
         whole = imported(path)
     except Untrusted:
         raise
+    except SystemExit as error:
+        got = f"a module that exits when it is imported, {error.code!r}"
+        mend = 'put what it runs, such as parse_args(), under `if __name__ == "__main__":`'
+        raise UsageError(f"an importable package.module:factory, {path!r}", got, mend=mend) from error
     except Exception as error:  # whatever a user's module does when it is imported
         got = f"{type(error).__name__}: {error}"
         mend = "run from the folder of the module, or install its package"
@@ -55,6 +59,9 @@ def made(make: Callable[..., Any], path: str) -> Callable[..., Any]:
     _refuse_arguments(make, path)
     try:
         network: object = make()
+    except SystemExit as error:
+        mend = "a function without arguments that returns the network, and reads no command line"
+        raise SpikeproofError(f"a network from {path!r}", f"an exit, {error.code!r}", mend=mend) from error
     except Exception as error:  # it is the user's
         last = traceback.extract_tb(error.__traceback__)[-1]
         got = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"

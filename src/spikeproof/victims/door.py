@@ -110,7 +110,7 @@ def _numbers(given: object, what: str) -> Tensor:
 
 
 def _listed(given: Any) -> Any:
-    if isinstance(given, np.ndarray):
+    if isinstance(given, np.ndarray) or hasattr(given, "__array__"):  # a column of a table, say
         return given
     if not isinstance(given, list | tuple | range):
         raise TypeError
