@@ -6,6 +6,7 @@ many operations lie between the two: the same code runs in every call.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +91,7 @@ def _differentiable(side: Any) -> bool:
     return isinstance(side, Tensor) and side.is_floating_point() and side.requires_grad
 
 
-class _Watch(TorchFunctionMode):
+class _Watch(TorchFunctionMode, ABC):
     """Counts the operations of a call that are the network's own, and tells of comparisons and sums among them.
 
     aside: whether what is done now is not the network's.
@@ -113,11 +114,13 @@ class _Watch(TorchFunctionMode):
             return self.summed(out, args)
         return out
 
+    @abstractmethod
     def compared(self, found: Compared) -> None:
-        raise NotImplementedError
+        """Told of a comparison."""
 
+    @abstractmethod
     def summed(self, total: Tensor, args: tuple[Any, ...]) -> Tensor:
-        raise NotImplementedError
+        """Told of a sum (B,*); what the network gets instead, of the same value."""
 
 
 class Search(_Watch):
