@@ -34,7 +34,7 @@ from spikeproof.victims.door import in_own_modes, victim_of
 from spikeproof.victims.outputs import refuse_probabilities
 from spikeproof.victims.victim import Victim, borrowed
 
-__all__ = ["Asked", "Panel", "evaluate", "report_of"]
+__all__ = ["Asked", "Panel", "evaluate", "refuse_whole_box", "report_of"]
 
 
 def _chunks(index: Tensor, size: int) -> list[Tensor]:
@@ -269,13 +269,18 @@ def _warn_of_rounding(device: torch.device) -> None:
         )
 
 
+def refuse_whole_box(threat: Threat, said: object) -> None:
+    """UsageError for a ball in L-inf that is all of [0,1], as an eps in grey levels would make it; said: its eps."""
+    if threat.norm == "Linf" and threat.eps >= 1:
+        mend = "in units of [0,1], such as '8/255'; a number of grey levels is divided by 255"
+        got = f"{said}: every image may become every other"
+        raise UsageError("eps below 1 in Linf, for pixels in [0,1]", got, mend=mend)
+
+
 def _threat(norm: str, eps: float | str, victim: Victim) -> Threat:
     """The threat of that name; refuses a ball that is the whole box of [0,1], as eps in grey levels would be."""
     threat: Threat = parts.build("threats", {"name": str(norm).lower()}, eps=eps)
-    if threat.norm == "Linf" and threat.eps >= 1:
-        mend = "in units of [0,1], such as '8/255'; a number of grey levels is divided by 255"
-        got = f"{eps}: every image may become every other"
-        raise UsageError("eps below 1 in Linf, for pixels in [0,1]", got, mend=mend)
+    refuse_whole_box(threat, eps)
     if threat.surface == "pixels" and "T" in victim.takes:
         return replace(threat, surface="relaxed")  # a ball around frames is no attack on a camera, and is called so
     return threat

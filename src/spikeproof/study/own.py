@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from spikeproof import parts
 from spikeproof.data import Images, balanced
 from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.evaluation.panel import refuse_whole_box
 from spikeproof.interop.load import factory, made, weighted
 from spikeproof.interop.wrap import Wrapped, wrap
 from spikeproof.store.summary import NetworkFacts
@@ -105,7 +106,9 @@ def own_network(config: CellConfig, *, weights: Path | None = None) -> Own:
     Raises UsageError where there is no such function, SpikeproofError where it fails or the weights do not fit.
     """
     assert config.network is not None
-    _refuse_whole_box(config)
+    for evaluation in config.evaluations:
+        for said, threat in threats_of({"name": evaluation.norm}, evaluation.eps, evaluation.surface).items():
+            refuse_whole_box(threat, said)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = made(factory(config.network.make), config.network.make)
@@ -115,16 +118,6 @@ def own_network(config: CellConfig, *, weights: Path | None = None) -> Own:
     elif path is not None and path.suffix == ".safetensors" and not read_tensors(path)[0]:
         path = None  # of a bare callable nothing was written
     return Own(model, None if path is None else weighted(model, path))
-
-
-def _refuse_whole_box(config: CellConfig) -> None:
-    """UsageError for a budget in L-inf that lets every image become every other, as one in grey levels would."""
-    for evaluation in config.evaluations:
-        for text, threat in threats_of({"name": evaluation.norm}, evaluation.eps, evaluation.surface).items():
-            if threat.norm == "Linf" and threat.eps >= 1:
-                mend = "in units of [0,1], such as '8/255'; a number of grey levels is divided by 255"
-                got = f"{text}: every image may become every other"
-                raise UsageError("eps below 1 in Linf, for pixels in [0,1]", got, mend=mend)
 
 
 def _readout(network: Network) -> Callable[[Any], Tensor] | None:
