@@ -30,6 +30,7 @@ __all__ = [
     "EventThreat",
     "Fire",
     "Framed",
+    "FreeMoves",
     "Grid",
     "Knob",
     "Limited",
@@ -299,13 +300,29 @@ class Threat(Protocol):
 
 @runtime_checkable
 class EventThreat(Threat, Protocol):
-    """At most eps moves of whole events on a grid. No point lies between two others, so that attacks choose moves
-    instead of taking a step. Each unit (a cell, or the two of one place) may make one, whatever the others do."""
+    """Moves of whole events on a grid. No point lies between two others, so that attacks choose moves instead of taking
+    a step."""
 
     @property
     def reaches_all(self) -> bool:
         """Whether with an eps that is large enough every grid is admissible."""
         ...
+
+    def best(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        """The admissible point (B,*) of the largest sum of gradient (x - x0).
+
+        A move that gains nothing is not made, and of equal ones the first is. best(x - x0, x0) is x again.
+        """
+        ...
+
+    def scaled(self, share: float) -> EventThreat:
+        """The same with `share` >= 0 of its budget, rounded down."""
+        ...
+
+
+@runtime_checkable
+class FreeMoves(EventThreat, Protocol):
+    """At most eps moves, of which each unit (a cell, or the two of one place) may make one, whatever the others do."""
 
     def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
         """Gradient (B,*), clean grids (B,*) -> what each unit's move adds to a loss of that gradient, -inf where it has
@@ -319,17 +336,6 @@ class EventThreat(Threat, Protocol):
     def moved(self, units: Tensor, way: Tensor, x0: Tensor) -> Tensor:
         """Clean grids (B,*) with the moves of some units (B,units) bool, which must be there; the way (B,*) says up or
         down, by its sign, where a move can be either."""
-        ...
-
-    def best(self, gradient: Tensor, x0: Tensor) -> Tensor:
-        """The admissible point (B,*) of the largest sum of gradient (x - x0).
-
-        A move that gains nothing is not made, and of equal ones the first is. best(x - x0, x0) is x again.
-        """
-        ...
-
-    def scaled(self, share: float) -> EventThreat:
-        """The same with `share` >= 0 of its moves, rounded down."""
         ...
 
 
