@@ -19,7 +19,7 @@ from spikeproof.spending import spend
 
 __all__ = ["best_moved", "best_within", "fewest", "longest", "most_swapped", "same_counts"]
 
-_ROWS: Final = 8192
+_ROWS: Final = 512
 """Lines whose table is in memory at a time."""
 
 
@@ -119,20 +119,21 @@ class _Table:
         steps = lines.shape[1]
         widest = min(steps // 2, steps if reach is None else reach, steps if most is None else most)
         dearest = min(widest * (steps - widest), steps * steps if most is None else most)
-        low, high = _bounds(lines, steps if reach is None else reach)
-        surplus = torch.arange(-widest, widest + 1, device=lines.device)
-        state = lines.new_full((len(lines), 2 * widest + 1, dearest + 1), float("-inf"))
-        state[:, widest, 0] = 0.0
+        outside = None if reach is None else _outside(lines, reach, widest)
+        # One surplus more on either side, which is never reached, so that a shift is a view.
+        state = lines.new_full((len(lines), 2 * widest + 3, dearest + 1), float("-inf"))
+        state[:, 1 + widest, 0] = 0.0
+        event, gains = lines > 0, torch.where(lines > 0, -gradient, gradient)
         changed = []
         for t in range(steps):
-            event = lines[:, t, None, None] > 0
-            gain = torch.where(event, -gradient[:, t, None, None], gradient[:, t, None, None])
-            other = torch.where(event, _shifted(state, -1), _shifted(state, 1)) + gain
-            changed.append(other > state)
-            state = torch.maximum(state, other)
-            outside = (surplus < low[:, t, None]) | (surplus > high[:, t, None])
-            state = _paid(state.masked_fill(outside[:, :, None], float("-inf")), widest)
-        return cls(state[:, widest], changed, lines)
+            other = torch.where(event[:, t, None, None], state[:, 2:], state[:, :-2]) + gains[:, t, None, None]
+            same = state[:, 1:-1]
+            changed.append(other > same)
+            found = torch.maximum(same, other)
+            if outside is not None:
+                found = found.masked_fill(outside[:, t, :, None], float("-inf"))
+            state = _paid(found, state)
+        return cls(state[:, 1 + widest], changed, lines)
 
     def line(self, paid: Tensor) -> Tensor:
         """The line (M,T) that is the best of those with this sum of moves (M,)."""
@@ -147,27 +148,25 @@ class _Table:
         return found
 
 
-def _bounds(lines: Tensor, reach: int) -> tuple[Tensor, Tensor]:
-    """The least and the largest surplus after each cell, both (M,T), where no event may go further than `reach`: by t
-    all have come that were there `reach` bins ago, and none that will only be in more than `reach`."""
+def _outside(lines: Tensor, reach: int, widest: int) -> Tensor:
+    """Which surpluses, from -widest to widest, cannot be after each cell where no event may go further than `reach`: by
+    t all have come that were there `reach` bins ago, and none that will only be in more than `reach`. (M,T,surplus)."""
     steps = lines.shape[1]
+    reach = min(reach, steps)
     count = lines.cumsum(1)
     padded = torch.cat([count.new_zeros(len(lines), steps), count, count[:, -1:].expand(-1, steps)], 1)
-    reach = min(reach, steps)
-    return padded[:, steps - reach : 2 * steps - reach] - count, padded[:, steps + reach : 2 * steps + reach] - count
+    low = padded[:, steps - reach : 2 * steps - reach] - count
+    high = padded[:, steps + reach : 2 * steps + reach] - count
+    surplus = torch.arange(-widest, widest + 1, device=lines.device)
+    return (surplus < low[:, :, None]) | (surplus > high[:, :, None])
 
 
-def _shifted(state: Tensor, by: int) -> Tensor:
-    """States (M,surplus,sum) with `by` (-1 or 1) events more."""
-    edge = torch.full_like(state[:, :1], float("-inf"))
-    return torch.cat([edge, state[:, :-1]] if by > 0 else [state[:, 1:], edge], 1)
-
-
-def _paid(state: Tensor, widest: int) -> Tensor:
-    """States (M,surplus,sum) with each surplus added to its sum."""
-    found = torch.full_like(state, float("-inf"))
+def _paid(state: Tensor, like: Tensor) -> Tensor:
+    """States (M,surplus,sum) with each surplus added to its sum, and a surplus more on either side as in `like`."""
+    found = torch.full_like(like, float("-inf"))
+    sums = state.shape[2]
     for index in range(state.shape[1]):
-        price = abs(index - widest)
-        if price < state.shape[2]:
-            found[:, index, price:] = state[:, index, : state.shape[2] - price]
+        price = abs(index - state.shape[1] // 2)
+        if price < sums:
+            found[:, 1 + index, price:] = state[:, index, : sums - price]
     return found
