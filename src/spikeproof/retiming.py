@@ -9,6 +9,7 @@ there are up to t than there were: the sum of the moves is that of |S(t)|, and S
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,10 +18,10 @@ from torch import Tensor
 
 from spikeproof.spending import spend
 
-__all__ = ["best_moved", "best_within", "fewest", "longest", "most_swapped", "same_counts"]
+__all__ = ["best_moved", "best_within", "fewest", "longest", "most_swapped", "same_counts", "surplus_bounds"]
 
-_ROWS: Final = 512
-"""Lines whose table is in memory at a time."""
+_NUMBERS: Final = 2**17
+"""Of a state of the tables that are filled at a time: with more, the processor's caches are left."""
 
 
 def same_counts(x: Tensor, x0: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def best_within(gradient: Tensor, x0: Tensor, reach: int) -> Tensor:
     equally good ones one with the smallest sum of moves."""
     found = x0.clone()
     at, gradients, lines = _movable(gradient, x0)
-    for some in torch.arange(len(lines), device=x0.device).split(_ROWS):
+    for some in _few(torch.arange(len(lines), device=x0.device), x0.shape[1], reach=reach):
         table = _Table.of(gradients[some], lines[some], reach=reach)
         owner, place = at[some].unbind(1)
         found[owner, :, place] = table.line(table.values.argmax(1)).to(x0)  # the first of equal ones
@@ -80,12 +81,13 @@ def best_moved(gradient: Tensor, x0: Tensor, most: int) -> Tensor:
     """
     found = x0.clone()
     at, gradients, lines = _movable(gradient, x0)
-    parts = torch.arange(len(lines), device=x0.device).split(_ROWS)
-    values = [_Table.of(gradients[some], lines[some], most=most).values for some in parts]
+    steps, every = x0.shape[1], torch.arange(len(lines), device=x0.device)
+    values = [_Table.of(gradients[s], lines[s], most=most).values for s in _few(every, steps, most=most)]
     if not values or most == 0:
         return found
     paid = spend(torch.cat(values), at[:, 0], len(x0), most)
-    for some in (paid > 0).nonzero()[:, 0].split(_ROWS):  # made once more: the tables of all would fill the memory
+    (moved,) = (paid > 0).nonzero(as_tuple=True)
+    for some in _few(moved, steps, most=most):  # made once more: the tables of all would fill the memory
         owner, place = at[some].unbind(1)
         found[owner, :, place] = _Table.of(gradients[some], lines[some], most=most).line(paid[some]).to(x0)
     return found
@@ -98,6 +100,19 @@ def _movable(gradient: Tensor, x0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     at = ((count > 0) & (count < x0.shape[1]) & (gradient != 0).any(1)).nonzero()
     owner, place = at.unbind(1)
     return at, gradient[owner, :, place].double(), x0[owner, :, place].double()
+
+
+def _few(rows: Tensor, steps: int, *, reach: int | None = None, most: int | None = None) -> Iterator[Tensor]:
+    """The rows (M,) in parts whose tables are in memory at a time."""
+    widest, dearest = _extent(steps, reach, most)
+    size = max(_NUMBERS // ((2 * widest + 3) * (dearest + 1)), 1)
+    return (rows[first : first + size] for first in range(0, len(rows), size))
+
+
+def _extent(steps: int, reach: int | None, most: int | None) -> tuple[int, int]:
+    """The largest surplus that a line can have, and the largest sum of moves."""
+    widest = min(steps // 2, steps if reach is None else reach, steps if most is None else most)
+    return widest, min(widest * (steps - widest), steps * steps if most is None else most)
 
 
 @dataclass(frozen=True)
@@ -117,9 +132,9 @@ class _Table:
     def of(cls, gradient: Tensor, lines: Tensor, *, reach: int | None = None, most: int | None = None) -> _Table:
         """gradient, lines (M,T) float64; reach: the longest move; most: the largest sum of moves."""
         steps = lines.shape[1]
-        widest = min(steps // 2, steps if reach is None else reach, steps if most is None else most)
-        dearest = min(widest * (steps - widest), steps * steps if most is None else most)
-        outside = None if reach is None else _outside(lines, reach, widest)
+        widest, dearest = _extent(steps, reach, most)
+        surplus = torch.arange(-widest, widest + 1, device=lines.device)
+        low, high = surplus_bounds(lines[:, :, None], steps if reach is None else reach)
         # One surplus more on either side, which is never reached, so that a shift is a view.
         state = lines.new_full((len(lines), 2 * widest + 3, dearest + 1), float("-inf"))
         state[:, 1 + widest, 0] = 0.0
@@ -130,8 +145,9 @@ class _Table:
             same = state[:, 1:-1]
             changed.append(other > same)
             found = torch.maximum(same, other)
-            if outside is not None:
-                found = found.masked_fill(outside[:, t, :, None], float("-inf"))
+            if reach is not None:
+                outside = (surplus < low[:, t]) | (surplus > high[:, t])
+                found = found.masked_fill(outside[:, :, None], float("-inf"))
             state = _paid(found, state)
         return cls(state[:, 1 + widest], changed, lines)
 
@@ -148,17 +164,16 @@ class _Table:
         return found
 
 
-def _outside(lines: Tensor, reach: int, widest: int) -> Tensor:
-    """Which surpluses, from -widest to widest, cannot be after each cell where no event may go further than `reach`: by
-    t all have come that were there `reach` bins ago, and none that will only be in more than `reach`. (M,T,surplus)."""
+def surplus_bounds(lines: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+    """The least and the largest surplus after each cell, (B,T,L) each, where no event may go further than `reach`: by t
+    all have come that were there `reach` bins ago, and none that will only be in more than `reach`."""
     steps = lines.shape[1]
     reach = min(reach, steps)
     count = lines.cumsum(1)
-    padded = torch.cat([count.new_zeros(len(lines), steps), count, count[:, -1:].expand(-1, steps)], 1)
-    low = padded[:, steps - reach : 2 * steps - reach] - count
-    high = padded[:, steps + reach : 2 * steps + reach] - count
-    surplus = torch.arange(-widest, widest + 1, device=lines.device)
-    return (surplus < low[:, :, None]) | (surplus > high[:, :, None])
+    last = count[:, -1:].expand(-1, steps, -1)
+    padded = torch.cat([torch.zeros_like(count), count, last], 1)
+    low, high = (padded[:, steps + by : 2 * steps + by] for by in (-reach, reach))
+    return low - count, high - count
 
 
 def _paid(state: Tensor, like: Tensor) -> Tensor:

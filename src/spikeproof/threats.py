@@ -18,7 +18,7 @@ from torch import Tensor
 from spikeproof import parts
 from spikeproof.errors import UsageError
 from spikeproof.limits import NUMBER_CHARACTERS
-from spikeproof.retiming import best_moved, best_within, fewest, longest, most_swapped, same_counts
+from spikeproof.retiming import best_moved, best_within, fewest, longest, most_swapped, same_counts, surplus_bounds
 from spikeproof.tensors import fold, normal, per_image, signs, sparse_sign, uniform
 from spikeproof.types import Grid
 
@@ -402,9 +402,19 @@ class _Retime(_Whole):
     The published threat moves packets of any size and knows each by name; here cells hold one event or none.
     """
 
+    adds_up: ClassVar[bool] = True
+
     @abstractmethod
-    def _cost(self, x: Tensor, x0: Tensor) -> Tensor:
-        """What grids (B,T,L) have spent, (B,); every line has the events that it had."""
+    def line_costs(self, lines: Tensor, clean: Tensor) -> Tensor:
+        """What each line of grids (B,T,L) costs, (B,L); every line has the events that it had."""
+
+    def one_move(self, bins: Tensor) -> Tensor:
+        """What it costs to move one event by so many bins, 0 or more."""
+        return bins
+
+    def room(self, lines: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether up to each cell there may be one event more, and one less: (B,T,L) bool, where eps bounds a line."""
+        return torch.ones_like(lines, dtype=torch.bool), torch.ones_like(lines, dtype=torch.bool)
 
     @abstractmethod
     def _best(self, gradient: Tensor, x0: Tensor) -> Tensor:
@@ -416,7 +426,9 @@ class _Retime(_Whole):
     def distance(self, x: Tensor, x0: Tensor) -> Tensor:
         """(B,), infinite where a line has lost an event or got one."""
         lines, clean = _lines(x, self.norm), _lines(x0, self.norm)
-        return self._cost(lines, clean).masked_fill(~same_counts(lines, clean), float("inf"))
+        costs = self.line_costs(lines, clean)
+        spent = costs.sum(1) if self.adds_up else costs.amax(1)
+        return spent.masked_fill(~same_counts(lines, clean), float("inf"))
 
     def sample(self, x0: Tensor, keys: Tensor) -> Tensor:
         """The best point of a random gradient, which spends all that can be spent; not every point is as likely."""
@@ -429,9 +441,15 @@ class RetimeBinf(_Retime):
 
     norm: ClassVar[str] = "retime_binf"
     unit: ClassVar[str] = "bins"
+    adds_up: ClassVar[bool] = False
 
-    def _cost(self, x: Tensor, x0: Tensor) -> Tensor:
-        return longest(x, x0).amax(1)
+    def line_costs(self, lines: Tensor, clean: Tensor) -> Tensor:
+        return longest(lines, clean)
+
+    def room(self, lines: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = surplus_bounds(clean, int(self.eps))
+        surplus = (lines - clean).cumsum(1)
+        return surplus < high, surplus > low
 
     def _best(self, gradient: Tensor, x0: Tensor) -> Tensor:
         return best_within(gradient, x0, int(self.eps))
@@ -444,8 +462,8 @@ class RetimeB1(_Retime):
     norm: ClassVar[str] = "retime_b1"
     unit: ClassVar[str] = "bins"
 
-    def _cost(self, x: Tensor, x0: Tensor) -> Tensor:
-        return fewest(x, x0).sum(1)
+    def line_costs(self, lines: Tensor, clean: Tensor) -> Tensor:
+        return fewest(lines, clean)
 
     def _best(self, gradient: Tensor, x0: Tensor) -> Tensor:
         return best_moved(gradient, x0, int(self.eps))
@@ -457,8 +475,11 @@ class RetimeB0(_Retime):
 
     norm: ClassVar[str] = "retime_b0"
 
-    def _cost(self, x: Tensor, x0: Tensor) -> Tensor:
-        return _count(x < x0, x0)
+    def line_costs(self, lines: Tensor, clean: Tensor) -> Tensor:
+        return (lines < clean).sum(1).to(clean)
+
+    def one_move(self, bins: Tensor) -> Tensor:
+        return (bins > 0).to(bins)
 
     def _best(self, gradient: Tensor, x0: Tensor) -> Tensor:
         return most_swapped(gradient, x0, min(int(self.eps), x0[0].numel()))

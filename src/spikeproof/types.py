@@ -38,6 +38,7 @@ __all__ = [
     "Neuron",
     "Objective",
     "OneScan",
+    "RetimeThreat",
     "Rule",
     "Ruled",
     "Score",
@@ -336,6 +337,29 @@ class FreeMoves(EventThreat, Protocol):
     def moved(self, units: Tensor, way: Tensor, x0: Tensor) -> Tensor:
         """Clean grids (B,*) with the moves of some units (B,units) bool, which must be there; the way (B,*) says up or
         down, by its sign, where a move can be either."""
+        ...
+
+
+@runtime_checkable
+class RetimeThreat(EventThreat, Protocol):
+    """Events of grids (B,T,*) at other times, each in its own line. Here grids are (B,T,L), a line (B,T) of each."""
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether eps bounds what all lines cost together, and not what each does."""
+        ...
+
+    def line_costs(self, lines: Tensor, clean: Tensor) -> Tensor:
+        """What each line costs, (B,L) >= 0; every line has as many events as it had."""
+        ...
+
+    def one_move(self, bins: Tensor) -> Tensor:
+        """What it costs to move one event by so many bins, 0 or more."""
+        ...
+
+    def room(self, lines: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Where eps bounds each line: whether up to each cell there may be one event more, and one less, (B,T,L) bool
+        each; elsewhere all may."""
         ...
 
 
