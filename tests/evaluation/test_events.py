@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import moves_events
+from small import moves_events, retimes
 from subjects import brief
 from torch import Tensor, nn
 
@@ -25,7 +25,7 @@ from spikeproof.evaluation.tiers import tier_of
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal, uniform
-from spikeproof.threats import Counts, Delete, Flips, Insert, Polarity
+from spikeproof.threats import Counts, Delete, Flips, Insert, Polarity, RetimeB0, RetimeB1, RetimeBinf
 from spikeproof.types import Rule, Threat
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.scene import Scene
@@ -220,6 +220,7 @@ def test_forwards_and_backwards_are_counted(name: str, survivors: bool, monkeypa
     case = Case(parts.build("attacks", {"name": name, **short}), WhiteBox(ATan()), margin, survivors=survivors)
     x, of = grids(), victim()
     batch = Batch.of(of, x, answers(x), torch.arange(len(x)), 0)
-    rows = attack_rows(of, batch, evaluation="e", threats={"1": Flips(1)}, cases={name: case})
+    threat = RetimeB0(1) if retimes(name) else Flips(1)
+    rows = attack_rows(of, batch, evaluation="e", threats={"1": threat}, cases={name: case})
     assert sum(row["forwards"] + 2 for row in rows) == sum(images for images, _ in passes)
     assert sum(row["backwards"] + 1 for row in rows) == sum(images for images, backward in passes if backward)

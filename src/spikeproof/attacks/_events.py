@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from spikeproof.errors import UsageError
-from spikeproof.types import EventThreat, RetimeThreat, Threat
+from spikeproof.types import EventThreat, FreeMoves, RetimeThreat, Threat
 
-__all__ = ["event_threat", "reach", "retime_threat"]
+__all__ = ["event_threat", "free_moves", "reach", "retime_threat"]
 
 
 def event_threat(threat: Threat, attack: str) -> EventThreat:
@@ -15,6 +15,14 @@ def event_threat(threat: Threat, attack: str) -> EventThreat:
     if not isinstance(threat, EventThreat):
         mend = "set norm to flips, insert, delete, polarity or a retime, and surface to 'events'; or counts on 'counts'"
         raise UsageError(f"a threat of whole events for {attack}", threat.norm, mend=mend)
+    return threat
+
+
+def free_moves(threat: Threat, attack: str) -> FreeMoves:
+    """The threat, which must be one of moves that are free of each other; UsageError for any other."""
+    if not isinstance(threat, FreeMoves):
+        mend = "set norm to flips, insert, delete or polarity, and surface to 'events'; or take retiming or top_events"
+        raise UsageError(f"a threat of free moves for {attack}", threat.norm, mend=mend)
     return threat
 
 

@@ -8,15 +8,16 @@ passed to the logits straight through; the best hard grid is kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from spikeproof.attacks._aims import aimed_at_each
 from spikeproof.attacks._best import Best
 from spikeproof.attacks._events import reach, retime_threat
-from spikeproof.attacks._options import at_least_one
+from spikeproof.attacks._options import at_least_one, check_targets
 from spikeproof.attacks._shifts import Shifts
 from spikeproof.errors import UsageError
 from spikeproof.tensors import exact
@@ -32,7 +33,8 @@ class Retiming:
     steps >= 1, and one forward more; step > 0 of the logits, which are within +-10 and begin at 4 for shifts of a bin
     or none; full: >= 0, the weight of what the soft grid holds of a cell above one event; over: >= 0, that of what its
     moves cost on average above the budget, where that is a sum. The usual ones are those of the published script: 20
-    steps where each event is bounded, and 40 where a sum is.
+    steps where each event is bounded, and 40 where a sum is. targets: 0 is untargeted; n is one run for each of the n
+    likeliest wrong classes by the clean logits.
     """
 
     asks_gradient: ClassVar[bool] = True
@@ -40,15 +42,17 @@ class Retiming:
     step: float = 1.0
     full: float = 20.0
     over: float = 10.0
+    targets: int = 0
 
     def __post_init__(self) -> None:
         at_least_one(steps=self.steps)
+        check_targets(self.targets)
         if not self.step > 0 or not self.full >= 0 or not self.over >= 0:
             raise UsageError("step > 0, full >= 0 and over >= 0", f"{self.step}, {self.full}, {self.over}")
 
     @property
     def label(self) -> str:
-        return f"retiming-{self.steps}"
+        return f"retiming-{'t-' if self.targets else ''}{self.steps}"
 
     def __call__(
         self,
@@ -62,6 +66,8 @@ class Retiming:
     ) -> Tensor:
         """Grids (B,T,*) of ones and zeros -> admissible ones."""
         moves = retime_threat(threat, "retiming")
+        if self.targets:
+            return aimed_at_each(replace(self, targets=0), self.targets, f, x0, threat, estimator, keys, start)
         best = Best(x0, final=f.final)
         part = best.standing(f, x0)
         x = x0 if start is None else moves.project(start, x0)
