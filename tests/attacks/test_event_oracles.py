@@ -131,8 +131,11 @@ def test_a_zero_gradient_of_one_image_is_no_other_images() -> None:
 
 
 AIMED: list[dict[str, Any]] = [
-    {"name": "top_events"}, {"name": "spike_gradient", "steps": 40}, {"name": "gumbel", "draws": 1}, {"name": "retiming"},
-]  # fmt: skip
+    {"name": "top_events"},
+    {"name": "spike_gradient", "steps": 40},
+    {"name": "gumbel", "draws": 1},
+    {"name": "retiming"},
+]
 
 
 @pytest.mark.parametrize("spec", AIMED, ids=lambda spec: str(spec["name"]))

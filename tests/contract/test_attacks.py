@@ -32,8 +32,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 """Options worth an examination of their own; every other attack is examined with its defaults."""
 
-CONVERGES = {"gumbel"}
-"""What draws, and may end at the best point whatever is drawn."""
+CONVERGES = {"gumbel", "sparse_dynamic"}
+"""What draws, and may end at the best point whatever is drawn, or draws for what has no gradient alone."""
 
 BRIEF = {"steps": 8, "queries": 40, "draws": 10, "rounds": 2, "first": 3}
 """Shorter than the defaults, for an attack that has such an option: what is examined does not depend on the length."""

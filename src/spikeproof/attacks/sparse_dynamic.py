@@ -163,7 +163,7 @@ class _Run:
         self._take(self._at(units)[fits], found, fits, self.part)
 
     def _take(self, x: Tensor, found: Score, fits: Tensor, part: Part) -> None:
-        """Offer the points (k,*) of those that fit (m,) bool, of what was found for all (m,), one an image at a time."""
+        """Offer the points (k,*) of those that fit (m,) bool, of all that was found (m,), one an image at a time."""
         at, left = part.at[fits], Score(found.loss[fits], found.fooled[fits])
         while len(at):  # an image may stand in a pass several times
             once = _first_of_each(at)

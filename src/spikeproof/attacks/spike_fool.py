@@ -1,9 +1,9 @@
 """SpikeFool: the nearest boundary of the relaxed grid, crossed by as few whole events as its plane asks for.
 
 After Buechel, Lenz, Hu, Sheik and Sorbaro, "Adversarial attacks on spiking convolutional neural networks for
-event-based vision" (2022), who take SparseFool (Modas et al. 2019) to spikes. Departures: events are added or taken away
-whole instead of moved by parts and rounded at the end, which can undo them; any threat of free moves, with its budget;
-gradients are any estimator's.
+event-based vision" (2022), who take SparseFool (Modas et al. 2019) to spikes. Departures: events are added or taken
+away whole instead of moved by parts and rounded at the end, which can undo them; any threat of free moves, with its
+budget; gradients are any estimator's.
 """
 
 from __future__ import annotations

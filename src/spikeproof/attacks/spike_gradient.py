@@ -1,5 +1,5 @@
 """Spike-compatible gradients (Liang et al., "Exploring adversarial attack in spiking neural networks with
-spike-compatible gradient", 2021): gradients are made spikes by chance (G2S), and where there is none, chance flips (RSF).
+spike-compatible gradient", 2021): gradients are made spikes by chance (G2S); where there is none, chance flips (RSF).
 
 Departures: sizes are measured and zeros looked for image by image, where a public implementation does so over the whole
 batch; what leaves the threat is brought back by the moves that the gradient is largest at; the best point is kept.
