@@ -13,7 +13,8 @@ __all__ = ["event_threat", "free_moves", "reach", "retime_threat"]
 def event_threat(threat: Threat, attack: str) -> EventThreat:
     """The threat, which must be one of whole events; UsageError for a ball."""
     if not isinstance(threat, EventThreat):
-        mend = "set norm to flips, insert, delete, polarity or a retime, and surface to 'events'; or counts on 'counts'"
+        norms = "flips, insert, delete, polarity, retime_binf, retime_b1 or retime_b0"
+        mend = f"set norm to {norms}, and surface to 'events'; or counts on 'counts'"
         raise UsageError(f"a threat of whole events for {attack}", threat.norm, mend=mend)
     return threat
 
