@@ -121,16 +121,8 @@ def test_no_attack_hoards(name: str, threat: Any) -> None:
     """Thirty calls or more; each would keep 1 MiB, 18 in all, if it kept the point alone."""
     accepts = inspect.signature(parts.find("attacks", name)).parameters
     queries = 60 if moves_events(name) else 30  # a search over swaps asks for a swap and for a move back in one pass
-    wanted = {
-        "steps": 30,
-        "queries": queries,
-        "draws": 30,
-        "width": 1,
-        "restarts": 1,
-        "levels": 15,
-        "rounds": 4,
-        "first": 1,
-    }
+    draws = 1 if "steps" in accepts else 30
+    wanted = {"steps": 30, "queries": queries, "draws": draws, "width": 1, "restarts": 1, "levels": 15, "first": 1}
     attack = parts.build("attacks", {"name": name, **{k: v for k, v in wanted.items() if k in accepts}})
     f = Weighed()
     x0 = torch.zeros_like(X0) if moves_events(name) else X0
