@@ -8,7 +8,7 @@ from spikeproof.report._blocks import Block, Fold, Grid, Heading, Paragraph, Poi
 from spikeproof.report._findings import Findings
 from spikeproof.report._trust import MANY_PANELS, Account, accounts, overview
 
-PLACE = 40
+PLACE = 220
 
 _PANEL = """
 A panel attacks each network with a fixed set of attacks, one after the other, most of them on what those before it
@@ -42,8 +42,8 @@ def section(of: Findings) -> Section | None:
     table = overview(of.cells)
     if table is None:
         return None
-    blocks: list[Block] = [Paragraph(text(words)) for words in (_PANEL, _SHARES, _CASCADE)]
-    blocks.append(Grid("The verdict on every panel", table))
+    above = [Paragraph(text(words)) for words in (_PANEL, _SHARES, _CASCADE)]
+    blocks: list[Block] = [Grid("The verdict on every panel", table, above)]
     panels = [_account(account) for account in accounts(of.cells)]
     if len(panels) > MANY_PANELS:
         blocks.append(Fold("Every panel in full", f"{len(panels)} cascades and their audits", panels, "long"))
