@@ -23,10 +23,10 @@ __all__ = ["write"]
 def write(cells: Sequence[CellLike], folder: Path, *, title: str) -> Path:
     """Write `report.html` and `figures/*.svg`, `*.pdf` into `folder` (made if need be); returns the page's path.
 
-    The page needs no network, and tells everything without its script. The same cells give the same bytes, and every file appears whole or not at
-    all. The cells are compared at the headline that most of them name in their configuration. A figure for which
-    nothing was measured is not written, and one of that name from before is removed. Raises SpikeproofError where there
-    is no cell, a cell comes twice, or the rows of a cell are damaged.
+    The page needs no network, and tells everything without its script. The same cells give the same bytes, and every
+    file appears whole or not at all. The cells are compared at the headline that most of them name in their
+    configuration. A figure for which nothing was measured is not written, and one of that name from before is removed.
+    Raises SpikeproofError where there is no cell, a cell comes twice, or the rows of a cell are damaged.
     """
     if not cells:
         raise SpikeproofError("at least one cell", "none", mend="run a study first")
@@ -42,9 +42,7 @@ def write(cells: Sequence[CellLike], folder: Path, *, title: str) -> Path:
                 made.setdefault(source.chapter, {})[source.anchor] = section
             drawn |= _draw(section, source.figures, folder / "figures")
     page = folder / "report.html"
-    chapters = [
-        Chapter(f"chapter-{n}", question, made[n]) for n, question in enumerate(sections.CHAPTERS) if n in made
-    ]
+    chapters = [Chapter(f"chapter-{n}", question, made[n]) for n, question in enumerate(sections.CHAPTERS) if n in made]
     write_bytes(page, render(made.get(None, {}), chapters, drawn, title=title, made=made_of(found.cells)).encode())
     return page
 

@@ -14,16 +14,16 @@ from spikeproof.report._tables import Entry, Table, bounded, numbers, share, wor
 from spikeproof.report._text import MISSING, claim, listed, mean, percent, with_interval
 from spikeproof.report._trust import TONES, readings
 
-__all__ = ["counted", "readings_table", "sentence"]
+__all__ = ["counted", "ranked", "readings_table", "sentence"]
 
 
 def sentence(cell: Summary) -> Markup:
     """How accurate and how robust one network is, how sure that is, and how sparse its gradient."""
     verdict = "" if cell.panel is None else text(
-        ' <strong class="{}">{}</strong>', TONES[cell.panel["verdict"]], cell.panel["verdict"]
+        '<strong class="{}">{}</strong>', TONES[cell.panel["verdict"]], cell.panel["verdict"]
     )  # fmt: skip
     return text(
-        "<strong>{}</strong>: {} right when clean, {}{}; {}.{}",
+        "<strong>{}</strong>: {} right when clean, {}{}; {}. {}",
         cell.label, _clean(cell), _standing(cell), _plain(cell), _gradient(cell), verdict,
     )  # fmt: skip
 
@@ -51,18 +51,20 @@ def _gradient(cell: Summary) -> str:
     return "gradient not measured" if found is None else f"Gini of its image gradient {mean(found)}"
 
 
+def ranked(cells: Sequence[Summary]) -> list[Summary]:
+    """The highest worst case first; then what was not attacked, and last what was not evaluated."""
+    return sorted(cells, key=lambda cell: (cell.withheld, 1.0 if (found := cell.worst()) is None else -found.share))
+
+
 def counted(cells: Sequence[Summary]) -> str:
     """How many networks have which verdict, and which five have the highest worst case."""
     verdicts = Counter(cell.panel["verdict"] for cell in cells if cell.panel is not None)
     told = [f"{verdicts[word]} {word}" for word in (SUPPORTED, UNSETTLED, NOT_EVALUATED) if verdicts[word]]
     first = f"Of {len(cells)} networks {listed(told)}." if told else f"{len(cells)} networks, none of them audited."
-    measured = sorted(
-        ((worst.share, cell) for cell in cells if (worst := cell.worst()) is not None),
-        key=lambda pair: pair[0], reverse=True,
-    )  # fmt: skip
+    measured = [cell for cell in ranked(cells) if cell.worst() is not None]
     if not measured:
         return first
-    best = listed([f"{cell.label} ({claim(cell)})" for _, cell in measured[:5]])
+    best = listed([f"{cell.label} ({claim(cell)})" for cell in measured[:5]])
     return f"{first} The highest worst cases: {best}."
 
 

@@ -1,4 +1,4 @@
-"""The figures of every study, each a pure function from summaries to a matplotlib Figure, or None where nothing was measured.
+"""The figures of every study but the first, pure functions from summaries to a Figure, or None where nothing is known.
 
 No pyplot: a Figure made by hand is in no global list and is freed like any object. Colours are those of Okabe and Ito
 (Color Universal Design, 2008) without the yellow, which is lost on white; the colour scale is cividis. Both can be told

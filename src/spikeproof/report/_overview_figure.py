@@ -33,7 +33,7 @@ _INK, _GREY, _SLACK = "#23272f", "#8a8f98", "#d55e00"
 class _Shown(NamedTuple):
     """A cell that has both numbers, and its place among all cells."""
 
-    index: int
+    at: int
     cell: Summary
     clean: Interval
     worst: Interval
@@ -66,7 +66,7 @@ def overview(cells: Sequence[Summary], headline: Headline | None) -> Figure | No
     if not shown or headline is None:
         return None
     few = len(cells) <= MANY
-    figure = Figure(figsize=(8.4, max(5.0, 0.19 * len(shown)) if few else 5.6), layout="constrained")
+    figure = Figure(figsize=(8.4, max(4.4, 0.19 * len(shown)) if few else 5.6), layout="constrained")
     axes = figure.add_subplot()
     some = [one.cell for one in shown]
     axis, names = kinds(some)
@@ -76,7 +76,7 @@ def overview(cells: Sequence[Summary], headline: Headline | None) -> Figure | No
         shape = _SHAPES[names.index(kind(one.cell, axis)) % len(_SHAPES)]
         axes.scatter(
             [100 * one.clean.share], [100 * one.worst.share], s=62 if few else 40, marker=shape,
-            facecolors=_face(one.cell, scale), edgecolors=_INK, linewidths=0.8, zorder=3, gid=f"{MARK}{one.index}",
+            facecolors=_face(one.cell, scale), edgecolors=_INK, linewidths=0.8, zorder=3, gid=f"{MARK}{one.at}",
         )  # fmt: skip
     axes.set_xlabel("clean test accuracy (%)")
     axes.set_ylabel(f"worst-case robust accuracy (%)\n{threat(headline, some)}")

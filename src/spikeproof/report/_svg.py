@@ -45,8 +45,8 @@ def settle(figure: Figure) -> None:
 def svg(figure: Figure, name: str, label: str, titles: Mapping[str, str]) -> str:
     """The figure as one <svg> element, without XML declaration.
 
-    `label` is what a screen reader says; `titles` maps the gid of an artist to the words shown on hover and on focus. An artist
-    without a mark in the figure is passed over.
+    `label` is what a screen reader says; `titles` maps the gid of an artist to the words shown on hover and on
+    focus. An artist without a mark in the figure is passed over.
     """
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):

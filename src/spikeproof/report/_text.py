@@ -10,8 +10,8 @@ from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
 from spikeproof.report._summary import Headline, Summary
 
 __all__ = [
-    "BOUND", "MANY", "MISSING", "between", "budget", "by_kind", "claim", "kind", "kinds", "listed", "mean", "number", "percent", "threat",
-    "with_interval",
+    "BOUND", "MANY", "MISSING", "between", "budget", "by_kind", "claim", "kind", "kinds",
+    "listed", "mean", "number", "percent", "threat", "with_interval",
 ]  # fmt: skip
 
 MISSING = "not measured"

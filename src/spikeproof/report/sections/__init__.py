@@ -1,8 +1,8 @@
 """The sections of the page, one a file, each found by its file.
 
 A file has `PLACE`, where its section stands among the others (ascending), its hundreds the chapter: below 100 it stands
-before all of them, from 100 under the first question of `CHAPTERS`, and so on; `FIGURES`, the names of the figures that it
-may draw, if any; and `section`, which makes of the findings a Section, or None where nothing was measured. Its name,
+before all of them, from 100 under the first question of `CHAPTERS`, and so on; `FIGURES`, the names of the figures that
+it may draw, if any; and `section`, which makes of the findings a Section, or None where nothing was measured. Its name,
 with '-' for '_', is the anchor of the section. Files that begin with '_' are none.
 """
 

@@ -25,16 +25,16 @@ only an attacker who cannot see.
 """
 
 _READINGS = """
-<em>Gap</em>: images that the plain attack left and the others broke, a finding about the usual protocol. <em>Power</em>:
-how many of the adversarial examples that are there by construction the attacks find. <em>Slack</em>: at most how many
-more images an attacker with eight times the passes would break. {}
+<em>Gap</em>: images that the plain attack left and the others broke, a finding about the usual protocol.
+<em>Power</em>: how many of the adversarial examples that are there by construction the attacks find.
+<em>Slack</em>: at most how many more images an attacker with eight times the passes would break. {}
 """
 
 
 def section(of: Findings) -> Section:
     said = _reading.read(of.cells, of.headline, tested=of.answers is not None)
     blocks: list[Block] = [Paragraph(" ".join(said), "reading"), _figure(of), *_sentences(of.cells)]
-    table = _answer.readings_table(of.cells)
+    table = _answer.readings_table(_answer.ranked(of.cells))
     if table is not None:
         blocks.append(Paragraph(text(_READINGS, of.threat[0].upper() + of.threat[1:] + ".")))
         blocks.append(Grid("The three readings", table, unfolded=len(table.rows) <= _FEW))
@@ -46,25 +46,29 @@ def section(of: Findings) -> Section:
 
 
 def _sentences(cells: Sequence[Summary]) -> list[Block]:
-    said = [_answer.sentence(cell) for cell in cells]
+    said = [_answer.sentence(cell) for cell in _answer.ranked(cells)]
     if len(said) <= _FEW:
         return [Points(said)]
-    return [Paragraph(_answer.counted(cells)), Fold("Each network in a sentence", f"{len(said)} networks", [Points(said)])]
+    return [
+        Paragraph(_answer.counted(cells)),
+        Fold("Each network in a sentence", f"{len(said)} networks", [Points(said)]),
+    ]
 
 
 def _figure(of: Findings) -> Drawing:
     cells = of.cells
     probes = [found for cell in cells if (found := cell.measure("image", "gini")) is not None]
+    probed = between([probe.images + probe.undefined for probe in probes])
     tested = between([test.total for cell in cells if (test := cell.clean("test")) is not None])
     evaluated = between([cell.headline["images"] for cell in cells if cell.headline is not None and not cell.withheld])
     many = f" Of so many cells ({len(cells)}) the names and intervals stand in the tables." if len(cells) > MANY else ""
     withheld = [cell.label for cell in cells if cell.withheld]
     absent = f" Not evaluated, and so not drawn: {listed(withheld)}." if withheld else ""
     caption = (
-        f"Clean test accuracy (across, n = {tested}) against worst-case robust accuracy (up, {of.threat}, n = {evaluated})."
-        f" The line goes up to what the plain attack left, the bar down to where it may fall yet. Colour: Gini index of "
-        f"the gradient at the image (n = {between([probe.images + probe.undefined for probe in probes])})."
-        f" A mark tells its numbers on hover and focus.{many}{absent}"
+        f"Clean test accuracy (across, n = {tested}) against worst-case robust accuracy (up, {of.threat}, "
+        f"n = {evaluated}). The line goes up to what the plain attack left, the bar down to where it may fall yet. "
+        f"Colour: Gini index of the gradient at the image (n = {probed}). A mark tells its numbers on hover and focus."
+        f"{many}{absent}"
     )
     return Drawing(
         "tradeoff", "How accurate, how robust", caption,

@@ -19,7 +19,8 @@ def section(of: Findings) -> Section:
     bands = "Bands: 95 % intervals." if few else "The intervals of so many cells stand in the tables alone."
     caption = (
         "Across: the attacker's budget eps; at 0 stands the clean accuracy of the same images. Up: worst-case robust "
-        f"accuracy (n = {evaluated}). {bands} A line can only fall if the attacks are good.{_verdicts(of)}{by_kind(cells)}"
+        f"accuracy (n = {evaluated}). {bands} A line can only fall if the attacks are good.{_verdicts(of)}"
+        f"{by_kind(cells)}"
     )
     label = "Worst-case robust accuracy against eps, one line for each cell"
     figure = _figures.curves(cells, of.headline)

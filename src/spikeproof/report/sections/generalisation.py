@@ -19,4 +19,4 @@ def section(of: Findings) -> Section | None:
     table = generalisation_table(of.cells)
     if table is None:
         return None
-    return Section("", [Grid("Generalisation: training against test images, and corruptions", table, [Paragraph(text(_WORDS))])])
+    return Section("", [Grid("Generalisation", table, [Paragraph(text(_WORDS))])])

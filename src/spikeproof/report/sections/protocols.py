@@ -21,4 +21,4 @@ the network as deployed.
 
 def section(of: Findings) -> Section | None:
     table = protocols_table(of.cells)
-    return None if table is None else Section("", [Grid("Two protocols: the paper's and pixels", table, [Paragraph(text(_WORDS))])])
+    return None if table is None else Section("", [Grid("Two protocols", table, [Paragraph(text(_WORDS))])])

@@ -28,5 +28,6 @@ def section(of: Findings) -> Section:
     if in_eval is not None:
         blocks.append(Grid(f"{_TITLE}, batch-norm in eval mode", in_eval, above))
     if in_train is not None:
-        blocks.append(Grid(f"{_TITLE}, batch-norm in train mode (statistics of the batch, as in the paper)", in_train, above))
+        own = [*above, Paragraph("Statistics of the batch, as in the paper.")]
+        blocks.append(Grid(f"{_TITLE}, batch-norm in train mode", in_train, own))
     return Section("", blocks)

@@ -19,4 +19,6 @@ parameters.
 
 def section(of: Findings) -> Section:
     table = weights_table(of.cells)
-    return Section("", [missing(f"{_TITLE}: not measured")] if table is None else [Grid(_TITLE, table, [Paragraph(text(_WORDS))])])
+    if table is None:
+        return Section("", [missing(f"{_TITLE}: not measured")])
+    return Section("", [Grid(_TITLE, table, [Paragraph(text(_WORDS))])])
