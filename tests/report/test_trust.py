@@ -85,8 +85,6 @@ def test_a_banner_stands_exactly_where_a_verdict_is_not_supported(
         assert ("No attack was run." in found[0]) == ("D13" in red)
     raw = page.read_text(encoding="utf-8")
     assert raw.index("<h1>") < (raw.index('class="banner') if red else len(raw))
-    if red:
-        assert raw.index('class="banner') < raw.index("The verdict on every panel")
 
 
 def test_a_banner_names_every_red_audit_and_joins_the_budgets_that_came_out_alike(

@@ -13,7 +13,7 @@ from spikeproof.report._tables import Entry, Table, bounded, counted_share, numb
 from spikeproof.report._text import MISSING, listed, number, percent
 from spikeproof.rows import Found
 
-__all__ = ["MANY_PANELS", "TONES", "Account", "Alarm", "Notice", "accounts", "alarms", "overview"]
+__all__ = ["MANY_PANELS", "TONES", "Account", "Alarm", "Notice", "accounts", "alarms", "attacks_of", "overview"]
 
 _FEW = 3
 """Up to so many panels that are not supported stand unfolded."""
@@ -91,7 +91,7 @@ def overview(cells: Sequence[Summary]) -> Table | None:
             Entry(panel["evaluation"], f"tier {panel['tier']}", numeric=False),
             word(panel["eps_text"]),
             Entry(panel["verdict"], numeric=False, tone=TONES[panel["verdict"]]),
-            *_four(_attacks(cell, panel)),
+            *_four(attacks_of(cell, panel)),
             *readings(panel),
             word(f"{len(panel['red'])} red, {len(panel['green'])} green, {len(panel['absent'])} not run"),
         ]
@@ -113,7 +113,7 @@ def accounts(cells: Sequence[Summary]) -> list[Account]:
             panel["verdict"],
             TONES[panel["verdict"]],
             _MEANS[panel["verdict"]],
-            _cascade(panel, _attacks(cell, panel)),
+            _cascade(panel, attacks_of(cell, panel)),
             _audits(panel),
             [audit for audit in panel["audits"] if audit["colour"] == "red"],
             [audit for audit in panel["audits"] if audit["colour"] == "not run"],
@@ -129,7 +129,7 @@ def _panels(cells: Sequence[Summary]) -> Iterator[tuple[Summary, str, PanelSumma
             yield cell, f"panel-{place}-{index}", panel
 
 
-def _attacks(cell: Summary, panel: PanelSummary) -> EvaluationSummary | None:
+def attacks_of(cell: Summary, panel: PanelSummary) -> EvaluationSummary | None:
     """What the attacks of a panel found; None where none was run."""
     where = panel["evaluation"], panel["eps"]
     return next((e for e in cell.numbers["evaluations"] if (e["evaluation"], e["eps"]) == where), None)
