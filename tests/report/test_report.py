@@ -90,7 +90,7 @@ def test_each_mark_of_the_trade_off_has_a_hover_title(page: Path, cells: list[An
     assert list(titles) == [f"tradeoff-mark-{n}" for n in range(len(cells))]
     assert titles["tradeoff-mark-0"] == (
         "max-vanilla: clean test accuracy 90.0\xa0% [68.3, 98.8], worst-case robust accuracy 10.0\xa0% [1.2, 31.7], "
-        "Gini of the image gradient 0.75"
+        "left by the plain attack 10.0\xa0%, Gini of the image gradient 0.75"
     )
     assert svg.attrib["role"] == "group"
     named = [e for e in svg.iter() if e.get("tabindex") == "0"]

@@ -163,7 +163,7 @@ def test_an_unsettled_number_is_an_upper_bound_wherever_it_stands(
     text = words(tree(page))
     assert "The highest worst-case robust accuracy is that of blind, at most 54.1 %" in text
     assert "blind: clean test accuracy 91.9 % [78.1, 98.3], worst-case robust accuracy at most 54.1 %" in text
-    assert "Arrow: unsettled: an upper bound." in text
+    assert "Unsettled, so an upper bound: blind." in text
     assert "Hollow: unsettled: an upper bound." in text
 
 

@@ -20,7 +20,7 @@ _INK, _GREY, _SLACK = "#23272f", "#8a8f98", "#d55e00"
 
 
 class _Descent(NamedTuple):
-    """Shares of the images of one panel: right when clean, left by the plain attack, by all, and in the end at least."""
+    """Shares of the images of one panel: right when clean, left by the plain attack, by all, and in the end."""
 
     name: str
     clean: float

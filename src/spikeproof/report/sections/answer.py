@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spikeproof.metrics.verdict import UNSETTLED
 from spikeproof.report import _answer, _overview_figure, _reading
 from spikeproof.report._blocks import Block, Box, Drawing, Fold, Grid, Heading, Paragraph, Points, Section, text
 from spikeproof.report._findings import Findings
@@ -55,6 +56,14 @@ def _sentences(cells: Sequence[Summary]) -> list[Block]:
     ]
 
 
+def _bounds(cells: Sequence[Summary]) -> str:
+    """Which marks are upper bounds."""
+    some = [cell.label for cell in cells if cell.bound]
+    if not some:
+        return ""
+    return f" {UNSETTLED.capitalize()}, so an upper bound: {listed(some) if len(cells) <= MANY else len(some)}."
+
+
 def _figure(of: Findings) -> Drawing:
     cells = of.cells
     probes = [found for cell in cells if (found := cell.measure("image", "gini")) is not None]
@@ -68,7 +77,7 @@ def _figure(of: Findings) -> Drawing:
         f"Clean test accuracy (across, n = {tested}) against worst-case robust accuracy (up, {of.threat}, "
         f"n = {evaluated}). The line goes up to what the plain attack left, the bar down to where it may fall yet. "
         f"Colour: Gini index of the gradient at the image (n = {probed}). A mark tells its numbers on hover and focus."
-        f"{many}{absent}"
+        f"{many}{_bounds(cells)}{absent}"
     )
     return Drawing(
         "tradeoff", "How accurate, how robust", caption,
