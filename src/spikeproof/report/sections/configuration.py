@@ -11,7 +11,7 @@ from spikeproof.report._findings import Findings
 from spikeproof.report._summary import Summary
 from spikeproof.report._tables import budgets
 
-PLACE = 160
+PLACE = 530
 
 
 def section(of: Findings) -> Section:

@@ -6,7 +6,7 @@ from spikeproof.report._blocks import Grid, Paragraph, Section, text
 from spikeproof.report._configurations import configurations_table
 from spikeproof.report._findings import Findings
 
-PLACE = 50
+PLACE = 130
 
 _TITLE = "Each configuration over its seeds"
 
@@ -26,4 +26,4 @@ def section(of: Findings) -> Section | None:
         """,
         of.threat, centre,
     )  # fmt: skip
-    return Section(_TITLE, [Paragraph(words), Grid(_TITLE, table, unfolded=True)])
+    return Section("", [Grid(_TITLE, table, [Paragraph(words)])])
