@@ -30,7 +30,7 @@ class RAT(Added):
     which these networks do not have. Batch-norm behind a convolution leaves the scale of each channel free.
     """
 
-    KNOB: ClassVar[Knob] = Knob("strength", (0.001, 0.004, 0.016, 0.06, 0.25))
+    KNOB: ClassVar[Knob] = Knob("strength", (0.016, 0.03, 0.06, 0.125, 0.25))
 
     strength: float = 0.004
 
