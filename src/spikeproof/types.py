@@ -51,6 +51,7 @@ __all__ = [
     "Tunable",
     "UsageError",
     "VictimLike",
+    "Weighing",
 ]
 
 
@@ -92,6 +93,15 @@ class Limited(Protocol):
     @property
     def steps(self) -> int:
         """The most it can run over."""
+        ...
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A neuron that weighs its input by a number of its own for each step; another one weighs every step alike."""
+
+    def even(self) -> Neuron:
+        """The same physics with every such weight 1, and none of them learned; this neuron stays as it is."""
         ...
 
 

@@ -194,6 +194,28 @@ def test_state_dict_of_the_small_network() -> None:
     assert {name: tuple(tensor.shape) for name, tensor in found.items()} == expected
 
 
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("name", parts.names("models"))
+def test_the_neuron_that_runs_last_is_the_deepest(name: str, depth: int) -> None:
+    """Deepest by what feeds what: one more than the deepest layer whose spikes reach the currents directly."""
+    part = body({"name": name, **({} if name == "small_sew_resnet" else {"depth": depth})}, width=2)
+    depths: dict[str, int] = {}
+    leaves: dict[str, Tensor] = {}
+
+    def rule(unit: Neuron, currents: Tensor, site: str) -> Tensor:
+        feeds: Any = [None] * len(leaves)
+        if leaves:
+            feeds = torch.autograd.grad(currents.sum(), list(leaves.values()), retain_graph=True, allow_unused=True)
+        feeders = [depths[other] for other, g in zip(leaves, feeds, strict=True) if g is not None]
+        depths[site] = 1 + max(feeders, default=0)
+        leaves[site] = exact(unit, currents, site).detach().requires_grad_()
+        return leaves[site]
+
+    part.requires_grad_(False).classify(encoded(), rule)
+    *before, last = depths.values()
+    assert last > max(before) > 2
+
+
 JOINS = {
     ("ADD", False): lambda shortcut, branch: shortcut + branch,
     ("AND", False): lambda shortcut, branch: shortcut * branch,
