@@ -55,7 +55,8 @@ def keep(of: Subject, tree: Mapping[str, Any], path: Path, kind: Kind) -> dict[s
     if kind == "bits" and not of.events:
         raise SpikeproofError("inputs of the surface 'events' as bits", of.threat.surface, mend="bytes or floats")
     batch = _of(of.batch, ids.tolist())
-    data = points if kind == "floats" else as_bytes(points, batch.x.cpu(), of.events)
+    room = of.threat.eps if of.threat.norm == "Linf" else 0.0
+    data = points if kind == "floats" else as_bytes(points, batch.x.cpu(), of.events, room)
     given = (points if kind == "floats" else values(data, of.events)).to(batch.x.device)
     near = of.threat.distance(given, batch.x) <= of.threat.eps
     still = {*broken(of, batch, given, "kept")[0]} if len(ids) else set()

@@ -7,8 +7,8 @@ their images in the entry; without ids they are all of its images, in its order.
     bytes     v / 255, on every surface but 'events', where a byte is an event (1) or none (0)
     bits      with `shape`, that of one input: eight cells a byte, the first in the highest bit; `events` alone
 
-The budget is on that value and on nothing rounded: a byte that rounding has carried out of the ball is out of it.
-`as_bytes` therefore rounds towards the clean image.
+The budget is on that value and on nothing rounded: a byte that rounding has carried out of the ball is out of it, and
+`as_bytes` carries none out whose image is of bytes itself.
 """
 
 from __future__ import annotations
@@ -50,15 +50,19 @@ def values(data: Tensor, events: bool) -> Tensor:
     return data.to(torch.float32) / (1 if events else 255)
 
 
-def as_bytes(points: Tensor, clean: Tensor, events: bool) -> Tensor:
-    """Points (n,*) in [0,1] as uint8, rounded towards the clean ones: where those are bytes too, none is farther off.
+def as_bytes(points: Tensor, clean: Tensor, events: bool, room: float = 0.0) -> Tensor:
+    """Points (n,*) in [0,1] as uint8: the nearest byte where that is no farther than `room` from the clean value (the
+    eps of L-inf), else the next one towards it: where clean values are bytes too, none is farther off than its point.
 
     >>> as_bytes(torch.tensor([0.5, 0.5]), torch.tensor([0.4, 0.6]), False)
     tensor([127, 128], dtype=torch.uint8)
     """
-    scaled = points.double() * (1 if events else 255)
+    most = 1 if events else 255
+    scaled = points.double() * most
     towards = torch.where(points > clean, (scaled + _NEARLY).floor(), (scaled - _NEARLY).ceil())
-    return towards.clamp(0, 255).to(torch.uint8)
+    nearest = scaled.round()
+    kept = torch.where((nearest / most - clean).abs() <= room, nearest, towards)
+    return kept.clamp(0, most).to(torch.uint8)
 
 
 def read_inputs(path: Path, events: bool) -> Given:
