@@ -36,8 +36,9 @@ def unfit(tree: Mapping[str, Any]) -> Iterator[Fault]:
     outcomes = tree["outcomes"]
     yield from _of_lists(outcomes, tree)
     yield from _of_numbers(outcomes, tree)
-    yield from _of_lowered(tree)
     yield from _of_verdict(tree)
+    yield from _of_seeds(tree)
+    yield from _of_lowered(tree)
     yield from _of_config(tree)
 
 
@@ -69,6 +70,11 @@ def _of_numbers(outcomes: Mapping[str, Sequence[int]], tree: Mapping[str, Any]) 
     for number, attack in enumerate(tree["attacks"]):
         if attack["newly_broken"] != (fell := outcomes["fallen"].count(number)):
             yield Fault(f"attacks[{number}].newly_broken", f"{attack['newly_broken']}, where the outcomes give {fell}")
+
+
+def _of_seeds(tree: Mapping[str, Any]) -> Iterator[Fault]:
+    """Its own cell is among the seeds, once and with its numbers."""
+    result = tree["result"]
     for number, one in enumerate(tree["seeds"]):
         if one["key"] == tree["identity"]["key"] and any(one[name] != result[name] for name in result):
             yield Fault(f"seeds[{number}]", "other numbers than in result")

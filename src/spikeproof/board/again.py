@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spikeproof.board.inputs import Kind, as_bytes, values, write_inputs
 from spikeproof.board.subject import Subject
-from spikeproof.board.verify import broken
+from spikeproof.board.verify import broken, within
 from spikeproof.errors import SpikeproofError
 from spikeproof.evaluation.judge import proposal
 from spikeproof.evaluation.stages import Stage
@@ -58,7 +58,7 @@ def keep(of: Subject, tree: Mapping[str, Any], path: Path, kind: Kind) -> dict[s
     room = of.threat.eps if of.threat.norm == "Linf" else 0.0
     data = points if kind == "floats" else as_bytes(points, batch.x.cpu(), of.events, room)
     given = (points if kind == "floats" else values(data, of.events)).to(batch.x.device)
-    near = of.threat.distance(given, batch.x) <= of.threat.eps
+    near = within(of.threat.distance(given, batch.x), of)
     still = {*broken(of, batch, given, "kept")[0]} if len(ids) else set()
     kept = torch.tensor(
         [id in still and bool(one) for id, one in zip(ids.tolist(), near.tolist(), strict=True)], dtype=torch.bool

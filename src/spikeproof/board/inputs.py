@@ -37,6 +37,10 @@ _NEARLY = 1e-4
 """Of a byte: by so much a float may lie off a whole number and still be that one."""
 
 
+_SLACK = 1e-7
+"""Of a value in [0,1]: what a float in 32 bits may be off."""
+
+
 @dataclass(frozen=True, eq=False)  # compared by identity: tensors have no single truth value
 class Given:
     """inputs (n,*) float32, points of a surface; ids (n,) int64, or None for all images of an entry in its order."""
@@ -61,7 +65,7 @@ def as_bytes(points: Tensor, clean: Tensor, events: bool, room: float = 0.0) -> 
     scaled = points.double() * most
     towards = torch.where(points > clean, (scaled + _NEARLY).floor(), (scaled - _NEARLY).ceil())
     nearest = scaled.round()
-    kept = torch.where((nearest / most - clean).abs() <= room, nearest, towards)
+    kept = torch.where((nearest / most - clean).abs() <= room + _SLACK, nearest, towards)
     return kept.clamp(0, most).to(torch.uint8)
 
 

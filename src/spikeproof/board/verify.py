@@ -26,7 +26,7 @@ from spikeproof.types import Grid
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.scene import BUDGET_TOLERANCE, Scene
 
-__all__ = ["Found", "accept", "broken", "verify"]
+__all__ = ["Found", "accept", "broken", "verify", "within"]
 
 _NAMED = 5
 """Places that a refusal names."""
@@ -161,10 +161,15 @@ def _check(inputs: Tensor, batch: Batch, of: Subject) -> None:
         if wrong := _where(off):
             raise _refused(f"whole events, multiples of {scene.surface.quantum:.6g}", wrong, total, "with others")
     distance = of.threat.distance(inputs, scene.start)
-    if over := _where(~(distance <= of.threat.eps * (1.0 + BUDGET_TOLERANCE) + BUDGET_TOLERANCE)):
+    if over := _where(~within(distance, of)):
         what = f"over budget, the farthest by {float(distance.max()):.6g}{_whose(inputs, over, of)}"
         expected = f"inputs within {of.threat.norm} {of.threat.eps:.6g} of their own image"
         raise _refused(expected, over, total, what, "as `threat.project` does; bytes are rounded towards the image")
+
+
+def within(distance: Tensor, of: Subject) -> Tensor:
+    """Whether distances (n,) are within the budget, with the judge's tolerance: (n,) bool; NaN is not."""
+    return distance <= of.threat.eps * (1.0 + BUDGET_TOLERANCE) + BUDGET_TOLERANCE
 
 
 def _where(wrong: Tensor) -> list[int]:
@@ -175,9 +180,6 @@ def _where(wrong: Tensor) -> list[int]:
 def _whose(inputs: Tensor, over: Sequence[int], of: Subject) -> str:
     """How many of the inputs that are over budget are within that of another image: their ids are wrong."""
     images, some = of.batch.x, over[:_LOOKED_AT]
-    near = sum(
-        bool((of.threat.distance(inputs[number].expand_as(images), images) <= of.threat.eps + BUDGET_TOLERANCE).any())
-        for number in some
-    )
+    near = sum(bool(within(of.threat.distance(inputs[number].expand_as(images), images), of).any()) for number in some)
     looked = "" if len(some) == len(over) else f" of the first {len(some)}"
     return f" ({near}{looked} within that of another image)" if near else ""
