@@ -1,4 +1,4 @@
-"""What would be released, tried: `python -m build` makes an sdist and the wheel from it, which are held against the files
+"""What would be released, tried: `python -m build` makes an sdist and the wheel from it, both held against the files
 of the package; the wheel is installed alone into a new environment and used there, away from the sources.
 
     .venv/bin/python .ci/dist.py        into dist/; under a minute, nothing is downloaded
