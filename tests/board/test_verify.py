@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from spikeproof.victims.scene import Scene
 
 QUIET = Machine(progress=False)
 EPS = 1 / 20
+BOARD = (Path(__file__).parents[2] / "docs" / "board.md").read_text(encoding="utf-8")
 
 
 def images(ids: list[int]) -> tuple[Tensor, Tensor]:
@@ -200,3 +203,31 @@ def test_a_subject_is_what_the_panel_saw(entry: Entry) -> None:
     of: Subject = subject(entry, QUIET, weights=None, root=None, trust=False)
     assert sorted(of.batch.ids.tolist()) == entry["outcomes"]["ids"]
     assert (of.threat, of.events) == (Linf("1/20"), False)
+
+
+def test_the_lines_of_the_document_make_a_file_that_is_judged(
+    entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", BOARD, flags=re.DOTALL)
+    ids = entry["outcomes"]["ids"]
+    monkeypatch.chdir(tmp_path)
+    with torch.random.fork_rng(devices=[]):
+        given = {"victim": trained(), "images": images(ids)[0], "ids": torch.tensor(ids)}
+        exec(compile(code, "board.md", "exec"), given)
+    assert judged(entry, tmp_path / "mine.npz").inputs == 40
+
+
+def test_the_document_names_verbs_and_options_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", BOARD, flags=re.DOTALL) for line in block.splitlines()]
+    named = [shlex.split(line)[1:] for line in lines]
+    named += [shlex.split(line)[1:] for line in re.findall(r"`(spikeproof [^`]+)`", BOARD)]
+    assert {words[0] for words in named} >= {"entry", "verify", "board", "evaluate"}
+    helps: dict[str, str] = {}
+    for verb in {words[0] for words in named}:
+        with pytest.raises(SystemExit):
+            commands.main([verb, "--help"])
+        helps[verb] = capsys.readouterr().out
+    missing = [
+        (words[0], one) for words in named for one in words if one.startswith("--") and one not in helps[words[0]]
+    ]
+    assert missing == []
