@@ -162,7 +162,12 @@ _OWN = {"name", "seed", "weights"}
 
 
 def _panel(cell: AnyCell, at: At) -> PanelSummary:
-    return next(one for one in cell.summary["results"]["panels"] if At(one["evaluation"], one["eps_text"]) == at)
+    """Its readings at a budget; UsageError where its version took none."""
+    found = next(one for one in cell.summary["results"]["panels"] if At(one["evaluation"], one["eps_text"]) == at)
+    if not {"gap", "power", "slack"} <= found.keys():
+        got = f"spikeproof {cell.provenance.get('spikeproof')}, of {cell.key}"
+        raise UsageError("a cell of a version that takes gap, power and slack", got, mend="run its study anew")
+    return found
 
 
 def _evaluation(cell: AnyCell, at: At) -> EvaluationSummary | None:
