@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEMO ?=
 TESTS ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-everywhere test-lesser coverage bounds check peers bench bench-gpu clean
+.PHONY: demo test test-everywhere test-lesser coverage bounds check dist board peers bench bench-gpu clean
 
 .venv/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spikeproof needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -57,6 +57,17 @@ check: .venv/.ready
 	.venv/bin/ruff check src tests benchmarks
 	.venv/bin/mypy
 
+# What would be released: sdist and wheel in dist/, held against the files of the package, and tried alone.
+dist: .venv/.ready
+	.venv/bin/python .ci/dist.py
+
+# The first entries of the board, from the networks of the demo: board/*.json, their inputs and weights, and the page.
+board: .venv/.ready
+	.venv/bin/spikeproof demo --out runs/demo $(DEMO)
+	for cell in $$(ls -d runs/demo/cells/* | grep -v '\.'); do \
+		.venv/bin/spikeproof entry $$cell --into board --weights --inputs floats --threads 1 --quiet; done
+	.venv/bin/spikeproof board board
+
 # Against SpikingJelly, torchattacks, foolbox and ART, in an environment of their own (several GB, a few minutes).
 peers: .venv-peers/.ready
 	.venv-peers/bin/python -m pytest tests/peers
@@ -70,4 +81,4 @@ bench-gpu: .venv-peers/.ready
 	.venv-peers/bin/python -m benchmarks --device cuda
 
 clean:
-	rm -rf .venv .venv-peers .venv-bounds build src/*.egg-info
+	rm -rf .venv .venv-peers .venv-bounds build dist src/*.egg-info

@@ -16,7 +16,7 @@ from spikeproof.training.checkpoint import load_into, read_tensors
 from spikeproof.training.facts import facts_of
 from spikeproof.victims.victim import Victim
 
-__all__ = ["trained"]
+__all__ = ["network_of", "trained"]
 
 
 def trained(folder: str | Path, *, trust: bool = False) -> Victim:
@@ -30,7 +30,14 @@ def trained(folder: str | Path, *, trust: bool = False) -> Victim:
     cell = _cell(Path(folder))
     weights = cell.folder / "model.safetensors"
     # A cell that was given its weights has a copy of them, and the file that they came from may be gone.
-    config = stored_config(cell, trust=trust, weights=str(weights))
+    return network_of(stored_config(cell, trust=trust, weights=str(weights)), weights)
+
+
+def network_of(config: CellConfig, weights: Path) -> Victim:
+    """What a cell's configuration describes, with the weights of that file, strictly: on the CPU, in eval mode.
+
+    Raises SpikeproofError where the weights do not fit.
+    """
     tensors, header = read_tensors(weights)
     facts = facts_of(header, weights)
     shape, classes = facts.get("input_shape"), facts.get("classes")
