@@ -71,7 +71,7 @@ docs: .venv/.ready .venv-docs/.ready
 
 # Four of its pages in a browser, wide and narrow, light and dark, looked at by axe-core (needs node, npm and Chromium).
 a11y: docs
-	npm install --silent --no-audit --no-fund --no-package-lock --prefix build/a11y axe-core@4.11.0 puppeteer-core@24.31.0
+	npm install --silent --no-audit --no-fund --no-package-lock --prefix build/a11y axe-core@4.14.1 puppeteer-core@25.16.0
 	NODE_PATH=build/a11y/node_modules node manual/a11y.cjs build/site build/a11y
 
 # Against SpikingJelly, torchattacks, foolbox and ART, in an environment of their own (several GB, a few minutes).
