@@ -17,7 +17,8 @@ const [site, out] = process.argv.slice(2);
 const faults = [];
 
 async function open(browser, name, width, scheme) {
-  const page = await browser.newPage();
+  const context = await browser.createBrowserContext(); // without the scheme that an earlier page has stored
+  const page = await context.newPage();
   const place = `${name} ${width} ${scheme}`;
   page.on("console", (said) => said.type() === "error" && faults.push(`${place}: console: ${said.text()}`));
   page.on("pageerror", (error) => faults.push(`${place}: ${error.message}`));
@@ -27,6 +28,8 @@ async function open(browser, name, width, scheme) {
   await page.setViewport({ width, height: width > 600 ? 1600 : 800 });
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
   await page.goto(pathToFileURL(path.resolve(site, name)).href, { waitUntil: "load" });
+  const shown = await page.evaluate(() => document.body.dataset.mdColorScheme);
+  if ((shown === "slate") !== (scheme === "dark")) faults.push(`${place}: is shown in the scheme ${shown}`);
   return { page, place };
 }
 
@@ -42,7 +45,7 @@ async function examine(browser, name, width, scheme) {
   const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   if (over > 0) faults.push(`${place}: ${over} pixels wider than its window`);
   await page.screenshot({ path: path.join(out, `${name.replaceAll("/", "-")}-${width}-${scheme}.png`) });
-  await page.close();
+  await page.browserContext().close();
 }
 
 async function search(browser) {
@@ -53,7 +56,7 @@ async function search(browser) {
     .waitForSelector(".md-search-result__item a", { timeout: 10000 })
     .catch(() => faults.push(`${place}: search finds nothing`));
   await page.screenshot({ path: path.join(out, "search.png") });
-  await page.close();
+  await page.browserContext().close();
 }
 
 (async () => {
