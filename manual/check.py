@@ -19,7 +19,7 @@ __all__ = ["faults"]
 
 _LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src",
            "embed": "src", "object": "data", "input": "src", "image": "href", "use": "href"}  # fmt: skip
-"""Elements that load something when the page is shown, and where they say what; <link> loads unless it is a mere word."""
+"""Elements that load something when the page is shown, and where they say what; <link> loads unless it is a word."""
 
 _WORDS = {"canonical", "next", "prev", "alternate", "author", "license", "help"}
 """What a <link> may be that is said of the page and not loaded."""

@@ -61,7 +61,7 @@ def _first(cell: str) -> float:
 
 
 def drawn(rows: list[Network]) -> str:
-    """The figure as SVG; each network's mark tells its numbers on hover, and the whole tells them to a screen reader."""
+    """The figure as SVG; each network's mark tells its numbers on hover, and the whole all of them."""
     with drawing():
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         axes = figure.add_subplot()
@@ -71,7 +71,7 @@ def drawn(rows: list[Network]) -> str:
             axes.barh(place, -row.slack, left=row.worst, height=0.5, color="#f0c9a8", zorder=2)
             axes.plot(row.clean, place, "o", color="#5b616b", markersize=5, zorder=3)
             axes.plot(row.plain, place, "|", color="#5b616b", markersize=11, markeredgewidth=1.8, zorder=3)
-            (mark,) = axes.plot(row.worst, place, "o", markersize=9, color=shade.to_rgba(row.gini), zorder=4)
+            (mark,) = axes.plot(row.worst, place, "o", markersize=9, color=shade.cmap(shade.norm(row.gini)), zorder=4)
             mark.set_gid(f"network-{place}")
         axes.set_yticks(range(len(rows)), [row.name for row in rows])
         axes.invert_yaxis()

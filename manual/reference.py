@@ -99,7 +99,7 @@ def _words(signature: inspect.Signature) -> Iterator[str]:
             starred = True
             yield "*"
         starred |= parameter.kind is parameter.VAR_POSITIONAL
-        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        stars = "*" * (parameter.kind is parameter.VAR_POSITIONAL) + "**" * (parameter.kind is parameter.VAR_KEYWORD)
         told = "" if parameter.annotation is parameter.empty else f": {_type(parameter.annotation)}"
         default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
         yield f"{stars}{parameter.name}{told}{default}"
@@ -123,7 +123,9 @@ def parts_index() -> str:
     """The Markdown of a page with one line a part."""
     pieces = ["# Every part", "`spikeproof parts` prints the same: what a configuration can name, by kind."]
     for folder in parts.FOLDERS:
-        rows = [f"| [{_code(name)}]({folder}.md#{name}) | {_in_cell(line)} |" for name, _, line in parts.describe(folder)]
+        rows = [
+            f"| [{_code(name)}]({folder}.md#{name}) | {_in_cell(line)} |" for name, _, line in parts.describe(folder)
+        ]
         pieces += [f"## {folder}", "\n".join(["| part | what it is |", "| --- | --- |", *rows])]
     return "\n\n".join(pieces) + "\n"
 

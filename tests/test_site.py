@@ -16,18 +16,24 @@ from types import ModuleType
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
-
 from manual import __main__ as manual
 from manual import check, docstrings, figure, reference
 from manual.errors import Undocumented
+from safetensors.torch import save_file
+
 from spikeproof import parts
 from spikeproof.commands import parsed
+from spikeproof.errors import UsageError
 from spikeproof.study.config import load_study
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *sorted(DOCS.glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted(DOCS.glob("*.md")),
+]
 PAGES = [path for path in DOCUMENTS if re.match("index|start|howto-|explain-", path.name)]
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
@@ -114,7 +120,7 @@ def test_every_command_is_one_that_there_is(path: Path, tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("line", ["spikeproof stuydy a.yaml", "spikeproof report --fast runs", "make dmeo", "rm -rf /"])
 def test_a_command_that_is_none_is_seen(line: str) -> None:
-    with pytest.raises((AssertionError, Exception), match="study|fast|dmeo|no test knows"):
+    with pytest.raises((AssertionError, UsageError), match=r"study|fast|dmeo|no test knows"):
         one(line)
 
 
@@ -168,7 +174,7 @@ def test_a_part_without_a_docstring_fails_too(monkeypatch: pytest.MonkeyPatch) -
     from spikeproof.attacks.pgd import PGD
 
     monkeypatch.setattr(PGD, "__doc__", None)
-    with pytest.raises(Undocumented, match="spikeproof.attacks.pgd.PGD"):
+    with pytest.raises(Undocumented, match=r"spikeproof\.attacks\.pgd\.PGD"):
         reference.parts_page("attacks")
 
 
