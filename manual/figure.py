@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -66,12 +67,13 @@ def drawn(rows: list[Network]) -> str:
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         axes = figure.add_subplot()
         shade = ScalarMappable(Normalize(min(row.gini for row in rows), max(row.gini for row in rows)), "cividis")
+        colours = shade.to_rgba(np.array([row.gini for row in rows]))
         for place, row in enumerate(rows):
             axes.plot([row.worst, row.clean], [place, place], color="#c3c8d1", linewidth=1.2, zorder=1)
             axes.barh(place, -row.slack, left=row.worst, height=0.5, color="#f0c9a8", zorder=2)
             axes.plot(row.clean, place, "o", color="#5b616b", markersize=5, zorder=3)
             axes.plot(row.plain, place, "|", color="#5b616b", markersize=11, markeredgewidth=1.8, zorder=3)
-            (mark,) = axes.plot(row.worst, place, "o", markersize=9, color=shade.cmap(shade.norm(row.gini)), zorder=4)
+            (mark,) = axes.plot(row.worst, place, "o", markersize=9, color=colours[place], zorder=4)
             mark.set_gid(f"network-{place}")
         axes.set_yticks(range(len(rows)), [row.name for row in rows])
         axes.invert_yaxis()
