@@ -1,4 +1,4 @@
-"""Clusters take minutes and are asked for: `make cluster` does. Then what is missing for them fails, and is not skipped."""
+"""Clusters take minutes and are asked for: `make cluster` does. Then what is missing fails, and is not skipped."""
 
 from __future__ import annotations
 

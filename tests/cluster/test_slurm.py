@@ -30,10 +30,10 @@ def slurm() -> Iterator[Slurm]:
 def submitted(slurm: Slurm, folder: Path, *more: str, gate: Path | None = None) -> str:
     """The number of the job array of the twelve cells' study, in folder/runs."""
     given = {**environment(folder, gate), "SLURM_CONF": slurm.environment["SLURM_CONF"]}
-    words = ["study", str(study_file(folder)), "--engine", "slurm", "--jobs", "4", "--out", str(folder / "runs")]
+    words = ["study", str(study_file(folder)), "--engine", "slurm", "--jobs", "3", "--out", str(folder / "runs")]
     done = ask([*words, "--threads", "1", *more], given)
     assert done.returncode == 0, done.stderr
-    found = re.search(r"SLURM has job (\d+): 4 workers", done.stderr)
+    found = re.search(r"SLURM has job (\d+): 3 workers", done.stderr)
     assert found is not None, done.stderr
     return found[1]
 
@@ -110,5 +110,5 @@ def test_a_worker_at_its_limit_ends_at_a_batch_and_goes_on(slurm: Slurm, tmp_pat
     (gate / "open").touch()
     until(lambda: finished(root) == 12, 120, "twelve finished cells")
     said = "".join(path.read_text(encoding="utf-8") for path in root.glob("slurm/*.log"))
-    assert "stopped by SIGUSR1, what is written is kept" in said
+    assert "stopped by SIGUSR1; what is written is kept" in said
     assert numbers(root) == expected()

@@ -20,6 +20,12 @@ __all__ = ["CELLS", "ask", "environment", "expected", "finished", "study_file", 
 
 CELLS = 12
 
+SMALLER = {
+    "train_images": 40,
+    "encoder": {"name": "direct"},
+    "gradients": {"images": 2, "weight_images": 1, "batch_size": 1, "layers": False},
+}
+
 _HERE = Path(__file__).parent
 
 
@@ -27,7 +33,8 @@ def study_file(folder: Path) -> Path:
     gated = {"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "gate:Gated"}}, "batch_size": 3}
     plain = {**gated, "attacks": {"f": {"name": "fgsm"}}}
     kinds = {"gated": {"evaluations": [gated]}, "max": {}, "avg": {"model.pool": "avg"}}
-    study = {"title": "twelve", "base": tiny(evaluations=[plain]), "axes": {"kind": kinds}, "seeds": [0, 1, 2, 3]}
+    base = {**tiny(evaluations=[plain]), **SMALLER}
+    study = {"title": "twelve", "base": base, "axes": {"kind": kinds}, "seeds": [0, 1, 2, 3]}
     path = folder / "twelve.yaml"
     path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     return path

@@ -45,7 +45,6 @@ def run(options: Namespace) -> int:
     store.refuse_others()
     import torch
 
-    from spikeproof.store import ending
     from spikeproof.study.handout import read
 
     handout = read(store, options.plan)
@@ -54,13 +53,7 @@ def run(options: Namespace) -> int:
     if not 1 <= threads <= THREADS:
         raise UsageError(f"threads in 1..{THREADS}", threads)
     torch.set_num_threads(threads)
-    try:
-        return _said(_work(handout, options), handout)
-    except ending.Stopped:
-        number = ending.heard()
-        assert number is not None
-        print(f"spikeproof: stopped by {number.name}, what is written is kept; start again", file=sys.stderr)
-        return 128 + number
+    return _said(_work(handout, options), handout)
 
 
 def _work(handout: Handout, options: Namespace) -> Finished:
@@ -81,10 +74,12 @@ def _tell(became: Became) -> None:
 
 def _said(finished: Finished, handout: Handout) -> int:
     print(f"{finished.done} cells done here, of {len(handout.cells)} planned", file=sys.stderr)
+    if (number := finished.signalled) is not None:
+        print(f"spikeproof: stopped by {number.name}; what is written is kept, start again", file=sys.stderr)
+        return 128 + number
     if finished.failed:
         return 1
-    if finished.busy:
-        raise Locked(
-            f"all {len(handout.cells)} cells", f"{finished.busy} that other workers are at", mend="start again later"
-        )
+    if finished.left:
+        got = f"{finished.left} that other workers are at"
+        raise Locked(f"all {len(handout.cells)} cells", got, mend="start again later")
     return 0

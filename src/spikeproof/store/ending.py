@@ -7,9 +7,11 @@ epoch of training, ends where it is, as a kill would end it: what lies in the st
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["SIGNALS", "Stopped", "check", "heard", "listen"]
+__all__ = ["SIGNALS", "Stopped", "check", "heard", "listening"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """SIGTERM of whoever ends jobs; SIGUSR1 of a scheduler that is told to warn before a limit."""
@@ -24,8 +26,10 @@ class Stopped(BaseException):
     """This process was told to end; not an Exception, so that nothing takes it for a fault of a cell."""
 
 
-def listen(grace: float) -> None:
-    """From here on a signal of `SIGNALS` ends the work of this process: at a batch, or after `grace` seconds."""
+@contextmanager
+def listening(grace: float) -> Iterator[None]:
+    """Inside, a signal of `SIGNALS` ends the work of this process: at a batch, or after `grace` seconds."""
+    global _heard
 
     def hear(number: int, _: FrameType | None) -> None:
         global _heard
@@ -36,9 +40,15 @@ def listen(grace: float) -> None:
     def end(_: int, __: FrameType | None) -> None:
         raise Stopped
 
-    signal.signal(signal.SIGALRM, end)
-    for number in SIGNALS:
-        signal.signal(number, hear)
+    before = {number: signal.signal(number, hear) for number in SIGNALS}
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, end)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _heard = None
 
 
 def heard() -> signal.Signals | None:

@@ -1,6 +1,6 @@
 """The plan of a study, written into its folder for workers that any scheduler starts, on whatever machine.
 
-    plans/<digest>.jsonl    a line of what the planning run was, then a line for each cell with its resolved configuration
+    plans/<digest>.jsonl    a line of what the planning run was, then one for each cell with its resolved configuration
 
 The name is the digest of the bytes, so a worker that is told it sees the very plan, or none; a random word among them
 tells this folder from one of the same path on another machine's own disk. What a worker is to make has the key that was

@@ -1,7 +1,7 @@
-"""The engine of a Ray cluster that is there already: a task for each cell, tried again elsewhere where its node is lost.
+"""The engine of a Ray cluster that is there already: a task for each cell, begun again elsewhere where a node is lost.
 
-Ray only starts tasks and says which have ended. Results go through the study's folder, which every node must see; a cell
-that a lost node's process is still at is waited for, like one of any other command.
+Ray only starts tasks and says which have ended. Results go through the study's folder, which every node must see; a
+cell that a lost node's process is still at is waited for, like one of any other command.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The engine of SLURM: an array of workers, each of which takes the next free cell, until none is left.
 
-What SLURM knows is no part of it: whether a cell is done, its folder says, so no accounting data base is asked. A worker
-that is warned of its limit ends at a batch, and has itself queued again; so does one that SLURM started again, as after
-the loss of a node, and that found everything left held by others: the 'lost' process may be alive and at its cell still.
+What SLURM knows is no part of it: whether a cell is done, its folder says, so no accounting data base is asked. A
+worker that is warned of its limit ends at a batch, and has itself queued again; so does one that SLURM started again,
+as after the loss of a node, and that found all that is left held by others: the 'lost' process may be alive, and still
+at its cell.
 """
 
 from __future__ import annotations
@@ -58,9 +59,10 @@ _WARNED, _LOCKED = 128 + signal.SIGUSR1, 75
 class Slurm:
     """`at_once` workers of a plan.
 
-    plan: its digest; keys: name of a cell -> its key; options: of sbatch, as the site wants them; setup: lines of shell before the worker; python: what
-    runs Python on a node, a container's perhaps; warning: seconds before the limit at which a worker is told, of which
-    it takes half until it ends a cell that writes no batch; allowed, trust: as `spikeproof worker` takes them.
+    plan: its digest; keys: name of a cell -> its key; options: of sbatch, as the site wants them; setup: lines of shell
+    before the worker; python: what runs Python on a node, a container's perhaps; warning: seconds before the limit at
+    which a worker is told, of which it takes half until it ends a cell that writes no batch; allowed, trust: as
+    `spikeproof worker` takes them; tell: where the number of the job goes.
     """
 
     at_once: int

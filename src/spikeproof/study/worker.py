@@ -1,14 +1,15 @@
 """A worker of a planned study, wherever it runs: takes the next free cell, until none is left for it.
 
-Each cell runs in a process of its own, forked from this one, which has imported everything and never computes: what
-kills it, as the system does when memory runs out, takes nothing but that cell with it. What became of a cell that failed is left
-in the study's folder for `status`.
+Each cell runs in a process of its own, forked from this one, which has imported what cells need and never computes:
+what kills it, as the system does when memory runs out, takes nothing but that cell with it. What was wrong with a cell
+is left in the study's folder for `status`.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 
-from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.errors import SpikeproofError
 from spikeproof.store import ending
 from spikeproof.study.executor import Answer
 from spikeproof.study.failures import forget_failure, note_failure
@@ -46,11 +47,13 @@ class Became(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """At the end of a worker: how many cells it was at, what failed, and how many others are still at."""
+    """At the end of a worker: how many cells it has done, what failed, how many are left that did not fail here, and
+    the signal at which it ended before its time, to be started again."""
 
     done: int
     failed: list[Became]
-    busy: int
+    left: int
+    signalled: signal.Signals | None
 
 
 def is_free(cell: Handed, store: PlannedStore) -> bool:
@@ -76,34 +79,46 @@ class Worker:
         self._handout, self._machine, self._trust = handout, machine, trust
         self._store = PlannedStore.of(root, 0.0, handout.cells)
         self._patience, self._grace = patience, grace
-        self._done = 0
+        self._done, self._stuck = 0, False
         self._failed: list[Became] = []
 
     def run(self, cells: Sequence[Handed], tell: Callable[[Became], None]) -> Finished:
         """Every cell that is free, each told of when it ends; returns when all are finished, or failed here, or others
-        have been at the rest for as long as there is patience. Raises Stopped at a signal."""
-        ending.listen(self._grace + _AFTER_CHILD)
+        have been at the rest for as long as there is patience. Ends early at a signal."""
         Recipe().build([torch.zeros(1, requires_grad=True)])  # imports a second's worth of torch: once, and here
-        left, passed, since = deque(cells), 0, time.monotonic()
+        left, signalled = deque(cells), None
+        try:
+            with ending.listening(self._grace + _AFTER_CHILD):
+                try:
+                    self._all(left, tell)
+                finally:
+                    signalled = ending.heard()
+        except ending.Stopped:
+            pass
+        return Finished(self._done, self._failed, len(left), None if self._stuck else signalled)
+
+    def _all(self, left: deque[Handed], tell: Callable[[Became], None]) -> None:
+        """Until nothing is left, or nothing but what others are at."""
+        passed, since = 0, time.monotonic()
         while left:
-            if ending.heard() is not None:
-                raise ending.Stopped
-            cell = left.popleft()
+            ending.check()
+            cell = left[0]
             if (self._store.root / "cells" / cell.key).is_dir():
                 passed, since = 0, time.monotonic()
+                left.popleft()
             elif is_free(cell, self._store) and (became := self._take(cell)) is not None:
                 tell(became)
                 passed, since = 0, time.monotonic()
+                left.popleft()
             else:
-                left.append(cell)
+                left.rotate(-1)
                 passed += 1
             if left and passed >= len(left):
                 # Where a network is being trained elsewhere, its other cells are work to come.
                 if all(self._store.locked(one.key) for one in left) and time.monotonic() - since >= self._patience:
-                    break
+                    return
                 passed = 0
                 time.sleep(_LOOK)
-        return Finished(self._done, self._failed, len(left))
 
     def _take(self, cell: Handed) -> Became | None:
         """Run a cell; None where another one was quicker."""
@@ -132,10 +147,18 @@ class Worker:
             child.process.kill()
             child.process.join()
         if answer.cell is None and answer.error is None and ending.heard() is not None:
-            if _traces(cell, self._store) == before:
-                return Answer(None, str(_nothing_written(cell, answer.seconds)), answer.seconds)
+            if ending.heard() == signal.SIGUSR1 and not self._done and _traces(cell, self._store) == before:
+                return self._stuck_at(cell, answer.seconds)
             raise ending.Stopped
         return answer
+
+    def _stuck_at(self, cell: Handed, seconds: float) -> Answer:
+        """Of a cell at which a limit has come before anything was written, in all the time that this worker had: it
+        would be no better the next time."""
+        self._stuck = True
+        mend = "a longer limit of time, or smaller batches in the evaluations: what is written in between is kept"
+        got = f"{seconds:.0f} s, in which none was written"
+        return Answer(None, str(SpikeproofError(f"time for a batch of {cell.name}", got, mend=mend)), seconds)
 
 
 def _watched(child: Child) -> Answer:
@@ -146,11 +169,6 @@ def _watched(child: Child) -> Answer:
             os.kill(child.process.pid or os.getpid(), number)
             handed_on = True
     return child.answer()
-
-
-def _nothing_written(cell: Handed, seconds: float) -> UsageError:
-    mend = "a longer limit of time, or smaller batches in the evaluations: what is written in between is kept"
-    return UsageError(f"time for a batch of {cell.name}", f"{seconds:.0f} s, in which none was written", mend=mend)
 
 
 def _traces(cell: Handed, store: PlannedStore) -> set[tuple[str, int, int]]:

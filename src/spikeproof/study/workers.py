@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -150,21 +150,23 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches the parent too, which ends this process
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed worker leaves behind
     _end_with_parent()
-    if grace is not None:
-        ending.listen(grace)
     torch.set_num_threads(threads)
     machine.settle()
     started = time.perf_counter()
     try:
-        if _running() == code:
-            answer = attempt(config, waits, store, machine)
-        else:
-            mend = "start the study again: it goes on with the new sources"
-            said = UsageError(f"the sources that this study began with, {code}", _running(), mend=mend)
-            answer = Answer(None, str(said), 0.0)
+        with nullcontext() if grace is None else ending.listening(grace):
+            answer = _attempted(config, waits, store, machine, code)
     except ending.Stopped:
         answer = Answer(None, None, time.perf_counter() - started)
     answers.send(answer)
+
+
+def _attempted(config: CellConfig, waits: bool, store: Store, machine: Machine, code: str) -> Answer:
+    """Of a cell, where the sources are those that the study began with."""
+    if _running() == code:
+        return attempt(config, waits, store, machine)
+    mend = "start the study again: it goes on with the new sources"
+    return Answer(None, str(UsageError(f"the sources that this study began with, {code}", _running(), mend=mend)), 0.0)
 
 
 def _end_with_parent() -> None:
