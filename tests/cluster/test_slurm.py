@@ -54,10 +54,15 @@ def restarts(slurm: Slurm, job: str) -> int:
     return max(map(int, re.findall(r"Restarts=(\d+)", slurm.ask("scontrol", "show", "job", job))), default=0)
 
 
+def logs(root: Path) -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(root.glob("slurm/*.log")))
+
+
 def test_a_node_that_is_lost_with_its_processes_loses_nothing(slurm: Slurm, tmp_path: Path) -> None:
-    root, wanted = tmp_path / "runs", expected()
+    """And a worker that is warned of its limit, by the signal that SLURM sends then, is started again and goes on."""
+    root = tmp_path / "runs"
     job = submitted(slurm, tmp_path)
-    until(lambda: finished(root) >= 2 and workers_of(job, "n1"), 90, "two finished cells")
+    until(lambda: finished(root) >= 2 and workers_of(job, "n1"), 240, "two finished cells")
     slurm.kill_node("n1")
     killed = workers_of(job, "n1")
     for number in killed:
@@ -65,8 +70,10 @@ def test_a_node_that_is_lost_with_its_processes_loses_nothing(slurm: Slurm, tmp_
             os.kill(number, signal.SIGKILL)
     assert killed
     assert finished(root) < 12
-    until(lambda: finished(root) == 12, 120, "twelve finished cells")
-    assert numbers(root) == wanted
+    slurm.ask("scancel", "--signal=USR1", "--batch", job)
+    until(lambda: "stopped by SIGUSR1; what is written is kept" in logs(root), 120, "worker that has ended at a batch")
+    until(lambda: finished(root) == 12, 240, "twelve finished cells")
+    assert numbers(root) == expected()
     slurm.ask("scancel", job)
     slurm.start_node("n1")
     slurm.wait(lambda: not slurm.jobs() and slurm.states() == {"n1": "idle", "n2": "idle"}, 60, "two idle nodes")
@@ -78,12 +85,12 @@ def test_a_lost_process_that_lives_on_finishes_its_cell_and_no_copy_takes_it_for
     root, gate = tmp_path / "runs", tmp_path / "gate"
     gate.mkdir()
     job = submitted(slurm, tmp_path, gate=gate)
-    until(lambda: (gate / "held").exists() and (gate / "held").read_text(encoding="utf-8"), 90, "process at the gate")
+    until(lambda: (gate / "held").exists() and (gate / "held").read_text(encoding="utf-8"), 240, "process at the gate")
     held = json.loads((gate / "held").read_text(encoding="utf-8"))
     told = ask(["status", "--out", str(root)], environment(tmp_path)).stdout
     assert re.search(rf"running .*; slurm {job}_\d on [\w.-]+ \({held['pid']}\) since ", told), told
     slurm.kill_node(held["node"])
-    until(lambda: finished(root) == 11, 120, "eleven finished cells")
+    until(lambda: finished(root) == 11, 240, "eleven finished cells")
     # Once SLURM starts the job again; then the job itself asks for it, having found the lock of the cell.
     until(lambda: restarts(slurm, job) >= 2, 120, "job that is queued again twice")
     os.kill(held["pid"], 0)  # it is alive
@@ -98,17 +105,3 @@ def test_a_lost_process_that_lives_on_finishes_its_cell_and_no_copy_takes_it_for
         assert copy.rstrip().endswith("0 cells done here, of 12 planned")
     assert numbers(root) == expected()
     slurm.start_node(held["node"])
-
-
-def test_a_worker_at_its_limit_ends_at_a_batch_and_goes_on(slurm: Slurm, tmp_path: Path) -> None:
-    """Told by SIGUSR1, as SLURM does before a limit, whose least is a minute."""
-    root, gate = tmp_path / "runs", tmp_path / "gate"
-    gate.mkdir()
-    job = submitted(slurm, tmp_path, gate=gate)
-    until(lambda: (gate / "held").exists() and (gate / "held").read_text(encoding="utf-8"), 90, "process at the gate")
-    slurm.ask("scancel", "--signal=USR1", "--batch", job)
-    (gate / "open").touch()
-    until(lambda: finished(root) == 12, 120, "twelve finished cells")
-    said = "".join(path.read_text(encoding="utf-8") for path in root.glob("slurm/*.log"))
-    assert "stopped by SIGUSR1; what is written is kept" in said
-    assert numbers(root) == expected()
