@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEMO ?=
 TESTS ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-everywhere test-lesser coverage bounds check peers bench bench-gpu clean
+.PHONY: demo test test-everywhere test-lesser coverage bounds check peers cluster bench bench-gpu clean
 
 .venv/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spikeproof needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -60,6 +60,12 @@ check: .venv/.ready
 # Against SpikingJelly, torchattacks, foolbox and ART, in an environment of their own (several GB, a few minutes).
 peers: .venv-peers/.ready
 	.venv-peers/bin/python -m pytest tests/peers
+
+# A study on a real SLURM of two nodes and on a real Ray cluster, a node of which is lost. SLURM's daemons want root, and
+# are installed if they are missing; minutes.
+cluster: .venv-peers/.ready
+	command -v slurmctld munged >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm munge; }
+	SPIKEPROOF_CLUSTER=1 .venv-peers/bin/python -m pytest tests/cluster
 
 # spikeproof and its peers on the same networks: benchmarks/results.json and docs/performance.md (some ten minutes).
 bench: .venv-peers/.ready
