@@ -1,12 +1,14 @@
 """What befalls workers of a planned study, played with processes that are forked from this one, which has imported all.
 
 Run as `python workerplays.py FOLDER [NAME ...]`, with TRACE in the environment; prints {name: what went wrong, or ''}.
+With KILLS=30 there, `workers_are_killed_and_lose_nothing` kills thirty times instead of three.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -30,6 +32,8 @@ from spikeproof.study.run import Machine
 from spikeproof.study.status import states
 
 QUIET = Machine(progress=False)
+
+KILLS = int(os.environ.get("KILLS", "3"))
 
 STUDY = Study(
     "worked",
@@ -271,19 +275,22 @@ def renamed(path: Path, text: str) -> None:
     path.with_name(f"{sha256(text.encode()).hexdigest()[:16]}.jsonl").write_text(text, encoding="utf-8")
 
 
-def play_workers_are_killed_and_lose_nothing(folder: Path, kills: int = 3) -> None:
-    import random
-
+def play_workers_are_killed_and_lose_nothing(folder: Path) -> None:
+    """A worker, or the process of its cell, at random events; when all is done, from the beginning."""
     play, chance, killed = Play(folder), random.Random(5), 0
     crew = [play.start(), play.start()]
-    while killed < kills:
-        target = happened() + chance.randint(1, 4)
-        until(lambda at=target: happened() >= at or len(tinycell.numbers(play.root)) == len(WHOLE))  # type: ignore[misc]
+    while killed < KILLS:
+        _until_happened(happened() + chance.randint(1, 4), play)
         victim = crew.pop(chance.randrange(2))
-        os.kill(victim, signal.SIGKILL)
-        if ended(victim) == -signal.SIGKILL:
+        cells = Path(f"/proc/{victim}/task/{victim}/children").read_text(encoding="utf-8").split()
+        if cells and chance.random() < 0.5:
+            os.kill(int(cells[0]), signal.SIGKILL)
             killed += 1
-        if len(tinycell.numbers(play.root)) == len(WHOLE):  # all done: from the beginning
+        os.kill(victim, signal.SIGKILL)
+        killed += ended(victim) == -signal.SIGKILL
+        if len(tinycell.numbers(play.root)) == len(WHOLE):
+            play.check_whole()
+            until(lambda: not any(play.store.locked(one.key) for one in play.planned))
             shutil.rmtree(play.root / "cells")
             shutil.rmtree(play.root / "models")
         crew.append(play.start())
@@ -292,6 +299,10 @@ def play_workers_are_killed_and_lose_nothing(folder: Path, kills: int = 3) -> No
     until(lambda: not any(play.store.locked(one.key) for one in play.planned))  # cells end with their workers
     assert play.work("--wait", "60") == 0, play.said
     play.check_whole()
+
+
+def _until_happened(target: int, play: Play) -> None:
+    until(lambda: happened() >= target or len(tinycell.numbers(play.root)) == len(WHOLE))
 
 
 @cache

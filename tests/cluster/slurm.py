@@ -94,7 +94,7 @@ class Slurm:
         key.write_bytes(os.urandom(128))
         try:
             self._munge(key)
-            self._start("slurmctld", "-D")
+            self._controller = self._start("slurmctld", "-D")
             for node in NODES:
                 (self.root / f"spool-{node}").mkdir()
                 self.start_node(node)
@@ -129,6 +129,13 @@ class Slurm:
         """The daemon alone, as a node is lost to SLURM: what it started lives on."""
         self._nodes[node].kill()
         self._nodes[node].wait()
+
+    def restart_controller(self) -> None:
+        """Killed, and started again with what it has kept on disk."""
+        self._controller.kill()
+        self._controller.wait()
+        self._controller = self._start("slurmctld", "-D")
+        self.wait(lambda: self.states().keys() == {*NODES}, 60, "controller that answers")
 
     def states(self) -> dict[str, str]:
         lines = self.ask("sinfo", "--noheader", "--Node", "--format=%N %T").split("\n")

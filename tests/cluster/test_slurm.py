@@ -59,7 +59,8 @@ def logs(root: Path) -> str:
 
 
 def test_a_node_that_is_lost_with_its_processes_loses_nothing(slurm: Slurm, tmp_path: Path) -> None:
-    """And a worker that is warned of its limit, by the signal that SLURM sends then, is started again and goes on."""
+    """Nor does a killed controller; and a worker that is warned of its limit, by the signal that SLURM sends then, is
+    started again and goes on."""
     root = tmp_path / "runs"
     job = submitted(slurm, tmp_path)
     until(lambda: finished(root) >= 2 and workers_of(job, "n1"), 240, "two finished cells")
@@ -70,6 +71,7 @@ def test_a_node_that_is_lost_with_its_processes_loses_nothing(slurm: Slurm, tmp_
             os.kill(number, signal.SIGKILL)
     assert killed
     assert finished(root) < 12
+    slurm.restart_controller()
     slurm.ask("scancel", "--signal=USR1", "--batch", job)
     until(lambda: "stopped by SIGUSR1; what is written is kept" in logs(root), 120, "worker that has ended at a batch")
     until(lambda: finished(root) == 12, 240, "twelve finished cells")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import tinycell
 import yaml
@@ -50,11 +50,12 @@ def environment(folder: Path, gate: Path | None = None) -> dict[str, str]:
 @cache
 def expected() -> dict[str, bytes]:
     """Every number of the twelve cells, from one undisturbed local command."""
-    folder = Path(mkdtemp(prefix="undisturbed-"))
-    words = tinycell.command("study", study_file(folder), "--workers", 2, "--out", folder / "runs")
-    done = tinycell.run(words, environment(folder))
-    assert done.returncode == 0, done.stderr
-    found = numbers(folder / "runs")
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        words = tinycell.command("study", study_file(folder), "--workers", 2, "--out", folder / "runs")
+        done = tinycell.run(words, environment(folder))
+        assert done.returncode == 0, done.stderr
+        found = numbers(folder / "runs")
     assert len(found) == CELLS * len(tinycell.NUMBERS)
     return found
 
