@@ -79,9 +79,11 @@ def test_a_head_that_is_killed_goes_on_from_where_it_was_with_another_engine(two
     head = subprocess.Popen(
         command(*words(tmp_path, two.address)), env=environment(tmp_path), stderr=subprocess.DEVNULL
     )
-    until(lambda: finished(root) >= 1, 240, "a finished cell")
-    head.send_signal(signal.SIGKILL)
-    head.wait()
+    try:
+        until(lambda: finished(root) >= 1, 240, "a finished cell")
+    finally:
+        head.send_signal(signal.SIGKILL)
+        head.wait()
     local = ["study", str(study_file(tmp_path)), "--out", str(root), "--workers", "2", "--threads", "1", "--quiet"]
     done = ask(local, environment(tmp_path))
     assert done.returncode == 0, done.stderr
