@@ -68,9 +68,9 @@ def engine_of(options: Namespace, planned: Sequence[Planned], left: int, plan: s
     import torch
 
     from spikeproof.study.here import Here
-    from spikeproof.study.workers import Workers, cores
+    from spikeproof.study.workers import Workers, cores, devices
 
-    room = cores() // torch.get_num_threads() if machine.device == "cpu" else 1
+    room = cores() // torch.get_num_threads() if machine.device == "cpu" else len({*devices(machine.device, 64)})
     at_once = options.workers or max(1, min(left, room))
     return Workers(at_once) if at_once > 1 else Here()
 

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
@@ -33,7 +33,7 @@ from spikeproof.study.executor import Answer, Outcome, Queue, attempt
 from spikeproof.study.run import run_cell
 from spikeproof.study.trained import Machine
 
-__all__ = ["Child", "Workers", "cores", "start"]
+__all__ = ["Child", "Workers", "cores", "devices", "start"]
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 
@@ -43,11 +43,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def devices(device: str, at_once: int) -> list[str]:
+    """The device of each of so many workers: of several GPUs they take one each, in turn; a device with a number, or
+    another kind, is that of all."""
+    gpus = torch.cuda.device_count() if device == "cuda" else 0
+    return [f"cuda:{number % gpus}" if gpus > 1 else device for number in range(at_once)]
+
+
 class Child(NamedTuple):
     """A process that runs one cell."""
 
     config: CellConfig
     waits: bool
+    device: str
     process: BaseProcess
     answers: Connection
     started: float
@@ -105,16 +113,18 @@ class Workers:
     def run(self, cells: Sequence[CellConfig], store: Store, machine: Machine) -> Generator[Outcome, None, None]:
         queue = Queue(deque(cells))
         context, crew = _context(), list[Child]()
+        free = deque(devices(machine.device, self.at_once))
         try:
             while True:
                 while len(crew) < self.at_once and (task := queue.next()) is not None:
-                    crew.append(start(context, *task, store, machine))
+                    crew.append(start(context, *task, store, replace(machine, device=free.popleft())))
                 if not crew:
                     return
                 said = wait([worker.answers for worker in crew])
                 for worker in [worker for worker in crew if worker.answers in said]:
                     answer = worker.answer()
                     crew.remove(worker)
+                    free.append(worker.device)
                     last = worker.waits and store.patience is not None
                     yield from queue.outcome(worker.config, answer, last=last)
         finally:
@@ -139,7 +149,7 @@ def start(
     process = context.Process(target=_work, args=given, daemon=True)
     process.start()
     theirs.close()  # so that the death of the worker, which holds the other end, is seen here
-    return Child(config, waits, process, ours, time.perf_counter())
+    return Child(config, waits, machine.device, process, ours, time.perf_counter())
 
 
 def _work(
