@@ -18,10 +18,6 @@ from undisturbed import CELLS, ask, environment, expected, finished, study_file,
 ray = pytest.importorskip("ray", reason="make cluster installs it")
 
 
-PATIENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
-"""Of a machine that does other things too."""
-
-
 class TwoNodes:
     """A head without work, and two nodes of one core each, which ends with what it has started.
 
@@ -49,7 +45,7 @@ class TwoNodes:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
     folder = tmp_path_factory.mktemp("ray")
     before = dict(os.environ)
-    running = TwoNodes({**environment(folder), **PATIENT})
+    running = TwoNodes({**environment(folder), "RAY_USAGE_STATS_ENABLED": "0"})
     yield running
     running.cluster.shutdown()
     os.environ.clear()
