@@ -8,20 +8,20 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from jsonargparse import Namespace
 
 from spikeproof import report
+from spikeproof.commands._engines import engine_of
 from spikeproof.commands._machine import machine_of, store_of
 from spikeproof.errors import Locked, UsageError
 from spikeproof.store.store import Cell, Store
-from spikeproof.study.config import load_study
+from spikeproof.study.config import CellConfig, load_study
 from spikeproof.study.executor import Executor, Outcome
-from spikeproof.study.here import Here
+from spikeproof.study.handout import hand_out
 from spikeproof.study.kept import keep
 from spikeproof.study.plan import Planned, plan, refuse_other_versions
 from spikeproof.study.run import Machine
-from spikeproof.study.workers import Workers, cores
+from spikeproof.study.slurm import Slurm
 
 __all__ = ["run_study", "trust"]
 
@@ -32,12 +32,26 @@ def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
     study = load_study(file)
     if options.workers is not None and options.workers < 1:
         raise UsageError("workers >= 1", options.workers)
-    machine, store = machine_of(options), store_of(options)
+    engine = str(options.get("engine", "local"))
+    machine, store = machine_of(options, elsewhere=engine != "local"), store_of(options)
     planned = plan(study.cells(), machine, study.refused)
     if not anyway:
         refuse_other_versions(planned, store)
     keep(store, file, machine.device, [one.called for one in planned], [one.config.resolved() for one in planned])
-    done, failed, busy = _cells(planned, store, machine, options.workers)
+    handed = engine != "local" or bool(options.get("plan"))
+    digest = hand_out(store, planned, machine, options.threads, study.title) if handed else ""
+    if options.get("plan"):
+        print(f"{len(planned)} cells planned: spikeproof worker {store.root.resolve()} --plan {digest}")
+        return 0
+    known = {cell.key: cell for cell in store.folders() if cell.damage() is None}
+    left = [one.config for one in planned if one.key not in known]
+    executor = engine_of(options, planned, len(left), digest, machine)
+    if isinstance(executor, Slurm) and options.dry_run:
+        print(executor.script(store, machine), end="")
+        return 0
+    if engine == "slurm" and options.wait is None:
+        store = Store(store.root, patience=0.0)  # the array goes on by itself
+    done, failed, busy = _cells(planned, known, left, executor, store, machine)
     if done:
         print(f"report: {report.write(done, store.root, title=study.title).resolve()}")
     if failed:
@@ -45,6 +59,9 @@ def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
         for outcome in failed:
             print(f"  {outcome.config.name}: {outcome.error}", file=sys.stderr)
         return 1
+    if busy and engine == "slurm" and options.wait is None:
+        print(f"{len(busy)} cells left to SLURM; spikeproof status shows them, the same command then makes the page")
+        return 0
     if busy:
         raise Locked(
             f"all {len(planned)} cells",
@@ -55,15 +72,11 @@ def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
 
 
 def _cells(
-    planned: Sequence[Planned], store: Store, machine: Machine, workers: int | None
-) -> tuple[list[Cell], list[Outcome], list[Outcome]]:
+    planned: Sequence[Planned], known: dict[str, Cell], left: Sequence[CellConfig], engine: Executor, store: Store,
+    machine: Machine,
+) -> tuple[list[Cell], list[Outcome], list[Outcome]]:  # fmt: skip
     """Run what is not finished, a line for every cell; the finished cells in the study's order, what failed, and what
-    another command is at."""
-    known = {cell.key: cell for cell in store.folders() if cell.damage() is None}
-    left = [one.config for one in planned if one.key not in known]
-    room = cores() // torch.get_num_threads() if machine.device == "cpu" else 1
-    at_once = workers or max(1, min(len(left), room))
-    engine: Executor = Workers(at_once) if at_once > 1 else Here()
+    another command is at. known: the finished ones, by their keys."""
     if len(left) < len(planned):
         print(f"{len(planned) - len(left)} of {len(planned)} cells are finished already", file=sys.stderr)
     # The bars of several cells would overwrite each other.
@@ -77,7 +90,7 @@ def _cells(
             number = len(planned) - len(left) + len(outcomes)
             line = f"[{number}/{len(planned)}] {outcome.config.name}: {_became(outcome)} in {_time(outcome.seconds)}"
             print(line + (f", about {rest} left" if len(outcomes) < len(left) else ""), file=sys.stderr, flush=True)
-    known.update({outcome.cell.key: outcome.cell for outcome in outcomes if outcome.cell is not None})
+    known = {**known, **{outcome.cell.key: outcome.cell for outcome in outcomes if outcome.cell is not None}}
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     busy = [outcome for outcome in outcomes if outcome.cell is None and outcome.error is None]
     return [known[one.key] for one in planned if one.key in known], failed, busy

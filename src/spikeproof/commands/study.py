@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser, Namespace
 
+from spikeproof.commands._engines import add_engines, check_engine
 from spikeproof.commands._given import shipped, study_file
 from spikeproof.commands._machine import add_machine
 
@@ -12,9 +13,11 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("file", help=f"a study's YAML, or a shipped one: {', '.join(shipped())}")
     parser.add_argument("--anyway", action="store_true", help="also into a folder with cells of another version")
     add_machine(parser, workers=True)
+    add_engines(parser)
 
 
 def run(options: Namespace) -> int:
+    check_engine(options)
     file = study_file(options.file)
     from spikeproof.commands._cells import run_study
 
