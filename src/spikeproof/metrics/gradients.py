@@ -35,7 +35,9 @@ def means(rows: Iterable[GradientRow]) -> dict[Probe, dict[str, Mean]]:
     return {probe: _means(some) for probe, some in _by_probe(rows).items()}
 
 
-def by_image(rows: Iterable[GradientRow], places: Collection[tuple[str, str]]) -> dict[tuple[str, str], dict[int, float]]:
+def by_image(
+    rows: Iterable[GradientRow], places: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], dict[int, float]]:
     """(site, measure) -> image -> that measure of the cross-entropy gradient that enters the site, batch-norm in eval
     mode; an image of which it is undefined is left out."""
     sites = {site for site, _ in places}

@@ -1,11 +1,11 @@
 """The verdict on each claim, by one rule from the numbers; nothing here is written by hand for a study.
 
-**The rule.** Each claim names one measure, one number and a sign, in advance. It is *supported* where all of this holds:
-the 95 % interval over seeds and the one over configurations lie whole on the claimed side of 0, and p, corrected by
-Holm's method for all claims of the page, is at most 5 %. It is *contradicted* where the same holds on the other side,
-*fragile* where other replicates of the bootstrap could turn it, after as many of them as are drawn at most, and
-*undecided* in every other case, with the reason. Differences between pools are paired and the pool is the only thing
-that was changed, so there the seeds decide: by an interval over seeds and images, and by flips of signs, which are exact.
+**The rule.** Each claim names one measure, one number and a sign, in advance. It is *supported* where the 95 % interval
+over seeds and the one over configurations lie whole on the claimed side of 0, and p, corrected by Holm's method for all
+claims of the page, is at most 5 %; *contradicted* where the same holds on the other side; *fragile* where other
+replicates of the bootstrap could turn it, after as many of them as are drawn at most; and *undecided* in every other
+case, with the reason. Differences between pools are paired and the pool is the only thing that was changed, so there
+the seeds decide: by an interval over seeds and images, and by flips of signs, which are exact.
 
 **What the number is.** Sparsity is measured in two ways, and both are asked: by the Gini index of the cross-entropy
 gradient at the image, and as the paper does, by the share of exact zeros, behind the first layer, which is the first
@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from spikeproof.metrics.multiple import LEVEL, holm, levels
 from spikeproof.metrics.paired import Flips
-from spikeproof.metrics.resampling import ENOUGH, SEEDS, Estimate
+from spikeproof.metrics.resampling import CLEAR, ENOUGH, SEEDS, Estimate
 
 __all__ = [
     "CONTRADICTED", "DECIDING", "FRAGILE", "MANY", "REPLICATES", "SCALE", "SEED", "SHAPES", "SUPPORTED", "UNDECIDED",
@@ -43,8 +43,8 @@ MANY = 0.25
 REPLICATES = 1000
 DECIDING = (4_000, 32_000, 128_000)
 SEED = 0
-"""Resamples of each interval that decides nothing; those of one that does, at first and as long as others could turn its
-verdict; and the seed they are drawn with."""
+"""Resamples of each interval that decides nothing; those of one that does, at first and as long as others could turn
+its verdict; and the seed they are drawn with."""
 
 
 class Question(NamedTuple):
@@ -119,7 +119,7 @@ def unsure(questions: Sequence[Question]) -> list[Question]:
 
 def _clear(one: Question, level: float) -> bool:
     if one.flips is not None:
-        return abs(one.flips.p - level) >= 3 * one.flips.error
+        return abs(one.flips.p - level) >= CLEAR * one.flips.error
     sides = all(estimate.clear for _, estimate, _, _ in one.beside) and one.estimate.clear
     return sides and (one.estimate.tail is None or one.estimate.tail.clear_of(level))
 
@@ -142,13 +142,17 @@ def _decide(one: Question, level: float, unit: str, claims: int) -> tuple[str, s
     if not _clear(one, level):
         return FRAGILE, _fragile(one, level)
     if one.p is not None and one.p > level:
-        return UNDECIDED, f"p = {one.p:.2g} is too much for one of {claims} claims, where {level:.2g} is the limit"
+        return UNDECIDED, f"p = {one.p:.2g} is more than {level:.2g}, the limit for it among {_counted(claims)}"
     for claimed, number, wanted, says in one.beside:
         if claimed == side and _side(number) != wanted:
             return UNDECIDED, f"one says more than the other, but {says} does not go with more robustness for sure"
     where = "above" if side > 0 else "below"
     how = f"the interval over seeds and images lies {where} 0" if one.paired else f"both intervals lie {where} 0"
-    return (SUPPORTED if side == one.sign else CONTRADICTED), f"{how}, and p holds among {claims} claims"
+    return (SUPPORTED if side == one.sign else CONTRADICTED), f"{how}, and p holds among {_counted(claims)}"
+
+
+def _counted(claims: int) -> str:
+    return "1 claim" if claims == 1 else f"{claims} claims"
 
 
 def _fragile(one: Question, level: float) -> str:
@@ -167,8 +171,8 @@ def _resampled(one: Question, side: int, unit: str) -> str | None:
     if found.over_units is None:
         if found.undefined == 1.0:
             return f"there are fewer than {ENOUGH} {unit} to resample"
-        share = f"{100 * found.undefined:.0f} % of the resamples of so few {unit}"
-        return f"{share} have no such correlation, and with more than 5 % there is no interval"
+        share = f"in {100 * found.undefined:.0f} % of the resamples of these {unit} too little varies for a correlation"
+        return f"{share}, and with more than 5 % there is no interval"
     if found.over_units.side != side and found.clear:
         return f"it holds for these networks whatever the seed, but hangs on which {unit} were chosen"
     return None

@@ -155,11 +155,12 @@ def measured(site: str, metric: str) -> Callable[[Summary], float | None]:
 
 
 def by_image(name: str) -> Callable[[Summary], dict[int, float]]:
-    """image -> the outcome 'robust' or 'clean' as 0 or 1, or 'site measure' of one of `SITES`; empty if not measured."""
+    """image -> the outcome 'robust' or 'clean' as 0 or 1, or a 'site measure' of `SITES`; empty if not measured."""
 
     def value(cell: Summary) -> dict[int, float]:
         if name == "robust":
-            return {image: float(right) for image, right in cell.each.robust.items()} if _robust(cell) is not None else {}
+            told = cell.each.robust if _robust(cell) is not None else {}
+            return {image: float(right) for image, right in told.items()}
         if name == "clean":
             return {image: float(right) for image, right in cell.each.clean.items()}
         site, metric = name.split()

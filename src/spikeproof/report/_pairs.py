@@ -1,4 +1,4 @@
-"""Max against average pooling in pairs: networks that differ in nothing else, with the same seed, on the same images."""
+"""Max against average pooling in pairs: networks that differ in nothing else, of one seed, on the same images."""
 
 from __future__ import annotations
 

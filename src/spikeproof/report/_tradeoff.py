@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spikeproof.metrics.association import Association, associations
 from spikeproof.metrics.pareto import chances, front
-from spikeproof.metrics.resampling import ENOUGH, NOTHING, SEEDS, Bounds, Draws, draws, student
-from spikeproof.report._claims import DECIDING, REPLICATES, SCALE, SEED, SHAPES, MANY, Claim, Question, unsure, verdicts
+from spikeproof.metrics.resampling import ENOUGH, NOTHING, SEEDS, Bounds, Draws, Floats, draws, student
+from spikeproof.report._claims import DECIDING, MANY, REPLICATES, SCALE, SEED, SHAPES, Claim, Question, unsure, verdicts
 from spikeproof.report._design import MEASURES, OUTCOMES, SITES, Configuration, Design, design, measured
 from spikeproof.report._pairs import Pair, asked, pairs_of
 from spikeproof.report._summary import Summary
@@ -26,6 +27,9 @@ POOLED = "all architectures"
 
 Place: TypeAlias = tuple[str, str]
 """Site and measure."""
+
+Known: TypeAlias = Mapping[tuple[str, str, Place], Association]
+"""Group, outcome and place -> the correlations."""
 
 GENERAL = {
     "clean": "clean test accuracy",
@@ -101,6 +105,11 @@ class Answers:
         return None
 
     @property
+    def decidable(self) -> bool:
+        """Whether any claim could have had a verdict, by the design of the study alone."""
+        return any(claim.p is not None for claim in self.claims)
+
+    @property
     def cautious(self) -> bool:
         return self.robust > 0 and self.bounds >= MANY * self.robust
 
@@ -143,11 +152,13 @@ def _key(one: Found) -> tuple[str, str, Place]:
     return one.group, one.outcome, (one.site, one.metric)
 
 
-def _drawn(grid: Design, owners: Sequence[object], strata: np.ndarray, replicates: int) -> Draws | None:
+def _drawn(grid: Design, owners: Sequence[object], strata: NDArray[np.int64], replicates: int) -> Draws | None:
     return draws([str(one) for one in owners], strata, max(1, len(grid.seeds)), replicates=replicates, seed=SEED)
 
 
-def _tables(grid: Design, places: Sequence[Place], outcomes: Sequence[str]) -> tuple[dict, dict, np.ndarray]:
+def _tables(
+    grid: Design, places: Sequence[Place], outcomes: Sequence[str]
+) -> tuple[dict[Place, Floats], dict[str, Floats], Floats]:
     shapes = {place: grid.table(measured(*place)) for place in places}
     return shapes, {name: grid.table(OUTCOMES[name][1]) for name in outcomes}, grid.table(measured(*SCALE))
 
@@ -163,7 +174,8 @@ def _correlations(grid: Design, owners: Sequence[object]) -> list[Found]:
     found = []
     for group, inside in groups.items():
         some = None if drawn is None else Draws(drawn.units[:, inside], drawn.seeds)
-        x, y = ({key: table[:, inside] for key, table in tables.items()} for tables in (shapes, outcomes))
+        x = {place: table[:, inside] for place, table in shapes.items()}
+        y = {name: table[:, inside] for name, table in outcomes.items()}
         for (place, outcome), association in associations(x, y, scale[:, inside], strata[inside], some).items():
             if (np.isfinite(shapes[place]) & np.isfinite(outcomes[outcome])).any():
                 found.append(Found(group, outcome, *place, association))
@@ -195,11 +207,9 @@ def _deciding(
     return questions, {(POOLED, name, place): known[POOLED, name, place] for name in outcomes for place in SHAPES}
 
 
-def _variants(
-    grid: Design, owners: Sequence[object], found: Sequence[Found], deciding: Mapping[tuple[str, str, Place], Association]
-) -> list[Variant]:
-    """Would the deciding correlations be others if something else were held fixed, bounds left out, or sparsity measured
-    in another way or place?"""
+def _variants(grid: Design, owners: Sequence[object], found: Sequence[Found], deciding: Known) -> list[Variant]:
+    """Would the deciding correlations be others if something else were held fixed, bounds left out, or sparsity
+    measured in another way or place?"""
     ways: list[tuple[str, tuple[str, ...], Callable[[Summary], bool]]] = [
         ("within each pooling too", ("architecture", "pool"), lambda _: True),
         ("within each defence, as its knobs turn", ("architecture", "defence"), lambda _: True),
@@ -225,11 +235,11 @@ def _variants(
     return variants
 
 
-def _at(known: Mapping[tuple[str, str, Place], Association], place: Place) -> dict[str, Association]:
+def _at(known: Known, place: Place) -> dict[str, Association]:
     return {outcome: one for (group, outcome, where), one in known.items() if (group, where) == (POOLED, place)}
 
 
-def _associated(known: Mapping[tuple[str, str, Place], Association], grid: Design) -> list[Question]:
+def _associated(known: Known, grid: Design) -> list[Question]:
     """The claims that are correlations: on robustness, then each outcome of generalisation, with both measures."""
     each = list(grid.architectures) if len(grid.architectures) > 1 else []
     nothing = Association(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
@@ -259,8 +269,8 @@ def _question(kind: str, place: Place, of: Association, apart: Sequence[Associat
     if kind == "lead":
         return Question(
             "robustness", "It is the gradient's scale rather than its shape that goes with robustness", name,
-            f"size of the partial rank correlation of robust accuracy with l1, the {name} held fixed, less that with the "
-            f"{name}, l1 held fixed",
+            f"size of the partial rank correlation of robust accuracy with l1, the {name} held fixed, less that with "
+            f"the {name}, l1 held fixed",
             1, of.lead, missing, apart=tuple(one.lead for one in apart), key=key,
             beside=((1, of.scale, -1, "a smaller scale"), (-1, of.shape, 1, "a sparser shape")),
         )  # fmt: skip

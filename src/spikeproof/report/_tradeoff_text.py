@@ -53,7 +53,9 @@ def _drawn(found: Estimate) -> Entry:
     """An interval of resamples, and by how much its ends would move with others."""
     if found.tail is None:
         return _bounds(found.over_units)
-    return Entry(_bounds(found.over_units).main, f"ends \u00b1 {found.tail.ends:.3f}, {found.tail.replicates} resamples")
+    return Entry(
+        _bounds(found.over_units).main, f"ends \u00b1 {found.tail.ends:.3f}, {found.tail.replicates} resamples"
+    )
 
 
 def _chance(claim: Claim) -> Entry:
@@ -89,7 +91,7 @@ def notes(answers: Answers) -> list[str]:
     if (slopes := len({configuration.slope for configuration in grid.configurations})) > 1:
         said.append(
             f"Gradients are taken under each network's own surrogate, neuron and number of steps, of which there are "
-            f"{slopes} sets: their l1 is partly the surrogate's doing. See the row within one of them below."
+            f"{slopes} sets: their l1 is partly the surrogate's doing. See the rows within one of them below."
         )
     if same := _twins(answers):
         said.append(
@@ -143,7 +145,9 @@ def pairs_table(answers: Answers) -> Table | None:
         return None
     columns = [
         *words("max less average pool in", "networks"),
-        *numbers("pairs", "seeds", "difference", "over seeds and images", "p by flips of signs", "least p it could have"),
+        *numbers(
+            "pairs", "seeds", "difference", "over seeds and images", "p by flips of signs", "least p it could have"
+        ),
     ]
     rows = [
         [
