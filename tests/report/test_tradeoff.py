@@ -43,7 +43,7 @@ def answered(cells: list[Any]) -> _tradeoff.Answers:
 
 
 def words(answers: _tradeoff.Answers) -> list[str]:
-    """Of the claims on: shape, scale rather than shape, clean accuracy, gap; pools in sparsity, robustness, accuracy."""
+    """On shape, scale rather than shape, clean accuracy, the gap; of pools on sparsity, robustness, accuracy."""
     return [claim.verdict for claim in answers.claims]
 
 
@@ -182,7 +182,7 @@ def decide(estimate: Estimate, sign: int = 1, **changes: Any) -> tuple[str, str]
         (HIGH, None, None, UNDECIDED, "fewer than 6 defences"),
         (None, HIGH, SURE, UNDECIDED, "of the 3 seeds"),
         (HIGH, HIGH, NEAR, FRAGILE, "an end of an interval is not clear of 0, with a Monte Carlo error of 0.0400"),
-        (HIGH, HIGH, UNSURE, UNDECIDED, "p = 0.06 is too much for one of 1 claims"),
+        (HIGH, HIGH, UNSURE, UNDECIDED, "p = 0.06 is more than 0.05, the limit for it among 1 claim"),
         (HIGH, HIGH, Tail(0.049, 0.001, 0.01, 9000), FRAGILE, "p = 0.049 is not clear of 0.05"),
     ],
 )
@@ -201,7 +201,8 @@ def test_the_rule(seeds: Bounds | None, units: Bounds | None, tail: Tail | None,
 def test_a_reason_for_too_few_configurations_is_the_one_that_holds() -> None:
     """With seven configurations there are enough to resample, but too many resamples have no correlation."""
     assert decide(Estimate(0.9, HIGH, None, 3, 7, None, 0.12))[1] == (
-        "12 % of the resamples of so few defences have no such correlation, and with more than 5 % there is no interval"
+        "in 12 % of the resamples of these defences too little varies for a correlation, and with more than 5 % there "
+        "is no interval"
     )
 
 
@@ -215,8 +216,8 @@ def test_claims_are_corrected_together_and_those_that_no_data_could_decide_cost_
     assert [claim.corrected for claim in claims if claim.corrected] == pytest.approx([0.06, 0.004, 0.06, 0.06])
     assert [claim.verdict for claim in claims] == [UNDECIDED, SUPPORTED, UNDECIDED, UNDECIDED, UNDECIDED]
     assert claims[2].why == (
-        "by flips of signs 3 independent differences, one a seed and architecture, have a p of 0.25 at least, and 0.05 is "
-        "the limit"
+        "by flips of signs 3 independent differences, one a seed and architecture, have a p of 0.25 at least, and 0.05 "
+        "is the limit"
     )
     assert [claim.verdict for claim in verdicts(asked[1:4], "defences")] == [SUPPORTED, UNDECIDED, SUPPORTED]
 

@@ -34,9 +34,18 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def levels(p: Sequence[float]) -> list[float]:
-    """What each p is held against in Holm's method: `LEVEL` over the number of those that are not smaller."""
-    order = np.argsort(p, kind="stable")
-    held = [0.0] * len(p)
-    for rank, place in enumerate(order):
-        held[int(place)] = LEVEL / (len(p) - rank)
+    """What each p is held against in Holm's method: `LEVEL` over the number of those that are not smaller; once one
+    fails, all larger ones against what it failed. So a p is at most its level where, and only where, `holm` is at most
+    `LEVEL`.
+
+    >>> [round(one, 4) for one in levels([0.01, 0.03, 0.04])], [round(one, 4) for one in levels([0.01, 0.02, 0.04])]
+    ([0.0167, 0.025, 0.025], [0.0167, 0.025, 0.05])
+    """
+    held, failed = [0.0] * len(p), False
+    limit = LEVEL
+    for rank, place in enumerate(np.argsort(p, kind="stable")):
+        if not failed:
+            limit = LEVEL / (len(p) - rank)
+            failed = p[int(place)] > limit
+        held[int(place)] = limit
     return held
