@@ -56,14 +56,14 @@ def nulls(trials: int) -> None:
     """Pages on which nothing goes with anything, two measures and five outcomes: how many have any verdict."""
     print("| defences | values of a knob | seeds | pages with a false verdict, % | ... without Holm, % |")
     for units, each, seeds in ((8, 2, 3), (16, 5, 3), (16, 5, 10)):
-        false = sum((np.array(_page(grid(units, each), seeds, trial)) for trial in range(trials)), np.zeros(2))
+        false = sum((np.array(page(grid(units, each), seeds, trial)) for trial in range(trials)), np.zeros(2))
         print(
             f"| {units} | {each} | {seeds} | {100 * false[0] / trials:.1f} | {100 * false[1] / trials:.1f} |",
             flush=True,
         )
 
 
-def _page(of: planning.Layout, seeds: int, trial: int) -> tuple[bool, bool]:
+def page(of: planning.Layout, seeds: int, trial: int) -> tuple[bool, bool]:
     """Whether any of 12 correlations and a claim on pools has a verdict; and without the correction."""
     generator = np.random.default_rng(trial)
     x, outcomes, z = planning.tables(of, 0.0, generator, seeds=seeds, outcomes=5)

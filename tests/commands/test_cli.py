@@ -33,7 +33,7 @@ from spikeproof.training.checkpoint import read_tensors
 
 PACKAGE = Path(spikeproof.__file__).parent
 VERBS = (
-    "demo", "train", "evaluate", "study", "status", "reproduce", "pack", "report", "parts", "transfer", "controls",
+    "demo", "train", "evaluate", "study", "plan", "status", "reproduce", "pack", "report", "parts", "transfer", "controls",
     "findings", "check", "inspect", "cite",
 )  # fmt: skip
 
