@@ -55,7 +55,7 @@ def rows(table: Any) -> list[dict[str, Any]]:
 
 
 def network(path: Path) -> Network:
-    tree = json.loads(lzma.open(path).read())
+    tree = json.loads(lzma.decompress(path.read_bytes()))
     config = tree["config"]
     at, eps = config["headline"]["evaluation"], float(Fraction(str(config["headline"]["eps"])))
     robust: dict[int, float] = {}
@@ -90,7 +90,8 @@ def network(path: Path) -> Network:
 
 def name_of(path: Path) -> str:
     """Of its cell, from the first bytes of a file."""
-    return re.findall(rb'"config":{"name":"([^"]*)"', lzma.open(path).read(1000))[0].decode()
+    with lzma.open(path) as file:
+        return re.findall(rb'"config":{"name":"([^"]*)"', file.read(1000))[0].decode()
 
 
 def learnt(networks: list[Network]) -> list[Network]:

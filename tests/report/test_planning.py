@@ -1,4 +1,4 @@
-"""What a study can decide is said before it runs, and simulated pages on which nothing goes with anything say nothing."""
+"""What a study can decide is said before it runs; simulated pages on which nothing goes with anything say nothing."""
 
 from __future__ import annotations
 

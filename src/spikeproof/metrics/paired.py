@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # its stats take a second to import, and do so when they are first asked
+import scipy  # its functions take half a second to import, and do so when they are first asked
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics._ranks import Floats
@@ -62,7 +62,7 @@ def crossed(table: Floats) -> Bounds | None:
     if both < _ALIKE**2:
         return Bounds(middle, middle)
     freedom = both**2 / (of_seeds**2 / (seeds - 1) + (of_images**2 / (images - 1) if images > 1 else 0.0))
-    reach = float(scipy.stats.t.ppf(0.975, freedom)) * both**0.5
+    reach = float(scipy.special.stdtrit(freedom, 0.975)) * both**0.5
     return Bounds(middle - reach, middle + reach)
 
 
@@ -103,5 +103,5 @@ def mcnemar(first: int, second: int) -> Discordant:
     """
     if min(first, second) < 0:
         raise SpikeproofError("counts of images", f"{first} and {second}")
-    below = float(scipy.stats.binom.cdf(min(first, second), first + second, 0.5))
+    below = float(scipy.special.bdtr(min(first, second), first + second, 0.5))
     return Discordant(first, second, min(1.0, 2 * below))

@@ -16,7 +16,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy  # its stats take a second to import, and do so when they are first asked
+import scipy  # its functions take half a second to import, and do so when they are first asked
 from numpy.typing import NDArray
 
 from spikeproof.errors import SpikeproofError
@@ -105,7 +105,7 @@ def student(values: Floats) -> Bounds | None:
     """
     if len(values) < SEEDS:
         return None
-    reach = float(scipy.stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    reach = float(scipy.special.stdtrit(len(values) - 1, 0.975)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
     middle = float(np.mean(values))
     return Bounds(middle - reach, middle + reach)
 
