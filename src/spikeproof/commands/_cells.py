@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import Namespace
 
@@ -14,6 +15,7 @@ from spikeproof import report
 from spikeproof.commands._engines import engine_of
 from spikeproof.commands._machine import machine_of, store_of
 from spikeproof.errors import Locked, UsageError
+from spikeproof.report import planning
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import CellConfig, load_study
 from spikeproof.study.executor import Executor, Outcome
@@ -37,6 +39,7 @@ def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
     planned = plan(study.cells(), machine, study.refused)
     if not anyway:
         refuse_other_versions(planned, store)
+    _say_what_it_cannot([one.config.resolved() for one in planned])
     keep(store, file, machine.device, [one.called for one in planned], [one.config.resolved() for one in planned])
     handed = engine != "local" or bool(options.get("plan"))
     digest = hand_out(store, planned, machine, options.threads, study.title) if handed else ""
@@ -69,6 +72,13 @@ def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
             mend="start again when that one has ended, or --wait longer",
         )
     return trust(done)
+
+
+def _say_what_it_cannot(configs: Sequence[dict[str, Any]]) -> None:
+    """A study that can decide no claim of the trade-off runs, for it may be asked something else, and is told first."""
+    of = planning.layout(configs, images=0)
+    if of.hopeless:
+        print(f"this study can decide no claim of the trade-off: {'; '.join(planning.obstacles(of))}", file=sys.stderr)
 
 
 def _cells(
