@@ -33,22 +33,24 @@ class NMNIST:
     """The official files, root/Train/<digit>/<number>.bin and root/Test/<digit>/<number>.bin, or as many as are there.
 
     frames: T, the network's steps; by: 'number', as many events a frame, or 'time', frames of one length; binary: a
-    cell holds an event or none, else counts up to 255. Ids are the official numbers less 1, of test after 60,000.
+    cell holds an event or none, else counts up to 255; size: rows and columns of a grid, None for the sensor's 34. Ids
+    are the official numbers less 1, of test after 60,000.
     """
 
     root: str
     frames: int = 10
     by: By = "number"
     binary: bool = True
+    size: int | None = None
 
     def __post_init__(self) -> None:
-        self._framing()
+        self._framing().sides(SIDE, SIDE)
 
     def _framing(self) -> Framing:
-        return Framing(self.frames, self.by, self.binary)
+        return Framing(self.frames, self.by, self.binary, self.size)
 
     def load(self, split: Split, limit: int | None = None) -> Images:
-        """The recordings of `split`, (N,frames,2,34,34); with a limit, a class-balanced subset of it.
+        """The recordings of `split`, (N,frames,2,34,34), or of `size`; with a limit, a class-balanced subset of it.
 
         Only the chosen files are read. Raises UsageError for an unknown split, or a limit outside 1..N; SpikeproofError
         for a folder that is not there, naming where to get it, and for bad recordings, by file and offset.
