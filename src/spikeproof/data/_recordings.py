@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.limits import STEPS
+from spikeproof.limits import RECORDING_BYTES, STEPS
 
-__all__ = ["COUNTS", "By", "Framing", "Recording"]
+__all__ = ["COUNTS", "By", "Framing", "Recording", "contents"]
 
 By: TypeAlias = Literal["number", "time"]
 
 COUNTS = 255
 """Events that a cell of a grid can count; the scale of images that are counts."""
+
+
+def contents(path: Path) -> bytes:
+    """The bytes of a file of events; SpikeproofError for one that is not there, or has more than RECORDING_BYTES."""
+    if not path.is_file():
+        raise SpikeproofError(f"a file {path}", "none", mend="get it again, or take its name out of the list")
+    if (size := path.stat().st_size) > RECORDING_BYTES:
+        raise SpikeproofError(f"at most {RECORDING_BYTES} bytes in {path}", size, mend="get the file again")
+    return path.read_bytes()
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: arrays have no single truth value
@@ -69,6 +79,14 @@ class Recording:
         self._refuse((self.y < 0) | (self.y >= height), self.y, f"rows y in 0..{height - 1}")
         self._refuse((self.p < 0) | (self.p > 1), self.p, "polarities 0 and 1")
         return self
+
+    def between(self, start: int, end: int) -> Recording:
+        """The events at times in start..end-1; a recording of its own, which may be empty."""
+        first, last = np.searchsorted(self.t, [start, end])
+        part = slice(int(first), int(last))
+        offsets = None if self.offsets is None else self.offsets[part]
+        place = f"{self.place} from {start} to {end} microseconds"
+        return Recording(self.t[part], self.x[part], self.y[part], self.p[part], place, offsets)
 
     def _refuse(self, bad: NDArray[np.bool_], values: NDArray[np.int64], expected: str, skipped: int = 0) -> None:
         if bad.any():

@@ -13,9 +13,8 @@ import torch
 from spikeproof.data._adapted import framed
 from spikeproof.data._images import Images, Split, balanced, check_split
 from spikeproof.data._nmnist_bin import SIDE, decoded
-from spikeproof.data._recordings import By, Framing, Recording
+from spikeproof.data._recordings import By, Framing, contents
 from spikeproof.errors import SpikeproofError
-from spikeproof.limits import RECORDING_BYTES
 
 __all__ = ["NMNIST"]
 
@@ -62,7 +61,7 @@ class NMNIST:
         ids = torch.tensor([int(path.stem) - 1 + first for path in files])
         index = balanced(labels, ids, limit, purpose=split)
         framing = self._framing()
-        pixels = framed([_read(files[i]) for i in index.tolist()], framing, SIDE, SIDE)
+        pixels = framed([decoded(contents(files[i]), str(files[i])) for i in index.tolist()], framing, SIDE, SIDE)
         return Images(pixels, framing.scale, labels[index], ids[index], _CLASSES, "N-MNIST")
 
 
@@ -87,9 +86,3 @@ def _listing(root: Path, split: Split) -> list[Path]:
         if int(one.stem) == int(other.stem):
             raise SpikeproofError("a number of its own for every recording", f"{one} and {other}", mend="delete one")
     return files
-
-
-def _read(path: Path) -> Recording:
-    if (size := path.stat().st_size) > RECORDING_BYTES:
-        raise SpikeproofError(f"at most {RECORDING_BYTES} bytes in {path}", size, mend="get the file again")
-    return decoded(path.read_bytes(), str(path))
