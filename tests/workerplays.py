@@ -124,6 +124,22 @@ def play_two_workers_share_and_neither_ends_with_0_before_all_is_done(folder: Pa
     play.check_whole()
 
 
+def play_two_engines_share_a_folder(folder: Path) -> None:
+    """The local one, cell after cell, and a worker; each event of a cell happens once."""
+    play, alone = Play(folder), happened()
+    assert Play(folder / "alone").work() == 0
+    alone = happened() - alone
+    before = happened()
+    local = os.fork()
+    if not local:
+        outcomes = list(Here().run([one.config for one in play.planned], play.store, QUIET))
+        os._exit(int(any(outcome.cell is None for outcome in outcomes)))
+    worker = play.start("--wait", "60")
+    assert (ended(local), ended(worker)) == (0, 0), play.said
+    assert happened() - before == alone, "a batch was made twice, or not at all"
+    play.check_whole()
+
+
 def play_what_others_are_at_is_waited_for_or_75(folder: Path) -> None:
     play = Play(folder)
     with play.store.lock(play.planned[0].key):
