@@ -44,7 +44,8 @@ def network_of(config: CellConfig, weights: Path) -> Victim:
     if config.network is not None and shape and classes:
         tried = uniform(image_keys(0, torch.arange(8)), shape)  # the cell's own images may be elsewhere
         return own_network(config).wrapped(config, tried, len(classes))
-    in_channels, count = (shape[0], len(classes)) if shape and classes else _of_data(config)
+    # Of frames (T,C,H,W), as of images (C,H,W), the channels stand third from the end.
+    in_channels, count = (shape[-3], len(classes)) if shape and shape[2:] and classes else _of_data(config)
     victim = build_victim(config, in_channels, count)
     load_into(victim.body, tensors, weights)
     return victim.eval()
