@@ -143,7 +143,10 @@ def measured(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: what each attack leaves of 100 test recordings, and the worst case with its interval, in percent."""
-    lines = ["| network | clean | threat | budget | left by each attack (passes a recording) | worst case |", "| --- " * 6 + "|"]
+    lines = [
+        "| network | clean | threat | budget | left by each attack (passes a recording) | worst case |",
+        "| --- " * 6 + "|",
+    ]
     keys = dict.fromkeys((row["network"], row["norm"], row["eps"]) for row in rows)
     for network, norm, eps in keys:
         some = [row for row in rows if (row["network"], row["norm"], row["eps"]) == (network, norm, eps)]

@@ -250,7 +250,9 @@ class SiteRow(_Gradient):
     """The gradient of one image at one place."""
 
     side: Literal["input", "output"]  # of the layer
-    steps: NotRequired[dict[str, list[float | None]]]  # measure -> at each time step; not packed, nor at 'image' but for events
+    steps: NotRequired[
+        dict[str, list[float | None]]
+    ]  # measure -> at each time step; not packed, nor at 'image' but for events
 
 
 class WeightRow(_Gradient):
