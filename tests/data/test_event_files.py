@@ -1,4 +1,4 @@
-"""DVS128-Gesture and CIFAR10-DVS: small files made byte by byte from the formats' descriptions, and bad ones refused."""
+"""DVS128-Gesture and CIFAR10-DVS: small files made byte by byte from the formats' descriptions; bad ones refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +27,9 @@ def aedat_2(events: list[Event]) -> bytes:
     return HEADER_2 + b"".join(struct.pack(">II", y << 8 | x << 1 | p, t) for t, x, y, p in events)
 
 
-def packet(events: list[Event], *, kind: int = 1, overflow: int = 0, size: int = 8, valid: int = 1, **told: int) -> bytes:
+def packet(
+    events: list[Event], *, kind: int = 1, overflow: int = 0, size: int = 8, valid: int = 1, **told: int
+) -> bytes:
     count = len(events)
     said = {"room": count, "count": count, **told}
     head = struct.pack("<HHIIIIII", kind, 1, size, 4, overflow, said["room"], said["count"], count)
@@ -86,7 +87,10 @@ START = len(HEADER_3)
         (aedat_2(ONE), r"begins #!AER-DAT3\.1 at file"),
         (b"#!AER-DAT3.1\r\nevents", r"a line #!END-HEADER in file, got none before byte 14"),
         (HEADER_3 + packet(ONE)[:20], rf"header of 28 bytes in file, got 20 bytes at byte {START}"),
-        (HEADER_3 + packet(ONE)[:-1], rf"within the file in file, got 2 of 2 events of 8 bytes with 15 .* byte {START}"),
+        (
+            HEADER_3 + packet(ONE)[:-1],
+            rf"within the file in file, got 2 of 2 events of 8 bytes with 15 .* byte {START}",
+        ),
         (HEADER_3 + packet(ONE, room=2**32 - 1), rf"of 4294967295 events .* at byte {START}"),
         (HEADER_3 + packet(ONE, count=3), rf"got 3 of 2 events .* at byte {START}"),
         (HEADER_3 + packet(ONE, size=4), rf"polarity events of 8 bytes in file, got 4 bytes at byte {START + 4}"),
@@ -131,7 +135,9 @@ def gestures(root: Path) -> Path:
 
 
 def test_gestures_are_cut_as_their_labels_say(tmp_path: Path) -> None:
-    part = parts.build("data", {"name": "dvs128_gesture", "root": str(gestures(tmp_path)), "frames": 4, "binary": False})
+    part = parts.build(
+        "data", {"name": "dvs128_gesture", "root": str(gestures(tmp_path)), "frames": 4, "binary": False}
+    )
     train, test = part.load("train"), part.load("test")
     assert train.labels.tolist() == [10, 2, 10, 2]
     assert train.ids.tolist() == [1301, 1302, 2401, 2402]
@@ -140,7 +146,9 @@ def test_gestures_are_cut_as_their_labels_say(tmp_path: Path) -> None:
     for grid, user, label, count in zip(train.pixels, (1, 1, 2, 2), (11, 3, 11, 3), (10, 20, 10, 20), strict=True):
         assert grid.nonzero().tolist() == [[frame, 1, label, user] for frame in range(4)]
         assert grid.unique().tolist() == [0, count]
-    few = parts.build("data", {"name": "dvs128_gesture", "root": str(tmp_path), "frames": 4, "size": 32}).load("train", 2)
+    few = parts.build("data", {"name": "dvs128_gesture", "root": str(tmp_path), "frames": 4, "size": 32}).load(
+        "train", 2
+    )
     assert few.pixels.shape == (2, 4, 2, 32, 32)
     assert sorted(few.labels.tolist()) == [2, 10]
     assert {tuple(cell[3:]) for cell in few.pixels.nonzero().tolist()} <= {(11 // 4, 0), (3 // 4, 0)}
@@ -155,7 +163,11 @@ def test_gestures_are_cut_as_their_labels_say(tmp_path: Path) -> None:
         ("user01_led_labels.csv", None, r"user01_led_labels\.csv of DVS128.*https://"),
         ("user01_led_labels.csv", b"class,s,e\n12,1,2\n", r"a class in 1\.\.11.*'12,1,2' in line 2"),
         ("user01_led_labels.csv", b"class,s,e\n1,9,2\n", r"a later end.*'1,9,2' in line 2"),
-        ("user01_led_labels.csv", b"class,s,e\n1,900,990\n", r"events in .*user01_led\.aedat from 900 to 990.*got none"),
+        (
+            "user01_led_labels.csv",
+            b"class,s,e\n1,900,990\n",
+            r"events in .*user01_led\.aedat from 900 to 990.*got none",
+        ),
         ("user01_led.aedat", None, r"a file .*user01_led\.aedat, got none"),
         ("user01_led.aedat", HEADER_3 + packet(ONE)[:-1], r"user01_led\.aedat, got .* at byte"),
     ],

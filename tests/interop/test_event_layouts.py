@@ -83,7 +83,11 @@ def test_as_many_recordings_as_steps_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("frames", "options", "told"),
     [
-        (GRIDS.transpose(1, 2), {}, r"\(B,T,2,H,W\), of two polarities, got shape \(4, 2, 3, 4, 4\).*transpose\(1, 2\)"),
+        (
+            GRIDS.transpose(1, 2),
+            {},
+            r"\(B,T,2,H,W\), of two polarities, got shape \(4, 2, 3, 4, 4\).*transpose\(1, 2\)",
+        ),
         (GRIDS.transpose(0, 1), {"steps": 3}, r"frames \(B,3,C,H,W\).*shape \(3, 4, 2, 4, 4\).*transpose\(0, 1\)"),
         (GRIDS, {"steps": 7}, r"leave steps away: the frames are 3"),
         (GRIDS[:1], {}, r"two images \(B,C,H,W\), or frames"),

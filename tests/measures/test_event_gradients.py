@@ -56,7 +56,8 @@ def unequal(values: list[float]) -> float:
 
 
 @given(
-    st.lists(st.integers(-3, 3), min_size=CELLS, max_size=CELLS), st.lists(st.booleans(), min_size=CELLS, max_size=CELLS)
+    st.lists(st.integers(-3, 3), min_size=CELLS, max_size=CELLS),
+    st.lists(st.booleans(), min_size=CELLS, max_size=CELLS),
 )
 def test_a_grid_is_measured_as_a_plain_loop_measures_it(slopes: list[int], events: list[bool]) -> None:
     g, x = (torch.tensor(v).double().view(1, 2, 2, 1, 3) for v in (slopes, events))

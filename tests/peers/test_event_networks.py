@@ -1,4 +1,4 @@
-"""Event networks of SpikingJelly, snnTorch and Norse in their own layouts: their weights here, and themselves wrapped."""
+"""Event networks of SpikingJelly, snnTorch and Norse in their own layouts: their weights here, and wrapped."""
 
 from __future__ import annotations
 
@@ -103,7 +103,11 @@ def of_spikingjelly(network: nn.Module, x: Tensor, feed: str) -> Tensor:
 
 @pytest.mark.parametrize(
     ("make", "feed"),
-    [(lambda: small(mode="m"), "all_steps"), (lambda: BatchFirst().eval(), "batch_first"), (lambda: small(mode="s"), "steps")],
+    [
+        (lambda: small(mode="m"), "all_steps"),
+        (lambda: BatchFirst().eval(), "batch_first"),
+        (lambda: small(mode="s"), "steps"),
+    ],
 )
 def test_spikingjelly_s_layouts_are_found_and_its_logits_kept(make: object, feed: str) -> None:
     network, x = make(), grids(8)  # type: ignore[operator]
@@ -149,7 +153,9 @@ def test_snntorch_one_step_a_call() -> None:
 def test_norse_with_a_state_handed_on() -> None:
     norse = pytest.importorskip("norse.torch")
     torch.manual_seed(0)
-    rates = norse.LIFParameters(tau_mem_inv=torch.tensor(500.0), tau_syn_inv=torch.tensor(500.0), v_th=torch.tensor(0.3))
+    rates = norse.LIFParameters(
+        tau_mem_inv=torch.tensor(500.0), tau_syn_inv=torch.tensor(500.0), v_th=torch.tensor(0.3)
+    )
     network = norse.SequentialState(
         nn.Conv2d(2, 4, 3, padding=1), norse.LIFCell(rates), nn.Flatten(), nn.Linear(256, 10), norse.LICell()
     ).eval()

@@ -77,7 +77,9 @@ class CIFAR10DVS:
         ids = ids[_tested(self.test)[ids] == (split == "test")]
         if not len(ids):
             mend = "unpack the whole archives"
-            raise SpikeproofError(f"recordings of the {split} split (test: {self.test}) in {self.root}", "none", mend=mend)
+            raise SpikeproofError(
+                f"recordings of the {split} split (test: {self.test}) in {self.root}", "none", mend=mend
+            )
         index = balanced(ids // _EACH, ids, limit, purpose=split)
         ids, framing = ids[index], self._framing()
         read = (decoded_2(contents(files[name]), str(files[name])) for name in ids.tolist())
@@ -107,9 +109,15 @@ def _listing(root: Path) -> dict[int, Path]:
             if known is None:
                 mend = "move it out of the folder"
                 if path.suffix == ".aedat4":
-                    mend = "that is Tonic's archive: decode it with the package `aedat`, for spikeproof.data.from_events"
-                raise SpikeproofError(f"recordings named cifar10_{name}_<0..999>.aedat in {folder}", path.name, mend=mend)
+                    mend = (
+                        "that is Tonic's archive: decode it with the package `aedat`, for spikeproof.data.from_events"
+                    )
+                raise SpikeproofError(
+                    f"recordings named cifar10_{name}_<0..999>.aedat in {folder}", path.name, mend=mend
+                )
             found[label * _EACH + int(known[1])] = path
     if not found:
-        raise SpikeproofError(f"recordings at {root}/<class>/cifar10_<class>_<number>.aedat", "none", mend="unpack them")
+        raise SpikeproofError(
+            f"recordings at {root}/<class>/cifar10_<class>_<number>.aedat", "none", mend="unpack them"
+        )
     return found
