@@ -1,11 +1,12 @@
-"""`python -m benchmarks.events FOLDER`: two networks on N-MNIST, one of them SpikingJelly's, under attacks that move events.
+"""`python -m benchmarks.events FOLDER`: networks on N-MNIST, ours and SpikingJelly's, under attacks that move events.
 
-FOLDER has N-MNIST's Train and Test, or a part of them. Ours, `event_vgg` trained by spikeproof, and a network that is made
-and trained by SpikingJelly's own code and wrapped, see the same grids: 5 frames by number, 17x17, binary, and for `counts`
-a second network of each kind on counts. Each attack runs alone on the clean-correct ones of 100 test recordings, at three
-budgets; 'worst' is what is left by all of them. The attacks of one row ask for as many passes as each other, a forward or a
-backward of one recording each. L-inf on frames beside them moves no event and is called relaxed. Needs the environment of
-`make peers`; `--out` keeps what was measured, one line each, and the command goes on from there.
+FOLDER has N-MNIST's Train and Test, or a part of them. Ours, `event_vgg` trained in plain torch, and a network that is
+made and trained by SpikingJelly's own code and wrapped see the same grids: 5 frames by number, 17x17, binary, and for
+`counts` a second network of each kind on counts. Each attack runs alone on the test recordings that are right when
+clean, at three budgets; 'worst case' is what is left by all of them. They may ask for as many passes as each other, a
+forward or a backward of one recording each, and stop where one is fooled. L-inf on frames beside them moves no event
+and is called relaxed. Needs the environment of `make peers`, with src on the path; `--out` keeps what was measured, one
+line each, and the command goes on from there.
 """
 
 from __future__ import annotations

@@ -57,6 +57,9 @@ def body(spec: dict[str, Any], *, width: int = 8) -> Any:
             norm.weight += 2.0 * uniform(key, norm.weight.shape)[0]
             norm.bias += 0.3 + 2.0 * uniform(key + 1, norm.bias.shape)[0]
             norm.momentum = None  # the plain average of what it sees: here of one batch, its own statistics
+        for site, linear in [(n, m) for n, m in built.named_modules() if isinstance(m, nn.Linear) and n != "fc"]:
+            linear.weight *= 8.0  # neurons behind a linear layer without a batch-norm fire too
+            linear.bias += 2.0 * uniform(image_keys(len(site), torch.zeros(1)), linear.bias.shape)[0]
         built.classify(encoded(), exact)
     return built.eval()
 

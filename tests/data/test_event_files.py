@@ -1,4 +1,4 @@
-"""DVS128-Gesture and CIFAR10-DVS: small files made byte by byte from the formats' descriptions, and bad ones refused."""
+"""DVS128-Gesture and CIFAR10-DVS: small files made byte by byte from the formats' descriptions; bad ones refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 

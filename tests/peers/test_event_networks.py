@@ -1,4 +1,4 @@
-"""Event networks of SpikingJelly, snnTorch and Norse in their own layouts: their weights here, and themselves wrapped."""
+"""Event networks of SpikingJelly, snnTorch and Norse in their own layouts: their weights here, and wrapped."""
 
 from __future__ import annotations
 

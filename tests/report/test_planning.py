@@ -30,7 +30,7 @@ def test_a_layout_is_that_of_the_page() -> None:
     assert (len(pools.units), pools.pairs, pools.seeds, pools.ranked) == (4, (0, 0), 5, False)
     assert pools.hopeless
     defences = layout("defences-digits")
-    assert (len(set(defences.units)), defences.unit, defences.seeds, defences.ranked) == (16, "defences", 3, True)
+    assert (len(set(defences.units)), defences.unit, defences.seeds, defences.ranked) == (21, "defences", 5, True)
     assert not defences.hopeless
     assert defences.claims == 12  # one pair of pools alone is not counted
 

@@ -71,7 +71,7 @@ def test_a_section_is_one_file(toy: Any, make_cell: Any, tmp_path: Path) -> None
     assert "<p>2 &lt; 3</p>" in raw
     assert 'aria-label="Epochs"' in raw
     assert '<td class="number">5</td>' in raw
-    assert '<figure id="figure-toy">' in raw
+    assert '<figure id="figure-toy" tabindex="0" aria-label="Toy">' in raw
     assert (tmp_path / "out" / "figures" / "toy.svg").read_text(encoding="utf-8") in raw
     assert (tmp_path / "out" / "figures" / "toy.pdf").read_bytes().startswith(b"%PDF")
 

@@ -275,5 +275,5 @@ def test_a_study_that_can_decide_nothing_says_so_first(make_study: Make, tmp_pat
     cells = make_study(by_shape, defences=DEFENCES[:1], seeds=3)
     assert not answered(cells).decidable
     page = write(cells, tmp_path, title="t").read_text(encoding="utf-8")
-    section = page[page.index("The trade-off, tested</h2>") :]
+    section = page[page.index("The trade-off, tested</h3>") :]
     assert section.index("could not have decided any") < section.index("Verdicts on the claims")

@@ -52,9 +52,8 @@ class EventVGG(nn.Module):
             raise UsageError("a depth", depth, valid=_DEPTHS)
         if pool not in ("max", "avg"):
             raise UsageError("a pool", repr(pool), valid=["max", "avg"], mend="set model.pool")
-        for name, value, least, most in (
-            ("width", width, 1, WIDTH), ("hidden", hidden, 1, 8192), ("votes", votes, 0, 100), ("size", size, 2**depth, 1024)
-        ):  # fmt: skip
+        limits = {"width": (width, 1, WIDTH), "hidden": (hidden, 1, 8192), "votes": (votes, 0, 100)}
+        for name, (value, least, most) in {**limits, "size": (size, 2**depth, 1024)}.items():
             if not least <= value <= most:
                 raise UsageError(f"{name} in {least}..{most}", value)
         self.in_channels, self.classes, self.depth, self.votes, self.size = in_channels, classes, depth, votes, size
@@ -98,7 +97,8 @@ class EventVGG(nn.Module):
         z = over_time(z.flatten(2), self.conv_fc[first_linear])
         z = over_time(self._spikes(first_linear + 1, z, rule), self.conv_fc[first_linear + 3])
         if self.votes:
-            z = self._spikes(first_linear + 4, z, rule).unflatten(2, (self.classes, self.votes)).mean(3)
+            voted = self._spikes(first_linear + 4, z, rule)
+            z = voted.view(*voted.shape[:2], self.classes, self.votes).mean(3)
         return z.mean(0)
 
     def _spikes(self, place: int, current: Tensor, rule: Rule) -> Tensor:
