@@ -44,7 +44,7 @@ def blocks(path: Path, language: str) -> list[str]:
 
 def commands(path: Path) -> list[str]:
     """Every line of a shell block, and every `command` in the text that is one of ours."""
-    lines = [line for block in blocks(path, "sh") for line in block.splitlines()]
+    lines = [line for block in blocks(path, "sh") for line in block.replace("\\\n", " ").splitlines()]
     prose = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     return lines + re.findall(r"`((?:spikeproof [a-z]|make [a-z]|python -m )[^`]*)`", " ".join(prose.split()))
 
@@ -98,7 +98,9 @@ def one(line: str) -> None:
     words = shlex.split(line, comments=True)
     if not words or words == [".", ".venv/bin/activate"]:
         return
-    if words[0] == "spikeproof":
+    if words[0] == "spikeproof" and len(words) == 2:  # a verb by its name
+        assert find_spec(f"spikeproof.commands.{words[1]}") or parsed(words[1:])
+    elif words[0] == "spikeproof":
         if words[2:] == ["--help"]:  # prints, and ends the process
             words[1:] = ["report", "runs"] if find_spec(f"spikeproof.commands.{words[1]}") else words[1:]
         parsed(words[1:])
