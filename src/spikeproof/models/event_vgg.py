@@ -29,7 +29,8 @@ class EventVGG(nn.Module):
     CIFAR10DVSNet (depth 4, hidden 512, size 128) and DVSGestureNet (depth 5, hidden 512, size 128). Departure: no
     dropout, whose masks would come from torch's global stream.
 
-    width: channels of every convolution; hidden: outputs of the first linear layer; size: rows and columns of a grid;
+    width: channels of every convolution; hidden: outputs of the first linear layer; size: rows and columns of a grid,
+    or another that leaves as many after the pools, such as 32 of 34;
     votes: neurons that vote for each class, whose mean rate is its logit; 0: the currents of the last linear layer are
     the logits, and no neuron is behind it. All are averaged over time.
     """
@@ -44,7 +45,7 @@ class EventVGG(nn.Module):
         width: int = 128,
         hidden: int = 2048,
         votes: int = 10,
-        size: int = 34,
+        size: int = 32,
         pool: Literal["max", "avg"] = "max",
     ) -> None:
         super().__init__()
