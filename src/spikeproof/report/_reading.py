@@ -19,6 +19,7 @@ __all__ = ["read", "warnings"]
 _BROKEN = 0.2
 _CORRELATED = 0.5
 _ENOUGH = 5
+_NAMED = 8
 
 
 def read(cells: Sequence[Summary], headline: Headline | None, *, tested: bool = False) -> list[str]:
@@ -57,8 +58,9 @@ def _bite(cells: Sequence[Summary], headline: Headline) -> str:
         if found.share >= _BROKEN
     ]
     if standing:
+        some = standing if len(standing) <= _NAMED else [f"{len(standing)} of {len(vanilla)}"]
         return (
-            f"Not every vanilla cell is broken (under {percent(_BROKEN)}) at {where} by {attack}: {listed(standing)} "
+            f"Not every vanilla cell is broken (under {percent(_BROKEN)}) at {where} by {attack}: {listed(some)} "
             f"{'stands' if len(standing) == 1 else 'stand'}. Either the budget is small for this data or the attack is "
             "weak against it; find out which before reading any other cell as robust."
         )

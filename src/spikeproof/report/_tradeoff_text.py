@@ -17,7 +17,8 @@ from spikeproof.report._text import BOUND, listed, percent
 from spikeproof.report._tradeoff import POOLED, Answers, Front, Mark
 
 __all__ = [
-    "absent", "bounded", "claims_table", "correlation_tables", "front_table", "notes", "pairs_table", "variants_table",
+    "absent", "bounded", "claims_table", "correlation_tables", "front_table", "notes", "pairs_table", "told",
+    "variants_table",
 ]  # fmt: skip
 
 _TONES = {SUPPORTED: "good", CONTRADICTED: "bad", UNDECIDED: "", FRAGILE: ""}
@@ -26,6 +27,17 @@ _TONES = {SUPPORTED: "good", CONTRADICTED: "bad", UNDECIDED: "", FRAGILE: ""}
 def bounded(answers: Answers) -> str:
     """How many of the robust accuracies that are drawn are more than the truth may be."""
     return f" {answers.bounds} of {answers.robust} robust accuracies are {BOUND}." if answers.bounds else ""
+
+
+def told(answers: Answers) -> str:
+    """The claims by their verdicts, in a sentence each; those that are undecided are counted."""
+    said = []
+    for verdict in (SUPPORTED, CONTRADICTED, FRAGILE):
+        some = [f"\u201c{claim.says}\u201d ({claim.measure})" for claim in answers.claims if claim.verdict == verdict]
+        if some:
+            said.append(f"{verdict.capitalize()}: {listed(some)}.")
+    open_ = sum(claim.verdict == UNDECIDED for claim in answers.claims)
+    return " ".join([*said, f"Of {len(answers.claims)} claims {open_} are undecided."] if open_ else said)
 
 
 def claims_table(answers: Answers) -> Table:

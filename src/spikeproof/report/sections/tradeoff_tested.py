@@ -75,8 +75,9 @@ def section(of: Findings) -> Section:
 def _blocks(answers: Answers) -> Iterator[Block]:
     yield from (drawing for drawing in _drawings(answers) if drawing.figure is not None)
     rule = Paragraph(text(_RULE, unit=answers.unit))
-    yield Grid("Verdicts on the claims", _tradeoff_text.claims_table(answers), [rule], unfolded=True)
-    yield Points(_tradeoff_text.notes(answers))
+    yield Paragraph(_tradeoff_text.told(answers))
+    yield Grid("Verdicts on the claims", _tradeoff_text.claims_table(answers), [rule])
+    yield Fold("What the verdicts rest on", "", [Points(_tradeoff_text.notes(answers))])
     variants, pairs = _tradeoff_text.variants_table(answers), _tradeoff_text.pairs_table(answers)
     if variants is not None:
         yield Grid("The deciding correlations in other ways", variants, [Paragraph(text(_VARIANTS, REPLICATES))])
