@@ -19,7 +19,7 @@ __all__ = ["read", "warnings"]
 _BROKEN = 0.2
 _CORRELATED = 0.5
 _ENOUGH = 5
-_NAMED = 8
+_NAMED = 12
 
 
 def read(cells: Sequence[Summary], headline: Headline | None, *, tested: bool = False) -> list[str]:
