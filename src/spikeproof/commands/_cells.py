@@ -15,29 +15,33 @@ from spikeproof import report
 from spikeproof.commands._machine import machine_of, store_of
 from spikeproof.errors import Locked, UsageError
 from spikeproof.store.store import Cell, Store
-from spikeproof.study.config import load_study
+from spikeproof.study.config import Paper, load_study
 from spikeproof.study.executor import Executor, Outcome
 from spikeproof.study.here import Here
 from spikeproof.study.kept import keep
 from spikeproof.study.plan import Planned, plan, refuse_other_versions
 from spikeproof.study.run import Machine
+from spikeproof.study.sharded import Sharded
 from spikeproof.study.workers import Workers, cores
 
 __all__ = ["run_study", "trust"]
 
 
-def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
-    """Every cell of a study's file, and the page; anyway: also beside cells of another version. Raises Locked where all
-    that is left are cells that another command is at."""
+def run_study(file: Path, options: Namespace, *, anyway: bool, shards: int | None = None) -> int:
+    """Every cell of a study's file, and the page; anyway: also beside cells of another version; shards: how many
+    workers make each cell together. Raises Locked where all that is left are cells that another command is at."""
     study = load_study(file)
     if options.workers is not None and options.workers < 1:
         raise UsageError("workers >= 1", options.workers)
+    if shards is not None and (shards < 1 or options.workers is not None):
+        mend = "--shards is workers at one cell, --workers is cells at a time"
+        raise UsageError("shards >= 1, and no --workers beside it", f"{shards}, {options.workers}", mend=mend)
     machine, store = machine_of(options), store_of(options)
     planned = plan(study.cells(), machine, study.refused)
     if not anyway:
         refuse_other_versions(planned, store)
     keep(store, file, machine.device, [one.called for one in planned], [one.config.resolved() for one in planned])
-    done, failed, busy = _cells(planned, store, machine, options.workers)
+    done, failed, busy = _cells(planned, store, machine, options.workers, shards)
     if done:
         print(f"report: {report.write(done, store.root, title=study.title).resolve()}")
     if failed:
@@ -55,7 +59,7 @@ def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
 
 
 def _cells(
-    planned: Sequence[Planned], store: Store, machine: Machine, workers: int | None
+    planned: Sequence[Planned], store: Store, machine: Machine, workers: int | None, shards: int | None
 ) -> tuple[list[Cell], list[Outcome], list[Outcome]]:
     """Run what is not finished, a line for every cell; the finished cells in the study's order, what failed, and what
     another command is at."""
@@ -64,10 +68,13 @@ def _cells(
     room = cores() // torch.get_num_threads() if machine.device == "cpu" else 1
     at_once = workers or max(1, min(len(left), room))
     engine: Executor = Workers(at_once) if at_once > 1 else Here()
+    if shards is not None:
+        engine = Sharded(shards)
+        _tell_undivided(planned)
     if len(left) < len(planned):
         print(f"{len(planned) - len(left)} of {len(planned)} cells are finished already", file=sys.stderr)
     # The bars of several cells would overwrite each other.
-    machine = replace(machine, progress=machine.progress and engine.at_once == 1)
+    machine = replace(machine, progress=machine.progress and isinstance(engine, Here))
     outcomes: list[Outcome] = []
     with closing(engine.run(left, store, machine)) as running:
         for outcome in running:
@@ -81,6 +88,14 @@ def _cells(
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     busy = [outcome for outcome in outcomes if outcome.cell is None and outcome.error is None]
     return [known[one.key] for one in planned if one.key in known], failed, busy
+
+
+def _tell_undivided(planned: Sequence[Planned]) -> None:
+    """Say which evaluations cannot be divided."""
+    paper = {one.name for cell in planned for one in cell.config.evaluations if isinstance(one, Paper)}
+    if paper:
+        why = "the batches of the paper's protocol depend on one another, so one worker makes each whole"
+        print(f"not divided: {', '.join(sorted(paper))}; {why}", file=sys.stderr)
 
 
 def _became(outcome: Outcome) -> str:
