@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,14 @@ from spikeproof.attacks.fgsm import FGSM
 from spikeproof.defences.vanilla import Vanilla
 
 __all__ = [
-    "KILL", "NUMBERS", "TRACE", "Fgsm", "Step", "command", "events", "happened", "numbers", "process_environment",
+    "DIES_ONCE", "KILL", "NUMBERS", "TRACE", "Fgsm", "FgsmThatDiesOnce", "Step", "command", "events", "happened", "numbers", "process_environment",
     "run", "tiny",
 ]  # fmt: skip
 
 NUMBERS = ("rows.jsonl", "gradients.jsonl", "history.jsonl")
 """The files of a cell that hold its numbers and nothing else."""
 
-TRACE, KILL = "SPIKEPROOF_TEST_TRACE", "SPIKEPROOF_TEST_KILL_AT"
+TRACE, KILL, DIES_ONCE = "SPIKEPROOF_TEST_TRACE", "SPIKEPROOF_TEST_KILL_AT", "SPIKEPROOF_TEST_DIES_ONCE"
 
 
 def tiny(**changes: Any) -> dict[str, Any]:
@@ -74,6 +75,18 @@ class Fgsm:
     def __call__(self, f: Any, x0: Tensor, *given: Any) -> Tensor:
         if x0.shape[-1] == 8:
             happened("attack")
+        return FGSM()(f, x0, *given)
+
+
+@dataclass(frozen=True)
+class FgsmThatDiesOnce:
+    """A user's attack: FGSM, which kills its process where the environment names a file that is not there yet."""
+
+    def __call__(self, f: Any, x0: Tensor, *given: Any) -> Tensor:
+        if (path := os.environ.get(DIES_ONCE)) is not None and x0.shape[-1] == 8:
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+                os.kill(os.getpid(), signal.SIGKILL)
         return FGSM()(f, x0, *given)
 
 

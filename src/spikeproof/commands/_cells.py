@@ -17,12 +17,13 @@ from spikeproof.commands._machine import machine_of, store_of
 from spikeproof.errors import Locked, UsageError
 from spikeproof.report import planning
 from spikeproof.store.store import Cell, Store
-from spikeproof.study.config import CellConfig, load_study
+from spikeproof.study.config import CellConfig, Paper, load_study
 from spikeproof.study.executor import Executor, Outcome
 from spikeproof.study.handout import hand_out
 from spikeproof.study.kept import keep
 from spikeproof.study.plan import Planned, plan, refuse_other_versions
 from spikeproof.study.run import Machine
+from spikeproof.study.sharded import Sharded
 from spikeproof.study.slurm import Slurm
 
 __all__ = ["run_study", "trust"]
@@ -49,6 +50,8 @@ def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
     known = {cell.key: cell for cell in store.folders() if cell.damage() is None}
     left = [one.config for one in planned if one.key not in known]
     executor = engine_of(options, planned, len(left), digest, machine)
+    if isinstance(executor, Sharded):
+        _tell_undivided(planned)
     if isinstance(executor, Slurm) and options.dry_run:
         print(executor.script(store, machine), end="")
         return 0
@@ -90,7 +93,7 @@ def _cells(
     if len(left) < len(planned):
         print(f"{len(planned) - len(left)} of {len(planned)} cells are finished already", file=sys.stderr)
     # The bars of several cells would overwrite each other.
-    machine = replace(machine, progress=machine.progress and engine.at_once == 1)
+    machine = replace(machine, progress=machine.progress and engine.at_once == 1 and not isinstance(engine, Sharded))
     outcomes: list[Outcome] = []
     with closing(engine.run(left, store, machine)) as running:
         for outcome in running:
@@ -104,6 +107,14 @@ def _cells(
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     busy = [outcome for outcome in outcomes if outcome.cell is None and outcome.error is None]
     return [known[one.key] for one in planned if one.key in known], failed, busy
+
+
+def _tell_undivided(planned: Sequence[Planned]) -> None:
+    """Say which evaluations cannot be divided."""
+    paper = {one.name for cell in planned for one in cell.config.evaluations if isinstance(one, Paper)}
+    if paper:
+        why = "the batches of the paper's protocol depend on one another, so one worker makes each whole"
+        print(f"not divided: {', '.join(sorted(paper))}; {why}", file=sys.stderr)
 
 
 def _became(outcome: Outcome) -> str:

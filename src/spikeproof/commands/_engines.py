@@ -53,6 +53,17 @@ def check_engine(options: Namespace) -> None:
     if options.jobs is not None and options.workers not in (None, options.jobs):
         raise UsageError("--jobs or --workers, which mean the same", f"{options.jobs} and {options.workers}")
     options.workers = options.workers if options.jobs is None else options.jobs
+    if options.shards is not None:
+        _check_shards(options)
+
+
+def _check_shards(options: Namespace) -> None:
+    if options.shards < 1 or options.workers is not None:
+        mend = "--shards is workers at one cell, --workers is cells at a time"
+        raise UsageError("shards >= 1, and no --workers beside it", f"{options.shards}, {options.workers}", mend=mend)
+    if options.engine != "local" or options.plan:
+        mend = "let every job run the same command with --shards 1 and --out: they join each other"
+        raise UsageError("--engine local with --shards, and no --plan", options.engine, mend=mend)
 
 
 def engine_of(options: Namespace, planned: Sequence[Planned], left: int, plan: str, machine: Machine) -> Executor:
@@ -65,6 +76,10 @@ def engine_of(options: Namespace, planned: Sequence[Planned], left: int, plan: s
 
         at_once, allowed = options.workers or left, tuple(options.allow or ())
         return RayTasks(at_once, plan, keys, options.address or "auto", options.threads, allowed, trust=True)
+    if options.get("shards") is not None:
+        from spikeproof.study.sharded import Sharded
+
+        return Sharded(options.shards)
     import torch
 
     from spikeproof.study.here import Here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from spikeproof.store.store import Store
 
 if TYPE_CHECKING:
     from spikeproof.study.run import Machine
+    from spikeproof.training.world import World
 
 __all__ = ["add_machine", "machine_of", "store_of"]
 
@@ -45,9 +47,9 @@ def store_of(options: Namespace, root: Path | None = None) -> Store:
     return store
 
 
-def machine_of(options: Namespace, *, elsewhere: bool = False) -> Machine:
+def machine_of(options: Namespace, *, elsewhere: bool = False, world: World | None = None) -> Machine:
     """The machine, settled and with its threads set. Raises UsageError for one that torch does not have; elsewhere: the
-    work is done on other ones, and this one need not have the device."""
+    work is done on other ones, and this one need not have the device; world: of processes that train together."""
     if options.threads is not None and not 1 <= options.threads <= THREADS:
         raise UsageError(f"threads in 1..{THREADS}", options.threads)
     import torch
@@ -63,5 +65,7 @@ def machine_of(options: Namespace, *, elsewhere: bool = False) -> Machine:
     except (RuntimeError, AssertionError) as error:
         raise UsageError("a device that torch has", f"{options.device!r}: {error}", valid=["cpu"]) from error
     machine = Machine(options.device, progress=not options.quiet)
+    if world is not None:
+        machine = replace(machine, world=world)
     machine.settle()
     return machine

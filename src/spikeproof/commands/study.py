@@ -12,6 +12,11 @@ from spikeproof.commands._machine import add_machine
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("file", help=f"a study's YAML, or a shipped one: {', '.join(shipped())}")
     parser.add_argument("--anyway", action="store_true", help="also into a folder with cells of another version")
+    parser.add_argument(
+        "--shards", type=int, default=None,
+        help="workers that make one cell together, one cell after the other; the same command on other machines, at "
+        "the same --out, joins them",
+    )  # fmt: skip
     add_machine(parser, workers=True)
     add_engines(parser)
 

@@ -17,7 +17,12 @@ def options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     from spikeproof.study.config import cell_of
     from spikeproof.study.trained import trained_victim
+    from spikeproof.training.torchrun import joined
 
-    _, weights = trained_victim(cell_of(options), store_of(options), machine_of(options))
-    print(f"weights: {weights.resolve()}")
+    with joined(options.device) as (world, device):
+        options.device = device
+        machine = machine_of(options, world=world)
+        _, weights = trained_victim(cell_of(options), store_of(options), machine)
+        if world.writes:
+            print(f"weights: {weights.resolve()}")
     return 0

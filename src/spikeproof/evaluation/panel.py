@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ from spikeproof.victims.door import in_own_modes, victim_of
 from spikeproof.victims.outputs import refuse_probabilities
 from spikeproof.victims.victim import Victim, borrowed
 
-__all__ = ["Asked", "Panel", "evaluate", "refuse_whole_box", "report_of"]
+__all__ = ["Asked", "Hands", "Panel", "Piece", "evaluate", "refuse_whole_box", "report_of"]
 
 
 def _chunks(index: Tensor, size: int) -> list[Tensor]:
@@ -62,6 +62,18 @@ def _unattempted(stages: Sequence[str], differentiable: bool) -> list[AuditResul
             {"stages": list(stages)},
         )
     ]  # fmt: skip
+
+
+Piece: TypeAlias = Callable[[], Sequence[Row]]
+"""Rows that are made, and written down, at once."""
+
+Hands: TypeAlias = Callable[[int, Sequence[Piece]], Iterator[list[Row]]]
+"""(number of the first, pieces that know nothing of one another) -> the rows of each, in order."""
+
+
+def alone(first: int, pieces: Sequence[Piece]) -> Iterator[list[Row]]:
+    """One piece after the other, here."""
+    return (list(piece()) for piece in pieces)
 
 
 @dataclass(frozen=True)
@@ -140,48 +152,51 @@ class Panel:
             margins.append(found.margin)
         return torch.cat(answers), torch.cat(margins)
 
-    def watched(self, finished: Sequence[list[Row]] = (), *, progress: bool = True) -> Iterator[list[Row]]:
+    def watched(
+        self, finished: Sequence[list[Row]] = (), hands: Hands = alone, *, progress: bool = True
+    ) -> Iterator[list[Row]]:
         """`run` with a bar that names the attack or audit that has just been done."""
         total = len(self.tier.audits) + len(self.tier.stages)
         name: str | None = None
         with tqdm(total=total, desc=f"panel {self.mark['eps_text']}", unit="part", disable=not progress) as bar:
-            for piece in self.run(finished):
+            for piece in self.run(finished, hands):
                 here = str(piece[-1].get("attack", piece[-1].get("name")))
                 bar.update(int(here != name))
                 bar.set_postfix_str(name := here)
                 yield piece
 
-    def run(self, finished: Sequence[list[Row]] = ()) -> Iterator[list[Row]]:
-        """Yields every piece that is not among `finished`, in an order that never changes."""
-        done, rows = list(finished), list[Row]()
-
-        def piece(make: Callable[[], Sequence[Row]]) -> Iterator[list[Row]]:
-            known = done.pop(0) if done else None
-            new = list(make()) if known is None else known
-            rows.extend(new)
-            if known is None:
-                yield new
-
+    def run(self, finished: Sequence[list[Row]] = (), hands: Hands = alone) -> Iterator[list[Row]]:
+        """Yields every piece that is not among `finished`, in an order that never changes. hands: who makes the pieces
+        of a round."""
+        done, rows, first = list(finished), list[Row](), 0
         some = slice(0, max(2, min(64, self.batch_size)))
         with torch.no_grad():
             refuse_probabilities(self.victim(self.batch.x[some], exact, self.batch.keys[some]))
+        for pieces in self._rounds(rows):
+            known = done[first : first + len(pieces)]
+            for piece in known:
+                rows.extend(piece)
+            for piece in hands(first + len(known), pieces[len(known) :]):
+                rows.extend(piece)
+                yield piece
+            first += len(pieces)
+
+    def _rounds(self, rows: Sequence[Row]) -> Iterator[list[Piece]]:
+        """Pieces that know nothing of one another, round after round; rows: those of all rounds before, which grow
+        while this is read. No piece is ever empty: what is written down is found again by counting."""
         preflight = [name for name in self.tier.audits if self.audits[name].preflight]
-        for name in preflight:
-            yield from piece(partial(self._audited, name, []))
+        yield [partial(self._audited, name, []) for name in preflight]
         if any(row["colour"] == "red" for row in of_kind(rows, AuditRow)):
             return  # what an attack finds on such a network means nothing
         for stage in self.tier.stages:
             standing = self._standing(stage, rows)
-            # No piece is ever empty: what is written down is found again by counting.
-            if len(standing) < len(self.batch):
-                yield from piece(partial(self._passed, stage, standing, rows))
-            for index in _chunks(standing, self.batch_size):
-                yield from piece(partial(self._attacked, stage, index))
+            spared = [partial(self._passed, stage, standing, rows)] if len(standing) < len(self.batch) else []
+            chunks = _chunks(standing, self.batch_size)
+            yield [*spared, *(partial(self._attacked, stage, index) for index in chunks)]
         attacks = of_kind(rows, AttackRow)
-        for name in [name for name in self.tier.audits if name not in preflight]:
-            yield from piece(partial(self._audited, name, attacks))
+        yield [partial(self._audited, name, attacks) for name in self.tier.audits if name not in preflight]
         if len(self.tier.audits) < len(self.audits) or self.tier.left_out:
-            yield from piece(self._left_out)
+            yield [self._left_out]
 
     def _right(self) -> Tensor:
         return (self.clean_answers == self.batch.y).nonzero()[:, 0].cpu()

@@ -40,7 +40,7 @@ from spikeproof.store.owners import mark, refuse_others
 from spikeproof.store.summary import CellSummary, Provenance, Written, sealed, unsealed
 from spikeproof.store.yaml_file import load_yaml
 
-__all__ = ["TOOK", "Cell", "Draft", "Store", "check_config", "key_of"]
+__all__ = ["TOOK", "Cell", "Draft", "Store", "check_config", "key_of", "sealed_batch", "whole_batches"]
 
 TOOK = "training.json"
 """What the training of a network cost, beside it: equal trainings write equal weights."""
@@ -85,10 +85,25 @@ def _jsonl(rows: Iterable[Line]) -> bytes:
     return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
 
 
-def _sealed(number: int, batch: bytes) -> bytes:
+def sealed_batch(number: int, batch: bytes) -> bytes:
     """A line of a growing stage: a checksum of the rest (8 hex digits), the number of the batch, from 0, its rows."""
     numbered = b"%d %b" % (number, batch)
     return b"%08x %b\n" % (zlib.crc32(numbered), numbered)
+
+
+def whole_batches(path: Path) -> tuple[list[list[Row]], int, int]:
+    """The batches of a growing stage as far as they are whole and in order, how many bytes they take, and the size of
+    the file."""
+    data = path.read_bytes() if path.is_file() else b""
+    batches: list[list[Row]] = []
+    whole = 0
+    for number, line in enumerate(data.splitlines(keepends=True)):
+        _, _, batch = line[9:].rstrip(b"\n").partition(b" ")
+        if line != sealed_batch(number, batch):
+            break
+        batches.append(json.loads(batch))
+        whole += len(line)
+    return batches, whole, len(data)
 
 
 def _append_to(path: str, flags: int) -> int:
@@ -247,7 +262,7 @@ class Draft:
         number = self._next[stage] if stage in self._next else len(self.batches(stage))
         with disk_errors(path), open(path, "ab", opener=_go_on_with if number else _append_to) as file:
             # One line a batch: what a kill tears off is one line, which `batches` leaves out.
-            file.write(_sealed(number, json.dumps(rows, separators=(",", ":")).encode()))
+            file.write(sealed_batch(number, json.dumps(rows, separators=(",", ":")).encode()))
             file.flush()
             os.fsync(file.fileno())
         self._next[stage] = number + 1
@@ -257,32 +272,18 @@ class Draft:
         """The whole batches that a stage has so far; from a line on that is torn, damaged, or not the next in their
         order, the file is cut off."""
         path = self.folder / f"{stage}.part"
-        batches, whole, size = self._whole(path)
+        batches, whole, size = whole_batches(path)
         if whole < size:
             self.check_owner()
             write_bytes(path, path.read_bytes()[:whole], anew=False)
         self._next[stage] = len(batches)
         return batches
 
-    def _whole(self, path: Path) -> tuple[list[list[Row]], int, int]:
-        """The batches of a growing stage as far as they are whole and in order, how many bytes they take, and the size
-        of the file."""
-        data = path.read_bytes() if path.is_file() else b""
-        batches: list[list[Row]] = []
-        whole = 0
-        for number, line in enumerate(data.splitlines(keepends=True)):
-            _, _, batch = line[9:].rstrip(b"\n").partition(b" ")
-            if line != _sealed(number, batch):
-                break
-            batches.append(json.loads(batch))
-            whole += len(line)
-        return batches, whole, len(data)
-
     def close(self, stage: str, batches: int) -> None:
         """A growing stage is complete: its batches become rows. Raises SpikeproofError where there are not as many
         whole ones as it must have, each once."""
         path = self.folder / f"{stage}.part"
-        found, whole, size = self._whole(path)
+        found, whole, size = whole_batches(path)
         if len(found) != batches or whole < size:
             got = f"{len(found)}" + (", and then what is none of them" if whole < size else "")
             raise _lost(f"{batches} batches, each once, at {path}", got)

@@ -6,10 +6,11 @@ import datetime
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from tqdm import tqdm
 import spikeproof
 from spikeproof import native
 from spikeproof.data import Images, balanced, split
+from spikeproof.errors import Locked, SpikeproofError
 from spikeproof.evaluation.judge import attack_rows, clean_rows
 from spikeproof.evaluation.panel import Asked
 from spikeproof.evaluation.panel import Panel as Running
@@ -27,6 +29,8 @@ from spikeproof.measures.gradients import gradient_rows, weight_rows
 from spikeproof.rows import GradientRow, Row, refuse_twice
 from spikeproof.store.card import card
 from spikeproof.store.keys import cell_key, rows_code
+from spikeproof.store.locks import Lock
+from spikeproof.store.pieces import Pieces, Seen
 from spikeproof.store.store import Cell, Draft, Store
 from spikeproof.store.summary import Provenance, Written
 from spikeproof.study.config import (
@@ -42,6 +46,7 @@ from spikeproof.study.config import (
 from spikeproof.study.keyed import parts_of
 from spikeproof.study.own import Own, measurable, own_network
 from spikeproof.study.stages import Batches, Work, examinations, results, work_on
+from spikeproof.study.together import Alone, Helping, Making, Merging, terms_of
 from spikeproof.study.trained import Machine, Reader, build_victim, load_images, took, trained_victim
 from spikeproof.tensors import fold, image_keys
 from spikeproof.training.checkpoint import read_header
@@ -96,19 +101,20 @@ def _bar(machine: Machine, total: int, what: str, unit: str = "batch") -> Iterat
         yield bar.update
 
 
-def _grow(draft: Draft, stage: str, work: Sequence[Work], tick: Callable[[], Any]) -> None:
+def _grow(making: Making, stage: str, work: Sequence[Work], tick: Callable[[], Any]) -> None:
     """Run a list of batches of rows, leaving out those that an earlier run finished, and close the stage."""
-    if draft.done(stage):
+    if making.done(stage):
         return
-    finished = len(draft.batches(stage))
-    for number, batch in enumerate(work):
-        if number >= finished:
-            draft.append(stage, batch())
+    finished = len(making.batches(stage))
+    for _ in range(finished):
         tick()
-    draft.close(stage, len(work))
+    for rows in making.made(stage, finished, work[finished:], needed=False):
+        making.append(stage, rows)
+        tick()
+    making.close(stage, len(work))
 
 
-def _clean(victim: Victim, draft: Draft, named: dict[str, Images], config: CellConfig, machine: Machine) -> None:
+def _clean(victim: Victim, making: Making, named: dict[str, Images], config: CellConfig, machine: Machine) -> None:
     # What a network of one's own takes at once, its owner knows.
     size = 256 if config.network is None else max(evaluation.batch_size for evaluation in config.evaluations)
     work = [
@@ -118,11 +124,11 @@ def _clean(victim: Victim, draft: Draft, named: dict[str, Images], config: CellC
         if len(images)
     ]
     with _bar(machine, len(work), "clean accuracy") as tick:
-        _grow(draft, "clean", work, lambda: tick(1))
+        _grow(making, "clean", work, lambda: tick(1))
 
 
 def _attack(
-    victim: Victim, draft: Draft, config: CellConfig, evaluation: Pixels | Paper | Panel, images: Images,
+    victim: Victim, making: Making, config: CellConfig, evaluation: Pixels | Paper | Panel, images: Images,
     machine: Machine,
 ) -> None:  # fmt: skip
     """The rows of one evaluation, in the way of its protocol."""
@@ -130,7 +136,7 @@ def _attack(
     images = some_images(images, evaluation.images)
     threats = threats_of({"name": evaluation.norm}, evaluation.eps, evaluation.surface)
     if isinstance(evaluation, Panel):
-        return _panel(victim, draft, config.seed, evaluation, images, threats, machine)
+        return _panel(victim, making, config.seed, evaluation, images, threats, machine)
     settings: dict[str, Any] = {
         "evaluation": evaluation.name, "threats": threats,
         "cases": cases_of(evaluation, config.encoder, victim.rule),
@@ -141,38 +147,39 @@ def _attack(
         if isinstance(evaluation, Paper):
             # Its batches depend on one another, so it is one piece of work.
             whole = [lambda: paper_rows(victim, [load() for load in batches], **settings, tick=tick)]
-            _grow(draft, stage, whole, lambda: None)
+            _grow(making, stage, whole, lambda: None)
         else:
             sizes = map(len, _indices(images, evaluation.batch_size))
-            _grow(draft, stage, work_on(victim, attack_rows, batches, **settings), lambda: tick(next(sizes)))
+            _grow(making, stage, work_on(victim, attack_rows, batches, **settings), lambda: tick(next(sizes)))
 
 
 def _panel(
-    victim: Victim, draft: Draft, seed: int, evaluation: Panel, images: Images, threats: dict[str, Threat],
+    victim: Victim, making: Making, seed: int, evaluation: Panel, images: Images, threats: dict[str, Threat],
     machine: Machine,
 ) -> None:  # fmt: skip
     """A panel at every budget. Its pieces depend on those before, so each is handed back the ones that are written."""
     stage = f"attack-{evaluation.name}"
-    if draft.done(stage):
+    if making.done(stage):
         return
     batch = Batch.of(victim, *images.at(torch.arange(len(images))), seed).to(machine.torch)
     rule = rule_of(evaluation.rule, victim.rule)
-    written = draft.batches(stage)
+    written = making.batches(stage)
     pieces = len(written)
-    for eps_text, threat in threats.items():
+    for number, (eps_text, threat) in enumerate(threats.items()):
         asked = Asked(evaluation.tier, threat, eps_text, rule, evaluation.batch_size, evaluation.name)
         panel = Running(victim, batch, asked)
         mine = [piece for piece in written if piece[0].get("eps_text") == eps_text]
-        for piece in panel.watched(mine, progress=machine.progress):
-            draft.append(stage, piece)
+        hands = partial(making.made, f"{stage}.{number}", needed=True)
+        for piece in panel.watched(mine, hands, progress=machine.progress):
+            making.append(stage, piece)
             pieces += 1
-    draft.close(stage, pieces)
+    making.close(stage, pieces)
 
 
-def _measure(victim: Victim, draft: Draft, config: CellConfig, images: Images, machine: Machine) -> None:
+def _measure(victim: Victim, making: Making, config: CellConfig, images: Images, machine: Machine) -> None:
     wanted = config.gradients
     if not victim.differentiable:
-        return _grow(draft, "gradients", [], lambda: None)
+        return _grow(making, "gradients", [], lambda: None)
     few, images = some_images(images, wanted.weight_images), some_images(images, wanted.images)
     rule = rule_of(config.rule, victim.rule)
     modes: list[Any] = ["eval", "train"] if wanted.train_mode else ["eval"]
@@ -184,15 +191,15 @@ def _measure(victim: Victim, draft: Draft, config: CellConfig, images: Images, m
     for mode in modes if wanted.weight_images else ():
         work += work_on(victim, weight_rows, few_of, rule=rule, batchnorm=mode)
     with _bar(machine, len(work), "gradients") as tick:
-        _grow(draft, "gradients", work, lambda: tick(1))
+        _grow(making, "gradients", work, lambda: tick(1))
 
 
-def _examine(victim: Victim, draft: Draft, config: CellConfig, batches: Batches, machine: Machine) -> list[str]:
+def _examine(victim: Victim, making: Making, config: CellConfig, batches: Batches, machine: Machine) -> list[str]:
     """The examinations that the configuration asks for; returns the names of their stages."""
     stages = examinations(victim, config, batches)
     for stage, work in stages.items():
         with _bar(machine, len(work), stage) as tick:
-            _grow(draft, stage, work, partial(tick, 1))
+            _grow(making, stage, work, partial(tick, 1))
     return list(stages)
 
 
@@ -220,60 +227,113 @@ def run_cell(
     """One cell, from its configuration to its folder; returned at once where it is finished already.
 
     wait: for another run that is at the same cell, as long as the store has patience; then, or where False, Locked is
-    raised. read: who has read images for the cells before.
+    raised. A machine that shares helps that run first, and then waits. read: who has read images for the cells before.
     """
     training, test = (read or Reader())(config)
     rehearse(config, in_channels=training.channels, classes=len(training.classes))
     data = {"train": training.digest(), "test": test.digest()}
     own = None if config.network is None else own_network(config)
-    key = key_of_cell(config, data, machine.device, own)
-    with store.lock(key, wait=wait) as lock:
-        if (done := store.finished(key)) is not None:
-            return done
-        if own is not None:
-            victim: Victim = own.victim(config, test, machine.torch)
-            draft = store.draft(key, lock)
-            own.write(weights := draft.folder / _OWN_WEIGHTS, test)
-            looked_at = {"test": test, "train": training}
-        else:
-            victim, weights = trained_victim(config, store, machine, training)
-            draft = store.draft(key, lock)
-            fitted, held_out = split(training, config.recipe.validation_share, config.seed)
-            looked_at = {"test": test, "validation": held_out, "train": fitted}
-        started = time.perf_counter()
-        rows, gradients = _rows(victim, draft, config, looked_at, machine)
-        facts = facts_of(read_header(weights), weights)
-        draft.write_stage("history", facts.get("history", []))
-        provenance: Provenance = {
-            **_provenance(config, facts, took(config, weights), victim, machine),
-            **({"network": own.facts(victim)} if own is not None and isinstance(victim, Wrapped) else {}),
-            "data": data,
-            "evaluate_seconds": round(time.perf_counter() - started, 1),
-        }
-        summary: Written = {"provenance": provenance, "results": results(rows, gradients)}
-        resolved = config.resolved()
-        return store.finish(draft, resolved, summary, card(resolved, summary), weights)
+    given = _Given(config, store, machine, training, test, own, key_of_cell(config, data, machine.device, own))
+    if machine.shares:
+        with suppress(Locked), store.lock(given.key, wait=False) as lock:
+            return _finished(given, lock)
+        _help(given)
+    with store.lock(given.key, wait=wait) as lock:
+        return _finished(given, lock)
 
 
-def _rows(
-    victim: Victim, draft: Draft, config: CellConfig, looked_at: dict[str, Images], machine: Machine
-) -> tuple[list[Row], list[GradientRow]]:
-    """All rows of a cell, and those of its gradients, each stage made or found finished. looked_at: split -> images."""
+class _Given(NamedTuple):
+    """A cell that is to be made, with all that it is made of."""
+
+    config: CellConfig
+    store: Store
+    machine: Machine
+    training: Images
+    test: Images
+    own: Own | None
+    key: str
+
+    @property
+    def data(self) -> dict[str, str]:
+        return {"train": self.training.digest(), "test": self.test.digest()}
+
+    def victim(self) -> tuple[Victim, Path | None, dict[str, Images]]:
+        """Trained, with the file of its weights (None of a network of one's own), and the images it is looked at on."""
+        config, training = self.config, self.training
+        if self.own is not None:
+            return self.own.victim(config, self.test, self.machine.torch), None, {"test": self.test, "train": training}
+        victim, weights = trained_victim(config, self.store, self.machine, training)
+        fitted, held_out = split(training, config.recipe.validation_share, config.seed)
+        return victim, weights, {"test": self.test, "validation": held_out, "train": fitted}
+
+
+def _help(given: _Given) -> None:
+    """Make pieces of a cell that another run writes, until there is none that nobody has."""
+    pieces = Pieces(given.store, given.key, terms_of(given.machine))
+    making = Helping(Seen(given.store, given.key), pieces)
+    victim, _, looked_at = given.victim()
+    try:
+        _stages(victim, making, given.config, looked_at, given.machine)
+    except SpikeproofError:
+        # Whose pieces vanished under it was too late: the cell is finished.
+        if given.store.finished(given.key) is None:
+            raise
+
+
+def _finished(given: _Given, lock: Lock) -> Cell:
+    """The cell, made where it is not there; the pieces that runs may share are cleared with that."""
+    config, store, machine, key = given.config, given.store, given.machine, given.key
+    if (done := store.finished(key)) is not None:
+        return done
+    pieces = Pieces(store, key, terms_of(machine)) if machine.shares else None
+    victim, weights, looked_at = given.victim()
+    draft = store.draft(key, lock)
+    if given.own is not None:
+        given.own.write(weights := draft.folder / _OWN_WEIGHTS, given.test)
+    assert weights is not None
+    started = time.perf_counter()
+    making: Making = Alone(draft) if pieces is None else Merging(draft, pieces)
+    rows, gradients = _rows(draft, _stages(victim, making, config, looked_at, machine))
+    facts = facts_of(read_header(weights), weights)
+    draft.write_stage("history", facts.get("history", []))
+    provenance: Provenance = {
+        **_provenance(config, facts, took(config, weights), victim, machine),
+        **({"network": given.own.facts(victim)} if given.own is not None and isinstance(victim, Wrapped) else {}),
+        "data": given.data,
+        "evaluate_seconds": round(time.perf_counter() - started, 1),
+    }
+    summary: Written = {"provenance": provenance, "results": results(rows, gradients)}
+    resolved = config.resolved()
+    cell = store.finish(draft, resolved, summary, card(resolved, summary), weights)
+    if pieces is not None:
+        pieces.clear()
+    return cell
+
+
+def _stages(
+    victim: Victim, making: Making, config: CellConfig, looked_at: dict[str, Images], machine: Machine
+) -> list[str]:
+    """Every stage of a cell, made or found finished; returns those whose rows go into rows.jsonl. looked_at: split ->
+    images."""
     test = looked_at["test"]
-    _clean(victim, draft, looked_at, config, machine)
+    _clean(victim, making, looked_at, config, machine)
 
     def batches(which: str, count: int, size: int) -> list[Callable[[], Batch]]:
         return _batches(victim, some_images(looked_at[which], count), size, config.seed, machine)
 
     if config.network is not None:
         with measurable():  # what such a network cannot have is refused before the hours of attacks
-            _measure(victim, draft, config, test, machine)
-            _examine(victim, draft, config, batches, machine)
+            _measure(victim, making, config, test, machine)
+            _examine(victim, making, config, batches, machine)
     for evaluation in config.evaluations:
-        _attack(victim, draft, config, evaluation, test, machine)
-    _measure(victim, draft, config, test, machine)
-    examined = _examine(victim, draft, config, batches, machine)
-    stages = ["clean", *(f"attack-{e.name}" for e in config.evaluations), *examined]
+        _attack(victim, making, config, evaluation, test, machine)
+    _measure(victim, making, config, test, machine)
+    examined = _examine(victim, making, config, batches, machine)
+    return ["clean", *(f"attack-{e.name}" for e in config.evaluations), *examined]
+
+
+def _rows(draft: Draft, stages: Sequence[str]) -> tuple[list[Row], list[GradientRow]]:
+    """All rows of a cell whose stages are written, and those of its gradients."""
     rows = [row for stage in stages for row in draft.stage(stage)]
     gradients = draft.gradients()
     for lines in (rows, gradients):

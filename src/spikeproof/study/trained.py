@@ -7,6 +7,7 @@ import os
 import platform
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.files import write_bytes
 from spikeproof.losses import cross_entropy
+from spikeproof.rows import HistoryRow
 from spikeproof.store.keys import model_key, weights_code
 from spikeproof.store.locks import Lock
 from spikeproof.store.store import TOOK, Store
@@ -27,6 +29,7 @@ from spikeproof.training.checkpoint import load_into, read_tensors, write_tensor
 from spikeproof.training.craft import crafter
 from spikeproof.training.facts import Facts, Took, took_of
 from spikeproof.training.train import train
+from spikeproof.training.world import ALONE, World
 from spikeproof.victims.victim import Victim
 
 __all__ = [
@@ -36,10 +39,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Machine:
-    """Where work runs: provenance of a cell; of its key only the kind of device (cpu, cuda) is a part."""
+    """Where work runs: provenance of a cell; of its key only the kind of device (cpu, cuda) is a part.
+
+    shares: whether it makes a cell together with other runs that share it. world: the processes that train one network
+    together, of which this is one.
+    """
 
     device: str = "cpu"
     progress: bool = True
+    shares: bool = False
+    world: World = ALONE
 
     @property
     def torch(self) -> torch.device:
@@ -124,13 +133,43 @@ def trained_victim(
         load_into(victim.body, read_tensors(Path(config.weights))[0], config.weights)
         return victim.eval(), Path(config.weights)
     key = key_of_model(config, images.digest(), machine.device)
+    if machine.world.size > 1:
+        _refuse_indivisible(config.defence)
+    if not machine.world.writes:
+        return _trained_along(config, store, machine, images, victim, key)
     with store.lock(f"model-{key}") as lock:
         weights = store.whole_model(key)
+        machine.world.total(float(weights is None))
         if weights is None:
-            weights = _train(config, store, machine, images, victim, key, lock)
+            draft = store.model_draft(key)
+            machine.world.total(0.0)  # where its folder is there, the others begin
+            weights = _train(config, store, machine, images, victim, key, draft, lock)
         else:
             load_into(victim.body, read_tensors(weights)[0], weights)
     return victim.eval(), weights
+
+
+def _trained_along(
+    config: CellConfig, store: Store, machine: Machine, images: Images, victim: Victim, key: str
+) -> tuple[Victim, Path]:
+    """The same in a process of which another one has the lock, and writes."""
+    weights = store.model_folder(key) / "model.safetensors"
+    if machine.world.total(0.0) == [0.0]:
+        load_into(victim.body, read_tensors(weights)[0], weights)
+    else:
+        machine.world.total(0.0)
+        _fit(config, machine, images, victim, key, weights.parent.with_name(f"{key}.partial"))
+    return victim.eval(), weights
+
+
+_DIVISIBLE = ("vanilla", "adversarial", "trades")
+"""Defences whose loss is a mean over images that meet in batch-norm alone; of others it has not been tested."""
+
+
+def _refuse_indivisible(defence: Mapping[str, object]) -> None:
+    if (name := defence.get("name")) not in _DIVISIBLE:
+        mend = "train in one process, without torchrun"
+        raise UsageError("a defence that several processes train as one does", name, valid=_DIVISIBLE, mend=mend)
 
 
 def took(config: CellConfig, weights: Path) -> Took:
@@ -139,18 +178,15 @@ def took(config: CellConfig, weights: Path) -> Took:
     return {} if config.weights is not None or config.network is not None else took_of(path)
 
 
-def _train(
-    config: CellConfig, store: Store, machine: Machine, images: Images, victim: Victim, key: str, lock: Lock
-) -> Path:
-    """Train `victim` in place, or go on with it; its weights are stored under `key`, and their file returned."""
-    draft = store.model_draft(key)
+def _fit(
+    config: CellConfig, machine: Machine, images: Images, victim: Victim, key: str, draft: Path
+) -> tuple[list[HistoryRow], int]:
+    """Train `victim` in place, or go on with it from the checkpoint in a draft; the history, and the kept epoch."""
     training, validation = split(images, config.recipe.validation_share, config.seed)
     rule = rule_of(config.rule)
     threat = training_threat(config.training_threat)
     attack = parts.build("attacks", config.training_attack)
-    checkpoint = draft / "checkpoint.safetensors"
-    resumed, started = checkpoint.is_file(), time.perf_counter()
-    history, best = train(
+    return train(
         victim,
         training,
         validation,
@@ -159,11 +195,21 @@ def _train(
         rule=rule,
         craft=crafter(victim, attack, threat, WhiteBox(rule), cross_entropy),
         seed=config.seed,
-        checkpoint=checkpoint,
+        checkpoint=draft / "checkpoint.safetensors",
         fingerprint=key,
         device=machine.torch,
         progress=machine.progress,
+        world=machine.world,
     )
+
+
+def _train(
+    config: CellConfig, store: Store, machine: Machine, images: Images, victim: Victim, key: str, draft: Path,
+    lock: Lock,
+) -> Path:  # fmt: skip
+    """Train `victim` in place, or go on with it; its weights are stored under `key`, and their file returned."""
+    resumed, started = (draft / "checkpoint.safetensors").is_file(), time.perf_counter()
+    history, best = _fit(config, machine, images, victim, key, draft)
     facts: Facts = {
         "architecture": config.model,
         "neuron": config.neuron,

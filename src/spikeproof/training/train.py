@@ -2,7 +2,8 @@
 
 All randomness is a hash of (seed, epoch, image): the order, the flips, the encoder's noise. Torch's global stream,
 which a user's dropout may draw from, is seeded from (seed, epoch) at the start of each epoch and put back afterwards.
-So the state that a checkpoint must hold is the weights, the optimiser and the epoch.
+So the state that a checkpoint must hold is the weights, the optimiser and the epoch; and several processes that share
+the images of every batch (`world`) train the network of one, to the rounding of their sums.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from spikeproof.data import Images
@@ -26,6 +29,7 @@ from spikeproof.rows import HistoryRow
 from spikeproof.tensors import exact, fold, image_keys, per_image, uniform
 from spikeproof.training.checkpoint import check_fit, load_into, read_tensors, write_tensors
 from spikeproof.training.facts import facts_of
+from spikeproof.training.world import ALONE, Synchronised, World
 from spikeproof.types import AfterBackward, AfterStep, Craft, Defence, Rule
 from spikeproof.victims.batch import Batch, check_labels
 from spikeproof.victims.victim import Victim
@@ -174,18 +178,20 @@ def _batches(order: Tensor, size: int) -> list[Tensor]:
 
 @torch.no_grad()
 def _score(
-    victim: Victim, images: Images, seed: int, device: torch.device, craft: Craft | None = None, size: int = 256
-) -> tuple[float, float]:
+    victim: Victim, images: Images, seed: int, device: torch.device, world: World, craft: Craft | None = None,
+    size: int = 256,
+) -> tuple[float, float]:  # fmt: skip
     """Mean cross-entropy and accuracy in eval mode; of the images that `craft` makes of them, where it is given."""
     victim.eval()
     loss, right = 0.0, 0
-    for index in torch.split(torch.arange(len(images)), size):
+    for index in torch.split(torch.arange(len(images)), size)[world.rank :: world.size]:
         batch = Batch.of(victim, *images.at(index), seed).to(device).keyed("validation")
         x, y, keys = batch.x, batch.y, batch.keys
         logits = victim(x if craft is None else craft(x, y, keys), exact, keys)
         loss += float(F.cross_entropy(logits, y, reduction="sum"))
         right += int((logits.argmax(1) == y).sum())
-    return loss / len(images), right / len(images)
+    loss, hits = world.total(loss, right)
+    return loss / len(images), hits / len(images)
 
 
 def train(
@@ -202,11 +208,13 @@ def train(
     fingerprint: str,
     device: torch.device,
     progress: bool = True,
+    world: World = ALONE,
 ) -> tuple[list[HistoryRow], int]:
     """Train `victim` in place and leave the kept epoch's weights in it, in eval mode.
 
     Returns the history, one row per epoch, and the kept epoch. A checkpoint is written after every epoch, whole or
-    not at all; one that lies there with the same fingerprint is continued, with another one refused. Raises
+    not at all; one that lies there with the same fingerprint is continued, with another one refused. world: the
+    processes that train it together, all of which see the same disk; the first writes. Raises
     SpikeproofError when the loss stops being finite or explodes.
     """
     check_labels(victim, training.pixels, training.labels)
@@ -217,14 +225,21 @@ def train(
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
     if checkpoint.is_file():
         run.restore(checkpoint, fingerprint)
+    if world.total(len(run.history)) != [world.size * len(run.history)]:
+        mend = "one folder on a disk that all of them share"
+        raise SpikeproofError(f"the same checkpoint for every process, at {checkpoint}", "different ones", mend=mend)
+    step = _Step(run, defence, rule, craft, world)
     keys = image_keys(seed, training.ids)
     first = len(run.history) + 1
-    per_epoch = len(_batches(torch.arange(len(training)), recipe.batch_size))
+    batches = _batches(torch.arange(len(training)), recipe.batch_size)
+    world.refuse_small(batches)
+    per_epoch = len(batches)
     total = recipe.epochs * per_epoch
+    progress = progress and world.writes
     with tqdm(total=total, initial=(first - 1) * per_epoch, desc="train", unit="batch", disable=not progress) as bar:
         for epoch in range(first, recipe.epochs + 1):
-            loss = _epoch(run, training, keys, epoch, recipe, defence, rule, craft, seed, device, bar.update)
-            validation_loss, validation_accuracy = _score(victim, validation, seed, device)
+            loss = _epoch(step, training, keys, epoch, recipe, seed, device, bar.update)
+            validation_loss, validation_accuracy = _score(victim, validation, seed, device, world)
             if not validation_loss < _DIVERGED:
                 raise SpikeproofError(
                     "a training that does not diverge",
@@ -238,59 +253,89 @@ def train(
                 "validation_accuracy": validation_accuracy,
             }
             if recipe.select == "robust":
-                entry["validation_robust_accuracy"] = _score(victim, validation, seed, device, craft)[1]
+                entry["validation_robust_accuracy"] = _score(victim, validation, seed, device, world, craft)[1]
             kept = run.history[run.best_epoch - 1] if run.best_epoch else None
             run.history.append(entry)
             if _better(entry, kept, recipe.select):
                 run.best_epoch = epoch
                 run.best = {k: v.detach().clone() for k, v in victim.body.state_dict().items()}
-            run.save(checkpoint, fingerprint)
+            if world.writes:
+                run.save(checkpoint, fingerprint)
             bar.set_postfix_str(f"loss {loss:.3f}, validation {100 * validation_accuracy:.1f} %")
     load_into(victim.body, {k: v.to(device) for k, v in run.best.items()}, checkpoint)
     victim.eval()
     return run.history, run.best_epoch
 
 
+class _Loss(nn.Module):
+    """The loss of a step as a module's forward, which is what DistributedDataParallel looks on at."""
+
+    def __init__(self, victim: Victim, defence: Defence, rule: Rule, craft: Craft) -> None:
+        super().__init__()
+        self.victim = victim
+        self._made = defence, rule, craft
+
+    def forward(self, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+        defence, rule, craft = self._made
+        return defence(self.victim, x, y, rule, keys, craft)
+
+
+class _Step:
+    """One step of the optimiser on one batch, of which this process may have a part."""
+
+    def __init__(self, run: _Run, defence: Defence, rule: Rule, craft: Craft, world: World) -> None:
+        self.victim, self.optimiser, self.world, self._defence = run.victim, run.optimiser, world, defence
+        self._loss: nn.Module = _Loss(run.victim, defence, rule, craft)
+        self._together: AbstractContextManager[object] = nullcontext() if world.size == 1 else Synchronised()
+        if world.size > 1:
+            # Buffers are alike by themselves; not every parameter has a gradient in every step.
+            self._loss = DistributedDataParallel(self._loss, broadcast_buffers=False, find_unused_parameters=True)
+
+    def __call__(self, x: Tensor, y: Tensor, keys: Tensor, weight: float, where: str) -> float:
+        """The mean loss over the whole batch. weight: what this part of it counts for; where: for an error."""
+        with self._together:
+            loss: Tensor = self._loss(x, y, keys)
+        # DistributedDataParallel takes the mean over processes, whose parts may differ by an image.
+        loss = loss if weight == 1 else loss * weight
+        (total,) = self.world.total(float(loss.detach()))
+        mean = total / self.world.size
+        if not math.isfinite(mean):
+            raise SpikeproofError("a finite training loss", f"{mean} in {where}", mend="lower recipe.lr")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if isinstance(self._defence, AfterBackward):
+            self._defence.after_backward(self.victim)
+        self.optimiser.step()
+        if isinstance(self._defence, AfterStep):
+            self._defence.after_step(self.victim)
+        return mean
+
+
 def _epoch(
-    run: _Run,
+    step: _Step,
     images: Images,
     keys: Tensor,
     epoch: int,
     recipe: Recipe,
-    defence: Defence,
-    rule: Rule,
-    craft: Craft,
     seed: int,
     device: torch.device,
     tick: Callable[[int], Any],
 ) -> float:
     """One pass over the training images: the mean training loss."""
-    victim, optimiser = run.victim, run.optimiser
-    for group in optimiser.param_groups:
+    for group in step.optimiser.param_groups:
         group["lr"] = recipe.rate(epoch)
-    victim.train()
+    step.victim.train()
     losses: list[float] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_stream(seed, epoch))
-        for index in _batches(_epoch_order(keys, epoch), recipe.batch_size):
+        for whole in _batches(_epoch_order(keys, epoch), recipe.batch_size):
+            index = step.world.share(whole)
             x, y, _ = (v.to(device) for v in images.at(index))
             batch_keys = fold(keys[index], f"epoch {epoch}").to(device)
             if recipe.flip:
                 mirrored = uniform(fold(batch_keys, "flip"), ()) < 0.5
                 x = torch.where(per_image(x, mirrored), images.mirrored(x), x)
-            loss = defence(victim, x, y, rule, batch_keys, craft)
-            if not bool(torch.isfinite(loss)):
-                raise SpikeproofError(
-                    "a finite training loss", f"{float(loss)} in epoch {epoch}", mend="lower recipe.lr"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if isinstance(defence, AfterBackward):
-                defence.after_backward(victim)
-            optimiser.step()
-            if isinstance(defence, AfterStep):
-                defence.after_step(victim)
-            losses.append(float(loss.detach()))
+            losses.append(step(x, y, batch_keys, step.world.weight(whole), f"epoch {epoch}"))
             tick(1)
     return sum(losses) / len(losses)
 

@@ -1,0 +1,111 @@
+"""One cell by several runs: its rows are those of one run, in every byte, whoever dies in the middle."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tinycell import DIES_ONCE, NUMBERS, tiny
+from tinypanel import panelled
+
+from spikeproof.errors import UsageError
+from spikeproof.store.pieces import Pieces
+from spikeproof.store.store import Cell, Draft, Store
+from spikeproof.study.config import CellConfig, cell_from
+from spikeproof.study.run import run_cell
+from spikeproof.study.sharded import Sharded
+from spikeproof.study.together import Merging, terms_of
+from spikeproof.study.trained import Machine
+
+QUIET = Machine(progress=False)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def both(**changes: Any) -> CellConfig:
+    """A cell with every kind of evaluation: a panel, pixels and the paper's."""
+    panel = panelled()["evaluations"][0]
+    traced = {"name": "pixels", "eps": [0.1], "attacks": {"fgsm": {"name": "tinycell:FgsmThatDiesOnce"}}, "batch_size": 1}
+    paper = {"name": "paper", "protocol": "paper", "images": 4}
+    return cell_from(panelled(evaluations=[panel, traced, paper], **changes))
+
+
+def numbers(cell: Cell) -> dict[str, Any]:
+    """Every byte of its rows, and its results."""
+    rows = {name: (cell.folder / name).read_bytes() for name in NUMBERS}
+    return {**rows, "results": json.dumps(cell.summary["results"])}
+
+
+def alone(config: CellConfig, root: Path) -> dict[str, Any]:
+    return numbers(run_cell(config, Store(root), QUIET))
+
+
+def test_workers_at_one_cell_of_which_one_is_killed_make_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = both()
+    expected = alone(config, tmp_path / "alone")
+    monkeypatch.setenv(DIES_ONCE, str(died := tmp_path / "died"))
+    (outcome,) = Sharded(3).run([config], Store(tmp_path / "shared"), QUIET)
+    assert outcome.cell is not None, outcome.error
+    assert died.is_file()
+    assert numbers(outcome.cell) == expected
+    assert not list((tmp_path / "shared" / "cells").glob("*.p*"))
+
+
+@pytest.mark.parametrize("runs", [1, 7])
+def test_any_number_of_runs_that_join_make_the_rows_of_one(tmp_path: Path, runs: int) -> None:
+    config = cell_from(panelled())
+    expected = alone(config, tmp_path / "alone")
+    store, found = Store(tmp_path / "shared"), list[dict[str, Any]]()
+    sharing = replace(QUIET, shares=True)
+    joined = [threading.Thread(target=lambda: found.append(numbers(run_cell(config, store, sharing)))) for _ in range(runs)]
+    for one in joined:
+        one.start()
+    for one in joined:
+        one.join()
+    assert found == [expected] * runs
+
+
+def test_a_damaged_piece_is_made_again_and_a_piece_of_another_is_taken(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    pieces = Pieces(store, "k", {})
+    made: list[int] = []
+
+    def work(number: int) -> Any:
+        return lambda: made.append(number) or [{"n": number}]
+
+    for number in range(3):
+        assert pieces.make("s", number, work(number))
+    (pieces.folder / "s.1").write_bytes(b"torn")
+    merging = Merging(store.draft("k"), pieces)
+    assert list(merging.made("s", 0, [work(n) for n in range(4)], needed=True)) == [[{"n": n}] for n in range(4)]
+    assert made == [0, 1, 2, *made[3:]] and sorted(made[3:]) == [1, 3]
+
+
+def test_runs_whose_last_bits_may_differ_do_not_share_a_cell(tmp_path: Path) -> None:
+    Pieces(Store(tmp_path), "k", {"torch": "1", "threads": 1})
+    Pieces(Store(tmp_path), "k", {"torch": "1", "threads": 1})
+    with pytest.raises(UsageError, match="threads 1.*threads 2"):
+        Pieces(Store(tmp_path), "k", {"torch": "1", "threads": 2})
+    assert not list((tmp_path / "cells" / "k.pieces").glob(".terms*"))
+    assert terms_of(QUIET)["threads"] == 1
+
+
+def test_the_papers_protocol_is_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr(Pieces, "clear", lambda self: kept.extend(path.name for path in self.folder.glob("attack-*")))
+    run_cell(cell_from(tiny()), Store(tmp_path), replace(QUIET, shares=True))
+    assert sorted(kept) == ["attack-paper.0", *(f"attack-pixels.{n}" for n in range(4))]
