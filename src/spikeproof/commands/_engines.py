@@ -69,9 +69,10 @@ def _check_shards(options: Namespace) -> None:
 def engine_of(options: Namespace, planned: Sequence[Planned], left: int, plan: str, machine: Machine) -> Executor:
     """The engine that the options ask for. left: how many cells it will be given."""
     keys = {one.config.name: one.key for one in planned}
-    if options.engine == "slurm":
+    engine = options.get("engine", "local")
+    if engine == "slurm":
         return _slurm(options, keys, left, plan)
-    if options.engine == "ray":
+    if engine == "ray":
         from spikeproof.study.ray_tasks import RayTasks
 
         at_once, allowed = options.workers or left, tuple(options.allow or ())
