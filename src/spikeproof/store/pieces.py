@@ -15,7 +15,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from spikeproof.errors import Locked, UsageError
