@@ -48,7 +48,8 @@ def store_of(options: Namespace, root: Path | None = None) -> Store:
 
 
 def machine_of(options: Namespace, world: World | None = None) -> Machine:
-    """The machine, settled and with its threads set; world: of processes that train together. Raises UsageError for one that torch does not have."""
+    """The machine, settled and with its threads set; world: of processes that train together. Raises UsageError for
+    one that torch does not have."""
     if options.threads is not None and not 1 <= options.threads <= THREADS:
         raise UsageError(f"threads in 1..{THREADS}", options.threads)
     import torch
