@@ -17,8 +17,8 @@ from spikeproof.attacks.fgsm import FGSM
 from spikeproof.defences.vanilla import Vanilla
 
 __all__ = [
-    "DIES_ONCE", "KILL", "NUMBERS", "TRACE", "Fgsm", "FgsmThatDiesOnce", "Step", "command", "events", "happened", "numbers", "process_environment",
-    "run", "tiny",
+    "DIES_ONCE", "KILL", "NUMBERS", "TRACE", "Fgsm", "FgsmThatDiesOnce", "Step", "command", "events", "happened",
+    "numbers", "process_environment", "run", "tiny",
 ]  # fmt: skip
 
 NUMBERS = ("rows.jsonl", "gradients.jsonl", "history.jsonl")
@@ -78,15 +78,23 @@ class Fgsm:
         return FGSM()(f, x0, *given)
 
 
+_CALLS: list[None] = []
+
+
 @dataclass(frozen=True)
 class FgsmThatDiesOnce:
-    """A user's attack: FGSM, which kills its process where the environment names a file that is not there yet."""
+    """A user's attack: FGSM, which at a process's call of that number kills it, where the environment names a file that
+    is not there yet."""
+
+    calls: int = 1
 
     def __call__(self, f: Any, x0: Tensor, *given: Any) -> Tensor:
-        if (path := os.environ.get(DIES_ONCE)) is not None and x0.shape[-1] == 8:
+        if x0.shape[-1] == 8 and (path := os.environ.get(DIES_ONCE)) is not None:
+            _CALLS.append(None)
             with suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-                os.kill(os.getpid(), signal.SIGKILL)
+                if len(_CALLS) == self.calls:
+                    os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+                    os.kill(os.getpid(), signal.SIGKILL)
         return FGSM()(f, x0, *given)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from spikeproof.types import AfterBackward, AfterStep, Craft, Defence, Rule
 from spikeproof.victims.batch import Batch, check_labels
 from spikeproof.victims.victim import Victim
 
-__all__ = ["Recipe", "train"]
+__all__ = ["Recipe", "Step", "train"]
 
 _DIVERGED = 1e6
 """Validation cross-entropy, in nats, above which training is refused as diverged; guessing costs log(K)."""
@@ -228,7 +229,7 @@ def train(
     if world.total(len(run.history)) != [world.size * len(run.history)]:
         mend = "one folder on a disk that all of them share"
         raise SpikeproofError(f"the same checkpoint for every process, at {checkpoint}", "different ones", mend=mend)
-    step = _Step(run, defence, rule, craft, world)
+    step = Step(victim, optimiser, defence, rule, craft, world)
     keys = image_keys(seed, training.ids)
     first = len(run.history) + 1
     batches = _batches(torch.arange(len(training)), recipe.batch_size)
@@ -280,16 +281,20 @@ class _Loss(nn.Module):
         return defence(self.victim, x, y, rule, keys, craft)
 
 
-class _Step:
+class Step:
     """One step of the optimiser on one batch, of which this process may have a part."""
 
-    def __init__(self, run: _Run, defence: Defence, rule: Rule, craft: Craft, world: World) -> None:
-        self.victim, self.optimiser, self.world, self._defence = run.victim, run.optimiser, world, defence
-        self._loss: nn.Module = _Loss(run.victim, defence, rule, craft)
+    def __init__(
+        self, victim: Victim, optimiser: torch.optim.Optimizer, defence: Defence, rule: Rule, craft: Craft, world: World
+    ) -> None:
+        self.victim, self.optimiser, self.world, self._defence = victim, optimiser, world, defence
+        self._loss: nn.Module = _Loss(victim, defence, rule, craft)
         self._together: AbstractContextManager[object] = nullcontext() if world.size == 1 else Synchronised()
         if world.size > 1:
-            # Buffers are alike by themselves; not every parameter has a gradient in every step.
-            self._loss = DistributedDataParallel(self._loss, broadcast_buffers=False, find_unused_parameters=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch 2.15 has another name beside this one
+                # Buffers are alike by themselves; not every parameter has a gradient in every step.
+                self._loss = DistributedDataParallel(self._loss, broadcast_buffers=False, find_unused_parameters=True)
 
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, weight: float, where: str) -> float:
         """The mean loss over the whole batch. weight: what this part of it counts for; where: for an error."""
@@ -312,7 +317,7 @@ class _Step:
 
 
 def _epoch(
-    step: _Step,
+    step: Step,
     images: Images,
     keys: Tensor,
     epoch: int,

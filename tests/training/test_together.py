@@ -1,0 +1,95 @@
+"""Several processes of torchrun train the network of one, to the rounding of sums, also when one is killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tinycell
+import together_steps
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+
+from spikeproof.errors import UsageError
+from spikeproof.store.store import Store
+from spikeproof.study.config import cell_from
+from spikeproof.study.run import Machine, trained_victim
+from spikeproof.training.checkpoint import read_tensors
+from spikeproof.training.world import ALONE, World
+
+RECIPE = {"epochs": 3, "batch_size": 8, "lr": 0.01, "validation_share": 0.2, "select": "last"}
+"""Six batches of 8 images, and a last one of 2."""
+
+
+def configuration(**changes: Any) -> dict[str, Any]:
+    given = {name: value for name, value in tinycell.tiny().items() if name not in ("evaluations", "gradients")}
+    return {**given, "recipe": RECIPE, **changes}
+
+
+def torchrun(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Two processes, on this machine."""
+    started = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return tinycell.run([*started, *arguments], environment)
+
+
+def trained(root: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    (path,) = root.glob("models/*/model.safetensors")
+    return read_tensors(path)
+
+
+def test_a_step_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
+    """In double precision: losses, gradients and statistics, of unequal parts of a batch."""
+    environment = tinycell.process_environment(tmp_path / "trace")
+    done = torchrun([together_steps.__file__, str(tmp_path / "two")], environment)
+    assert done.returncode == 0, done.stderr
+    together_steps.main(tmp_path / "one")
+    one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")
+    assert one.keys() == two.keys()
+    assert {name.partition(".")[0] for name in one} == {"adversarial", "trades"}
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-10, atol=1e-12)
+
+
+def test_two_processes_of_which_one_is_killed_train_the_network_of_one(tmp_path: Path) -> None:
+    config = configuration(
+        defence={"name": "adversarial"}, training_attack={"name": "tinycell:FgsmThatDiesOnce", "calls": 10}
+    )
+    (tmp_path / "cell.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    train = tinycell.command("train", "--config", tmp_path / "cell.yaml", "--out", tmp_path / "two")[1:]
+    environment = tinycell.process_environment(tmp_path / "trace")
+    assert torchrun(train, {**environment, tinycell.DIES_ONCE: str(tmp_path / "died")}).returncode != 0
+    assert (tmp_path / "died").is_file()
+    (checkpoint,) = tmp_path.glob("two/models/*.partial/checkpoint.safetensors")
+    assert len(read_tensors(checkpoint)[1]["history"]) == 1  # it was in the second epoch
+    done = torchrun(train, environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("weights: ") == 1
+    trained_victim(cell_from(config), Store(tmp_path / "one"), Machine(progress=False))
+    (one, alone), (two, together) = trained(tmp_path / "one"), trained(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-5)
+    assert [row["epoch"] for row in together["history"]] == [1, 2, 3]
+    for a, b in zip(alone["history"], together["history"], strict=True):
+        assert b == pytest.approx(a, rel=1e-5)
+
+
+def test_every_image_of_a_batch_is_one_process_s() -> None:
+    index = torch.arange(7)
+    worlds = [World(rank, 3) for rank in range(3)]
+    assert torch.equal(torch.cat([world.share(index) for world in worlds]), index)
+    assert sum(world.weight(index) for world in worlds) == pytest.approx(3)
+    assert (ALONE.weight(index), ALONE.total(2.0)) == (1, [2.0])
+
+
+def test_what_cannot_be_divided_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"an image of every batch for each of 3 processes.*2 images"):
+        World(0, 3).refuse_small([torch.arange(8), torch.arange(2)])
+    config = cell_from(configuration(defence={"name": "sr"}))
+    with pytest.raises(UsageError, match=r"one does.*sr.*without torchrun"):
+        trained_victim(config, Store(tmp_path), Machine(progress=False, world=World(1, 2)))
