@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEMO ?=
 TESTS ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-everywhere test-lesser coverage bounds check peers bench bench-gpu clean
+.PHONY: demo test test-everywhere test-lesser coverage bounds check dist docs a11y board peers cluster bench bench-gpu clean
 
 .venv/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spikeproof needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -53,13 +53,47 @@ bounds: .venv-bounds/.ready
 
 # Types and style.
 check: .venv/.ready
-	.venv/bin/ruff format --check src tests benchmarks
-	.venv/bin/ruff check src tests benchmarks
+	.venv/bin/ruff format --check src tests benchmarks manual
+	.venv/bin/ruff check src tests benchmarks manual
 	.venv/bin/mypy
+
+# What would be released: sdist and wheel in dist/, held against the files of the package, and tried alone.
+dist: .venv/.ready
+	.venv/bin/python .ci/dist.py
+
+# The first entries of the board, from the networks of the demo: board/*.json, their inputs and weights, and the page.
+board: .venv/.ready
+	.venv/bin/spikeproof demo --out runs/demo $(DEMO)
+	for cell in $$(ls -d runs/demo/cells/* | grep -v '\.'); do \
+		.venv/bin/spikeproof entry $$cell --into board --weights --inputs floats --threads 1 --quiet; done
+	.venv/bin/spikeproof board board
+
+.venv-docs/.ready: requirements-docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $@
+
+# The documentation as a site, build/site/index.html: it needs no server and no network. Not with -q, which makes MkDocs
+# pass over what `strict` is there for.
+docs: .venv/.ready .venv-docs/.ready
+	.venv/bin/python -m manual build/docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict -f manual/mkdocs.yml
+	.venv/bin/python -m manual.check build/site
+
+# Four of its pages in a browser, wide and narrow, light and dark, looked at by axe-core (needs node, npm and Chromium).
+a11y: docs
+	npm install --silent --no-audit --no-fund --no-package-lock --prefix build/a11y axe-core@4.14.1 puppeteer-core@25.16.0
+	NODE_PATH=build/a11y/node_modules node manual/a11y.cjs build/site build/a11y
 
 # Against SpikingJelly, torchattacks, foolbox and ART, in an environment of their own (several GB, a few minutes).
 peers: .venv-peers/.ready
 	.venv-peers/bin/python -m pytest tests/peers
+
+# A study on a real SLURM of two nodes and on a real Ray cluster, a node of which is lost. SLURM's daemons want root, and
+# are installed if they are missing; minutes.
+cluster: .venv-peers/.ready
+	command -v slurmctld munged >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm munge; }
+	SPIKEPROOF_CLUSTER=1 .venv-peers/bin/python -m pytest tests/cluster
 
 # spikeproof and its peers on the same networks: benchmarks/results.json and docs/performance.md (some ten minutes).
 bench: .venv-peers/.ready
@@ -70,4 +104,4 @@ bench-gpu: .venv-peers/.ready
 	.venv-peers/bin/python -m benchmarks --device cuda
 
 clean:
-	rm -rf .venv .venv-peers .venv-bounds build src/*.egg-info
+	rm -rf .venv .venv-peers .venv-bounds .venv-docs build dist src/*.egg-info

@@ -73,7 +73,16 @@ def trained(encoder: str = "direct", *, steps: int = 3, **options: Any) -> Victi
 
 def moves_events(attack: str) -> bool:
     """Whether an attack of that name moves whole events, and so asks for a threat of that kind."""
-    return hasattr(sys.modules[parts.find("attacks", attack).__module__], "event_threat")
+    return any(_asks(attack, kind) for kind in ("event_threat", "free_moves", "retime_threat"))
+
+
+def retimes(attack: str) -> bool:
+    """Whether it moves them in time alone."""
+    return _asks(attack, "retime_threat")
+
+
+def _asks(attack: str, kind: str) -> bool:
+    return hasattr(sys.modules[parts.find("attacks", attack).__module__], kind)
 
 
 def frozen_state(module: nn.Module) -> dict[str, Any]:

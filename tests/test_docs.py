@@ -49,6 +49,20 @@ def test_readme_example_runs(
     assert re.search(r"^input gradient at the image: zero_share [\d.]+", out, re.MULTILINE)
 
 
+def test_the_tutorial_of_events_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The others are run where their frameworks are (tests/peers/test_tutorials.py)."""
+    text = (ROOT / "docs" / "tutorial-events.md").read_text(encoding="utf-8")
+    world: dict[str, object] = {"__name__": "tutorial_events"}
+    with torch.random.fork_rng(devices=[]):
+        for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+            exec(compile(block, "tutorial-events.md", "exec"), world)
+    out = capsys.readouterr().out
+    assert re.search(r"^tier smoke: (supported|unsettled)", out, re.MULTILINE)
+    assert float(re.search(r"clean accuracy ([\d.]+)", out)[1]) > 50  # type: ignore[index]
+    assert "frames.transpose(1, 2), if the polarities stand before the time" in out
+    assert re.search(r"^zero_share_events [\d.]+\nzero_share_empty [\d.]+", out, re.MULTILINE)
+
+
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_linked_and_named_files_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")

@@ -30,6 +30,7 @@ ROOMS = (
     "store",
     "report",
     "study",
+    "board",
     "commands",
 )
 """From the ground up. A file imports from its own room, and from the rooms before it."""

@@ -92,7 +92,12 @@ def _public(file: str) -> dict[str, str]:
     """Part name -> attribute, for a single file that holds several parts: its public classes and losses."""
     body = ast.parse(Path(file).read_text(encoding="utf-8")).body
     public = next(ast.literal_eval(node.value) for node in body if isinstance(node, ast.Assign))  # __all__ comes first
-    return {node.name.lower(): node.name for node in body if _is_part(node) and node.name in public}
+    return {_called(node.name): node.name for node in body if _is_part(node) and node.name in public}
+
+
+def _called(name: str) -> str:
+    """RetimeB0 -> retime_b0."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _is_part(node: ast.stmt) -> TypeGuard[ast.ClassDef | ast.FunctionDef]:

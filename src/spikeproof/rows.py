@@ -40,7 +40,8 @@ Protocol: TypeAlias = Literal["pixels", "panel", "paper"]
 Breaks: TypeAlias = Literal["nothing", "unsettled", "not evaluated", "overstated"]
 """What a red audit makes of a robust accuracy. 'overstated' stands in rows of before there were three readings."""
 Measures: TypeAlias = dict[str, float | None]
-"""Measure of `spikeproof.metrics.sparsity` -> value; None where it does not exist, because the gradient is all zero."""
+"""Measure of `spikeproof.metrics.sparsity` -> value, at grids of events its `event_measures` too; None where it does
+not exist, because the gradient is all zero, or no cell is of the kind."""
 
 
 # --- lines of rows.jsonl ---
@@ -250,7 +251,9 @@ class SiteRow(_Gradient):
     """The gradient of one image at one place."""
 
     side: Literal["input", "output"]  # of the layer
-    steps: NotRequired[dict[str, list[float | None]]]  # measure -> at each time step; not packed, nor at 'image'
+    steps: NotRequired[
+        dict[str, list[float | None]]
+    ]  # measure -> at each time step; not packed, nor at 'image' but for events
 
 
 class WeightRow(_Gradient):

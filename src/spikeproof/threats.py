@@ -18,10 +18,13 @@ from torch import Tensor
 from spikeproof import parts
 from spikeproof.errors import UsageError
 from spikeproof.limits import NUMBER_CHARACTERS
+from spikeproof.retiming import best_moved, best_within, fewest, longest, most_swapped, same_counts, surplus_bounds
 from spikeproof.tensors import fold, normal, per_image, signs, sparse_sign, uniform
 from spikeproof.types import Grid
 
-__all__ = ["L1", "L2", "Counts", "Delete", "Flips", "Insert", "Linf", "Polarity"]
+__all__ = [
+    "L1", "L2", "Counts", "Delete", "Flips", "Insert", "Linf", "Polarity", "RetimeB0", "RetimeB1", "RetimeBinf",
+]  # fmt: skip
 
 
 def radius(eps: float | str) -> float:
@@ -183,13 +186,13 @@ def _shrinkage(size: Tensor, room: Tensor, eps: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Moves(ABC):
-    """At most eps moves, each of a unit of its own: a cell, or the two cells of one place. A move is made or not, so
-    what is best for a linear loss, or nearest to a point, is the choice of the largest gains, exactly."""
+class _Whole(ABC):
+    """A whole number of events, or of bins, on a grid of whole events."""
 
     eps: float
     surface: str = "events"
 
+    unit: ClassVar[str] = "events"  # what eps is a number of
     counted: ClassVar[bool] = False  # on grids of counts, not of ones and zeros
     reaches_all: ClassVar[bool] = False
     norm: ClassVar[str]
@@ -197,7 +200,7 @@ class _Moves(ABC):
     def __post_init__(self) -> None:
         eps = radius(self.eps)
         if eps != int(eps):
-            raise UsageError(f"a whole number of events for {self.norm}", repr(self.eps), mend="for example 20")
+            raise UsageError(f"a whole number of {self.unit} for {self.norm}", repr(self.eps), mend="for example 20")
         object.__setattr__(self, "eps", eps)
         surface = parts.surface(str(self.surface))
         if not isinstance(surface, Grid) or (surface.quantum < 1) != self.counted:
@@ -210,6 +213,33 @@ class _Moves(ABC):
     def box(self) -> tuple[float, float]:
         """The least and the largest value of a cell."""
         return parts.surface(self.surface).box
+
+    @abstractmethod
+    def best(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        """The admissible point (B,*) of the largest sum of gradient (x - x0)."""
+
+    def _towards(self, x: Tensor, x0: Tensor) -> Tensor:
+        """A gradient whose best point is the admissible point nearest to x; all (B,*)."""
+        # |x' - x|^2 is that of an empty grid less the sum of (2 x - 1) x', for x' of ones and zeros.
+        return 2.0 * x - 1.0
+
+    def project(self, x: Tensor, x0: Tensor) -> Tensor:
+        """The nearest admissible point; where two are, the one with fewer moves, and of equal moves the first."""
+        return self.best(self._towards(x, x0), x0)
+
+    def ascend(self, gradient: Tensor) -> Tensor:
+        """The steepest coordinate alone, by 1, all those that tie with it sharing that; zeros stay zeros."""
+        return sparse_sign(gradient, 1)
+
+    def scaled(self, share: float) -> Self:
+        """The same with `share` >= 0 of its budget, rounded down."""
+        return replace(self, eps=float(math.floor(share * self.eps + 1e-9)))  # a third of three is one
+
+
+@dataclass(frozen=True)
+class _Moves(_Whole):
+    """At most eps moves, each of a unit of its own: a cell, or the two cells of one place. A move is made or not, so
+    what is best for a linear loss, or nearest to a point, is the choice of the largest gains, exactly."""
 
     @abstractmethod
     def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
@@ -232,11 +262,6 @@ class _Moves(ABC):
         a move can be either."""
         return torch.where(self._cells(units, x0), self._moved(way, x0), x0)
 
-    def _towards(self, x: Tensor, x0: Tensor) -> Tensor:
-        """A gradient whose best point is the admissible point nearest to x; all (B,*)."""
-        # |x' - x|^2 is that of an empty grid less the sum of (2 x - 1) x', for x' of ones and zeros.
-        return 2.0 * x - 1.0
-
     def _chosen(self, worth: Tensor) -> Tensor:
         """The units (B,units) bool of the largest worth above 0, eps at most, the first of equal ones."""
         most = min(int(self.eps), worth.shape[1])
@@ -247,24 +272,12 @@ class _Moves(ABC):
         """The admissible point (B,*) of the largest sum of gradient (x - x0)."""
         return self.moved(self._chosen(self.gains(gradient, x0)), gradient, x0)
 
-    def project(self, x: Tensor, x0: Tensor) -> Tensor:
-        """The nearest admissible point; where two are, the one with fewer moves, and of equal moves the first."""
-        return self.best(self._towards(x, x0), x0)
-
-    def ascend(self, gradient: Tensor) -> Tensor:
-        """The steepest coordinate alone, by 1, all those that tie with it sharing that; zeros stay zeros."""
-        return sparse_sign(gradient, 1)
-
     def sample(self, x0: Tensor, keys: Tensor) -> Tensor:
         """eps moves at random, all where there are fewer; every set of them is as likely."""
         way = signs(fold(keys, "way"), x0.shape[1:]).to(x0)
         there = torch.isfinite(self.gains(way, x0))
         drawn = 1.0 - uniform(fold(keys, "moves"), there.shape[1:]).to(x0)
         return self.moved(self._chosen(torch.where(there, drawn, float("-inf"))), way, x0)
-
-    def scaled(self, share: float) -> Self:
-        """The same with `share` >= 0 of its moves, rounded down."""
-        return replace(self, eps=float(math.floor(share * self.eps + 1e-9)))  # a third of three is one
 
 
 @dataclass(frozen=True)
@@ -380,7 +393,99 @@ class Counts(_Moves):
         return _unless((x - x0).abs() * self._most > 1.5, _count(x != x0, x0))
 
 
-_OF_EVENTS = ("flips", "insert", "delete", "polarity")
+@dataclass(frozen=True)
+class _Retime(_Whole):
+    """Events of a grid (B,T,*) of ones and zeros at other times: each stays in its line, its place and polarity, no two
+    end in one cell, and none is lost or new. What a move costs is counted between the grids, with the order of a line's
+    events kept, which is never dearer than another (`retiming`).
+
+    The published threat moves packets of any size and knows each by name; here cells hold one event or none.
+    """
+
+    adds_up: ClassVar[bool] = True
+
+    @abstractmethod
+    def line_costs(self, lines: Tensor, clean: Tensor) -> Tensor:
+        """What each line of grids (B,T,L) costs, (B,L); every line has the events that it had."""
+
+    def one_move(self, bins: Tensor) -> Tensor:
+        """What it costs to move one event by so many bins, 0 or more."""
+        return bins
+
+    def room(self, lines: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether up to each cell there may be one event more, and one less: (B,T,L) bool, where eps bounds a line."""
+        return torch.ones_like(lines, dtype=torch.bool), torch.ones_like(lines, dtype=torch.bool)
+
+    @abstractmethod
+    def _best(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        """As `best`, on grids (B,T,L)."""
+
+    def best(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        return self._best(_lines(gradient, self.norm), _lines(x0, self.norm)).view_as(x0)
+
+    def distance(self, x: Tensor, x0: Tensor) -> Tensor:
+        """(B,), infinite where a line has lost an event or got one."""
+        lines, clean = _lines(x, self.norm), _lines(x0, self.norm)
+        costs = self.line_costs(lines, clean)
+        spent = costs.sum(1) if self.adds_up else costs.amax(1)
+        return spent.masked_fill(~same_counts(lines, clean), float("inf"))
+
+    def sample(self, x0: Tensor, keys: Tensor) -> Tensor:
+        """The best point of a random gradient, which spends all that can be spent; not every point is as likely."""
+        return self.best(uniform(fold(keys, "moves"), x0.shape[1:]).to(x0) - 0.5, x0)
+
+
+@dataclass(frozen=True)
+class RetimeBinf(_Retime):
+    """No event moves by more than eps bins."""
+
+    norm: ClassVar[str] = "retime_binf"
+    unit: ClassVar[str] = "bins"
+    adds_up: ClassVar[bool] = False
+
+    def line_costs(self, lines: Tensor, clean: Tensor) -> Tensor:
+        return longest(lines, clean)
+
+    def room(self, lines: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = surplus_bounds(clean, int(self.eps))
+        surplus = (lines - clean).cumsum(1)
+        return surplus < high, surplus > low
+
+    def _best(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        return best_within(gradient, x0, int(self.eps))
+
+
+@dataclass(frozen=True)
+class RetimeB1(_Retime):
+    """The moves of all events add up to eps bins at most."""
+
+    norm: ClassVar[str] = "retime_b1"
+    unit: ClassVar[str] = "bins"
+
+    def line_costs(self, lines: Tensor, clean: Tensor) -> Tensor:
+        return fewest(lines, clean)
+
+    def _best(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        return best_moved(gradient, x0, int(self.eps))
+
+
+@dataclass(frozen=True)
+class RetimeB0(_Retime):
+    """At most eps events are at another time, however far."""
+
+    norm: ClassVar[str] = "retime_b0"
+
+    def line_costs(self, lines: Tensor, clean: Tensor) -> Tensor:
+        return (lines < clean).sum(1).to(clean)
+
+    def one_move(self, bins: Tensor) -> Tensor:
+        return (bins > 0).to(bins)
+
+    def _best(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        return most_swapped(gradient, x0, min(int(self.eps), x0[0].numel()))
+
+
+_OF_EVENTS = ("flips", "insert", "delete", "polarity", "retime_binf", "retime_b1", "retime_b0")
 
 
 def _count(cells: Tensor, x0: Tensor) -> Tensor:
@@ -397,3 +502,10 @@ def _polarities(x: Tensor) -> tuple[Tensor, Tensor]:
     if x.dim() < 4 or x.shape[-3] != 2:
         raise UsageError("grids (B,T,2,H,W), of two polarities, for polarity", f"shape {tuple(x.shape)}")
     return x.select(-3, 0), x.select(-3, 1)
+
+
+def _lines(x: Tensor, norm: str) -> Tensor:
+    """Grids (B,T,*) -> (B,T,L)."""
+    if x.dim() < 3:
+        raise UsageError(f"grids (B,T,2,H,W), of events over time, for {norm}", f"shape {tuple(x.shape)}")
+    return x.flatten(2)

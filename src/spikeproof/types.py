@@ -30,6 +30,7 @@ __all__ = [
     "EventThreat",
     "Fire",
     "Framed",
+    "FreeMoves",
     "Grid",
     "Knob",
     "Limited",
@@ -37,6 +38,7 @@ __all__ = [
     "Neuron",
     "Objective",
     "OneScan",
+    "RetimeThreat",
     "Rule",
     "Ruled",
     "Score",
@@ -49,6 +51,7 @@ __all__ = [
     "Tunable",
     "UsageError",
     "VictimLike",
+    "Weighing",
 ]
 
 
@@ -90,6 +93,15 @@ class Limited(Protocol):
     @property
     def steps(self) -> int:
         """The most it can run over."""
+        ...
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A neuron that weighs its input by a number of its own for each step; another one weighs every step alike."""
+
+    def even(self) -> Neuron:
+        """The same physics with every such weight 1, and none of them learned; this neuron stays as it is."""
         ...
 
 
@@ -299,13 +311,29 @@ class Threat(Protocol):
 
 @runtime_checkable
 class EventThreat(Threat, Protocol):
-    """At most eps moves of whole events on a grid. No point lies between two others, so that attacks choose moves
-    instead of taking a step. Each unit (a cell, or the two of one place) may make one, whatever the others do."""
+    """Moves of whole events on a grid. No point lies between two others, so that attacks choose moves instead of taking
+    a step."""
 
     @property
     def reaches_all(self) -> bool:
         """Whether with an eps that is large enough every grid is admissible."""
         ...
+
+    def best(self, gradient: Tensor, x0: Tensor) -> Tensor:
+        """The admissible point (B,*) of the largest sum of gradient (x - x0).
+
+        A move that gains nothing is not made, and of equal ones the first is. best(x - x0, x0) is x again.
+        """
+        ...
+
+    def scaled(self, share: float) -> EventThreat:
+        """The same with `share` >= 0 of its budget, rounded down."""
+        ...
+
+
+@runtime_checkable
+class FreeMoves(EventThreat, Protocol):
+    """At most eps moves, of which each unit (a cell, or the two of one place) may make one, whatever the others do."""
 
     def gains(self, gradient: Tensor, x0: Tensor) -> Tensor:
         """Gradient (B,*), clean grids (B,*) -> what each unit's move adds to a loss of that gradient, -inf where it has
@@ -321,15 +349,27 @@ class EventThreat(Threat, Protocol):
         down, by its sign, where a move can be either."""
         ...
 
-    def best(self, gradient: Tensor, x0: Tensor) -> Tensor:
-        """The admissible point (B,*) of the largest sum of gradient (x - x0).
 
-        A move that gains nothing is not made, and of equal ones the first is. best(x - x0, x0) is x again.
-        """
+@runtime_checkable
+class RetimeThreat(EventThreat, Protocol):
+    """Events of grids (B,T,*) at other times, each in its own line. Here grids are (B,T,L), a line (B,T) of each."""
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether eps bounds what all lines cost together, and not what each does."""
         ...
 
-    def scaled(self, share: float) -> EventThreat:
-        """The same with `share` >= 0 of its moves, rounded down."""
+    def line_costs(self, lines: Tensor, clean: Tensor) -> Tensor:
+        """What each line costs, (B,L) >= 0; every line has as many events as it had."""
+        ...
+
+    def one_move(self, bins: Tensor) -> Tensor:
+        """What it costs to move one event by so many bins, 0 or more."""
+        ...
+
+    def room(self, lines: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Where eps bounds each line: whether up to each cell there may be one event more, and one less, (B,T,L) bool
+        each; elsewhere all may."""
         ...
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import digits, moves_events, trained
+from small import digits, moves_events, retimes, trained
 from torch import Tensor
 
 from spikeproof import parts
@@ -16,7 +16,7 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
-from spikeproof.threats import L1, Flips, Linf
+from spikeproof.threats import L1, Flips, Linf, RetimeB1
 from spikeproof.types import Objective, Rule, Score
 from spikeproof.victims.scene import Scene
 
@@ -101,10 +101,16 @@ def test_a_hoarder_would_be_seen() -> None:
     assert growth(f.sizes) > 10
 
 
+def threats_of(name: str) -> tuple[Any, ...]:
+    if not moves_events(name):
+        return Linf(0.1), L1(50.0)
+    return (RetimeB1(50),) if retimes(name) else (Flips(50), RetimeB1(50)) if name == "swap_search" else (Flips(50),)
+
+
 MANY = [
     (name, threat)
     for name in parts.names("attacks")
-    for threat in ((Flips(50),) if moves_events(name) else (Linf(0.1), L1(50.0)))
+    for threat in threats_of(name)
     if {"steps", "queries", "draws"} & set(inspect.signature(parts.find("attacks", name)).parameters)
     and (threat.norm != "L1" or name in ("apgd", "fab", "pgd"))
 ]
@@ -115,10 +121,14 @@ def test_no_attack_hoards(name: str, threat: Any) -> None:
     """Thirty calls or more; each would keep 1 MiB, 18 in all, if it kept the point alone."""
     accepts = inspect.signature(parts.find("attacks", name)).parameters
     queries = 60 if moves_events(name) else 30  # a search over swaps asks for a swap and for a move back in one pass
-    wanted = {"steps": 30, "queries": queries, "draws": 30, "width": 1, "restarts": 1, "levels": 15}
+    draws = 1 if "steps" in accepts else 30
+    wanted = {"steps": 30, "queries": queries, "draws": draws, "width": 1, "restarts": 1, "levels": 15, "first": 1}
     attack = parts.build("attacks", {"name": name, **{k: v for k, v in wanted.items() if k in accepts}})
     f = Weighed()
     x0 = torch.zeros_like(X0) if moves_events(name) else X0
+    if isinstance(threat, RetimeB1):
+        x0 = x0.view(2, 16, 64, 64)
+        x0[:, 3, :, :4] = 1.0
     attack(f, x0, threat, WhiteBox(ATan()), f.keys)
     assert len(f.sizes) >= 30
     assert growth(f.sizes) < 3

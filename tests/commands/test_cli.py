@@ -33,8 +33,8 @@ from spikeproof.training.checkpoint import read_tensors
 
 PACKAGE = Path(spikeproof.__file__).parent
 VERBS = (
-    "demo", "train", "evaluate", "study", "status", "reproduce", "pack", "report", "parts", "transfer", "controls",
-    "findings", "check", "inspect", "cite",
+    "demo", "train", "evaluate", "study", "plan", "status", "reproduce", "pack", "report", "parts", "transfer",
+    "controls", "findings", "check", "inspect", "cite",
 )  # fmt: skip
 
 Command = Callable[..., tuple[int, str, str]]

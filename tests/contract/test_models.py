@@ -57,6 +57,9 @@ def body(spec: dict[str, Any], *, width: int = 8) -> Any:
             norm.weight += 2.0 * uniform(key, norm.weight.shape)[0]
             norm.bias += 0.3 + 2.0 * uniform(key + 1, norm.bias.shape)[0]
             norm.momentum = None  # the plain average of what it sees: here of one batch, its own statistics
+        for site, linear in [(n, m) for n, m in built.named_modules() if isinstance(m, nn.Linear) and n != "fc"]:
+            linear.weight *= 8.0  # neurons behind a linear layer without a batch-norm fire too
+            linear.bias += 2.0 * uniform(image_keys(len(site), torch.zeros(1)), linear.bias.shape)[0]
         built.classify(encoded(), exact)
     return built.eval()
 
@@ -192,6 +195,28 @@ def test_state_dict_of_the_small_network() -> None:
     found = body({"name": "small_sew_resnet"}, width=2).state_dict()
     expected = resnet((1, 1), (3, 3), 3, 2, spiking_shortcut=True)
     assert {name: tuple(tensor.shape) for name, tensor in found.items()} == expected
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("name", parts.names("models"))
+def test_the_neuron_that_runs_last_is_the_deepest(name: str, depth: int) -> None:
+    """Deepest by what feeds what: one more than the deepest layer whose spikes reach the currents directly."""
+    part = body({"name": name, **({} if name == "small_sew_resnet" else {"depth": depth})}, width=2)
+    depths: dict[str, int] = {}
+    leaves: dict[str, Tensor] = {}
+
+    def rule(unit: Neuron, currents: Tensor, site: str) -> Tensor:
+        feeds: Any = [None] * len(leaves)
+        if leaves:
+            feeds = torch.autograd.grad(currents.sum(), list(leaves.values()), retain_graph=True, allow_unused=True)
+        feeders = [depths[other] for other, g in zip(leaves, feeds, strict=True) if g is not None]
+        depths[site] = 1 + max(feeders, default=0)
+        leaves[site] = exact(unit, currents, site).detach().requires_grad_()
+        return leaves[site]
+
+    part.requires_grad_(False).classify(encoded(), rule)
+    *before, last = depths.values()
+    assert last > max(before) > 2
 
 
 JOINS = {

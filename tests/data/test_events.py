@@ -92,6 +92,19 @@ def test_frames_are_those_of_a_plain_loop(events: list[Event], by: Any, binary: 
     assert (found == (expected > 0 if binary else expected)).all()
 
 
+def test_a_smaller_grid_puts_the_sensor_s_cells_together() -> None:
+    """Of 4 rows and columns on 2: each cell holds the four that lie on it; sizes that no sensor has are refused."""
+    events = [(t, t % 4, t // 4 % 4, 0) for t in range(32)]
+    whole, half = (Framing(2, "number", False, size).grid(recording(events), 4, 4) for size in (None, 2))
+    assert half.shape == (2, 2, 2, 2)
+    assert (half == whole.reshape(2, 2, 2, 2, 2, 2).sum((3, 5))).all()
+    assert Framing(2, "number", False, 3).grid(recording(events), 4, 4).sum() == 32
+    with pytest.raises(UsageError, match=r"a size of a grid in 1\.\.34, the sensor's, got 35"):
+        parts.find("data", "nmnist")("somewhere", size=35)
+    with pytest.raises(UsageError, match=r"a size of a grid >= 1, got 0"):
+        Framing(2, "number", False, 0)
+
+
 def test_recordings_that_cannot_be_framed_are_refused() -> None:
     short = recording([(0, 0, 0, 0), (1, 0, 0, 0)])
     for by, what in (("number", "events"), ("time", "microseconds")):

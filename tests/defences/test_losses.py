@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,6 +33,8 @@ from spikeproof.encoders.direct import Direct
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
+from spikeproof.models._resnet import ResNet
+from spikeproof.models._sew_block import SEWBlock
 from spikeproof.neurons.dlif import DLIF
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
@@ -386,11 +389,12 @@ def test_a_rule_that_hides_the_membranes_is_refused(name: str) -> None:
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("neuron", ["dlif", "lif", "if"])
 def test_mppd_is_a_leaky_filter_of_the_difference_of_currents(neuron: str, power: Any) -> None:
+    """Of the currents as they come: DLIF's weights, which are not 1 here, have no part in it."""
     dlif = DLIF(leak=0.8, steps=T)
     with torch.no_grad():
-        dlif.pace += torch.tensor([0.0, 0.5, -0.3, 0.1])
+        dlif.pace.copy_(torch.tensor(PACE))
     part = {"dlif": dlif, "lif": LIF(tau=4.0, v_reset=-0.5), "if": IF()}[neuron]
-    leak, weights = {"dlif": (0.8, [1.0, 1.5, 0.7, 1.1]), "lif": (0.75, [0.25] * T), "if": (1.0, [1.0] * T)}[neuron]
+    leak, weights = {"dlif": (0.8, [1.0] * T), "lif": (0.75, [0.25] * T), "if": (1.0, [1.0] * T)}[neuron]
     victim = one_layer(part)
     away = moved(victim)
     difference = (0.9 * (away - X)).flatten().tolist()
@@ -402,6 +406,51 @@ def test_mppd_is_a_leaky_filter_of_the_difference_of_currents(neuron: str, power
     found = number(MPPD(weight=3.0, power=power), victim, fixed(victim))
     assert found == pytest.approx(halves + 3 * size, rel=1e-6)
     assert size > 1e-4
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_mppd_looks_at_the_deepest_layer_of_a_block_with_a_projection(bottleneck: bool) -> None:
+    """Not at its shortcut's, which has other currents; and the released loss, not the membrane's, at weights off 1."""
+    victim = paced_blocks(bottleneck)
+    away, site = moved(victim), "layer1.0.sn3" if bottleneck else "layer2.0.sn2"
+    assert isinstance(victim.body.get_submodule(f"{site[:8]}.downsample_sn"), DLIF)  # type: ignore[union-attr]
+    clean, attacked = currents_at(victim, X, site), currents_at(victim, away, site)
+    columns = (attacked - clean).flatten(1).T.tolist()
+    size = mean(e * e for column in columns for e in twin.leaky_filter(column, 0.8, [1.0] * T))
+    weighted = mean(e * e for column in columns for e in twin.leaky_filter(column, 0.8, PACE))
+    assert abs(weighted - size) > 1e-3 * size > 1e-6
+    plain = number(MPPD(weight=0.0), victim, fixed(victim))
+    assert number(MPPD(weight=3.0), victim, fixed(victim)) == pytest.approx(plain + 3 * size, rel=1e-6)
+
+
+PACE = [1.0, 1.5, 0.7, 1.1]
+
+
+def paced_blocks(bottleneck: bool) -> Victim:
+    """A SEW network of DLIF neurons of these weights, whose last block has a projection."""
+    kind: Any = partial(SEWBlock, connect="ADD", bottleneck=bottleneck)
+    stages = (1,) if bottleneck else (1, 1)
+    make = {"neuron": lambda: DLIF(leak=0.8, steps=T), "pool": "max", "stem": "cifar", "width": 3}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        body = ResNet(kind, stages, in_channels=1, classes=10, **make)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for neuron in (m for m in body.modules() if isinstance(m, DLIF)):
+            neuron.pace.copy_(torch.tensor(PACE))
+    return Victim(body.double(), Direct(), T).eval()
+
+
+def currents_at(victim: Victim, x: Tensor, site: str) -> Tensor:
+    """(T,B,*) of the layer of that name."""
+    found: dict[str, Tensor] = {}
+
+    def rule(neuron: Any, currents: Tensor, name: str) -> Tensor:
+        found[name] = currents
+        return exact(neuron, currents, name)
+
+    with torch.no_grad():
+        victim(x, rule, KEYS)
+    return found[site]
 
 
 def test_mppd_trains_through_the_attacked_currents_alone() -> None:

@@ -4,11 +4,12 @@ cheats."""
 from __future__ import annotations
 
 import inspect
+import itertools
 from typing import Any
 
 import pytest
 import torch
-from small import moves_events
+from small import moves_events, retimes
 from subjects import brief
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ from spikeproof.evaluation.tiers import tier_of
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal, uniform
-from spikeproof.threats import Counts, Delete, Flips, Insert, Polarity
+from spikeproof.threats import Counts, Delete, Flips, Insert, Polarity, RetimeB0, RetimeB1, RetimeBinf
 from spikeproof.types import Rule, Threat
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.scene import Scene
@@ -90,6 +91,45 @@ def test_the_worst_case_of_a_linear_network_is_the_truth(threat: Any) -> None:
     assert all(row["distance"] in (0.0, 1.0, 2.0) for row in rows)
 
 
+def retimed(x: Tensor, threat: Any) -> Tensor:
+    """Whether the answer can be changed, by every grid there is of a line, and the cheapest of those of all lines."""
+    y, way = answers(x), WEIGHT.flatten(1)
+    fallen = []
+    for grid, label in zip(x.flatten(2), y.tolist(), strict=True):
+        side = -1.0 if label == 1 else 1.0
+        gains = torch.zeros(int(threat.eps) + 1)  # at each price
+        for line in range(grid.shape[1]):
+            cells, more = grid[:, line], side * way[:, line]
+            own: dict[int, float] = {}
+            for new in itertools.permutations(cells.tolist()):
+                moved = torch.tensor(new)
+                price = int((moved - cells).cumsum(0).abs().sum())
+                own[price] = max(own.get(price, -9.0), float(((moved - cells) * more).sum()))
+            gains = torch.stack([
+                torch.stack([gains[k - price] + gain for price, gain in own.items() if price <= k]).max()
+                for k in range(len(gains))
+            ])  # fmt: skip
+        score = float((grid * way).sum()) - 0.01
+        fallen.append(side * score + float(gains[-1]) > 0)
+    return torch.tensor(fallen)
+
+
+def test_the_worst_case_of_a_linear_network_under_retiming_is_the_truth() -> None:
+    x = grids()
+    y = answers(x)
+    found = spikeproof.evaluate(victim(), x, y, tier="smoke", eps=2, norm="retime_b1")
+    rows = [row for row in found.rows if row["kind"] == "attack"]
+    assert {(row["surface"], row["norm"]) for row in rows} == {("events", "retime_b1")}
+    truth = set(retimed(x, RetimeB1(2)).nonzero().flatten().tolist())
+    assert {row["image"] for row in rows if row["fooled"]} == truth
+    assert 0 < len(truth) < N
+    told = {row["code"]: row for row in found.findings}
+    assert all(told[code]["colour"] == "green" for code in ("D1", "D5", "D6", "D10", "D13", "D14", "D17", "D19"))
+    assert "do not reach every grid" in told["D3"]["says"]
+    assert told["D1"]["says"].startswith("broken by the top events of one gradient and not by top events in rounds")
+    assert "pixel" not in told["D6"]["says"]
+
+
 def test_audits_that_fit_are_green_and_those_that_do_not_say_why() -> None:
     x = grids()
     for norm, without in (("flips", set[str]()), ("insert", {"D3", "D4"})):
@@ -102,7 +142,7 @@ def test_audits_that_fit_are_green_and_those_that_do_not_say_why() -> None:
         assert (told["D3"]["colour"] == "green") == (not without)
 
 
-@pytest.mark.parametrize("threat", [Flips(2), Polarity(2), Counts(2)], ids=str)
+@pytest.mark.parametrize("threat", [Flips(2), Polarity(2), Counts(2), RetimeB1(2), RetimeBinf(1)], ids=str)
 def test_every_stage_of_every_tier_runs_under_every_threat(threat: Any) -> None:
     counts = isinstance(threat, Counts)
     x = (grids()[:6] / 255) if counts else grids()[:6]
@@ -137,6 +177,10 @@ def turned(x: Tensor) -> Tensor:
     return x.flip(2)
 
 
+def reversed_(x: Tensor) -> Tensor:
+    return x.flip(1)
+
+
 def emptied(x: Tensor) -> Tensor:
     return torch.zeros_like(x)
 
@@ -155,6 +199,9 @@ def two(x: Tensor) -> Tensor:
         (Insert(96), emptied, r"distance up to inf"),
         (Delete(96), turned, r"distance up to inf"),
         (Polarity(96), emptied, r"distance up to inf"),
+        (RetimeB0(96), emptied, r"distance up to inf"),
+        (RetimeB1(96), turned, r"distance up to inf"),
+        (RetimeBinf(0), reversed_, r"within eps 0 .*distance up to 2"),
     ],
 )
 def test_the_judge_refuses_what_is_no_such_grid(threat: Any, change: Any, told: str) -> None:
@@ -220,6 +267,7 @@ def test_forwards_and_backwards_are_counted(name: str, survivors: bool, monkeypa
     case = Case(parts.build("attacks", {"name": name, **short}), WhiteBox(ATan()), margin, survivors=survivors)
     x, of = grids(), victim()
     batch = Batch.of(of, x, answers(x), torch.arange(len(x)), 0)
-    rows = attack_rows(of, batch, evaluation="e", threats={"1": Flips(1)}, cases={name: case})
+    threat = RetimeB0(1) if retimes(name) else Flips(1)
+    rows = attack_rows(of, batch, evaluation="e", threats={"1": threat}, cases={name: case})
     assert sum(row["forwards"] + 2 for row in rows) == sum(images for images, _ in passes)
     assert sum(row["backwards"] + 1 for row in rows) == sum(images for images, backward in passes if backward)

@@ -94,11 +94,11 @@ def by_hand(victim: Victim, x: Tensor, *, train: bool = False) -> tuple[Tensor, 
 
     def block(site: str, value: Tensor, stride: int) -> Tensor:
         branch = spike(f"{site}.sn1", norm(f"{site}.bn1", conv(f"{site}.conv1", value, stride, 1)))
-        branch = spike(f"{site}.sn2", norm(f"{site}.bn2", conv(f"{site}.conv2", branch, 1, 1)))
+        deepest = norm(f"{site}.bn2", conv(f"{site}.conv2", branch, 1, 1))
         if stride != 1:
             value = norm(f"{site}.downsample.1", conv(f"{site}.downsample.0", value, stride, 0))
             value = spike(f"{site}.downsample_sn", value)
-        return value + branch
+        return value + spike(f"{site}.sn2", deepest)
 
     z = note("encoded", "input", victim.encoder(note("image", "input", x), victim.steps, key_of(IDS[: len(x)])))
     flat = spike("sn1", norm("bn1", conv("conv1", z.flatten(0, 1), 1, 1)))

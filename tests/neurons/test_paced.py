@@ -133,3 +133,14 @@ def test_rules_of_rates_know_it() -> None:
 def test_wrong_options_are_refused(kind: type[Any], options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         kind(**options)
+
+
+@pytest.mark.parametrize("reset", [0.0, -0.4, None])
+def test_even_is_a_dlif_whose_weights_are_one_and_not_learned(reset: float | None) -> None:
+    neuron = paced(DLIF, PACE, leak=0.7, v_reset=reset)
+    even = neuron.even()
+    assert torch.equal(exact(even, X, "site"), exact(paced(DLIF, [1.0] * T, leak=0.7, v_reset=reset), X, "site"))
+    assert not torch.equal(exact(even, X, "site"), exact(neuron, X, "site"))
+    assert not even.pace.requires_grad
+    assert neuron.pace.requires_grad
+    assert neuron.pace.tolist() == pytest.approx(PACE)

@@ -56,6 +56,13 @@ def no_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spikeproof.report.pdf", lambda figure: b"%PDF")
 
 
+@pytest.fixture(autouse=True)
+def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough for a verdict on made-up cells, whose effects are large; the real numbers are in test_deciding_numbers."""
+    monkeypatch.setattr("spikeproof.report._tradeoff.DECIDING", (4000,))
+    monkeypatch.setattr("spikeproof.report._tradeoff.REPLICATES", 100)
+
+
 def clean_rows(accuracy: float, images: int) -> Rows:
     return held([
         {"kind": "clean", "split": split, "image": i, "label": 0, "predicted": int(i >= share * images), "margin": 1.0}

@@ -40,8 +40,8 @@ def rows() -> list[dict[str, Any]]:
 def test_what_was_measured_is_on_the_page(tmp_path: Path, make_cell: Callable[..., Any]) -> None:
     cell = make_cell("one")
     text = write([replace(cell, attack_rows=cell.attack_rows + rows())], tmp_path, title="t").read_text("utf-8")
-    for heading in ("Generalisation", "Energy", "Theory against the network"):
-        assert f">{heading}</h2>" in text
+    for table in ("Generalisation", "What an inference costs", "Density of the weight gradient and its bounds"):
+        assert f'aria-label="{table}"' in text
     for told in ("+50.0", "1,234", "5,678", "99,999", "25.0\u00a0%", "contrast", "0.125", "90.0\u00a0%"):
         assert told in text, told
     assert (tmp_path / "figures" / "theory.svg").is_file()
@@ -51,5 +51,5 @@ def test_what_was_measured_is_on_the_page(tmp_path: Path, make_cell: Callable[..
 def test_a_study_without_them_says_nothing_of_them(tmp_path: Path, make_cell: Callable[..., Any]) -> None:
     text = write([make_cell("one")], tmp_path, title="t").read_text("utf-8")
     for section in ("generalisation", "energy", "theory"):
-        assert f'aria-labelledby="{section}"' not in text
+        assert f'id="{section}"' not in text
     assert not (tmp_path / "figures" / "theory.svg").exists()

@@ -117,7 +117,7 @@ def test_the_paper_s_number_stands_beside_that_of_the_same_budget(make_cell: Mak
     assert row[-1].main == f"{100 * left / 20:.1f}\u00a0%"
 
 
-def test_gradients_in_train_mode_have_a_fold_of_their_own(make_cell: Make) -> None:
+def test_gradients_in_train_mode_have_a_table_of_their_own(make_cell: Make) -> None:
     from spikeproof.report._findings import Findings
 
     cell = make_cell("one")
@@ -127,4 +127,4 @@ def test_gradients_in_train_mode_have_a_fold_of_their_own(make_cell: Make) -> No
         [type(block).__name__ for block in sparsity.section(Findings(summaries([one]), None)).blocks]
         for one in (cell, moved, both)
     ]
-    assert kinds == [["Paragraph", "Grid"], ["Paragraph", "Fold"], ["Paragraph", "Grid", "Fold"]]
+    assert kinds == [["Grid"], ["Grid"], ["Grid", "Grid"]]

@@ -55,22 +55,23 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[i
 
 def titles(page: Path) -> list[str]:
     tree = ElementTree.fromstring(page.read_text(encoding="utf-8"))
-    return ["".join(e.itertext()) for e in tree.iter() if e.tag.endswith("h2")]
+    return ["".join(e.itertext()) for e in tree.iter() if e.tag in ("h2", "h3")]
 
 
 def test_a_section_is_one_file(toy: Any, make_cell: Any, tmp_path: Path) -> None:
     cells = [make_cell("a"), make_cell("b")]
     before = titles(write(cells, tmp_path / "before", title="t"))
-    toy(75)
+    toy(335)
     page = write(cells, tmp_path / "out", title="t")
     raw = page.read_text(encoding="utf-8")
     after = titles(page)
-    assert after == [*before[: before.index("Figures") + 1], "Toy < section", *before[before.index("Figures") + 1 :]]
-    assert '<h2 id="a-toy">Toy &lt; section</h2>' in raw
+    place = before.index("How sparse?") + 1
+    assert after == [*before[:place], "Toy < section", *before[place:]]
+    assert '<h3 id="a-toy">Toy &lt; section</h3>' in raw
     assert "<p>2 &lt; 3</p>" in raw
     assert 'aria-label="Epochs"' in raw
     assert '<td class="number">5</td>' in raw
-    assert '<figure id="figure-toy">' in raw
+    assert '<figure id="figure-toy" tabindex="0" aria-label="Toy">' in raw
     assert (tmp_path / "out" / "figures" / "toy.svg").read_text(encoding="utf-8") in raw
     assert (tmp_path / "out" / "figures" / "toy.pdf").read_bytes().startswith(b"%PDF")
 
@@ -83,7 +84,7 @@ def test_its_place_is_a_number(toy: Any, make_cell: Any, tmp_path: Path) -> None
 def test_a_section_without_anything_is_left_out_and_its_old_figure_removed(
     toy: Any, make_cell: Any, tmp_path: Path
 ) -> None:
-    toy(75)
+    toy(335)
     write([make_cell("a"), make_cell("b")], tmp_path / "out", title="t")
     page = write([make_cell("a")], tmp_path / "out", title="t")
     assert "a-toy" not in page.read_text(encoding="utf-8")

@@ -85,8 +85,6 @@ def test_a_banner_stands_exactly_where_a_verdict_is_not_supported(
         assert ("No attack was run." in found[0]) == ("D13" in red)
     raw = page.read_text(encoding="utf-8")
     assert raw.index("<h1>") < (raw.index('class="banner') if red else len(raw))
-    if red:
-        assert raw.index('class="banner') < raw.index('class="lead"')
 
 
 def test_a_banner_names_every_red_audit_and_joins_the_budgets_that_came_out_alike(
@@ -165,7 +163,7 @@ def test_an_unsettled_number_is_an_upper_bound_wherever_it_stands(
     text = words(tree(page))
     assert "The highest worst-case robust accuracy is that of blind, at most 54.1 %" in text
     assert "blind: clean test accuracy 91.9 % [78.1, 98.3], worst-case robust accuracy at most 54.1 %" in text
-    assert "Arrow: unsettled: an upper bound." in text
+    assert "Unsettled, so an upper bound: blind." in text
     assert "Hollow: unsettled: an upper bound." in text
 
 
@@ -273,7 +271,7 @@ def test_a_page_with_panels_is_whole(mixed: list[Any], tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
     assert set(used) <= set(ids)
     assert {"panel-0-0", "panel-0-1", "panel-2-0"} <= set(used)
-    assert "<script" not in raw
+    assert raw.count("<script") == 1
     assert "<i>" not in raw
     assert "<i>&: panel, eps 0.15" in words(tree(page))
     assert raw == write(mixed, tmp_path / "two", title="t").read_text(encoding="utf-8")

@@ -99,3 +99,15 @@ def test_a_damaged_cell_is_refused(cell: Cell, tmp_path: Path, name: str) -> Non
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(SpikeproofError, match=f"whole cell at .*{name} has changed"):
         trained(file.parent)
+
+
+def test_of_frames_the_channels_are_not_the_frames(tmp_path: Path) -> None:
+    """Recordings are (T,C,H,W): the network has the two polarities as channels, whatever T."""
+    panel = {"name": "panel", "protocol": "panel", "tier": "smoke", "norm": "flips", "surface": "events", "eps": ["1"]}
+    few = tiny(
+        data={"name": "digits_events", "frames": 3}, encoder={"name": "frames"}, steps=3, train_images=40,
+        recipe={"epochs": 1, "batch_size": 8, "lr": 0.01, "validation_share": 0.5},
+        evaluations=[{**panel, "images": 4}], gradients={"images": 1, "weight_images": 0, "layers": False},
+    )  # fmt: skip
+    events = run_cell(cell_from(few), Store(tmp_path), QUIET)
+    assert trained(events.folder).in_channels == 2

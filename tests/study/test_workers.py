@@ -19,6 +19,7 @@ from spikeproof.store.store import Store
 from spikeproof.study.config import load_study
 from spikeproof.study.here import Here
 from spikeproof.study.run import Machine
+from spikeproof.study.workers import devices
 
 QUIET = Machine(progress=False)
 
@@ -72,6 +73,20 @@ def test_a_cell_that_another_process_is_at_comes_last(tmp_path: Path) -> None:
         assert store.locked(keys[0])
     assert not store.locked(keys[0])
     assert [outcome.config.name for outcome in running] == ["max"]
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "each"),
+    [
+        ("cuda", 2, ["cuda:0", "cuda:1", "cuda:0"]), ("cuda", 1, ["cuda"] * 3), ("cuda:1", 2, ["cuda:1"] * 3),
+        ("cpu", 2, ["cpu"] * 3),
+    ],
+)  # fmt: skip
+def test_several_gpus_are_taken_in_turn(
+    monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, each: list[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert devices(device, 3) == each
 
 
 def alive(number: int) -> bool:

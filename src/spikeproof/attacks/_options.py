@@ -18,7 +18,7 @@ def at_least_one(**counts: int) -> None:
 def check_ball(threat: Threat) -> None:
     """UsageError for a threat of whole events, in which no step has a length."""
     if isinstance(threat, EventThreat):
-        mend = "take top_events, swap_search, random_swaps or random_events"
+        mend = "take top_events, swap_search, random_swaps or random_events; or for retimes retiming"
         raise UsageError("a ball, for an attack that goes step by step", threat.norm, mend=mend)
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from spikeproof.attacks._events import event_threat
 from spikeproof.attacks._options import at_least_one
-from spikeproof.attacks._swaps import Swaps
-from spikeproof.tensors import fold, signs
+from spikeproof.attacks._searches import walk_from
+from spikeproof.tensors import fold
 from spikeproof.types import Estimator, Objective, Threat
 
 __all__ = ["RandomSwaps"]
@@ -53,16 +53,9 @@ class RandomSwaps:
     ) -> Tensor:
         moves = event_threat(threat, "a search over swaps")
         x = moves.sample(x0, fold(keys, "swap start")) if start is None else moves.project(start, x0)
-        walk = Swaps(f, x0, moves, keys, x, self.queries)
+        walk = walk_from(f, x0, moves, keys, x, self.queries)
         number = 0
-
-        def worth() -> tuple[Tensor, Tensor]:
-            clean = x0[walk.at]
-            way = signs(fold(keys, f"way {number}")[walk.at], x0.shape[1:]).to(x0)
-            gains = moves.gains(way, clean)
-            return way, torch.zeros_like(gains).masked_fill(torch.isinf(gains) & ~walk.made, float("-inf"))
-
         while len(walk.at) and moves.eps > 0:
-            walk.round(worth, self.width, number)
+            walk.round(None, self.width, number)
             number += 1
         return walk.best.x

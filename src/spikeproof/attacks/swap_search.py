@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spikeproof.attacks._events import event_threat
 from spikeproof.attacks._options import at_least_one
-from spikeproof.attacks._swaps import Swaps
+from spikeproof.attacks._searches import walk_from
 from spikeproof.types import Estimator, Objective, Threat
 
 __all__ = ["SwapSearch"]
@@ -52,16 +52,10 @@ class SwapSearch:
         start: Tensor | None = None,
     ) -> Tensor:
         moves = event_threat(threat, "a search over swaps")
-        walk = Swaps(f, x0, moves, keys, x0 if start is None else moves.project(start, x0), self.queries)
+        walk = walk_from(f, x0, moves, keys, x0 if start is None else moves.project(start, x0), self.queries)
         number = 0
-
-        def worth() -> tuple[Tensor, Tensor]:
-            gradient = estimator(f.of(walk.at), walk.x, estimator.init(walk.x), number)[1]
-            clean = x0[walk.at]
-            taken = moves.per_unit(gradient * (walk.x - clean))
-            return gradient, torch.where(walk.made, taken, moves.gains(gradient, clean))
-
         while len(walk.at) and moves.eps > 0:
-            walk.round(worth, self.width, number)
+            gradient = estimator(f.of(walk.at), walk.x, estimator.init(walk.x), number)[1]
+            walk.round(gradient, self.width, number)
             number += 1
         return walk.best.x

@@ -7,15 +7,16 @@ the gradients of the rounds are averaged; the best point met is kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from spikeproof.attacks._aims import aimed_at_each
 from spikeproof.attacks._best import Best
 from spikeproof.attacks._events import event_threat
-from spikeproof.attacks._options import at_least_one
+from spikeproof.attacks._options import at_least_one, check_targets
 from spikeproof.errors import UsageError
 from spikeproof.tensors import exact, per_image
 from spikeproof.types import Estimator, Objective, Threat
@@ -29,21 +30,24 @@ class TopEvents:
     loss of gradient m. On a linear read-out each round finds the best point that there is.
 
     steps >= 1: rounds; the first half may make a growing share of the moves, the others all. decay in [0,1]. Costs
-    `steps` gradients and a forward; of an image whose success is final, those until then.
+    `steps` gradients and a forward; of an image whose success is final, those until then. targets: 0 is untargeted; n
+    is one run for each of the n likeliest wrong classes by the clean logits.
     """
 
     asks_gradient: ClassVar[bool] = True
     steps: int = 20
     decay: float = 0.75
+    targets: int = 0
 
     def __post_init__(self) -> None:
         at_least_one(steps=self.steps)
+        check_targets(self.targets)
         if not 0 <= self.decay <= 1:
             raise UsageError("a decay in [0,1]", self.decay)
 
     @property
     def label(self) -> str:
-        return f"top-{self.steps}"
+        return f"top-{'t-' if self.targets else ''}{self.steps}"
 
     def __call__(
         self,
@@ -56,6 +60,8 @@ class TopEvents:
         start: Tensor | None = None,
     ) -> Tensor:
         moves = event_threat(threat, "top events")
+        if self.targets:
+            return aimed_at_each(replace(self, targets=0), self.targets, f, x0, threat, estimator, keys, start)
         best = Best(x0, final=f.final)
         part = best.standing(f, x0)
         x = x0 if start is None else moves.project(start, x0)

@@ -5,6 +5,6 @@ code; the first line of its file is its help. Only the verb that is asked for is
 (torch, the figures) where it is needed, so that what is wrong with a command is said at once.
 """
 
-from spikeproof.commands._main import main
+from spikeproof.commands._main import main, parsed
 
-__all__ = ["main"]
+__all__ = ["main", "parsed"]

@@ -7,41 +7,57 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import torch
 from jsonargparse import Namespace
 
 from spikeproof import report
+from spikeproof.commands._engines import engine_of
 from spikeproof.commands._machine import machine_of, store_of
 from spikeproof.errors import Locked, UsageError
+from spikeproof.report import planning
 from spikeproof.store.store import Cell, Store
-from spikeproof.study.config import Paper, load_study
+from spikeproof.study.config import CellConfig, Paper, load_study
 from spikeproof.study.executor import Executor, Outcome
-from spikeproof.study.here import Here
+from spikeproof.study.handout import hand_out
 from spikeproof.study.kept import keep
 from spikeproof.study.plan import Planned, plan, refuse_other_versions
 from spikeproof.study.run import Machine
 from spikeproof.study.sharded import Sharded
-from spikeproof.study.workers import Workers, cores
+from spikeproof.study.slurm import Slurm
 
 __all__ = ["run_study", "trust"]
 
 
-def run_study(file: Path, options: Namespace, *, anyway: bool, shards: int | None = None) -> int:
-    """Every cell of a study's file, and the page; anyway: also beside cells of another version; shards: how many
-    workers make each cell together. Raises Locked where all that is left are cells that another command is at."""
+def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
+    """Every cell of a study's file, and the page; anyway: also beside cells of another version. Raises Locked where all
+    that is left are cells that another command is at."""
     study = load_study(file)
     if options.workers is not None and options.workers < 1:
         raise UsageError("workers >= 1", options.workers)
-    if shards is not None and (shards < 1 or options.workers is not None):
-        mend = "--shards is workers at one cell, --workers is cells at a time"
-        raise UsageError("shards >= 1, and no --workers beside it", f"{shards}, {options.workers}", mend=mend)
-    machine, store = machine_of(options), store_of(options)
+    engine = str(options.get("engine", "local"))
+    machine, store = machine_of(options, elsewhere=engine != "local"), store_of(options)
     planned = plan(study.cells(), machine, study.refused)
     if not anyway:
         refuse_other_versions(planned, store)
+    _say_what_it_cannot([one.config.resolved() for one in planned])
     keep(store, file, machine.device, [one.called for one in planned], [one.config.resolved() for one in planned])
-    done, failed, busy = _cells(planned, store, machine, options.workers, shards)
+    handed = engine != "local" or bool(options.get("plan"))
+    digest = hand_out(store, planned, machine, options.threads, study.title) if handed else ""
+    if options.get("plan"):
+        print(f"{len(planned)} cells planned: spikeproof worker {store.root.resolve()} --plan {digest}")
+        return 0
+    known = {cell.key: cell for cell in store.folders() if cell.damage() is None}
+    left = [one.config for one in planned if one.key not in known]
+    executor = engine_of(options, planned, len(left), digest, machine)
+    if isinstance(executor, Sharded):
+        _tell_undivided(planned)
+    if isinstance(executor, Slurm) and options.dry_run:
+        print(executor.script(store, machine), end="")
+        return 0
+    if engine == "slurm" and options.wait is None:
+        store = Store(store.root, patience=0.0)  # the array goes on by itself
+    done, failed, busy = _cells(planned, known, left, executor, store, machine)
     if done:
         print(f"report: {report.write(done, store.root, title=study.title).resolve()}")
     if failed:
@@ -49,6 +65,9 @@ def run_study(file: Path, options: Namespace, *, anyway: bool, shards: int | Non
         for outcome in failed:
             print(f"  {outcome.config.name}: {outcome.error}", file=sys.stderr)
         return 1
+    if busy and engine == "slurm" and options.wait is None:
+        print(f"{len(busy)} cells left to SLURM; spikeproof status shows them, the same command then makes the page")
+        return 0
     if busy:
         raise Locked(
             f"all {len(planned)} cells",
@@ -58,23 +77,23 @@ def run_study(file: Path, options: Namespace, *, anyway: bool, shards: int | Non
     return trust(done)
 
 
+def _say_what_it_cannot(configs: Sequence[dict[str, Any]]) -> None:
+    """A study that can decide no claim of the trade-off runs, for it may be asked something else, and is told first."""
+    of = planning.layout(configs, images=0)
+    if of.hopeless:
+        print(f"this study can decide no claim of the trade-off: {'; '.join(planning.obstacles(of))}", file=sys.stderr)
+
+
 def _cells(
-    planned: Sequence[Planned], store: Store, machine: Machine, workers: int | None, shards: int | None
-) -> tuple[list[Cell], list[Outcome], list[Outcome]]:
+    planned: Sequence[Planned], known: dict[str, Cell], left: Sequence[CellConfig], engine: Executor, store: Store,
+    machine: Machine,
+) -> tuple[list[Cell], list[Outcome], list[Outcome]]:  # fmt: skip
     """Run what is not finished, a line for every cell; the finished cells in the study's order, what failed, and what
-    another command is at."""
-    known = {cell.key: cell for cell in store.folders() if cell.damage() is None}
-    left = [one.config for one in planned if one.key not in known]
-    room = cores() // torch.get_num_threads() if machine.device == "cpu" else 1
-    at_once = workers or max(1, min(len(left), room))
-    engine: Executor = Workers(at_once) if at_once > 1 else Here()
-    if shards is not None:
-        engine = Sharded(shards)
-        _tell_undivided(planned)
+    another command is at. known: the finished ones, by their keys."""
     if len(left) < len(planned):
         print(f"{len(planned) - len(left)} of {len(planned)} cells are finished already", file=sys.stderr)
     # The bars of several cells would overwrite each other.
-    machine = replace(machine, progress=machine.progress and isinstance(engine, Here))
+    machine = replace(machine, progress=machine.progress and engine.at_once == 1 and not isinstance(engine, Sharded))
     outcomes: list[Outcome] = []
     with closing(engine.run(left, store, machine)) as running:
         for outcome in running:
@@ -84,7 +103,7 @@ def _cells(
             number = len(planned) - len(left) + len(outcomes)
             line = f"[{number}/{len(planned)}] {outcome.config.name}: {_became(outcome)} in {_time(outcome.seconds)}"
             print(line + (f", about {rest} left" if len(outcomes) < len(left) else ""), file=sys.stderr, flush=True)
-    known.update({outcome.cell.key: outcome.cell for outcome in outcomes if outcome.cell is not None})
+    known = {**known, **{outcome.cell.key: outcome.cell for outcome in outcomes if outcome.cell is not None}}
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     busy = [outcome for outcome in outcomes if outcome.cell is None and outcome.error is None]
     return [known[one.key] for one in planned if one.key in known], failed, busy

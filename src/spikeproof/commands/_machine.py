@@ -47,9 +47,9 @@ def store_of(options: Namespace, root: Path | None = None) -> Store:
     return store
 
 
-def machine_of(options: Namespace, world: World | None = None) -> Machine:
-    """The machine, settled and with its threads set; world: of processes that train together. Raises UsageError for
-    one that torch does not have."""
+def machine_of(options: Namespace, *, elsewhere: bool = False, world: World | None = None) -> Machine:
+    """The machine, settled and with its threads set. Raises UsageError for one that torch does not have; elsewhere: the
+    work is done on other ones, and this one need not have the device; world: of processes that train together."""
     if options.threads is not None and not 1 <= options.threads <= THREADS:
         raise UsageError(f"threads in 1..{THREADS}", options.threads)
     import torch
@@ -58,6 +58,8 @@ def machine_of(options: Namespace, world: World | None = None) -> Machine:
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    if elsewhere:
+        return Machine(options.device, progress=False)
     try:
         torch.zeros(1, device=options.device).item()  # read back, because 'meta' holds no numbers
     except (RuntimeError, AssertionError) as error:

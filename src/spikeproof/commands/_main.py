@@ -24,7 +24,7 @@ from spikeproof.commands import _typos
 from spikeproof.errors import Locked, SpikeproofError, UsageError
 from spikeproof.files import refused_by_disk
 
-__all__ = ["main"]
+__all__ = ["main", "parsed"]
 
 _HOME = "spikeproof.commands"
 
@@ -69,6 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    given = parsed(arguments)
+    return _verb(given.verb).run(given[given.verb])
+
+
+def parsed(arguments: Sequence[str]) -> Namespace:
+    """The options of a command line, its verb under 'verb' and the verb's own under its name; nothing is run.
+
+    Raises UsageError for what no verb, option or part is called, and for values of another type.
+    """
     helps = _verbs()
     asked = next((word for word in arguments if not word.startswith("-")), None)
     if asked not in helps and not (asked is None and {"-h", "--help", "--version"} & {*arguments}):
@@ -78,10 +87,9 @@ def _run(arguments: Sequence[str]) -> int:
     if asked is not None:
         _verb(asked).options(own)
     try:
-        given = _parser(helps, asked, own).parse_args(list(arguments))
+        return _parser(helps, asked, own).parse_args(list(arguments))
     except ArgumentError as error:
         raise _typos.misused(str(asked), own, error) from error
-    return _verb(given.verb).run(given[given.verb])
 
 
 def _verbs() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser, Namespace
 
+from spikeproof.commands._engines import add_engines, check_engine
 from spikeproof.commands._given import shipped, study_file
 from spikeproof.commands._machine import add_machine
 
@@ -17,10 +18,12 @@ def options(parser: ArgumentParser) -> None:
         "the same --out, joins them",
     )  # fmt: skip
     add_machine(parser, workers=True)
+    add_engines(parser)
 
 
 def run(options: Namespace) -> int:
+    check_engine(options)
     file = study_file(options.file)
     from spikeproof.commands._cells import run_study
 
-    return run_study(file, options, anyway=options.anyway, shards=options.shards)
+    return run_study(file, options, anyway=options.anyway)

@@ -21,7 +21,7 @@ def run(options: Namespace) -> int:
 
     with joined(options.device) as (world, device):
         options.device = device
-        machine = machine_of(options, world)
+        machine = machine_of(options, world=world)
         _, weights = trained_victim(cell_of(options), store_of(options), machine)
         if world.writes:
             print(f"weights: {weights.resolve()}")

@@ -19,11 +19,12 @@ __all__ = ["framed", "from_events", "from_frames"]
 
 
 def framed(recordings: Sequence[Recording], framing: Framing, height: int, width: int) -> Tensor:
-    """Recordings -> their grids (N,frames,2,height,width) uint8; each is checked first."""
-    size = len(recordings) * framing.frames * 2 * height * width
+    """Recordings of one sensor -> their grids (N,frames,2,rows,columns) uint8; each is checked first."""
+    rows, columns = framing.sides(height, width)
+    size = len(recordings) * framing.frames * 2 * rows * columns
     if size > IMAGES_BYTES:
         raise SpikeproofError(f"grids of at most {IMAGES_BYTES} bytes", size, mend="set a limit, or fewer frames")
-    grids = np.empty((len(recordings), framing.frames, 2, height, width), dtype=np.uint8)
+    grids = np.empty((len(recordings), framing.frames, 2, rows, columns), dtype=np.uint8)
     for row, one in zip(grids, recordings, strict=True):
         row[:] = framing.grid(one.checked(height, width), height, width)
     return torch.from_numpy(grids)

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.limits import STEPS
+from spikeproof.limits import RECORDING_BYTES, STEPS
 
-__all__ = ["COUNTS", "By", "Framing", "Recording"]
+__all__ = ["COUNTS", "By", "Framing", "Recording", "contents"]
 
 By: TypeAlias = Literal["number", "time"]
 
 COUNTS = 255
 """Events that a cell of a grid can count; the scale of images that are counts."""
+
+
+def contents(path: Path) -> bytes:
+    """The bytes of a file of events; SpikeproofError for one that is not there, or has more than RECORDING_BYTES."""
+    if not path.is_file():
+        raise SpikeproofError(f"a file {path}", "none", mend="get it again, or take its name out of the list")
+    if (size := path.stat().st_size) > RECORDING_BYTES:
+        raise SpikeproofError(f"at most {RECORDING_BYTES} bytes in {path}", size, mend="get the file again")
+    return path.read_bytes()
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: arrays have no single truth value
@@ -70,6 +80,14 @@ class Recording:
         self._refuse((self.p < 0) | (self.p > 1), self.p, "polarities 0 and 1")
         return self
 
+    def between(self, start: int, end: int) -> Recording:
+        """The events at times in start..end-1; a recording of its own, which may be empty."""
+        first, last = np.searchsorted(self.t, [start, end])
+        part = slice(int(first), int(last))
+        offsets = None if self.offsets is None else self.offsets[part]
+        place = f"{self.place} from {start} to {end} microseconds"
+        return Recording(self.t[part], self.x[part], self.y[part], self.p[part], place, offsets)
+
     def _refuse(self, bad: NDArray[np.bool_], values: NDArray[np.int64], expected: str, skipped: int = 0) -> None:
         if bad.any():
             first = int(bad.argmax())
@@ -85,34 +103,47 @@ class Framing:
 
     by: 'number': as many events in each frame, what is left over in the last; 'time': frames of the same length, a
     whole number of microseconds, and the last takes the rest. binary: a cell is 1 where anything happened, else it
-    counts.
+    counts. size: rows and columns of the grid, into which the sensor's are put together; None for the sensor's own.
     """
 
     frames: int
     by: By
     binary: bool
+    size: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.frames <= STEPS:
             raise UsageError(f"frames of a grid in 1..{STEPS}", self.frames)
         if self.by not in get_args(By):
             raise UsageError("what frames are cut by", repr(self.by), valid=get_args(By))
+        if self.size is not None and self.size < 1:
+            raise UsageError("a size of a grid >= 1", self.size, mend="leave it out for the sensor's own")
 
     @property
     def scale(self) -> int:
         """What a cell is divided by to lie in [0,1]."""
         return 1 if self.binary else COUNTS
 
+    def sides(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the grid of a sensor; UsageError for a size that is larger than it."""
+        if self.size is None:
+            return height, width
+        if self.size > min(height, width):
+            raise UsageError(f"a size of a grid in 1..{min(height, width)}, the sensor's", self.size)
+        return self.size, self.size
+
     def grid(self, of: Recording, height: int, width: int) -> NDArray[np.uint8]:
-        """A checked recording -> (frames,2,height,width); SpikeproofError where it is too short, or a cell too full."""
-        cell = ((self._frame(of) * 2 + of.p) * height + of.y) * width + of.x
-        counted = np.bincount(cell, minlength=self.frames * 2 * height * width)
+        """A checked recording of a sensor -> (frames,2,rows,columns); SpikeproofError where it is too short, or a cell
+        too full."""
+        rows, columns = self.sides(height, width)
+        cell = ((self._frame(of) * 2 + of.p) * rows + of.y * rows // height) * columns + of.x * columns // width
+        counted = np.bincount(cell, minlength=self.frames * 2 * rows * columns)
         if self.binary:
             counted = (counted > 0).astype(np.int64)
         elif (most := int(counted.max())) > COUNTS:
             mend = "more frames, or binary: true"
             raise SpikeproofError(f"at most {COUNTS} events in a cell of {of.place}", most, mend=mend)
-        return counted.astype(np.uint8).reshape(self.frames, 2, height, width)
+        return counted.astype(np.uint8).reshape(self.frames, 2, rows, columns)
 
     def _frame(self, of: Recording) -> NDArray[np.int64]:
         """The frame of each event (n,)."""

@@ -13,9 +13,8 @@ import torch
 from spikeproof.data._adapted import framed
 from spikeproof.data._images import Images, Split, balanced, check_split
 from spikeproof.data._nmnist_bin import SIDE, decoded
-from spikeproof.data._recordings import By, Framing, Recording
+from spikeproof.data._recordings import By, Framing, contents
 from spikeproof.errors import SpikeproofError
-from spikeproof.limits import RECORDING_BYTES
 
 __all__ = ["NMNIST"]
 
@@ -33,22 +32,24 @@ class NMNIST:
     """The official files, root/Train/<digit>/<number>.bin and root/Test/<digit>/<number>.bin, or as many as are there.
 
     frames: T, the network's steps; by: 'number', as many events a frame, or 'time', frames of one length; binary: a
-    cell holds an event or none, else counts up to 255. Ids are the official numbers less 1, of test after 60,000.
+    cell holds an event or none, else counts up to 255; size: rows and columns of a grid, None for the sensor's 34. Ids
+    are the official numbers less 1, of test after 60,000.
     """
 
     root: str
     frames: int = 10
     by: By = "number"
     binary: bool = True
+    size: int | None = None
 
     def __post_init__(self) -> None:
-        self._framing()
+        self._framing().sides(SIDE, SIDE)
 
     def _framing(self) -> Framing:
-        return Framing(self.frames, self.by, self.binary)
+        return Framing(self.frames, self.by, self.binary, self.size)
 
     def load(self, split: Split, limit: int | None = None) -> Images:
-        """The recordings of `split`, (N,frames,2,34,34); with a limit, a class-balanced subset of it.
+        """The recordings of `split`, (N,frames,2,34,34), or of `size`; with a limit, a class-balanced subset of it.
 
         Only the chosen files are read. Raises UsageError for an unknown split, or a limit outside 1..N; SpikeproofError
         for a folder that is not there, naming where to get it, and for bad recordings, by file and offset.
@@ -60,7 +61,7 @@ class NMNIST:
         ids = torch.tensor([int(path.stem) - 1 + first for path in files])
         index = balanced(labels, ids, limit, purpose=split)
         framing = self._framing()
-        pixels = framed([_read(files[i]) for i in index.tolist()], framing, SIDE, SIDE)
+        pixels = framed([decoded(contents(files[i]), str(files[i])) for i in index.tolist()], framing, SIDE, SIDE)
         return Images(pixels, framing.scale, labels[index], ids[index], _CLASSES, "N-MNIST")
 
 
@@ -85,9 +86,3 @@ def _listing(root: Path, split: Split) -> list[Path]:
         if int(one.stem) == int(other.stem):
             raise SpikeproofError("a number of its own for every recording", f"{one} and {other}", mend="delete one")
     return files
-
-
-def _read(path: Path) -> Recording:
-    if (size := path.stat().st_size) > RECORDING_BYTES:
-        raise SpikeproofError(f"at most {RECORDING_BYTES} bytes in {path}", size, mend="get the file again")
-    return decoded(path.read_bytes(), str(path))

@@ -91,7 +91,10 @@ class _Heard:
 
 
 class Currents:
-    """A rule that keeps the neuron and the input currents (T,B,*), with graph, of the spiking layer that ran last."""
+    """A rule that keeps the neuron and the input currents (T,B,*), with graph, of the spiking layer that ran last.
+
+    In the networks of `models/` that is the one before the read-out: a block runs its shortcut before its branch.
+    """
 
     neuron: Neuron
     last: Tensor

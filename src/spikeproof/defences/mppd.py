@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from spikeproof.defences._watched import Currents
 from spikeproof.errors import UsageError
-from spikeproof.types import Craft, Knob, Neuron, Rule, VictimLike
+from spikeproof.types import Craft, Knob, Neuron, Rule, VictimLike, Weighing
 
 __all__ = ["MPPD"]
 
@@ -22,10 +22,11 @@ class MPPD:
     """CE(f(x), y) / 2 + CE(f(x'), y) / 2 + weight * mean |e|^power, x' from `training_attack`.
 
     e is the difference of the input currents at x' and at x, through the last spiking layer's own charge without
-    spikes and resets: e[t] = lambda e[t-1] + p[t] (I'[t] - I[t]) for DLIF. Ding et al., "Robust Stable Spiking Neural
+    spikes and resets: e[t] = lambda e[t-1] + I'[t] - I[t] for DLIF, whose learned weights p[t] have no part in it, in
+    the released code too. Half of the cross-entropy is adversarial training. Ding et al., "Robust Stable Spiking Neural
     Networks" (ICML 2024), power 2, weight 1, with DLIF neurons and R-FGSM within 4/255; power 1 is MPPD-TV-l1 (ICLR
-    2026), weight 2.5 to 3. The clean currents are constants, as in the released code, whose trainer updates the
-    membrane twice a step; that defect is not taken over. Its second way to x', Gaussian noise, is not offered.
+    2026), weight 2.5 to 3. The clean currents are constants, as in the released code, whose second way to x', Gaussian
+    noise, is not offered. docs/defences.md has the numbers that it is held against.
     """
 
     KNOB: ClassVar[Knob] = Knob("weight", (0.1, 0.3, 1.0, 3.0, 10.0))
@@ -48,6 +49,8 @@ class MPPD:
 
 def _membrane(neuron: Neuron, currents: Tensor) -> Tensor:
     """The membrane (T,B,*), less that without input, of a neuron that never fires: linear in the currents."""
+    if isinstance(neuron, Weighing):
+        neuron = neuron.even()
     return _silent(neuron, currents) - _silent(neuron, torch.zeros_like(currents))
 
 

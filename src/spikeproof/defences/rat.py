@@ -25,12 +25,13 @@ class RAT(Added):
     2022); its adversarial training is {name: rat, base: {name: adversarial}}, with recipe.weight_decay 0. Singular
     values move as s -> s (1 + b - b s^2), towards 1 where s < sqrt((2 + b) / b), and away for ever beyond: such a
     weight is refused, with SpikeproofError. b is 5e-4 (the command line), 2e-3 (the function) or 4e-3 (a later paper),
-    over some 10^5 steps; a value of 0.1 takes some 4/b steps, so that a short training needs a larger b. Departures:
+    over some 10^5 steps; a value of 0.1 takes some 4/b steps, so that a training of a few hundred needs 0.06 and more.
+    Departures:
     all rows of wide linear layers (the released code draws 30 % of 200 rows and more), and no shortcut coefficients,
     which these networks do not have. Batch-norm behind a convolution leaves the scale of each channel free.
     """
 
-    KNOB: ClassVar[Knob] = Knob("strength", (0.001, 0.004, 0.016, 0.06, 0.25))
+    KNOB: ClassVar[Knob] = Knob("strength", (0.016, 0.03, 0.06, 0.125, 0.25))
 
     strength: float = 0.004
 

@@ -1,6 +1,7 @@
 """The stages of each tier under a threat of whole events: what fits of the others' roles, and searches over swaps.
 
-Left out are what needs a step of any length: APGD, SA-PGD, MI-FGSM, FAB, Square, blocks, searches over codes, SPSA.
+Left out are what needs a step of any length: APGD, SA-PGD, MI-FGSM, FAB, Square, blocks, searches over codes, SPSA. The
+field's own attacks on events stand in `audit`, those that retime wherever events move in time.
 """
 
 from __future__ import annotations
@@ -8,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from spikeproof.attacks.gumbel import Gumbel
 from spikeproof.attacks.random_events import RandomEvents
 from spikeproof.attacks.random_swaps import RandomSwaps
+from spikeproof.attacks.retiming import Retiming
+from spikeproof.attacks.sparse_dynamic import SparseDynamic
+from spikeproof.attacks.spike_fool import SpikeFool
+from spikeproof.attacks.spike_gradient import SpikeGradient
 from spikeproof.attacks.swap_search import SwapSearch
 from spikeproof.attacks.top_events import TopEvents
 from spikeproof.evaluation.stages import Maker, Stage
 from spikeproof.losses import margin
 from spikeproof.rules.pdsg import PDSG
+from spikeproof.types import FreeMoves, RetimeThreat
 
 __all__ = ["event_stages"]
 
@@ -41,6 +48,25 @@ def _search(on: Maker, queries: int, steps: int) -> Stage:
     return Stage("search", case, SwapSearch(queries).label, led.estimator, f"{led.variant} after {led.attack}".strip())
 
 
+def _retimed(on: Maker, steps: int) -> list[Stage]:
+    """Soft choices of times, under the rule of training and under PDSG, as they were published; in twice as many steps
+    where a sum is bounded."""
+    if not isinstance(on.threat, RetimeThreat):
+        return []
+    attack = Retiming(2 * steps if on.threat.adds_up else steps)
+    by = on.estimator(PDSG())
+    return [on.stage("white box", attack), on.stage("white box", attack, by=by, estimator="pdsg")]
+
+
+def _published(on: Maker) -> list[Stage]:
+    """What papers attack events with, under PDSG, where moves are free of each other."""
+    if not isinstance(on.threat, FreeMoves):
+        return []
+    by = on.estimator(PDSG())
+    attacks = (SparseDynamic(10), SpikeFool(), SpikeGradient(100), Gumbel(50))
+    return [on.stage("white box", attack, margin, by=by, estimator="pdsg", variant="margin") for attack in attacks]
+
+
 def _smoke(on: Maker) -> list[Stage]:
     return [*_first(on, 10), on.stage("random", RandomEvents(20))]
 
@@ -61,6 +87,7 @@ def _standard(on: Maker) -> list[Stage]:
         on.dense(TopEvents(20)),
         on.stage("long", long, margin, variant="margin"),
         on.stage("white box", long, margin, by=on.estimator(PDSG()), estimator="pdsg", variant="margin"),
+        *_retimed(on, 20),
         on.stage("random", RandomEvents(50)),
         on.stage("black box", RandomSwaps(300), margin),
         _search(on, 1200, steps=50),
@@ -76,6 +103,7 @@ def _audit(on: Maker) -> list[Stage]:
         on.stage("white box", long, on.ratio, variant=on.ratio.__name__),
         *on.others(long),
         on.adaptive("white box", long, variant="margin"),
+        *_published(on),
         on.stage("random", RandomEvents(200)),
         *on.smooth(TopEvents(20)),
         on.stage("black box", RandomSwaps(2000), margin),

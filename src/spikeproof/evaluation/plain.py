@@ -10,12 +10,26 @@ from spikeproof.attacks.random_events import RandomEvents
 from spikeproof.attacks.top_events import TopEvents
 from spikeproof.types import EventThreat, Threat
 
-__all__ = ["at_random", "furthest", "plain_attack"]
+__all__ = ["at_random", "coordinates", "furthest", "plain_attack", "plain_names"]
 
 
 def plain_attack(threat: Threat, steps: int) -> PGD | TopEvents:
     """Many steps along the gradient."""
     return TopEvents(steps) if isinstance(threat, EventThreat) else PGD(steps=steps)
+
+
+def plain_names(threat: Threat) -> tuple[str, str]:
+    """What the one step and the many are called."""
+    return ("the top events of one gradient", "top events in rounds") if _whole(threat) else ("FGSM", "PGD")
+
+
+def coordinates(threat: Threat) -> str:
+    """What the attacker changes."""
+    return "cells" if _whole(threat) else "pixels"
+
+
+def _whole(threat: Threat) -> bool:
+    return isinstance(threat, EventThreat)
 
 
 def at_random(threat: Threat, draws: int) -> RandomCorners | RandomEvents:

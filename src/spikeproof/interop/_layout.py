@@ -62,6 +62,7 @@ def layout_of(
     model: nn.Module, images: Tensor, steps: int | None, step_mode: StepMode | None, readout: Readout | None
 ) -> Layout:
     """How a model in eval mode takes images (N,C,H,W). steps: how many are encoded where it makes no time of its own.
+    Of frames of events (N,T,C,H,W) there are T steps, and the model takes all of them, or one a call.
 
     Raises SpikeproofError for networks that take neither images nor steps (with the module that failed), and where
     steps or a step_mode are given that the network has no use for.
@@ -69,6 +70,8 @@ def layout_of(
     mode = step_mode or step_mode_of(model)
     timed = ["steps"] if mode == "s" else ["all_steps", "batch_first", "steps"]
     ways = ["images", *timed] if steps is None and step_mode is None else [*timed, "images"]
+    if images.dim() == 5:
+        steps, ways = images.shape[1], timed
     told = step_mode == "s"
     refusals: list[SpikeproofError] = []
     probe = _Probe(model, images, readout, steps, told)
@@ -129,12 +132,20 @@ class _Probe:
         self.model, self.readout, self.told, self.batch = model, readout, told, batch
         self.given = told or steps is not None  # whether its owner speaks of steps
         self.count = steps or _TRIED
+        self.framed = images.dim() == 5  # the data bring the time
         self.x = images[:7] if batch is None else images[torch.arange(batch, device=images.device) % len(images)]
-        if len(self.x) == self.count and batch is None and len(self.x) > 2:
-            self.x = self.x[:-1]
+        if len(self.x) == self.count and batch is None:
+            if len(self.x) > 2:
+                self.x = self.x[:-1]
+            elif self.framed:
+                self.x = self.x[[0, 1, 0]]
         self.mixing: Layout | None = None
         self.unread = ""
         self.changed = False
+
+    def sequence(self, count: int) -> Tensor:
+        """The images as so many steps (T,N,C,H,W); of frames, as many as there are at most."""
+        return _sequence(self.x, count)
 
     def images(self) -> Layout | None:
         """(N,C,H,W) -> logits; None where the images mix, or each call is but one step of a network with a memory."""
@@ -158,7 +169,7 @@ class _Probe:
         return self._timed("batch_first", "takes all steps at once, the batch first, (N,T,C,H,W)")
 
     def _timed(self, feed: Feed, says: str) -> Layout | None:
-        z = self.x[None].repeat(self.count + (self.count == len(self.x)), 1, 1, 1, 1)
+        z = self.sequence(self.count + (self.count == len(self.x) and not self.framed))
         with self._asked(feed) as (ask, _):
             out = ask(z)
         batch_axis = self._batch_axis(feed, z, out)
@@ -168,7 +179,7 @@ class _Probe:
         """(N,C,H,W) once a step -> logits (N,K) each."""
         handing = self.handing()
         with self._asked("steps", handing) as (ask, counts):
-            out = ask(self.x[None].repeat(self.count, 1, 1, 1, 1))
+            out = ask(self.sequence(self.count))
         stepped = counts["a step"] and not counts["all steps"]
         if out.shape[:2] != (self.count, len(self.x)):
             return None
@@ -180,7 +191,8 @@ class _Probe:
 
     def handing(self) -> Handing | None:
         """How the states of a network of one step a call are handed over; None where there are none."""
-        z = self.x[None].repeat(max(2, min(self.count, 16)), 1, 1, 1, 1)
+        first = self.x[:, 0] if self.framed else self.x
+        z = _sequence(first, max(2, min(self.count, 16)))  # the same in every step: what differs is what is remembered
 
         def run(way: Handing | None) -> Ran | None:
             body = Foreign(twin(self.model), "steps", None, z.shape[2], rewired=False)
@@ -198,7 +210,7 @@ class _Probe:
     def _loops(self) -> bool:
         """Whether one call meets a module with weights again, as a loop over time does."""
         with self._asked("images") as (ask, counts), contextlib.suppress(SpikeproofError):
-            ask(self.x[None])
+            ask(self.sequence(1))
         return counts["weights again"] > 0
 
     def only(self, layout: Layout) -> int | None:
@@ -207,7 +219,7 @@ class _Probe:
         more = self.x[torch.arange(count + 1, device=self.x.device) % count]
         try:
             with self._asked(layout.feed, layout.handing) as (ask, _):
-                ask(more[None].repeat(layout.steps or 1, 1, 1, 1, 1))
+                ask(_sequence(more, layout.steps or 1))
         except SpikeproofError:
             return count
         return None
@@ -251,7 +263,7 @@ class _Probe:
     ) -> Iterator[tuple[Callable[[Tensor], Tensor], Counter[str]]]:
         """A copy as its owner calls it, from rest; how often neurons got one step (N,*), all, or were met again,
         and modules with weights were."""
-        body = Foreign(twin(self.model), feed, self.readout, self.x.shape[1], rewired=False, handing=handing)
+        body = Foreign(twin(self.model), feed, self.readout, self.x.shape[-3], rewired=False, handing=handing)
         names: Counter[str] = Counter()
         counts: Counter[str] = Counter()
 
@@ -287,6 +299,11 @@ class _Probe:
         with self._asked(feed) as (ask, _):
             one, two = (ask(given).index_select(out_axis, kept) for given in (z, other))
         return not torch.equal(one, two)
+
+
+def _sequence(x: Tensor, count: int) -> Tensor:
+    """Images (N,C,H,W) again and again, or frames (N,T,C,H,W) one after the other -> (count,N,C,H,W), a copy."""
+    return x.transpose(0, 1)[:count].clone() if x.dim() == 5 else x[None].repeat(count, 1, 1, 1, 1)
 
 
 def _output(out: Any) -> Tensor:

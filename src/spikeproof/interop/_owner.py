@@ -49,12 +49,12 @@ def registered(model: nn.Module) -> list[Any]:
 def answers_of(
     network: nn.Module, layout: Layout, images: Tensor, encoder: Encoder, readout: Readout | None, count: int
 ) -> list[Tensor]:
-    """The network's own logits on images (B,C,H,W), on their negatives, and on the images again: the first `count`.
+    """The network's own logits on images (B,*), on their negatives, and on the images again: the first `count`.
 
     It is called itself, from the rest of its framework, with what the framework has registered as it is; the caller
     puts it back.
     """
-    body = layout.body(network, readout, images.shape[1], rewired=False)
+    body = layout.body(network, readout, images.shape[-3], rewired=False)
     body.alone = False
     victim = Victim(body, encoder, layout.steps or 1)
     keys = image_keys(0, torch.arange(len(images))).to(images.device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
+from spikeproof.encoders.frames import Frames
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop._behaviour import Trial, examine
 from spikeproof.interop._borrowing import answering, forked, share_what_stays, twin
@@ -27,7 +28,7 @@ from spikeproof.interop.frameworks import StepMode, frameworks_of
 from spikeproof.limits import STEPS
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
-from spikeproof.types import Encoder, Estimator, Rule
+from spikeproof.types import Encoder, Estimator, Rule, Shaped
 from spikeproof.victims.door import images_of, in_own_modes
 from spikeproof.victims.victim import Victim, borrowed
 
@@ -121,14 +122,17 @@ def wrap(
     without `steps`; that remember, draw noise, print, or keep more graphs with every call; that return no logits, or
     others than their copy; and for neurons whose forward is not what it seems.
     """
-    if steps is None and (encoder is not None or step_mode is not None):
-        raise UsageError("steps with an encoder or a step_mode", "none", mend="say how many steps to encode")
     check_named(spikes)
     steps = steps_of(steps)
     _refuse_arguments(step_mode, readout, tolerance)
     images = images_of(images)
-    if images.dim() != 4 or len(images) < 2:
-        raise SpikeproofError("two images (B,C,H,W) or more to try the model on", tuple(images.shape))
+    if images.dim() not in (4, 5) or len(images) < 2:
+        raise SpikeproofError("two images (B,C,H,W), or frames (B,T,C,H,W), or more to try the model on",
+                              tuple(images.shape))  # fmt: skip
+    if images.dim() == 5:
+        steps = _frames_of(images, steps, encoder)
+    elif steps is None and (encoder is not None or step_mode is not None):
+        raise UsageError("steps with an encoder or a step_mode", "none", mend="say how many steps to encode")
     model = module_of(model)
     accept(model, images)
     with preserved(model, registered(model)), forked(images.device), told("wrap", 4) as progress:
@@ -154,6 +158,23 @@ def steps_of(given: object) -> int | None:
     raise UsageError(f"steps in 1..{STEPS}", repr(given), mend="a whole number, as in training")
 
 
+def _frames_of(frames: Tensor, steps: int | None, encoder: Encoder | None) -> int:
+    """T of frames (B,T,C,H,W); refuses other axes, as far as their sizes tell, and an encoder of images."""
+    shape = tuple(frames.shape)
+    if shape[1] == 2 != shape[2]:
+        mend = "frames.transpose(1, 2), if the polarities stand before the time"
+        raise SpikeproofError("frames (B,T,2,H,W), of two polarities", f"shape {shape}", mend=mend)
+    if steps not in (None, shape[1]):
+        mend = f"leave steps away: the frames are {shape[1]}"
+        if steps == shape[0]:
+            mend = "frames.transpose(0, 1), recordings first, if the time stands before them"
+        raise SpikeproofError(f"frames (B,{steps},C,H,W), one for each step", f"shape {shape}", mend=mend)
+    if encoder is not None and not (isinstance(encoder, Shaped) and encoder.takes == "TCHW"):
+        mend = "leave the encoder away, or spikeproof.encoders.frames.Frames"
+        raise UsageError("an encoder of frames (B,T,C,H,W)", type(encoder).__name__, mend=mend)
+    return shape[1]
+
+
 def _refuse_arguments(step_mode: object, readout: object, tolerance: Any) -> None:
     if step_mode not in (None, "m", "s"):
         raise UsageError("a step_mode", repr(step_mode), valid=("'m'", "'s'"), mend="leave it away: it is found")
@@ -174,7 +195,7 @@ class _Wrapping:
     ) -> None:  # fmt: skip
         self.spikes = spikes
         self.model, self.images, self.layout, self.readout = model, images, layout, readout
-        self.encoder, self.tolerance = encoder or Direct(), tolerance
+        self.encoder, self.tolerance = encoder or (Frames() if images.dim() == 5 else Direct()), tolerance
         self.hooks: frozenset[int] = frozenset()
 
     def run(self, progress: Progress) -> Wrapped:
@@ -199,7 +220,7 @@ class _Wrapping:
 
     def _victim(self, feed: Feed, stay: Collection[str]) -> Wrapped:
         copied = twin(self.model, without=self.hooks)
-        body = self.layout.body(copied, self.readout, self.images.shape[1], feed=feed, stay=stay)
+        body = self.layout.body(copied, self.readout, self.images.shape[-3], feed=feed, stay=stay)
         return Wrapped(body, self.encoder, self.layout.steps or 1).eval()
 
     def _closest(self, expected: Tensor) -> Wrapped:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spikeproof.errors import Failed, SpikeproofError, Unfinite, UsageError
 from spikeproof.losses import margin
 from spikeproof.metrics.gradients import means
-from spikeproof.metrics.sparsity import measures
+from spikeproof.metrics.sparsity import event_measures, measures
 from spikeproof.rows import BatchNorm, Measures, Scalar, SiteRow, WeightRow
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import fold
@@ -72,6 +72,17 @@ def _described(g: Tensor, steps: int | None) -> list[_Described]:
     return rows
 
 
+def _of_grid(g: Tensor, x: Tensor) -> list[_Described]:
+    """The gradient at grids of events, g and x (B,T,2,H,W): of the whole grid, and of each frame."""
+    rows = _described(g, None)
+    frames = _described(g.transpose(0, 1), g.shape[1])
+    found = event_measures(g, x)
+    for number, (row, frame) in enumerate(zip(rows, frames, strict=True)):
+        row["summed"] |= {name: _number(values[number]) for name, values in found.items()}
+        row["steps"] = frame["steps"]
+    return rows
+
+
 def gradient_rows(
     victim: Victim,
     batch: Batch,
@@ -84,7 +95,8 @@ def gradient_rows(
     """One row per image (B,C,H,W), scalar, site and side, for the input gradient.
 
     Sites: 'image' (B,C,H,W), 'encoded' (T,B,C,H,W), then, with layers=True and for the first scalar only, each layer of
-    the body in the order of the forward pass. 'summed' measures the gradient summed over time, 'steps' each time step.
+    the body in the order of the forward pass. 'summed' measures the gradient summed over time, 'steps' each time step;
+    at an 'image' that is a grid of events the whole grid, and beside the others `event_measures`.
     batchnorm='train' uses batch statistics, as the paper does, on copied buffers. The victim is left as it was.
     """
     copy = borrowed(victim, train=batchnorm == "train")
@@ -115,7 +127,9 @@ def gradient_rows(
             if over_time is not None:
                 _check_steps(g, over_time, len(x), tap.site)
                 g = g.reshape(over_time, len(x), -1)  # a layer may have met it folded to (T B,*)
-            for image, label, row in zip(batch.ids.tolist(), y.tolist(), _described(g, over_time), strict=True):
+            grid = tap.site == "image" and x.dim() == 5 and x.shape[-3] == 2
+            described = _of_grid(g, x.detach()) if grid else _described(g, over_time)
+            for image, label, row in zip(batch.ids.tolist(), y.tolist(), described, strict=True):
                 yield {"image": image, "label": label, "site": tap.site, "side": tap.side, "scalar": scalar,
                        "batchnorm": batchnorm, "order": order, **row}  # fmt: skip
 

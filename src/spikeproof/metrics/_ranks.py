@@ -6,12 +6,12 @@ can have the opposite sign of the one inside each of them (Simpson's paradox); o
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Floats", "centred", "correlation", "partial"]
+__all__ = ["Floats", "Side", "between", "centred", "correlation", "partial", "side"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -33,20 +33,40 @@ def centred(x: Floats, strata: NDArray[Any], weights: Floats) -> Floats:
     """
     same = strata[:, None] == strata[None, :]
     below = same * ((x[None, :] < x[:, None]) + 0.5 * (x[None, :] == x[:, None]))
-    size = np.maximum(weights @ same.astype(np.float64), 1.0)  # 0 only where the stratum is not drawn and has no weight
+    each, place = np.unique(strata, return_inverse=True)
+    inside = (place[:, None] == np.arange(len(each))).astype(np.float64)
+    size = np.maximum(weights @ inside, 1.0)[:, place]  # 0 only where the stratum is not drawn and has no weight
     return np.asarray(weights @ below.T / size - 0.5, dtype=np.float64)
 
 
-def correlation(a: Floats, b: Floats, weights: Floats) -> Floats:
-    """Correlation of centred ranks (B,C) under the weights (B,C): (B,) in [-1,1], NaN where one side is constant.
+class Side(NamedTuple):
+    """One side of correlations: centred ranks (B,C), the same times their weights, and their weighted squares (B,)."""
+
+    ranks: Floats
+    weighted: Floats
+    squares: Floats
+
+
+def side(ranks: Floats, weights: Floats) -> Side:
+    """Of centred ranks (B,C), for all the correlations that they enter."""
+    weighted = weights * ranks
+    return Side(ranks, weighted, _total(weighted, ranks))
+
+
+def between(one: Side, other: Side) -> Floats:
+    """Correlation of two sides under the same weights: (B,) in [-1,1], NaN where one is constant.
 
     With one stratum this is Spearman's rho of each resample (ties at their mean rank); with more, covariance and
     variances are summed over strata before they are divided.
     """
-    across, own, other = (_total(u, v, weights) for u, v in ((a, b), (a, a), (b, b)))
-    defined = np.minimum(own, other) > _NONE
-    product = np.where(defined, own * other, np.nan)
-    return np.asarray(np.clip(across / np.sqrt(product), -1.0, 1.0), dtype=np.float64)
+    defined = np.minimum(one.squares, other.squares) > _NONE
+    product = np.where(defined, one.squares * other.squares, np.nan)
+    return np.asarray(np.clip(_total(one.weighted, other.ranks) / np.sqrt(product), -1.0, 1.0), dtype=np.float64)
+
+
+def correlation(a: Floats, b: Floats, weights: Floats) -> Floats:
+    """`between` of two sets of centred ranks (B,C) under the weights (B,C)."""
+    return between(side(a, weights), side(b, weights))
 
 
 def partial(xy: Floats, xz: Floats, yz: Floats) -> Floats:
@@ -62,5 +82,5 @@ def partial(xy: Floats, xz: Floats, yz: Floats) -> Floats:
     return np.asarray(np.clip((xy - xz * yz) / np.sqrt(product), -1.0, 1.0), dtype=np.float64)
 
 
-def _total(a: Floats, b: Floats, weights: Floats) -> Floats:
-    return np.asarray(np.einsum("bc,bc,bc->b", weights, a, b), dtype=np.float64)
+def _total(a: Floats, b: Floats) -> Floats:
+    return np.asarray(np.einsum("bc,bc->b", a, b), dtype=np.float64)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeproof.metrics._ranks import Floats, centred, correlation, partial
+from spikeproof.metrics._ranks import Floats, Side, between, centred, partial, side
 from spikeproof.metrics.resampling import ENOUGH, NOTHING, Bounds, Draws, Estimate, estimate
 
-__all__ = ["Association", "associate"]
+__all__ = ["Association", "associate", "associations"]
+
+X = TypeVar("X", bound=Hashable)
+Y = TypeVar("Y", bound=Hashable)
+Mask = NDArray[np.bool_]
+
+_AT_ONCE = 1000
+"""Replicates whose ranks are held at a time: some megabytes."""
 
 
 class Association(NamedTuple):
@@ -36,45 +44,90 @@ def associate(x: Floats, y: Floats, z: Floats, strata: NDArray[Any], drawn: Draw
     seed that makes every network a little better shifts no rank, and seeds are never counted as further configurations.
     A seed with fewer than `ENOUGH` such configurations is left out.
     """
+    return associations({0: x}, {0: y}, z, strata, drawn)[0, 0]
+
+
+def associations(
+    shapes: Mapping[X, Floats], outcomes: Mapping[Y, Floats], z: Floats, strata: NDArray[Any], drawn: Draws | None
+) -> dict[tuple[X, Y], Association]:
+    """`associate` of every shape x with every outcome y, under one set of draws, so that each is ranked once."""
+    pairs = {(a, b): (x, y) for a, x in shapes.items() for b, y in outcomes.items()}
+    parts: dict[tuple[X, Y], list[Floats]] = {key: [] for key in pairs}
+    for weights in _weightings(len(strata), drawn):
+        ranked = _Ranked(strata, weights)
+        for key, (x, y) in pairs.items():
+            parts[key].append(np.stack([_of_seed(ranked, x[s], y[s], z[s]) for s in range(len(z))]))
+    return {key: _association(np.concatenate(parts[key], axis=2), *pairs[key], z, strata, drawn) for key in pairs}
+
+
+def _weightings(configurations: int, drawn: Draws | None) -> Iterator[Floats]:
+    """The sample itself, then its resamples, some at a time."""
+    yield np.ones((1, configurations))
+    if drawn is not None:
+        for start in range(0, len(drawn.units), _AT_ONCE):
+            yield drawn.units[start : start + _AT_ONCE]
+
+
+class _Ranked:
+    """Ranks and correlations under one set of weights (B,C), each made once: many pairs share a side."""
+
+    def __init__(self, strata: NDArray[Any], weights: Floats) -> None:
+        self.strata, self.weights = strata, weights
+        self._masked: dict[bytes, Floats] = {}
+        self._sides: dict[bytes, Side] = {}
+        self._pairs: dict[tuple[bytes, bytes], Floats] = {}
+
+    def correlation(self, one: Floats, other: Floats, whole: Mask) -> Floats:
+        """Of two columns (C,) over the configurations `whole` (C,): (B,)."""
+        mask = whole.tobytes()
+        keys = one[whole].tobytes() + mask, other[whole].tobytes() + mask
+        if keys not in self._pairs:
+            weights = self._masked.setdefault(mask, self.weights if whole.all() else self.weights[:, whole])
+            sides = [self._side(key, column, whole, weights) for key, column in zip(keys, (one, other), strict=True)]
+            self._pairs[keys] = between(*sides)
+        return self._pairs[keys]
+
+    def _side(self, key: bytes, column: Floats, whole: Mask, weights: Floats) -> Side:
+        if key not in self._sides:
+            self._sides[key] = side(centred(column[whole], self.strata[whole], weights), weights)
+        return self._sides[key]
+
+
+def _of_seed(ranked: _Ranked, x: Floats, y: Floats, z: Floats) -> Floats:
+    """The five statistics of one seed, (5,B); NaN where it has too few configurations."""
+    whole = np.isfinite(x) & np.isfinite(y) & np.isfinite(z)
+    if whole.sum() < ENOUGH:
+        return np.full((5, len(ranked.weights)), np.nan)
+    xy, xz, yz = ranked.correlation(x, y, whole), ranked.correlation(x, z, whole), ranked.correlation(y, z, whole)
+    shape, scale = partial(xy, xz, yz), partial(yz, xz, xy)
+    return np.stack([xy, shape, yz, scale, np.abs(scale) - np.abs(shape)])
+
+
+def _association(
+    found: Floats, x: Floats, y: Floats, z: Floats, strata: NDArray[Any], drawn: Draws | None
+) -> Association:
+    """From the statistics (S,5,1+B), of which the first is the sample's own."""
     whole = np.isfinite(x) & np.isfinite(y) & np.isfinite(z)
     used = whole.sum(1) >= ENOUGH
     if not used.any():
         return Association(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
-    found = [_of_seed(x[s], y[s], z[s], strata, whole[s], drawn) if used[s] else None for s in range(len(x))]
     points = int(whole.sum(1)[used].min())
-    estimates = []
-    for place in range(len(Association._fields) - 1):
-        # Row 0 is the sample itself, the rest are its resamples.
-        columns = [np.full(_rows(drawn), np.nan) if of is None else of[place] for of in found]
-        table = np.stack(columns, axis=1)
-        own = estimate(table[0], None if drawn is None else table[1:], None if drawn is None else drawn.seeds, points)
-        estimates.append(own._replace(over_seeds=_clipped(own.over_seeds)))
+    replicates, seeds = (None, None) if drawn is None else (found[:, :, 1:], drawn.seeds)
+    plain, shape, scale_plain, scale, lead = (
+        _clipped(estimate(found[:, n, 0], None if replicates is None else replicates[:, n].T, seeds, points))
+        for n in range(5)
+    )
     varying = {"y": y, "x": x, "z": z}
     still = tuple(name for name, v in varying.items() if not _varies(np.where(whole, v, np.nan)[used], strata))
-    plain, shape, scale_plain, scale, lead = estimates
     return Association(plain, shape, scale_plain, scale, lead, still)
 
 
-def _clipped(bounds: Bounds | None) -> Bounds | None:
+def _clipped(found: Estimate) -> Estimate:
     """Student's interval knows nothing of the range [-1,1] that all five statistics have."""
-    return None if bounds is None else Bounds(max(-1.0, bounds.low), min(1.0, bounds.high))
-
-
-def _rows(drawn: Draws | None) -> int:
-    return 1 if drawn is None else 1 + len(drawn.units)
-
-
-def _of_seed(
-    x: Floats, y: Floats, z: Floats, strata: NDArray[Any], whole: NDArray[np.bool_], drawn: Draws | None
-) -> tuple[Floats, ...]:
-    """The five statistics of one seed, each (1 + B,): of the sample, then of every resample."""
-    weights = np.ones((1, int(whole.sum())))
-    if drawn is not None:
-        weights = np.concatenate([weights, drawn.units[:, whole]])
-    a, b, c = (centred(v[whole], strata[whole], weights) for v in (x, y, z))
-    xy, xz, yz = correlation(a, b, weights), correlation(a, c, weights), correlation(b, c, weights)
-    shape, scale = partial(xy, xz, yz), partial(yz, xz, xy)
-    return xy, shape, yz, scale, np.abs(scale) - np.abs(shape)
+    over = found.over_seeds
+    if over is None:
+        return found
+    return found._replace(over_seeds=Bounds(max(-1.0, over.low), min(1.0, over.high)))
 
 
 def _varies(values: Floats, strata: NDArray[Any]) -> bool:

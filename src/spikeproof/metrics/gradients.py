@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from spikeproof.metrics.summaries import GradientSummary, GradientTree
 from spikeproof.rows import BatchNorm, GradientRow, Measures, Scalar
 
-__all__ = ["Mean", "Probe", "depth", "means", "summarise"]
+__all__ = ["Mean", "Probe", "by_image", "depth", "means", "summarise"]
 
 
 class Probe(NamedTuple):
@@ -33,6 +33,21 @@ class Mean(NamedTuple):
 def means(rows: Iterable[GradientRow]) -> dict[Probe, dict[str, Mean]]:
     """The mean over images of every measure of every probe; weights have the measure `masked_share` too."""
     return {probe: _means(some) for probe, some in _by_probe(rows).items()}
+
+
+def by_image(
+    rows: Iterable[GradientRow], places: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], dict[int, float]]:
+    """(site, measure) -> image -> that measure of the cross-entropy gradient that enters the site, batch-norm in eval
+    mode; an image of which it is undefined is left out."""
+    sites = {site for site, _ in places}
+    found: dict[tuple[str, str], dict[int, float]] = {place: {} for place in places}
+    for row in rows:
+        if row["site"] in sites and (row["side"], row["scalar"], row["batchnorm"]) == ("input", "ce", "eval"):
+            for place in places:
+                if place[0] == row["site"] and (value := row["summed"][place[1]]) is not None:
+                    found[place][row["image"]] = value
+    return found
 
 
 def summarise(rows: Iterable[GradientRow]) -> GradientTree:

@@ -46,6 +46,7 @@ __all__ = [
     "evaluations",
     "robust",
     "same_eps",
+    "standing",
     "summarise",
 ]
 
@@ -101,6 +102,11 @@ def robust(rows: Iterable[Row], evaluation: str, eps: float, attack: str | None 
     (its worst case is unknown); the message names both.
     """
     return _share(_robust(complete(pick(indexed(rows), evaluation, eps, attack))).values())
+
+
+def standing(rows: Iterable[Row], evaluation: str, eps: float) -> dict[int, bool]:
+    """image -> whether it counts as robust in the worst case over all attacks. Raises as `robust` does."""
+    return _robust(complete(pick(indexed(rows), evaluation, eps, None)))
 
 
 def asr_conditional(rows: Iterable[Row], evaluation: str, eps: float, attack: str | None = None) -> Interval | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 __all__ = [
     "TAUS",
     "below_share",
+    "event_measures",
     "gini",
     "hoyer",
     "l1",
@@ -98,4 +99,28 @@ def measures(g: Tensor) -> dict[str, Tensor]:
         "hoyer": hoyer(g),
         "gini": gini(g),
         "participation": participation(g),
+    }
+
+
+def event_measures(g: Tensor, x: Tensor) -> dict[str, Tensor]:
+    """Where the gradient with respect to grids of events lies, g and x (B,T,2,H,W) -> by name, each (B,).
+
+    zero_share_events, zero_share_empty: the share of exact zeros among the cells that hold an event, and among those
+    that hold none, whose zeros say nothing of robustness: most of a grid is empty. l1_share_events, l1_share_on: the
+    parts of l1 on cells with events, and on those of polarity 1. l1_gini_time, l1_gini_space: how unequally l1 is
+    spread over the frames, and over the places (H,W). NaN where no cell is of a kind, and for an all-zero gradient.
+    """
+    a, event = _flat(g).view_as(g), x != 0
+
+    def share(of: Tensor, among: Tensor) -> Tensor:
+        return (of & among).flatten(1).double().sum(1) / among.flatten(1).double().sum(1)
+
+    total = a.flatten(1).sum(1)
+    return {
+        "zero_share_events": share(a == 0, event),
+        "zero_share_empty": share(a == 0, ~event),
+        "l1_share_events": (a * event).flatten(1).sum(1) / total,
+        "l1_share_on": a.select(-3, 1).flatten(1).sum(1) / total,
+        "l1_gini_time": gini(a.sum((2, 3, 4))),
+        "l1_gini_space": gini(a.sum((1, 2))),
     }

@@ -38,10 +38,14 @@ class SEWBlock(Block):
 
     def forward(self, z: Tensor, rule: Rule) -> Tensor:
         branch = z
-        for i in range(1, self.length + 1):
+        for i in range(1, self.length):
             branch = self.spikes(f"sn{i}", self.current(i, branch), rule)
+        deepest = self.current(self.length, branch)
+        # Between the two, so that the deepest neuron runs last, where MPPD looks for it, and gradients at z add up in
+        # the order in which they always did: in another one they have other bits.
         if self.downsample is not None:
             z = self.spikes("downsample_sn", over_time(z, self.downsample), rule)
+        branch = self.spikes(f"sn{self.length}", deepest, rule)
         if self.connect == "ADD":
             return z + branch
         if self.connect == "AND":

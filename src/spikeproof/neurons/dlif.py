@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from spikeproof.errors import UsageError
 from spikeproof.neurons._paced import Paced
@@ -29,6 +30,12 @@ class DLIF(Paced):
 
     def paced(self, v: Tensor, x: Tensor, pace: Tensor) -> Tensor:
         return self.leak * (v - self.v_rest) + self.v_rest + pace * x
+
+    def even(self) -> DLIF:
+        """A DLIF of the same leak whose weights are 1."""
+        plain = DLIF(leak=self.leak, steps=self.steps, v_threshold=self.v_threshold, v_reset=self.v_reset)
+        plain.pace = nn.Parameter(torch.ones_like(self.pace), requires_grad=False)
+        return plain
 
     def gains(self) -> tuple[float, float]:
         """The leak, and the mean weight over the steps, for rules that look at the rate alone."""

@@ -13,7 +13,7 @@ from spikeproof.files import write_bytes
 from spikeproof.report import sections
 from spikeproof.report._blocks import Section, drawings
 from spikeproof.report._findings import Findings
-from spikeproof.report._page import made_of, render
+from spikeproof.report._page import Chapter, made_of, render
 from spikeproof.report._summary import CellLike, headline_of, summarise
 from spikeproof.report._svg import drawing, pdf, settle, svg
 
@@ -23,26 +23,27 @@ __all__ = ["write"]
 def write(cells: Sequence[CellLike], folder: Path, *, title: str) -> Path:
     """Write `report.html` and `figures/*.svg`, `*.pdf` into `folder` (made if need be); returns the page's path.
 
-    The page needs no network and no script. The same cells give the same bytes, and every file appears whole or not at
-    all. The cells are compared at the headline that most of them name in their configuration. A figure for which
-    nothing was measured is not written, and one of that name from before is removed. Raises SpikeproofError where there
-    is no cell, a cell comes twice, or the rows of a cell are damaged.
+    The page needs no network, and tells everything without its script. The same cells give the same bytes, and every
+    file appears whole or not at all. The cells are compared at the headline that most of them name in their
+    configuration. A figure for which nothing was measured is not written, and one of that name from before is removed.
+    Raises SpikeproofError where there is no cell, a cell comes twice, or the rows of a cell are damaged.
     """
     if not cells:
         raise SpikeproofError("at least one cell", "none", mend="run a study first")
     headline = headline_of(cells)
     found = Findings(summarise(cells, headline), headline)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    made: dict[str, Section] = {}
+    made: dict[int | None, dict[str, Section]] = {}
     drawn: dict[str, str] = {}
     with drawing():
         for source in sections.sources():
             section = source.section(found)
             if section is not None:
-                made[source.anchor] = section
+                made.setdefault(source.chapter, {})[source.anchor] = section
             drawn |= _draw(section, source.figures, folder / "figures")
     page = folder / "report.html"
-    write_bytes(page, render(made, drawn, title=title, made=made_of(found.cells)).encode())
+    chapters = [Chapter(f"chapter-{n}", question, made[n]) for n, question in enumerate(sections.CHAPTERS) if n in made]
+    write_bytes(page, render(made.get(None, {}), chapters, drawn, title=title, made=made_of(found.cells)).encode())
     return page
 
 

@@ -14,7 +14,6 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from spikeproof.report._tables import Table
-from spikeproof.report._text import MANY
 
 __all__ = [
     "Block", "Box", "Columns", "Drawing", "Fold", "Grid", "Heading", "Listing", "Paragraph", "Points", "Section",
@@ -51,22 +50,20 @@ class Listing:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table with its name, by which it is found where it cannot be seen; a long one folds, `unfolded` or not."""
+    """A table behind its name, with what must be known to read it above it; `unfolded` is one that all read."""
 
     name: str
     table: Table
+    above: Sequence[Block] = ()
     unfolded: bool = False
-
-    @property
-    def long(self) -> bool:
-        return len(self.table.rows) > MANY
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its caption, saved under `name`; where there is none, its place on the page says so.
+    """A figure with how it is to be read, saved under `name`; where there is none, its place on the page says so.
 
-    `label` is what a screen reader says, `titles` maps the gid of a mark to the words shown on hover.
+    `label` is what a screen reader says, `titles` maps the gid of a mark to the words shown on hover and on focus;
+    the caption is folded unless it is `told`.
     """
 
     name: str
@@ -75,6 +72,7 @@ class Drawing:
     label: str
     figure: Figure | None
     titles: Mapping[str, str] = field(default_factory=dict)
+    told: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
+from spikeproof.metrics.paired import crossed
 from spikeproof.metrics.robustness import Interval
-from spikeproof.report._design import measured, settings_of
+from spikeproof.report._design import by_image, measured, settings_of
 from spikeproof.report._summary import Summary
 from spikeproof.report._tables import Entry, Table, numbers, word, words
 from spikeproof.report._text import MISSING, number, percent
@@ -40,7 +43,7 @@ def configurations_table(cells: Sequence[Summary]) -> tuple[str, Table] | None:
     columns = [
         *words("configuration"),
         *numbers("seeds", "clean test", *(f"after {name}" for name in attacks), "worst case"),
-        *numbers(f"worst case less that of {centre}", f"image l1 over that of {centre}"),
+        *numbers(f"worst case less that of {centre}", f"image l1 over that of {centre}, mean of ratios"),
         *numbers(*_MEASURES, "firing rate"),
         *words("red audits"),
     ]
@@ -78,7 +81,7 @@ def _row(label: str, group: Sequence[Summary], centre: Sequence[Summary], attack
         _over(group, lambda cell: _share(cell.clean("test")), percent),
         *(_over(group, partial(_after, name), percent) for name in attacks),
         _over(group, _worst, percent),
-        Entry("") if same else _over(pairs, _difference, _points),
+        Entry("") if same else _difference(pairs),
         Entry("") if same else _over(pairs, _quotient, number),
         *(_over(group, value, percent if name in _SHARES else number) for name, value in _MEASURES.items()),
         _over(group, _firing, percent),
@@ -110,9 +113,17 @@ def _worst(cell: Summary) -> float | None:
     return None if cell.withheld else _share(cell.worst())
 
 
-def _difference(pair: tuple[Summary, Summary]) -> float | None:
-    own, other = map(_worst, pair)
-    return None if own is None or other is None else own - other
+def _difference(pairs: Sequence[tuple[Summary, Summary]]) -> Entry:
+    """The mean over seeds of the difference on the images that all have, and its interval over seeds and images."""
+    of_image = by_image("robust")
+    each = [found for pair in pairs if all(found := [of_image(cell) for cell in pair])]
+    shared = sorted(set.intersection(*(set(one) for pair in each for one in pair))) if each else []
+    if not shared:
+        return Entry(MISSING)
+    table = np.array([[own[image] - other[image] for image in shared] for own, other in each])
+    bounds = crossed(table)
+    ends = "no interval" if bounds is None else f"[{100 * bounds.low:+.1f}, {100 * bounds.high:+.1f}]"
+    return Entry(_points(float(table.mean())), ends)
 
 
 def _quotient(pair: tuple[Summary, Summary]) -> float | None:

@@ -8,6 +8,7 @@ turned; networks of different architectures are ranked apart.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,7 +19,10 @@ from numpy.typing import NDArray
 from spikeproof.metrics.resampling import Floats
 from spikeproof.report._summary import ENCODED, IMAGE, Summary
 
-__all__ = ["LEARNT", "MEASURES", "OUTCOMES", "SITES", "Configuration", "Design", "Measure", "design", "measured"]
+__all__ = [
+    "LEARNT", "MEASURES", "OUTCOMES", "SITES", "Configuration", "Design", "Measure", "by_image", "design", "measured",
+    "settings_of",
+]  # fmt: skip
 
 LEARNT = 0.5
 """A network with less than this share of the best clean accuracy of its architecture has learnt too little: it trades
@@ -64,13 +68,15 @@ class Configuration(NamedTuple):
 
 @dataclass(frozen=True)
 class Design:
-    """The grid: `cells` by place of the seed and of the configuration. `failed` are cells that learnt too little."""
+    """The grid: `cells` by place of the seed and of the configuration. `failed` are cells that learnt too little,
+    `unlike` those that were attacked by another tier, or by another version, than most."""
 
     architectures: tuple[str, ...]
     configurations: tuple[Configuration, ...]
     seeds: tuple[str, ...]
     cells: dict[tuple[int, int], Summary]
     failed: tuple[Summary, ...]
+    unlike: tuple[Summary, ...]
 
     def table(self, value: Callable[[Summary], float | None]) -> Floats:
         """A number of every cell, (S,C), NaN where there is none."""
@@ -89,7 +95,7 @@ class Design:
     def kept(self, keep: Callable[[Summary], bool]) -> Design:
         """The same grid with the cells that `keep` says."""
         cells = {place: cell for place, cell in self.cells.items() if keep(cell)}
-        return Design(self.architectures, self.configurations, self.seeds, cells, self.failed)
+        return Design(self.architectures, self.configurations, self.seeds, cells, self.failed, self.unlike)
 
     def units(self, enough: int) -> tuple[str, list[Hashable]]:
         """What is resampled: defences where every architecture has `enough` of them, else single configurations."""
@@ -108,7 +114,10 @@ def settings_of(cell: Summary) -> str:
 
 
 def design(cells: Sequence[Summary]) -> Design:
-    """The grid of the cells, in the order in which they come; cells that learnt too little stand apart."""
+    """The grid of the cells, in the order in which they come; cells that learnt too little, or were attacked in another
+    way than most, stand apart."""
+    unlike = _unlike(cells)
+    cells = [cell for cell in cells if not any(cell is one for one in unlike)]
     architectures: dict[str, list[Summary]] = {}
     for cell in cells:
         architectures.setdefault(_architecture(cell), []).append(cell)
@@ -129,7 +138,7 @@ def design(cells: Sequence[Summary]) -> Design:
         place = seeds.index(cell.setting("seed") or "none"), list(configurations).index(key)
         if not any(cell is one for one in failed):
             placed.setdefault(place, cell)
-    return Design(tuple(labels), tuple(configurations.values()), tuple(seeds), placed, tuple(failed))
+    return Design(tuple(labels), tuple(configurations.values()), tuple(seeds), placed, tuple(failed), unlike)
 
 
 def measured(site: str, metric: str) -> Callable[[Summary], float | None]:
@@ -141,6 +150,21 @@ def measured(site: str, metric: str) -> Callable[[Summary], float | None]:
         if found is None or found.value is None:
             return None
         return found.value * (MEASURES[metric].sign if metric in MEASURES else 1)
+
+    return value
+
+
+def by_image(name: str) -> Callable[[Summary], dict[int, float]]:
+    """image -> the outcome 'robust' or 'clean' as 0 or 1, or a 'site measure' of `SITES`; empty if not measured."""
+
+    def value(cell: Summary) -> dict[int, float]:
+        if name == "robust":
+            told = cell.each.robust if _robust(cell) is not None else {}
+            return {image: float(right) for image, right in told.items()}
+        if name == "clean":
+            return {image: float(right) for image, right in cell.each.clean.items()}
+        site, metric = name.split()
+        return cell.each.shapes.get((_site(cell, site) or "", metric), {})
 
     return value
 
@@ -164,6 +188,11 @@ def _small_gap(cell: Summary) -> float | None:
     return None if cell.gap is None else -cell.gap
 
 
+def _small_robust_gap(cell: Summary) -> float | None:
+    found = cell.generalisation["robust"]
+    return None if found is None else -found["gap"]
+
+
 def _corrupted(cell: Summary) -> float | None:
     """Mean accuracy over common corruptions, where they were measured."""
     found = cell.generalisation["corruptions"]
@@ -175,6 +204,7 @@ OUTCOMES: dict[str, tuple[str, Callable[[Summary], float | None]]] = {
     "area": ("area under robust accuracy", _area),
     "clean": ("clean test accuracy", _clean),
     "gap": ("smallness of the train-test gap", _small_gap),
+    "robust_gap": ("smallness of the robust train-test gap", _small_robust_gap),
     "corrupted": ("accuracy under corruptions", _corrupted),
 }
 
@@ -187,6 +217,33 @@ def _site(cell: Summary, site: str) -> str | None:
     if site == "stem":
         return layers[1] if len(layers) > 1 else None
     return next((name for name in layers if "pool" in name.lower()), None)
+
+
+def _unlike(cells: Sequence[Summary]) -> tuple[Summary, ...]:
+    """Cells whose numbers were made in another way than those of most: by another version, tier, or kinds of attacks.
+
+    The worst case of a stronger tier is lower for the same network, so that a difference between tiers would be read as
+    one between networks. A cell that was not attacked is like any of its version.
+    """
+    versions = Counter(cell.provenance.get("spikeproof") for cell in cells)
+    ways = Counter(way for cell in cells if (way := _way(cell)) is not None)
+    version = versions.most_common(1)[0][0] if versions else None
+    most = ways.most_common(1)[0][0] if ways else None
+    return tuple(
+        cell
+        for cell in cells
+        if cell.provenance.get("spikeproof") != version or ((way := _way(cell)) is not None and way != most)
+    )
+
+
+def _way(cell: Summary) -> tuple[str, ...] | None:
+    """The tier of the headline's panel, then the kinds of its stages, which tell a tier that was designed anew from the
+    old one of its name (names of stages hang on the network's own surrogate); of another protocol its name; None where
+    nothing attacked."""
+    if cell.panel is not None:
+        kinds = dict.fromkeys(stage["group"] for stage in cell.panel["stages"])
+        return (cell.panel["tier"], *kinds) if kinds else None
+    return None if cell.headline is None else (cell.headline["protocol"],)
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The four figures, each a pure function from summaries to a matplotlib Figure, or None where nothing was measured.
+"""The figures of every study but the first, pure functions from summaries to a Figure, or None where nothing is known.
 
 No pyplot: a Figure made by hand is in no global list and is freed like any object. Colours are those of Okabe and Ito
 (Color Universal Design, 2008) without the yellow, which is lost on white; the colour scale is cividis. Both can be told
@@ -12,24 +12,16 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from spikeproof.metrics.robustness import Interval
-from spikeproof.report._labels import place
 from spikeproof.report._summary import Curve, Headline, Site, Summary
-from spikeproof.report._text import BOUND, MANY, claim, mean, threat, with_interval
+from spikeproof.report._text import BOUND, MANY, kind, kinds
 
-__all__ = ["FEW", "MARK", "STYLE", "cell_lines", "curves", "layers", "legend", "marks", "tradeoff", "training"]
+__all__ = ["FEW", "STYLE", "cell_lines", "curves", "layers", "legend", "training"]
 
 FEW = 8
-"""Up to so many cells, marks carry names and lines carry bands."""
-
-MARK = "mark-"
-"""Prefix of the gid of each cell's mark in the trade-off; the cell's place in the order follows."""
+"""Up to so many cells, lines carry bands."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same bytes on every machine
@@ -54,65 +46,12 @@ STYLE: dict[Any, Any] = {
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", ":", "-.")
-_SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _GREY = "#8a8f98"
 _HOLLOW: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4.5, "markerfacecolor": "white"}
 _TICKS = 12
 
 _Line: TypeAlias = tuple[dict[str, Any], str]
 """How a line looks, and its name in the legend."""
-
-
-def marks(cells: Sequence[Summary]) -> dict[str, str]:
-    """gid -> the words that a reader sees when the pointer rests on that cell's mark in the trade-off."""
-    return {
-        f"{MARK}{index}": (
-            f"{cell.label}: clean test accuracy {with_interval(cell.clean('test'))}, "
-            f"worst-case robust accuracy {claim(cell)}, "
-            f"Gini of the image gradient {mean(cell.measure('image', 'gini'))}"
-        )
-        for index, cell in enumerate(cells)
-    }
-
-
-def tradeoff(cells: Sequence[Summary], headline: Headline | None) -> Figure | None:
-    """Clean accuracy (x, %) against worst-case robust accuracy at the headline (y, %), coloured by the image's Gini."""
-    shown = [
-        (index, cell, clean, worst)
-        for index, cell in enumerate(cells)
-        if (clean := cell.clean("test")) is not None and (worst := cell.worst()) is not None
-    ]
-    if not shown or headline is None:
-        return None
-    many = len(cells) > MANY
-    figure = Figure(figsize=(8.4, 5.6 if many else max(4.8, 0.2 * len(shown))), layout="constrained")
-    axes = figure.add_subplot()
-    some = [cell for _, cell, _, _ in shown]
-    axis, kinds = _kinds(some)
-    scale = _scale(some)
-    for index, cell, clean, worst in shown:
-        shape = _SHAPES[kinds.index(_kind(cell, axis)) % len(_SHAPES)]
-        _mark(axes, f"{MARK}{index}", clean, worst, shape, _face(cell, scale), bars=not many)
-        if cell.bound and not many:
-            _arrow_down(axes, clean, worst)
-    axes.set_xlabel("clean test accuracy (%)")
-    axes.set_ylabel(f"worst-case robust accuracy (%)\n{threat(headline, some)}")
-    axes.margins(0.1)
-    if scale is not None:
-        figure.colorbar(scale, ax=axes, pad=0.02, aspect=30, label="Gini of the image gradient (higher: sparser)")
-    _kind_legend(
-        figure, axis, kinds, unmeasured=any(_gini(cell) is None for cell in some),
-        bound=not many and any(c.bound for c in some),
-    )  # fmt: skip
-    if many:
-        return figure
-    texts = [cell.label for cell in some]
-    if len(shown) > FEW:
-        texts = [str(index + 1) for index, *_ in shown]
-        named = [Line2D([], [], linestyle="none", label=f"{index + 1}  {cell.label}") for index, cell, *_ in shown]
-        figure.legend(handles=named, loc="outside right center", handlelength=0, handletextpad=0)
-    place(figure, axes, [(100 * clean.share, 100 * worst.share) for _, _, clean, worst in shown], texts)
-    return figure
 
 
 def curves(cells: Sequence[Summary], headline: Headline | None) -> Figure | None:
@@ -210,8 +149,8 @@ def cell_lines(cells: Sequence[Summary]) -> list[_Line]:
     """The look and the name of each cell's line; of too many cells, those of its kind."""
     if len(cells) <= MANY:
         return [(_look(index), cell.label) for index, cell in enumerate(cells)]
-    axis, kinds = _kinds(cells)
-    return [({**_look(kinds.index(kind := _kind(cell, axis))), "alpha": 0.5}, kind) for cell in cells]
+    axis, names = kinds(cells)
+    return [({**_look(names.index(name := kind(cell, axis))), "alpha": 0.5}, name) for cell in cells]
 
 
 def _look(index: int) -> dict[str, Any]:
@@ -255,47 +194,6 @@ def _joined(measured: Sequence[Sequence[Site]]) -> list[str]:
     return sorted(depth, key=lambda name: (depth[name], name))
 
 
-def _gini(cell: Summary) -> float | None:
-    return _value(cell, "image", "gini")
-
-
-def _scale(cells: Sequence[Summary]) -> ScalarMappable | None:
-    values = [value for cell in cells if (value := _gini(cell)) is not None]
-    if not values:
-        return None
-    low, high = min(values), max(values)
-    spare = 0.01 if high == low else 0.0  # a scale needs a length
-    return ScalarMappable(Normalize(low - spare, high + spare), "cividis")
-
-
-def _face(cell: Summary, scale: ScalarMappable | None) -> str:
-    value = _gini(cell)
-    if value is None or scale is None:
-        return "white"
-    red, green, blue, _ = scale.to_rgba(np.array([value]))[0]
-    return to_hex((red, green, blue))
-
-
-def _mark(axes: Axes, gid: str, clean: Interval, worst: Interval, shape: str, face: str, *, bars: bool) -> None:
-    x, y = 100 * clean.share, 100 * worst.share
-    if bars:
-        axes.plot([100 * clean.low, 100 * clean.high], [y, y], color=_GREY, linewidth=0.8)
-        axes.plot([x, x], [100 * worst.low, 100 * worst.high], color=_GREY, linewidth=0.8)
-    axes.scatter([x], [y], s=62, marker=shape, facecolors=face, edgecolors="#23272f", linewidths=0.8, zorder=3, gid=gid)
-
-
-def _arrow_down(axes: Axes, clean: Interval, worst: Interval) -> None:
-    """The number is an upper bound: the truth lies below."""
-    axes.annotate(
-        "",
-        xy=(100 * clean.share, 100 * worst.share),
-        xytext=(0, -24),
-        textcoords="offset points",
-        annotation_clip=False,
-        arrowprops={"arrowstyle": "<|-", "color": "#23272f", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 4},
-    )
-
-
 def _heights(curve: Curve, field: str) -> list[float]:
     """A field of each point in percent; NaN, which breaks a line, where there is no point."""
     return [np.nan if point is None else 100 * float(getattr(point, field)) for point in curve.points]
@@ -311,27 +209,3 @@ def _hollow(axes: Axes, curve: Curve, color: str) -> None:
 def _bound_label(axes: Axes, shown: Sequence[Curve]) -> None:
     if any(any(curve.bounds) for curve in shown):
         axes.plot([], [], **_HOLLOW, markeredgecolor=_GREY, label=BOUND)
-
-
-def _kinds(cells: Sequence[Summary]) -> tuple[str, list[str]]:
-    """What the shape of a mark tells: the defence or, where all have the same, the pooling; and its values."""
-    axis = "defence" if len({cell.defence for cell in cells}) > 1 else "pool"
-    return axis, list(dict.fromkeys(_kind(cell, axis) for cell in cells))
-
-
-def _kind(cell: Summary, axis: str) -> str:
-    return (cell.defence if axis == "defence" else cell.setting("model", "pool")) or "none"
-
-
-def _kind_legend(figure: Figure, axis: str, kinds: Sequence[str], *, unmeasured: bool, bound: bool) -> None:
-    look: dict[str, Any] = {"linestyle": "none", "markeredgecolor": "#23272f", "markersize": 7}
-    handles = [
-        Line2D([], [], marker=_SHAPES[index % len(_SHAPES)], markerfacecolor=_GREY, label=f"{axis}: {kind}", **look)
-        for index, kind in enumerate(kinds)
-    ]
-    if unmeasured:
-        handles.append(Line2D([], [], marker="o", markerfacecolor="white", label="white: Gini not measured", **look))
-    if bound:
-        dark = {**look, "markerfacecolor": "#23272f", "markersize": 4}
-        handles.append(Line2D([], [], marker="v", label=f"arrow: {BOUND}", **dark))
-    figure.legend(handles=handles, loc="outside upper left", ncols=4)

@@ -1,18 +1,24 @@
-"""Labels beside marks without running into each other: the first free place of a fixed list, else the least crowded."""
+"""Labels of marks that do not run into each other: in a column of their own, or beside their marks in the first free
+place of a fixed list, else the least crowded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
+from scipy.optimize import isotonic_regression
 
-__all__ = ["place"]
+__all__ = ["beside", "place"]
+
+_FONT = 8.5
+"""Of labels, in points."""
 
 _MARK = 4.5
 """Half the side of the square that a mark keeps free, in points."""
@@ -23,6 +29,32 @@ _PLACES = [(x, y) for reach in (1.0, 2.2, 3.6) for x, y in (
     (6 * reach, 5 * reach), (6 * reach, -5 * reach), (-6 * reach, 5 * reach), (-6 * reach, -5 * reach),
     (8 * reach, 0), (-8 * reach, 0), (0, 9 * reach), (0, -9 * reach),
 )]  # fmt: skip
+
+
+def beside(figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
+    """Write the texts below each other to the right of the axes, each as near to the height of its point (data
+    coordinates) as its neighbours let it, with a line to it. The axes must be high enough for all of them."""
+    canvas: Any = FigureCanvasAgg(figure)  # Any: matplotlib leaves drawing untyped
+    canvas.draw()
+    order = sorted(range(len(points)), key=lambda n: points[n][::-1])
+    to_axes = axes.transData + axes.transAxes.inverted()
+    wanted = np.array([to_axes.transform(points[n])[1] for n in order])
+    line = 1.25 * _FONT * figure.dpi / 72 / axes.get_window_extent().height
+    for n, height in zip(order, _apart(wanted, line), strict=True):
+        axes.annotate(
+            texts[n], points[n], xytext=(1.03, height), textcoords="axes fraction", fontsize=_FONT, color="#23272f",
+            va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": "#b6bac2", "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5},
+        )  # fmt: skip
+
+
+def _apart(wanted: np.ndarray, line: float) -> np.ndarray:
+    """The heights nearest to those wanted (ascending, in 0..1) by least squares that are a line apart."""
+    steps = line * np.arange(len(wanted))
+    free = np.asarray(isotonic_regression(wanted - steps).x)
+    highest = max(line / 2, 1 - line / 2 - steps[-1])
+    apart: np.ndarray = np.clip(free, line / 2, highest) + steps
+    return apart
 
 
 def place(figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
@@ -40,7 +72,7 @@ def place(figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], tex
             point,
             xytext=_PLACES[0],
             textcoords="offset points",
-            fontsize=8.5,
+            fontsize=_FONT,
             color="#23272f",
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": "#8a8f98", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},

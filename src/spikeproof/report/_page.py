@@ -1,9 +1,16 @@
-"""The page: sections set one after the other into one template, with the style inside and nothing to fetch."""
+"""The page: sections set into one template, chapter by chapter, with style and script inside and nothing to fetch.
+
+The page's own script sorts and filters tables and shows what a mark says. The page names its digest, so that a browser
+runs no other, whatever a name or a configuration may hold.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -11,25 +18,40 @@ from markupsafe import Markup
 from spikeproof.report._blocks import Section
 from spikeproof.report._summary import Summary
 
-__all__ = ["made_of", "render"]
+__all__ = ["Chapter", "made_of", "render"]
 
 
-def render(sections: Mapping[str, Section], drawn: Mapping[str, str], *, title: str, made: str) -> str:
+class Chapter(NamedTuple):
+    """A question of the reader's, and the sections that answer it, by their anchors."""
+
+    anchor: str
+    question: str
+    sections: Mapping[str, Section]
+
+
+def render(
+    answers: Mapping[str, Section], chapters: Sequence[Chapter], drawn: Mapping[str, str], *, title: str, made: str
+) -> str:
     """The page as HTML that is well-formed XML too.
 
-    `sections` by their anchors; `drawn` are trusted <svg> elements by the names of their figures; `made` is the foot of
-    the page. All text but `Markup` is escaped.
+    `answers` are the sections before the chapters, by their anchors; `drawn` are trusted <svg> elements by the names of
+    their figures; `made` is the foot of the page. All text but `Markup` is escaped.
     """
     environment = Environment(
         loader=PackageLoader("spikeproof", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     folder = files("spikeproof.report")
-    styles = dict.fromkeys(["page.css", *(section.style for section in sections.values() if section.style)])
+    every = [*answers.values(), *(section for chapter in chapters for section in chapter.sections.values())]
+    styles = dict.fromkeys(["page.css", *(section.style for section in every if section.style)])
+    script = folder.joinpath("page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
         title=title,
         style=Markup("".join(folder.joinpath(name).read_text(encoding="utf-8") for name in styles)),
-        sections=sections,
+        script=Markup(script),
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+        answers=answers,
+        chapters=chapters,
         drawn={name: Markup(svg) for name, svg in drawn.items()},
         made=made,
     )

@@ -19,6 +19,7 @@ __all__ = ["read", "warnings"]
 _BROKEN = 0.2
 _CORRELATED = 0.5
 _ENOUGH = 5
+_NAMED = 12
 
 
 def read(cells: Sequence[Summary], headline: Headline | None, *, tested: bool = False) -> list[str]:
@@ -50,15 +51,16 @@ def _bite(cells: Sequence[Summary], headline: Headline) -> str:
         if any(cell.defence == "vanilla" and cell.withheld for cell in cells):
             return f"No vanilla cell could be evaluated at {where}, so nothing here shows that the attacks bite."
         return f"No vanilla cell was measured at {where}, so nothing on this page shows that the evaluation bites."
-    attack = "PGD" if all(_plain(cell) is not None for cell, _ in vanilla) else "the attacks"
+    attack = _called(vanilla)
     standing = [
         f"{cell.label} ({'at most ' if cell.bound else ''}{percent(found.share)}{', unsettled' if cell.bound else ''})"
         for cell, found in vanilla
         if found.share >= _BROKEN
     ]
     if standing:
+        some = standing if len(standing) <= _NAMED else [f"{len(standing)} of {len(vanilla)}"]
         return (
-            f"Not every vanilla cell is broken (under {percent(_BROKEN)}) at {where} by {attack}: {listed(standing)} "
+            f"Not every vanilla cell is broken (under {percent(_BROKEN)}) at {where} by {attack}: {listed(some)} "
             f"{'stands' if len(standing) == 1 else 'stand'}. Either the budget is small for this data or the attack is "
             "weak against it; find out which before reading any other cell as robust."
         )
@@ -66,6 +68,14 @@ def _bite(cells: Sequence[Summary], headline: Headline) -> str:
     if any(cell.defence == "vanilla" and cell.withheld for cell in cells):
         every += " that could be evaluated"
     return f"{every} is broken (under {percent(_BROKEN)}) at {where} by {attack}: the evaluation bites."
+
+
+def _called(cells: Sequence[tuple[Summary, Interval]]) -> str:
+    """What the plain attack is called that was run on all of them."""
+    names = {cell.plain for cell, _ in cells if _plain(cell) is not None}
+    if any(_plain(cell) is None for cell, _ in cells):
+        return "the attacks"
+    return listed(sorted({"PGD" if str(name).startswith("pgd") else str(name) for name in names}))
 
 
 def _by_pgd(cell: Summary) -> Interval | None:

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from spikeproof import parts
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.metrics import energy, generalisation, robustness, theory
-from spikeproof.metrics.gradients import Mean, Probe, depth, means
+from spikeproof.metrics.gradients import Mean, Probe, by_image, depth, means
 from spikeproof.metrics.robustness import Interval, same_eps
 from spikeproof.metrics.summaries import (
     EnergySummary,
@@ -30,7 +30,7 @@ from spikeproof.metrics.summaries import (
     TheorySummary,
 )
 from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
-from spikeproof.rows import BatchNorm, GradientRow, HistoryRow, Row, Scalar, TheoryRow, of_kind
+from spikeproof.rows import BatchNorm, CleanRow, GradientRow, HistoryRow, Row, Scalar, TheoryRow, of_kind
 from spikeproof.store.summary import Provenance
 
 __all__ = [
@@ -102,6 +102,18 @@ class Curve(NamedTuple):
     area: float | None
 
 
+class Each(NamedTuple):
+    """What stands behind the means, image by image, for whoever compares networks on the same images.
+
+    `robust`: whether an image stands in the worst case at the headline; `clean`: whether a test image is right;
+    `shapes`: (site, measure) -> the sparsity of its cross-entropy gradient, at the image and behind the first layer.
+    """
+
+    robust: dict[int, bool]
+    clean: dict[int, bool]
+    shapes: dict[tuple[str, str], dict[int, float]]
+
+
 @dataclass(frozen=True)
 class Summary:
     """The numbers of one cell. `label` tells it from the other cells of the page; shares are in [0,1].
@@ -126,6 +138,7 @@ class Summary:
     energy: EnergySummary | None
     theory: TheorySummary | None
     ratios: list[TheoryRow]
+    each: Each
 
     def setting(self, *path: str) -> str | None:
         """A value of the configuration as text; None where it is not set."""
@@ -267,6 +280,9 @@ def _summary(cell: CellLike, label: str, headline: Headline | None) -> Summary:
     found = cell.rows()
     numbers = robustness.summarise(found)
     rows = cell.gradients()
+    sites = _sites(rows)
+    at = _at(numbers["evaluations"], headline)
+    told = headline if at is not None and at["worst"]["robust"] is not None else None
     return Summary(
         key=cell.key,
         name=_name(cell),
@@ -275,15 +291,27 @@ def _summary(cell: CellLike, label: str, headline: Headline | None) -> Summary:
         provenance=cell.provenance,
         history=cell.history(),
         numbers=numbers,
-        headline=_at(numbers["evaluations"], headline),
+        headline=at,
         panel=_at(numbers["panels"], headline),
         curve=_curve(numbers, headline),
         gradients=means(rows),
-        sites=_sites(rows),
+        sites=sites,
         generalisation=generalisation.summarise(found),
         energy=energy.summarise(found),
         theory=theory.summarise(found),
         ratios=of_kind(found, TheoryRow),
+        each=_each(found, rows, sites, told),
+    )
+
+
+def _each(rows: Sequence[Row], gradients: Sequence[GradientRow], sites: Sequence[Site], at: Headline | None) -> Each:
+    """`at`: the headline, None where there is no number at it."""
+    places = [(site.name, metric) for site in sites[:4] for metric in ("gini", "zero_share")]
+    clean = (row for row in of_kind(rows, CleanRow) if row["split"] == "test")
+    return Each(
+        robust=robustness.standing(rows, at.evaluation, at.eps) if at is not None else {},
+        clean={row["image"]: row["predicted"] == row["label"] for row in clean},
+        shapes=by_image(gradients, places),
     )
 
 

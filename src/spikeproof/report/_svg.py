@@ -45,8 +45,8 @@ def settle(figure: Figure) -> None:
 def svg(figure: Figure, name: str, label: str, titles: Mapping[str, str]) -> str:
     """The figure as one <svg> element, without XML declaration.
 
-    `label` is what a screen reader says; `titles` maps the gid of an artist to the words shown on hover. An artist
-    without a mark in the figure is passed over.
+    `label` is what a screen reader says; `titles` maps the gid of an artist to the words shown on hover and on
+    focus. An artist without a mark in the figure is passed over.
     """
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
@@ -59,8 +59,11 @@ def svg(figure: Figure, name: str, label: str, titles: Mapping[str, str]) -> str
             title = ElementTree.Element(f"{{{_SVG}}}title")
             title.text = titles[element.attrib["id"]]
             element.insert(0, title)
+            element.set("tabindex", "0")
+            element.set("role", "img")
+            element.set("aria-label", title.text)
         _prefix(element, name)
-    root.set("role", "img")
+    root.set("role", "group" if titles else "img")  # the parts of an image are hidden from a screen reader
     root.set("aria-label", label)
     return ElementTree.tostring(root, encoding="unicode")
 

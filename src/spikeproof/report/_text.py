@@ -10,7 +10,8 @@ from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
 from spikeproof.report._summary import Headline, Summary
 
 __all__ = [
-    "BOUND", "MANY", "MISSING", "budget", "claim", "listed", "mean", "number", "percent", "threat", "with_interval",
+    "BOUND", "MANY", "MISSING", "between", "budget", "by_kind", "claim", "kind", "kinds",
+    "listed", "mean", "number", "percent", "threat", "with_interval",
 ]  # fmt: skip
 
 MISSING = "not measured"
@@ -82,3 +83,30 @@ def listed(words: Sequence[str]) -> str:
     ('a', 'a, b and c')
     """
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def kinds(cells: Sequence[Summary]) -> tuple[str, list[str]]:
+    """What tells the cells apart at a glance, the defence or, where all have the same, the pooling; and its values."""
+    axis = "defence" if len({cell.defence for cell in cells}) > 1 else "pool"
+    return axis, list(dict.fromkeys(kind(cell, axis) for cell in cells))
+
+
+def kind(cell: Summary, axis: str) -> str:
+    """A cell's value on that axis."""
+    return (cell.defence if axis == "defence" else cell.setting("model", "pool")) or "none"
+
+
+def by_kind(cells: Sequence[Summary]) -> str:
+    """What the colours of lines tell where the cells are too many to have one each; else ''."""
+    return " Colours tell kinds of cells, because there are so many." if len(cells) > MANY else ""
+
+
+def between(counts: Sequence[int]) -> str:
+    """How many there are of something, where that may differ.
+
+    >>> between([3, 3]), between([5, 2]), between([])
+    ('3', '2 to 5', 'not measured')
+    """
+    if not counts:
+        return MISSING
+    return str(counts[0]) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"

@@ -1,48 +1,43 @@
 """What the study says of the trade-off: claims with verdicts, correlations with intervals, fronts with chances.
 
-Numbers only: `_claims` has the rule, `_tradeoff_figures` draws, `_tradeoff_text` words it.
+Numbers only: `_claims` has the rule, `_pairs` the comparisons in pairs, `_tradeoff_figures` draws, `_tradeoff_text`
+words it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from spikeproof.metrics.association import Association, associate
+from spikeproof.metrics.association import Association, associations
 from spikeproof.metrics.pareto import chances, front
-from spikeproof.metrics.resampling import (
-    ENOUGH,
-    NOTHING,
-    SEEDS,
-    Bounds,
-    Draws,
-    Estimate,
-    Floats,
-    draws,
-    estimate,
-    student,
-)
-from spikeproof.report._claims import (
-    MANY,
-    REPLICATES,
-    SCALE,
-    SEED,
-    SHAPE,
-    UNDECIDED,
-    Claim,
-    decide,
-    leads,
-    unless_apart,
-)
+from spikeproof.metrics.resampling import ENOUGH, NOTHING, SEEDS, Bounds, Draws, Floats, draws, student
+from spikeproof.report._claims import DECIDING, MANY, REPLICATES, SCALE, SEED, SHAPES, Claim, Question, unsure, verdicts
 from spikeproof.report._design import MEASURES, OUTCOMES, SITES, Configuration, Design, design, measured
+from spikeproof.report._pairs import Pair, asked, pairs_of
 from spikeproof.report._summary import Summary
 
-__all__ = ["POOLED", "Answers", "Found", "Front", "Mark", "Pair", "Variant", "answer", "lacking"]
+__all__ = ["GENERAL", "POOLED", "Answers", "Found", "Front", "Mark", "Variant", "answer", "lacking"]
 
 POOLED = "all architectures"
+
+Place: TypeAlias = tuple[str, str]
+"""Site and measure."""
+
+Known: TypeAlias = Mapping[tuple[str, str, Place], Association]
+"""Group, outcome and place -> the correlations."""
+
+GENERAL = {
+    "clean": "clean test accuracy",
+    "gap": "a small gap between training and test",
+    "robust_gap": "a small gap of robust accuracy between training and test",
+    "corrupted": "accuracy under corruptions",
+}
+"""Outcomes that are called generalisation, each a claim of its own, with the words of it."""
 
 
 class Found(NamedTuple):
@@ -56,11 +51,11 @@ class Found(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """The primary correlations taken in another way."""
+    """What decides the claims, taken in another way: outcome -> its association with the measure at `place`."""
 
     says: str
-    robust: Association
-    clean: Association
+    place: Place
+    of: Mapping[str, Association]
 
 
 class Mark(NamedTuple):
@@ -87,13 +82,6 @@ class Front(NamedTuple):
     absent: int
 
 
-class Pair(NamedTuple):
-    """Max less average pool, over the configurations of one kind that have both, with the same seed."""
-
-    says: str
-    estimate: Estimate
-
-
 @dataclass(frozen=True)
 class Answers:
     """Everything that the section of the page shows. `unit` is what the intervals over configurations resample;
@@ -109,12 +97,17 @@ class Answers:
     bounds: int
     robust: int
 
-    def of(self, group: str, outcome: str, place: tuple[str, str]) -> Association | None:
+    def of(self, group: str, outcome: str, place: Place) -> Association | None:
         """One of the correlations; None where the measure was not taken."""
         for one in self.found:
             if (one.group, one.outcome, (one.site, one.metric)) == (group, outcome, place):
                 return one.association
         return None
+
+    @property
+    def decidable(self) -> bool:
+        """Whether any claim could have had a verdict, by the design of the study alone."""
+        return any(claim.p is not None for claim in self.claims)
 
     @property
     def cautious(self) -> bool:
@@ -127,16 +120,15 @@ def answer(cells: Sequence[Summary]) -> Answers | None:
     if not _enough(grid):
         return None
     unit, owners = grid.units(ENOUGH)
-    drawn = draws(owners, grid.strata("architecture"), max(1, len(grid.seeds)), replicates=REPLICATES, seed=SEED)
-    found = _correlations(grid, drawn)
-    pairs = _pairs(grid)
+    found, pairs = _correlations(grid, owners), pairs_of(grid)
+    questions, deciding = _deciding(grid, owners, found, asked(pairs))
     robust = [cell for cell in grid.cells.values() if OUTCOMES["robust"][1](cell) is not None]
     return Answers(
         design=grid,
         unit=unit,
-        claims=[*_associated(found, grid, unit), *_pooling(pairs)],
-        found=found,
-        variants=_variants(grid, owners),
+        claims=verdicts(questions, unit),
+        found=[one._replace(association=deciding.get(_key(one), one.association)) for one in found],
+        variants=_variants(grid, owners, found, deciding),
         fronts=[front for place in range(len(grid.architectures)) if (front := _front(grid, place)) is not None],
         pairs=pairs,
         bounds=sum(cell.bound for cell in robust),
@@ -156,98 +148,144 @@ def _enough(grid: Design) -> bool:
     return bool((filled.sum(1) >= ENOUGH).any() or (filled.sum(0) >= SEEDS).sum() >= 2)
 
 
-def _correlations(grid: Design, drawn: Draws | None) -> list[Found]:
+def _key(one: Found) -> tuple[str, str, Place]:
+    return one.group, one.outcome, (one.site, one.metric)
+
+
+def _drawn(grid: Design, owners: Sequence[object], strata: NDArray[np.int64], replicates: int) -> Draws | None:
+    return draws([str(one) for one in owners], strata, max(1, len(grid.seeds)), replicates=replicates, seed=SEED)
+
+
+def _tables(
+    grid: Design, places: Sequence[Place], outcomes: Sequence[str]
+) -> tuple[dict[Place, Floats], dict[str, Floats], Floats]:
+    shapes = {place: grid.table(measured(*place)) for place in places}
+    return shapes, {name: grid.table(OUTCOMES[name][1]) for name in outcomes}, grid.table(measured(*SCALE))
+
+
+def _correlations(grid: Design, owners: Sequence[object]) -> list[Found]:
     """Every outcome with every measure, over all architectures by rank within each, and in each alone."""
     strata = grid.strata("architecture")
-    scale = grid.table(measured(*SCALE))
-    outcomes = {name: grid.table(value) for name, (_, value) in OUTCOMES.items()}
+    drawn = _drawn(grid, owners, strata, REPLICATES)
+    shapes, outcomes, scale = _tables(grid, [(site, metric) for site in SITES for metric in MEASURES], list(OUTCOMES))
     groups = {POOLED: np.ones(len(strata), dtype=bool)}
     if len(grid.architectures) > 1:
         groups |= {name: strata == place for place, name in enumerate(grid.architectures)}
     found = []
-    for site in SITES:
-        for metric in MEASURES:
-            shape = grid.table(measured(site, metric))
-            for outcome, values in outcomes.items():
-                if not (np.isfinite(shape) & np.isfinite(values)).any():
-                    continue
-                for group, inside in groups.items():
-                    x, y, z = (table[:, inside] for table in (shape, values, scale))
-                    some = None if drawn is None else Draws(drawn.units[:, inside], drawn.seeds)
-                    found.append(Found(group, outcome, site, metric, associate(x, y, z, strata[inside], some)))
-    return found
+    for group, inside in groups.items():
+        some = None if drawn is None else Draws(drawn.units[:, inside], drawn.seeds)
+        x = {place: table[:, inside] for place, table in shapes.items()}
+        y = {name: table[:, inside] for name, table in outcomes.items()}
+        for (place, outcome), association in associations(x, y, scale[:, inside], strata[inside], some).items():
+            if (np.isfinite(shapes[place]) & np.isfinite(outcomes[outcome])).any():
+                found.append(Found(group, outcome, *place, association))
+    order = {(*place, outcome): n for n, (place, outcome) in enumerate((p, o) for p in shapes for o in outcomes)}
+    return sorted(found, key=lambda one: order[one.site, one.metric, one.outcome])
 
 
-def _variants(grid: Design, owners: Sequence[object]) -> list[Variant]:
-    """Would the primary correlations be others if something else were held fixed, or bounds left out?"""
+def _deciding(
+    grid: Design, owners: Sequence[object], found: Sequence[Found], pairs: Sequence[Question]
+) -> tuple[list[Question], dict[tuple[str, str, Place], Association]]:
+    """What is asked, with as many resamples as it takes until others would change no verdict, or as there are at most;
+    and the correlations that decide."""
+    outcomes = [name for name in ("robust", *GENERAL) if np.isfinite(grid.table(OUTCOMES[name][1])).any()]
+    strata = grid.strata("architecture")
+    shapes, values, scale = _tables(grid, [*SHAPES], outcomes)
+    known = {_key(one): one.association for one in found}
+    open_ = {(name, place) for name in outcomes for place in SHAPES}
+    questions: list[Question] = []
+    for replicates in DECIDING:
+        drawn = _drawn(grid, owners, strata, replicates)
+        for place in SHAPES:
+            asked_of = {name: values[name] for name in outcomes if (name, place) in open_}
+            for (_, name), one in associations({place: shapes[place]}, asked_of, scale, strata, drawn).items():
+                known[POOLED, name, place] = one
+        questions = [*_associated(known, grid), *pairs]
+        open_ = {one.key for one in unsure(questions) if one.key is not None}
+        if not open_:
+            break
+    return questions, {(POOLED, name, place): known[POOLED, name, place] for name in outcomes for place in SHAPES}
+
+
+def _variants(grid: Design, owners: Sequence[object], found: Sequence[Found], deciding: Known) -> list[Variant]:
+    """Would the deciding correlations be others if something else were held fixed, bounds left out, or sparsity
+    measured in another way or place?"""
     ways: list[tuple[str, tuple[str, ...], Callable[[Summary], bool]]] = [
-        ("as above", ("architecture",), lambda _: True),
         ("within each pooling too", ("architecture", "pool"), lambda _: True),
         ("within each defence, as its knobs turn", ("architecture", "defence"), lambda _: True),
         ("within one surrogate, neuron and number of steps", ("architecture", "slope"), lambda _: True),
         ("without unsettled robust accuracies", ("architecture",), lambda cell: not cell.bound),
     ]
-    found = []
+    outcomes = list(dict.fromkeys(outcome for _, outcome, _ in deciding))
+    places = [place for place in SHAPES if any(one.plain.value is not None for one in _at(deciding, place).values())]
+    variants = [Variant("as decided", place, _at(deciding, place)) for place in places]
     for says, fields, keep in ways:
         some, strata = grid.kept(keep), grid.strata(*fields)
         if len(set(strata.tolist())) == len(strata):
             continue  # nothing is left to compare inside a stratum
         # Inside a defence there is nothing but its configurations to resample.
-        units = list(range(len(strata))) if "defence" in fields else [str(owner) for owner in owners]
-        drawn = draws(units, strata, len(grid.seeds), replicates=REPLICATES, seed=SEED)
-        x, z = some.table(measured(*SHAPE)), some.table(measured(*SCALE))
-        of = (associate(x, some.table(OUTCOMES[name][1]), z, strata, drawn) for name in ("robust", "clean"))
-        found.append(Variant(says, *of))
-    return found
+        units = list(range(len(strata))) if "defence" in fields else owners
+        shapes, values, scale = _tables(some, places, outcomes)
+        pooled = associations(shapes, values, scale, strata, _drawn(grid, units, strata, REPLICATES))
+        variants += [Variant(says, place, {name: pooled[place, name] for name in outcomes}) for place in places]
+    others = {_key(one): one.association for one in found if one.group == POOLED and one.outcome in outcomes}
+    for place in dict.fromkeys(place for _, _, place in others):
+        if place not in SHAPES and any(one.plain.value is not None for one in _at(others, place).values()):
+            variants.append(Variant("measured otherwise", place, _at(others, place)))
+    return variants
 
 
-def _associated(found: Sequence[Found], grid: Design, unit: str) -> list[Claim]:
-    """The three claims that are correlations."""
+def _at(known: Known, place: Place) -> dict[str, Association]:
+    return {outcome: one for (group, outcome, where), one in known.items() if (group, where) == (POOLED, place)}
 
-    def of(group: str, outcome: str) -> Association:
-        for one in found:
-            if (one.group, one.outcome, (one.site, one.metric)) == (group, outcome, SHAPE):
-                return one.association
-        return Association(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
 
-    robust, clean = of(POOLED, "robust"), of(POOLED, "clean")
+def _associated(known: Known, grid: Design) -> list[Question]:
+    """The claims that are correlations: on robustness, then each outcome of generalisation, with both measures."""
     each = list(grid.architectures) if len(grid.architectures) > 1 else []
-    of_robust = _missing(robust, grid, "robust", held=True)
-    sparser = unless_apart(
-        decide(robust.shape, 1, unit, of_robust),
-        [decide(of(name, "robust").shape, 1, unit, "")[0] for name in each],
-    )
-    denser = unless_apart(
-        decide(clean.plain, -1, unit, _missing(clean, grid, "clean", held=False)),
-        [decide(of(name, "clean").plain, -1, unit, "")[0] for name in each],
-    )
-    return [
-        Claim(
-            "robustness", False,
-            "Sparser gradients go with robustness, at fixed scale",
-            "partial rank correlation of robust accuracy with the image gradient's Gini, its l1 held fixed",
-            robust.shape, *sparser,
-        ),
-        Claim(
-            "generalisation", False,
-            "Denser gradients go with generalisation",
-            "rank correlation of clean test accuracy with the image gradient's Gini (below 0: denser is better)",
-            clean.plain, *denser,
-        ),
-        Claim(
-            "robustness", False,
-            "It is the gradient's scale rather than its shape that goes with robustness",
-            "size of the partial rank correlation of robust accuracy with l1, Gini held fixed, less that with Gini, l1 "
-            "held fixed",
-            robust.lead, *leads(robust.lead, robust.scale, robust.shape, unit, of_robust),
-        ),
-    ]  # fmt: skip
+    nothing = Association(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
+    questions = []
+    for kind in ("shape", "lead", *GENERAL):
+        for place in SHAPES:
+            outcome = kind if kind in GENERAL else "robust"
+            if not np.isfinite(grid.table(measured(*place))).any() and place != SHAPES[0]:
+                continue
+            if kind in GENERAL and kind != "clean" and not np.isfinite(grid.table(OUTCOMES[kind][1])).any():
+                continue
+            of = known.get((POOLED, outcome, place), nothing)
+            apart = tuple(known.get((name, outcome, place), nothing) for name in each)
+            questions.append(_question(kind, place, of, apart, _missing(of, grid, outcome, place, kind)))
+    return questions
 
 
-def _missing(of: Association, grid: Design, outcome: str, *, held: bool) -> str:
+def _question(kind: str, place: Place, of: Association, apart: Sequence[Association], missing: str) -> Question:
+    name = f"{MEASURES[place[1]].name} {SITES[place[0]]}"
+    key = (kind if kind in GENERAL else "robust", place)
+    if kind == "shape":
+        return Question(
+            "robustness", "Sparser gradients go with robustness, at fixed scale", name,
+            f"partial rank correlation of robust accuracy with the {name}, the l1 at the image held fixed",
+            1, of.shape, missing, apart=tuple(one.shape for one in apart), key=key,
+        )  # fmt: skip
+    if kind == "lead":
+        return Question(
+            "robustness", "It is the gradient's scale rather than its shape that goes with robustness", name,
+            f"size of the partial rank correlation of robust accuracy with l1, the {name} held fixed, less that with "
+            f"the {name}, l1 held fixed",
+            1, of.lead, missing, apart=tuple(one.lead for one in apart), key=key,
+            beside=((1, of.scale, -1, "a smaller scale"), (-1, of.shape, 1, "a sparser shape")),
+        )  # fmt: skip
+    return Question(
+        "generalisation", f"Denser gradients go with {GENERAL[kind]}", name,
+        f"rank correlation of {OUTCOMES[kind][0]} with the {name} (below 0: denser is better)",
+        -1, of.plain, missing, apart=tuple(one.plain for one in apart), key=key,
+    )  # fmt: skip
+
+
+def _missing(of: Association, grid: Design, outcome: str, place: Place, kind: str) -> str:
     """Why there is no correlation."""
-    named = {"y": OUTCOMES[outcome][0], "x": "the Gini of the image gradient", "z": "the l1 of the image gradient"}
-    still = [named[name] for name in of.constant if held or name != "z"]
+    shape = f"the {MEASURES[place[1]].name} {SITES[place[0]]}"
+    named = {"y": OUTCOMES[outcome][0], "x": shape, "z": "the l1 of the image gradient"}
+    still = [named[name] for name in of.constant if kind not in GENERAL or name != "z"]
     if still:
         return f"{' and '.join(still)} {'is' if len(still) == 1 else 'are'} the same in all networks"
     if of.plain.value is not None:
@@ -255,58 +293,6 @@ def _missing(of: Association, grid: Design, outcome: str, *, held: bool) -> str:
     if outcome == "robust" and not np.isfinite(grid.table(OUTCOMES["robust"][1])).any():
         return "no robust accuracy at the headline comes from an audited panel that holds"
     return f"no seed has {ENOUGH} configurations with all that is needed"
-
-
-def _pairs(grid: Design) -> list[Pair]:
-    """Max less average pool in sparsity and in robust accuracy: over all pairs, then for each defence that has one."""
-    tables = {
-        "image Gini": grid.table(measured(*SHAPE)),
-        "robust accuracy": grid.table(OUTCOMES["robust"][1]),
-        "clean test accuracy": grid.table(OUTCOMES["clean"][1]),
-    }
-    by_rest: dict[str, dict[str, int]] = {}
-    for place, configuration in enumerate(grid.configurations):
-        by_rest.setdefault(configuration.rest, {})[configuration.pool] = place
-    both = [(of["max"], of["avg"]) for of in by_rest.values() if {"max", "avg"} <= of.keys()]
-    defences = list(dict.fromkeys(grid.configurations[one].defence for one, _ in both))
-    found = []
-    for name, table in tables.items():
-        for defence in [None, *(defences if len(defences) > 1 else [])]:
-            some = [pair for pair in both if defence in (None, grid.configurations[pair[0]].defence)]
-            if some:
-                found.append(Pair(name if defence is None else f"{name}, {defence}", _difference(table, some)))
-    return found
-
-
-def _difference(table: Floats, pairs: Sequence[tuple[int, int]]) -> Estimate:
-    """The mean over pairs of the first less the second, seed by seed; a seed that lacks one of them is left out,
-    because the mean over other pairs would be another number."""
-    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
-    return estimate((table[:, first] - table[:, second]).mean(1), None, None, len(pairs))
-
-
-def _pooling(pairs: Sequence[Pair]) -> list[Claim]:
-    of = {pair.says: pair.estimate for pair in pairs}
-    kinds: tuple[tuple[Literal["sparsity", "robustness"], str, str, str], ...] = (
-        ("sparsity", "sparser", "image Gini", "the Gini of the image gradient"),
-        ("robustness", "more robust", "robust accuracy", "robust accuracy"),
-    )
-    claims = []
-    for about, word, name, what in kinds:
-        found = of.get(name, NOTHING)
-        missing = "not measured in pairs" if name in of else "no two networks differ in nothing but the pool"
-        verdict = decide(found, 1, None, missing)
-        if found.points == 1 and verdict[0] != UNDECIDED:
-            verdict = UNDECIDED, f"one pair alone, though {verdict[1]}: it says nothing of networks trained otherwise"
-        claims.append(
-            Claim(
-                about, True,
-                f"Max pooling is {word} than average pooling",
-                f"{what} with max pool less that with average pool, all else the same; mean over {found.points} pairs",
-                found, *verdict,
-            )
-        )  # fmt: skip
-    return claims
 
 
 def _front(grid: Design, architecture: int) -> Front | None:

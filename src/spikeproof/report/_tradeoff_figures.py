@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spikeproof.metrics.resampling import Bounds, Estimate
-from spikeproof.report._claims import SCALE, SHAPE
+from spikeproof.report._claims import SCALE, SHAPES
 from spikeproof.report._design import MEASURES, OUTCOMES, SITES, measured
 from spikeproof.report._labels import place
 from spikeproof.report._text import BOUND, number, percent
@@ -31,7 +31,7 @@ _ACROSS = 3
 
 def titles(answers: Answers) -> dict[str, str]:
     """gid -> the words on hover of each mark of `shape`."""
-    grid, gini, l1 = answers.design, measured(*SHAPE), measured(*SCALE)
+    grid, gini, l1 = answers.design, measured(*SHAPES[0]), measured(*SCALE)
     found: dict[str, str] = {}
     for (seed, place_), cell in grid.cells.items():
         values = [value(cell) for value in (gini, l1, OUTCOMES["robust"][1], OUTCOMES["clean"][1])]
@@ -46,7 +46,7 @@ def titles(answers: Answers) -> dict[str, str]:
 def shape(answers: Answers) -> Figure | None:
     """Robust and clean accuracy (y, %) against the image gradient's Gini (x), coloured by its l1, by architecture."""
     grid = answers.design
-    x, colour = grid.table(measured(*SHAPE)), grid.table(measured(*SCALE))
+    x, colour = grid.table(measured(*SHAPES[0])), grid.table(measured(*SCALE))
     outcomes = [grid.table(OUTCOMES[name][1]) for name in ("robust", "clean")]
     positive = colour[np.isfinite(colour) & (colour > 0)]
     if not np.isfinite(x).any() or len(positive) == 0:
@@ -94,7 +94,7 @@ def forest(answers: Answers) -> Figure | None:
             if of is not None:
                 _bar(axes, height + 0.17, of.plain, _GREY, hollow=True)
                 _bar(axes, height - 0.17, of.shape, _BLUE)
-        primary = answers.of(POOLED, name, SHAPE)
+        primary = answers.of(POOLED, name, SHAPES[0])
         if primary is not None:
             _bar(axes, last + 0.17, primary.scale_plain, _GREY, hollow=True)
             _bar(axes, last - 0.17, primary.scale, _ORANGE)

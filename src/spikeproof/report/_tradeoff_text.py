@@ -9,17 +9,19 @@ from scipy.stats import t
 
 from spikeproof.metrics.association import Association
 from spikeproof.metrics.resampling import SEEDS, Bounds, Estimate
-from spikeproof.report._claims import CONTRADICTED, MANY, SUPPORTED, UNDECIDED, Claim
+from spikeproof.report._claims import CONTRADICTED, FRAGILE, MANY, SUPPORTED, UNDECIDED, Claim
 from spikeproof.report._design import LEARNT, MEASURES, OUTCOMES, SITES
+from spikeproof.report._pairs import KINDS
 from spikeproof.report._tables import Entry, Table, numbers, word, words
 from spikeproof.report._text import BOUND, listed, percent
 from spikeproof.report._tradeoff import POOLED, Answers, Front, Mark
 
 __all__ = [
-    "absent", "bounded", "claims_table", "correlation_tables", "front_table", "notes", "pairs_table", "variants_table",
+    "absent", "bounded", "claims_table", "correlation_tables", "front_table", "notes", "pairs_table", "told",
+    "variants_table",
 ]  # fmt: skip
 
-_TONES = {SUPPORTED: "good", CONTRADICTED: "bad", UNDECIDED: ""}
+_TONES = {SUPPORTED: "good", CONTRADICTED: "bad", UNDECIDED: "", FRAGILE: ""}
 
 
 def bounded(answers: Answers) -> str:
@@ -27,20 +29,51 @@ def bounded(answers: Answers) -> str:
     return f" {answers.bounds} of {answers.robust} robust accuracies are {BOUND}." if answers.bounds else ""
 
 
+def told(answers: Answers) -> str:
+    """The claims by their verdicts, in a sentence each; those that are undecided are counted."""
+    said = []
+    for verdict in (SUPPORTED, CONTRADICTED, FRAGILE):
+        some = [f"\u201c{claim.says}\u201d ({claim.measure})" for claim in answers.claims if claim.verdict == verdict]
+        if some:
+            said.append(f"{verdict.capitalize()}: {listed(some)}.")
+    open_ = sum(claim.verdict == UNDECIDED for claim in answers.claims)
+    return " ".join([*said, f"Of {len(answers.claims)} claims {open_} are undecided."] if open_ else said)
+
+
 def claims_table(answers: Answers) -> Table:
-    columns = [*words("claim", "verdict"), *numbers("number", "over seeds", f"over {answers.unit}"), *words("because")]
+    columns = [
+        *words("claim", "measure", "verdict"), *numbers("number", "over seeds", f"over {answers.unit}"),
+        *numbers("p, corrected"), *words("because"),
+    ]  # fmt: skip
     rows = [
         [
             word(claim.says),
+            word(claim.measure),
             Entry(claim.verdict, numeric=False, tone=_TONES[claim.verdict]),
             _value(claim.estimate),
             _bounds(claim.estimate.over_seeds),
-            Entry("not asked") if claim.paired else _bounds(claim.estimate.over_units),
+            Entry("not asked") if claim.paired else _drawn(claim.estimate),
+            _chance(claim),
             Entry(f"{claim.why}.", f"The number: {claim.number}.", numeric=False, caution=_caution(answers, claim)),
         ]
         for claim in answers.claims
     ]
     return Table(columns, rows)
+
+
+def _drawn(found: Estimate) -> Entry:
+    """An interval of resamples, and by how much its ends would move with others."""
+    if found.tail is None:
+        return _bounds(found.over_units)
+    return Entry(
+        _bounds(found.over_units).main, f"ends \u00b1 {found.tail.ends:.3f}, {found.tail.replicates} resamples"
+    )
+
+
+def _chance(claim: Claim) -> Entry:
+    if claim.p is None or claim.corrected is None:
+        return Entry("none")
+    return Entry(f"{claim.corrected:.2g}", f"{claim.p:.2g} alone")
 
 
 def _caution(answers: Answers, claim: Claim) -> str:
@@ -70,7 +103,7 @@ def notes(answers: Answers) -> list[str]:
     if (slopes := len({configuration.slope for configuration in grid.configurations})) > 1:
         said.append(
             f"Gradients are taken under each network's own surrogate, neuron and number of steps, of which there are "
-            f"{slopes} sets: their l1 is partly the surrogate's doing. See the row within one of them below."
+            f"{slopes} sets: their l1 is partly the surrogate's doing. See the rows within one of them below."
         )
     if same := _twins(answers):
         said.append(
@@ -95,6 +128,11 @@ def notes(answers: Answers) -> list[str]:
             f"Left out, because they have less than {percent(LEARNT)} of the best clean accuracy of their "
             f"architecture: {listed([cell.label for cell in grid.failed])}."
         )
+    if grid.unlike:
+        said.append(
+            "Left out, because another version, tier or kinds of attacks made their numbers than those of most: "
+            f"{listed([cell.label for cell in grid.unlike])}."
+        )
     empty = len(grid.seeds) * len(grid.configurations) - len(grid.cells) - len(grid.failed)
     if empty:
         said.append(f"{_count(empty, 'cell')} of the grid {'is' if empty == 1 else 'are'} missing.")
@@ -117,14 +155,22 @@ def _twins(answers: Answers) -> int:
 def pairs_table(answers: Answers) -> Table | None:
     if not answers.pairs:
         return None
-    columns = [*words("max less average pool in"), *numbers("pairs", "seeds", "difference", "over seeds")]
+    columns = [
+        *words("max less average pool in", "networks"),
+        *numbers(
+            "pairs", "seeds", "difference", "over seeds and images", "p by flips of signs", "least p it could have"
+        ),
+    ]
     rows = [
         [
-            word(pair.says),
+            word(KINDS[pair.kind]),
+            word(pair.group or "all"),
             Entry(str(pair.estimate.points)),
             Entry(str(pair.estimate.seeds)),
             _value(pair.estimate),
             _bounds(pair.estimate.over_seeds),
+            Entry("none" if pair.flips is None else f"{pair.flips.p:.2g}"),
+            Entry("none" if pair.flips is None else f"{pair.flips.least:.2g}"),
         ]
         for pair in answers.pairs
     ]
@@ -132,19 +178,31 @@ def pairs_table(answers: Answers) -> Table | None:
 
 
 def variants_table(answers: Answers) -> Table | None:
+    """One row for each way and measure, one column for each number that decides a claim."""
+    outcomes = list(dict.fromkeys(name for way in answers.variants for name in way.of))
     columns = [
-        *words("ranked"),
-        *numbers("networks of a seed", "robust with Gini, l1 fixed", "robust with l1, Gini fixed", "clean with Gini"),
+        *words("ranked", "measure"),
+        *numbers("networks of a seed"),
+        *(numbers("robust, l1 held fixed (claimed: +)", "scale less shape (+)") if "robust" in outcomes else []),
+        *numbers(*(f"{OUTCOMES[name][0]} (\u2212)" for name in outcomes if name != "robust")),
     ]
-    rows = [
-        [
-            word(way.says),
-            Entry(str(way.robust.plain.points or way.clean.plain.points)),
-            *map(_both, (way.robust.shape, way.robust.scale, way.clean.plain)),
-        ]
-        for way in answers.variants
-    ]
+    rows = []
+    for way in answers.variants:
+        shown = [(way.of[name].plain, -1) for name in outcomes if name != "robust"]
+        if "robust" in outcomes:
+            shown = [(way.of["robust"].shape, 1), (way.of["robust"].lead, 1), *shown]
+        points = max((one.plain.points for one in way.of.values()), default=0)
+        name = f"{MEASURES[way.place[1]].name} {SITES[way.place[0]]}"
+        rows.append([word(way.says), word(name), Entry(str(points)), *(_sided(one, sign) for one, sign in shown)])
     return Table(columns, rows) if rows else None
+
+
+def _sided(found: Estimate, claimed: int) -> Entry:
+    """A number with both intervals, toned where both lie on one side of 0."""
+    sides = {bounds.side for bounds in (found.over_seeds, found.over_units) if bounds is not None}
+    both = found.over_seeds is not None and found.over_units is not None
+    tone = ("good" if sides == {claimed} else "bad" if sides == {-claimed} else "") if both else ""
+    return _both(found)._replace(tone=tone)
 
 
 def front_table(front: Front) -> Table:

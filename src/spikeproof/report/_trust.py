@@ -13,7 +13,7 @@ from spikeproof.report._tables import Entry, Table, bounded, counted_share, numb
 from spikeproof.report._text import MISSING, listed, number, percent
 from spikeproof.rows import Found
 
-__all__ = ["MANY_PANELS", "Account", "Alarm", "Notice", "accounts", "alarms", "overview"]
+__all__ = ["MANY_PANELS", "TONES", "Account", "Alarm", "Notice", "accounts", "alarms", "attacks_of", "overview"]
 
 _FEW = 3
 """Up to so many panels that are not supported stand unfolded."""
@@ -21,7 +21,7 @@ _FEW = 3
 MANY_PANELS = 12
 """More panels than that are counted first, and named under a fold."""
 
-_TONES = {SUPPORTED: "good", UNSETTLED: "warn", NOT_EVALUATED: "bad", "green": "good", "red": "bad"}
+TONES = {SUPPORTED: "good", UNSETTLED: "warn", NOT_EVALUATED: "bad", "green": "good", "red": "bad"}
 
 _MEANS = {
     SUPPORTED: "The attacks find what is planted for them, and with eight times the passes few more images would fall.",
@@ -72,7 +72,7 @@ class Account(NamedTuple):
 def alarms(cells: Sequence[Summary]) -> list[Alarm]:
     """The verdicts other than 'supported', the worst first; empty where every panel is supported, or there is none."""
     return [
-        Alarm(verdict, _TONES[verdict], _MEANS[verdict], _counted(cells, verdict), notices)
+        Alarm(verdict, TONES[verdict], _MEANS[verdict], _counted(cells, verdict), notices)
         for verdict in (NOT_EVALUATED, UNSETTLED)
         if (notices := _notices(cells, verdict))
     ]
@@ -90,8 +90,8 @@ def overview(cells: Sequence[Summary]) -> Table | None:
             word(cell.label),
             Entry(panel["evaluation"], f"tier {panel['tier']}", numeric=False),
             word(panel["eps_text"]),
-            Entry(panel["verdict"], numeric=False, tone=_TONES[panel["verdict"]]),
-            *_four(_attacks(cell, panel)),
+            Entry(panel["verdict"], numeric=False, tone=TONES[panel["verdict"]]),
+            *_four(attacks_of(cell, panel)),
             *readings(panel),
             word(f"{len(panel['red'])} red, {len(panel['green'])} green, {len(panel['absent'])} not run"),
         ]
@@ -111,9 +111,9 @@ def accounts(cells: Sequence[Summary]) -> list[Account]:
             f"{cell.label}: {panel['evaluation']}, eps {panel['eps_text']}",
             panel["tier"],
             panel["verdict"],
-            _TONES[panel["verdict"]],
+            TONES[panel["verdict"]],
             _MEANS[panel["verdict"]],
-            _cascade(panel, _attacks(cell, panel)),
+            _cascade(panel, attacks_of(cell, panel)),
             _audits(panel),
             [audit for audit in panel["audits"] if audit["colour"] == "red"],
             [audit for audit in panel["audits"] if audit["colour"] == "not run"],
@@ -129,7 +129,7 @@ def _panels(cells: Sequence[Summary]) -> Iterator[tuple[Summary, str, PanelSumma
             yield cell, f"panel-{place}-{index}", panel
 
 
-def _attacks(cell: Summary, panel: PanelSummary) -> EvaluationSummary | None:
+def attacks_of(cell: Summary, panel: PanelSummary) -> EvaluationSummary | None:
     """What the attacks of a panel found; None where none was run."""
     where = panel["evaluation"], panel["eps"]
     return next((e for e in cell.numbers["evaluations"] if (e["evaluation"], e["eps"]) == where), None)
@@ -217,7 +217,7 @@ def _audits(panel: PanelSummary) -> Table | None:
         [
             word(audit["code"]),
             word(audit["name"]),
-            Entry(audit["colour"], numeric=False, tone=_TONES[audit["colour"]]),
+            Entry(audit["colour"], numeric=False, tone=TONES[audit["colour"]]),
             *(Entry("none" if found is None else number(found)) for found in (audit["value"], audit["limit"])),
             Entry(f"{audit['n']:,}"),
             word(audit["says"]),

@@ -9,10 +9,8 @@ is there.
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -22,8 +20,9 @@ from typing import Any, NamedTuple
 
 from spikeproof.errors import Locked
 from spikeproof.files import disk_errors
+from spikeproof.store.at_work import Owner, myself, owner_of
 
-__all__ = ["BEAT", "LAPSE", "Lease", "leased", "looks_alive"]
+__all__ = ["BEAT", "LAPSE", "Lease", "claimed_by", "leased", "looks_alive"]
 
 BEAT, LAPSE = 5.0, 60.0
 """Seconds between two beats; seconds without one after which the owner is taken for dead."""
@@ -88,6 +87,11 @@ def looks_alive(folder: Path, name: str) -> bool:
     return False
 
 
+def claimed_by(folder: Path, name: str) -> Owner | None:
+    """Who made the claim that counts, whether they live or not."""
+    return None if (claim := _last(folder, name)) is None else owner_of(claim.facts)
+
+
 class _Watch:
     """Another's claim, and for how long it has not changed while it was looked at."""
 
@@ -111,12 +115,7 @@ class Lease:
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name = folder, name
-        self._owner = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "start": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "token": os.urandom(8).hex(),
-        }
+        self._owner = {**myself(), "token": os.urandom(8).hex()}
         self._stop = threading.Event()
         self._beats: threading.Thread | None = None
         self._file = -1

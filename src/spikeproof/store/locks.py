@@ -25,9 +25,10 @@ from filelock import FileLock, Timeout
 
 from spikeproof.errors import Locked, UsageError
 from spikeproof.files import disk_errors
-from spikeproof.store.lease import leased, looks_alive
+from spikeproof.store.at_work import Owner, sign, signed, unsign
+from spikeproof.store.lease import claimed_by, leased, looks_alive
 
-__all__ = ["Lock", "locked", "locking"]
+__all__ = ["Lock", "locked", "locking", "owner"]
 
 _REFUSED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
@@ -94,8 +95,10 @@ def locking(folder: Path, name: str, patience: float | None) -> Iterator[Lock]:
     held = _Flock(folder, name)
     try:
         held.check()
+        sign(folder, name)
         yield held
     finally:
+        unsign(folder, name)
         lock.release()
 
 
@@ -114,6 +117,13 @@ def locked(folder: Path, name: str) -> bool:
     finally:
         os.close(file)
     return False
+
+
+def owner(folder: Path, name: str) -> Owner | None:
+    """Who is at a name, as far as they have said so; None where nobody is."""
+    if not locked(folder, name):
+        return None
+    return claimed_by(folder, name) if (folder / _LEASED).exists() else signed(folder, name)
 
 
 @cache

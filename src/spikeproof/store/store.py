@@ -33,7 +33,9 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.files import digest, disk_errors, write_bytes
 from spikeproof.limits import check_name
 from spikeproof.rows import GradientRow, HistoryRow, Line, Row
-from spikeproof.store.locks import Lock, locked, locking
+from spikeproof.store import ending
+from spikeproof.store.at_work import Owner
+from spikeproof.store.locks import Lock, locked, locking, owner
 from spikeproof.store.owners import mark, refuse_others
 from spikeproof.store.summary import CellSummary, Provenance, Written, sealed, unsealed
 from spikeproof.store.yaml_file import load_yaml
@@ -253,7 +255,8 @@ class Draft:
         return rows
 
     def append(self, stage: str, rows: Sequence[Line]) -> None:
-        """More rows of a stage that grows batch by batch; flushed to the disk before it returns."""
+        """More rows of a stage that grows batch by batch; flushed to the disk before it returns, or raises Stopped
+        where this process was told to end."""
         self.check_owner()
         path = self.folder / f"{stage}.part"
         number = self._next[stage] if stage in self._next else len(self.batches(stage))
@@ -263,6 +266,7 @@ class Draft:
             file.flush()
             os.fsync(file.fileno())
         self._next[stage] = number + 1
+        ending.check()
 
     def batches(self, stage: str) -> list[list[Row]]:
         """The whole batches that a stage has so far; from a line on that is torn, damaged, or not the next in their
@@ -379,6 +383,10 @@ class Store:
     def locked(self, key: str) -> bool:
         """Whether some process is at it."""
         return locked(self.root / "locks", key)
+
+    def owner(self, key: str) -> Owner | None:
+        """Which process is at it, as far as that has said so; for telling only."""
+        return owner(self.root / "locks", key)
 
     def draft(self, key: str, lock: Lock | None = None) -> Draft:
         folder = self.root / "cells" / f"{key}.partial"

@@ -16,7 +16,7 @@ from spikeproof.training.checkpoint import load_into, read_tensors
 from spikeproof.training.facts import facts_of
 from spikeproof.victims.victim import Victim
 
-__all__ = ["trained"]
+__all__ = ["network_of", "trained"]
 
 
 def trained(folder: str | Path, *, trust: bool = False) -> Victim:
@@ -30,14 +30,22 @@ def trained(folder: str | Path, *, trust: bool = False) -> Victim:
     cell = _cell(Path(folder))
     weights = cell.folder / "model.safetensors"
     # A cell that was given its weights has a copy of them, and the file that they came from may be gone.
-    config = stored_config(cell, trust=trust, weights=str(weights))
+    return network_of(stored_config(cell, trust=trust, weights=str(weights)), weights)
+
+
+def network_of(config: CellConfig, weights: Path) -> Victim:
+    """What a cell's configuration describes, with the weights of that file, strictly: on the CPU, in eval mode.
+
+    Raises SpikeproofError where the weights do not fit.
+    """
     tensors, header = read_tensors(weights)
     facts = facts_of(header, weights)
     shape, classes = facts.get("input_shape"), facts.get("classes")
     if config.network is not None and shape and classes:
         tried = uniform(image_keys(0, torch.arange(8)), shape)  # the cell's own images may be elsewhere
         return own_network(config).wrapped(config, tried, len(classes))
-    in_channels, count = (shape[0], len(classes)) if shape and classes else _of_data(config)
+    # Of frames (T,C,H,W), as of images (C,H,W), the channels stand third from the end.
+    in_channels, count = (shape[-3], len(classes)) if shape and shape[2:] and classes else _of_data(config)
     victim = build_victim(config, in_channels, count)
     load_into(victim.body, tensors, weights)
     return victim.eval()

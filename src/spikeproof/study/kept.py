@@ -24,7 +24,7 @@ from spikeproof.store.sources import package
 from spikeproof.store.store import Store, key_of
 from spikeproof.store.yaml_file import load_yaml
 
-__all__ = ["Called", "keep", "kept"]
+__all__ = ["Called", "called", "keep", "kept"]
 
 _FILE = "plan.json"
 _PACKAGES = ("torch", "numpy", "scikit-learn", "jsonargparse")
@@ -58,11 +58,11 @@ def kept(store: Store, file: Path, device: str) -> list[Called] | None:
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         facts = json.loads(path.read_bytes()) if path.stat().st_size < PACKED_BYTES else {}
         if _named(file).issuperset(facts["outside"]) and facts["seal"] == _seal(file, device, facts["outside"]):
-            return [_called(*cell) for cell in facts["cells"]]
+            return [called(*cell) for cell in facts["cells"]]
     return None
 
 
-def _called(name: str, key: str, model: str | None, epochs: int) -> Called:
+def called(name: str, key: str, model: str | None, epochs: int) -> Called:
     """A cell as it stands in the file; ValueError where it cannot be one."""
     check_name("the name of a cell", name)
     if type(epochs) is not int or not all(re.fullmatch("[0-9a-f]+", one) for one in (key, model or key)):

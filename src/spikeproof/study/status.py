@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.store.store import Cell, Store
+from spikeproof.study.failures import failure
 from spikeproof.study.kept import Called
 
 __all__ = ["STATES", "State", "states", "there"]
@@ -51,8 +52,11 @@ def _state(one: Called, store: Store) -> tuple[str, str]:
     at_work = store.locked(one.key)
     stage = _stage(one, store)
     if at_work:
-        return "running", stage or "starting"
-    return ("partial", stage) if stage else ("missing", "")
+        owner = store.owner(one.key)
+        return "running", (stage or "starting") + ("" if owner is None else f"; {owner}")
+    wrong = failure(store, one.key)
+    told = "; ".join(filter(None, [stage, wrong and f"failed: {wrong}"]))
+    return ("partial", told) if stage else ("missing", told)
 
 
 def _stage(one: Called, store: Store) -> str:

@@ -13,8 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
@@ -25,6 +25,7 @@ import torch
 from tqdm import tqdm
 
 from spikeproof.errors import UsageError
+from spikeproof.store import ending
 from spikeproof.store.keys import code_digest
 from spikeproof.store.store import Store
 from spikeproof.study.config import CellConfig
@@ -32,7 +33,7 @@ from spikeproof.study.executor import Answer, Outcome, Queue, attempt
 from spikeproof.study.run import run_cell
 from spikeproof.study.trained import Machine
 
-__all__ = ["Workers", "cores"]
+__all__ = ["Child", "Workers", "cores", "devices", "start"]
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 
@@ -42,9 +43,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Worker(NamedTuple):
+def devices(device: str, at_once: int) -> list[str]:
+    """The device of each of so many workers: of several GPUs they take one each, in turn; a device with a number, or
+    another kind, is that of all."""
+    gpus = torch.cuda.device_count() if device == "cuda" else 0
+    return [f"cuda:{number % gpus}" if gpus > 1 else device for number in range(at_once)]
+
+
+class Child(NamedTuple):
+    """A process that runs one cell."""
+
     config: CellConfig
     waits: bool
+    device: str
     process: BaseProcess
     answers: Connection
     started: float
@@ -101,17 +112,19 @@ class Workers:
 
     def run(self, cells: Sequence[CellConfig], store: Store, machine: Machine) -> Generator[Outcome, None, None]:
         queue = Queue(deque(cells))
-        context, crew = _context(), list[_Worker]()
+        context, crew = _context(), list[Child]()
+        free = deque(devices(machine.device, self.at_once))
         try:
             while True:
                 while len(crew) < self.at_once and (task := queue.next()) is not None:
-                    crew.append(_start(context, *task, store, machine))
+                    crew.append(start(context, *task, store, replace(machine, device=free.popleft())))
                 if not crew:
                     return
                 said = wait([worker.answers for worker in crew])
                 for worker in [worker for worker in crew if worker.answers in said]:
                     answer = worker.answer()
                     crew.remove(worker)
+                    free.append(worker.device)
                     last = worker.waits and store.patience is not None
                     yield from queue.outcome(worker.config, answer, last=last)
         finally:
@@ -126,31 +139,44 @@ def _running() -> str:
     return code_digest(run_cell.__module__)
 
 
-def _start(context: Any, config: CellConfig, waits: bool, store: Store, machine: Machine) -> _Worker:
+def start(
+    context: Any, config: CellConfig, waits: bool, store: Store, machine: Machine, grace: float | None = None
+) -> Child:
+    """A process for one cell. grace: seconds from a signal of `ending.SIGNALS` until it ends where it is; None: at
+    once."""
     ours, theirs = context.Pipe(duplex=False)
-    given = (config, waits, store, machine, torch.get_num_threads(), _running(), theirs)
+    given = (config, waits, store, machine, torch.get_num_threads(), _running(), theirs, grace)
     process = context.Process(target=_work, args=given, daemon=True)
     process.start()
     theirs.close()  # so that the death of the worker, which holds the other end, is seen here
-    return _Worker(config, waits, process, ours, time.perf_counter())
+    return Child(config, waits, machine.device, process, ours, time.perf_counter())
 
 
 def _work(
-    config: CellConfig, waits: bool, store: Store, machine: Machine, threads: int, code: str, answers: Connection
-) -> None:
+    config: CellConfig, waits: bool, store: Store, machine: Machine, threads: int, code: str, answers: Connection,
+    grace: float | None,
+) -> None:  # fmt: skip
     """The whole life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches the parent too, which ends this process
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed worker leaves behind
     _end_with_parent()
     torch.set_num_threads(threads)
     machine.settle()
-    if _running() == code:
-        answer = attempt(config, waits, store, machine)
-    else:
-        mend = "start the study again: it goes on with the new sources"
-        said = UsageError(f"the sources that this study began with, {code}", _running(), mend=mend)
-        answer = Answer(None, str(said), 0.0)
+    started = time.perf_counter()
+    try:
+        with nullcontext() if grace is None else ending.listening(grace):
+            answer = _attempted(config, waits, store, machine, code)
+    except ending.Stopped:
+        answer = Answer(None, None, time.perf_counter() - started)
     answers.send(answer)
+
+
+def _attempted(config: CellConfig, waits: bool, store: Store, machine: Machine, code: str) -> Answer:
+    """Of a cell, where the sources are those that the study began with."""
+    if _running() == code:
+        return attempt(config, waits, store, machine)
+    mend = "start the study again: it goes on with the new sources"
+    return Answer(None, str(UsageError(f"the sources that this study began with, {code}", _running(), mend=mend)), 0.0)
 
 
 def _end_with_parent() -> None:

@@ -12,8 +12,8 @@ __all__ = ["Events"]
 
 @dataclass(frozen=True)
 class Events(WholeEvents):
-    """A point is a grid (B,T,2,H,W) of 0 and 1. Threats: flips, insert, delete, polarity; their eps is a number of
-    events."""
+    """A point is a grid (B,T,2,H,W) of 0 and 1. Threats: flips, insert, delete, polarity, retime_b0, whose eps is a
+    number of events; retime_binf and retime_b1, whose eps is a number of bins."""
 
     quantum: ClassVar[float] = 1.0
     holds: ClassVar[str] = "0 or 1, for the surface 'events'"

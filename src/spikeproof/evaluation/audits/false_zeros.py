@@ -8,6 +8,7 @@ import torch
 
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.evaluation.audits._touch import FALSE_ZERO, rise, some_of
+from spikeproof.evaluation.plain import coordinates
 from spikeproof.victims.batch import Batch
 
 __all__ = ["FalseZeros"]
@@ -39,7 +40,8 @@ class FalseZeros(Audit):
             return self.found(False, says, value=0.0, limit=self.limit, n=seen)
         on_zeros, on_others = (max(sum(side) / n, 0.0) for side in zip(*found, strict=True))
         ratio = on_zeros / on_others if on_others > 0 else float(on_zeros > 0)
-        says = f"touching zero pixels raises the loss by {on_zeros:.3g}, as many others by {on_others:.3g}"
+        they = coordinates(subject.threat)
+        says = f"touching zero {they} raises the loss by {on_zeros:.3g}, as many others by {on_others:.3g}"
         return self.found(ratio > self.limit, says, value=ratio, limit=self.limit, n=n)
 
     @torch.no_grad()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
+from spikeproof.evaluation.plain import plain_names
 
 __all__ = ["OneStep"]
 
 
 @dataclass(frozen=True)
 class OneStep(Audit):
-    """Images that FGSM breaks and PGD, on the same images at the same budget, does not."""
+    """Images that FGSM breaks and PGD, on the same images at the same budget, does not; of whole events, the top events
+    of one gradient and those of many rounds."""
 
     code = "D1"
     title = "one step against many"
@@ -23,5 +25,5 @@ class OneStep(Audit):
 
     def __call__(self, subject: Subject) -> AuditResult:
         one, many = ({row["image"] for row in subject.ran(role) if row["fooled"]} for role in ("one step", "plain"))
-        says = "broken by FGSM and not by PGD"
-        return self.share(len(one - many), len(subject.x), self.limit, says)
+        step, steps = plain_names(subject.threat)
+        return self.share(len(one - many), len(subject.x), self.limit, f"broken by {step} and not by {steps}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
+from spikeproof.evaluation.plain import plain_names
 from spikeproof.victims.victim import Victim
 
 __all__ = ["Surrogates"]
@@ -29,5 +30,6 @@ class Surrogates(Audit):
         count, total = subject.broken("dense twin", "white box")
         if not total:
             return self.absent("one estimator alone in this tier")
-        says = "left by PGD under the rule of training and broken by another estimator"
+        plain = plain_names(subject.threat)[1]
+        says = f"left by {plain} under the rule of training and broken by another estimator"
         return self.share(count, total, self.limit, says)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spikeproof.evaluation.audits._evidence import Audit, AuditResult, Subject
 from spikeproof.evaluation.audits._touch import FALSE_ZERO, rise, some_of
+from spikeproof.evaluation.plain import coordinates
 from spikeproof.types import Carry, Objective, Score
 from spikeproof.victims.batch import Batch
 
@@ -60,8 +61,9 @@ class ZeroGradients(Audit):
         n = len(zero)
         blind, mean = int((zero == 1).sum()), float(zero.mean()) if n else 0.0
         seen = float(cover.mean()) if n else 1.0
-        says = f"{blind} of {n} images without a gradient; {100 * mean:.1f} % of pixels zero; {100 * seen:.0f} % of "
-        says += "pixels seen along an attack"
+        they = coordinates(subject.threat)
+        says = f"{blind} of {n} images without a gradient; {100 * mean:.1f} % of {they} zero; {100 * seen:.0f} % of "
+        says += f"{they} seen along an attack"
         told = zero < 1
         matter = float(unseen[told].sum()) > self.false_zero * float(others[told].sum())
         red = blind > self.limit * n or (seen < self.covered and matter)

@@ -1,7 +1,8 @@
 """The sections of the page, one a file, each found by its file.
 
-A file has `PLACE`, where its section stands among the others (ascending); `FIGURES`, the names of the figures that it
-may draw, if any; and `section`, which makes of the findings a Section, or None where nothing was measured. Its name,
+A file has `PLACE`, where its section stands among the others (ascending), its hundreds the chapter: below 100 it stands
+before all of them, from 100 under the first question of `CHAPTERS`, and so on; `FIGURES`, the names of the figures that
+it may draw, if any; and `section`, which makes of the findings a Section, or None where nothing was measured. Its name,
 with '-' for '_', is the anchor of the section. Files that begin with '_' are none.
 """
 
@@ -15,7 +16,10 @@ from typing import NamedTuple
 from spikeproof.report._blocks import Section
 from spikeproof.report._findings import Findings
 
-__all__ = ["Source", "sources"]
+__all__ = ["CHAPTERS", "Source", "sources"]
+
+CHAPTERS = ("How robust?", "How sure?", "How sparse?", "What goes with what?", "How was it made?")
+"""The questions of a reader, in the order of the page."""
 
 
 class Source(NamedTuple):
@@ -25,6 +29,11 @@ class Source(NamedTuple):
     anchor: str
     section: Callable[[Findings], Section | None]
     figures: tuple[str, ...]
+
+    @property
+    def chapter(self) -> int | None:
+        """Which of `CHAPTERS` it belongs to; None before all of them."""
+        return self.place // 100 - 1 if self.place >= 100 else None
 
 
 def sources() -> list[Source]:

@@ -6,7 +6,7 @@ from spikeproof.report._blocks import Box, Fold, Paragraph, Points, Section, tex
 from spikeproof.report._findings import Findings
 from spikeproof.report._trust import Alarm, Notice, alarms
 
-PLACE = 10
+PLACE = 210
 
 
 def section(of: Findings) -> Section | None:

@@ -11,11 +11,18 @@ from spikeproof.report._findings import Findings
 from spikeproof.report._summary import Summary
 from spikeproof.report._tables import budgets
 
-PLACE = 160
+PLACE = 530
+
+
+_FEW = 12
+"""Up to so many cells, each has its fold in sight."""
 
 
 def section(of: Findings) -> Section:
-    return Section("Configuration and versions", [_details(cell) for cell in of.cells])
+    every = [_details(cell) for cell in of.cells]
+    if len(every) > _FEW:
+        return Section("", [Fold("Configuration and versions", f"{len(every)} cells", every, "long")])
+    return Section("Configuration and versions", every)
 
 
 def _details(cell: Summary) -> Fold:

@@ -6,7 +6,7 @@ from spikeproof.report._blocks import Grid, Paragraph, Section, text
 from spikeproof.report._examined import energy_table
 from spikeproof.report._findings import Findings
 
-PLACE = 130
+PLACE = 520
 
 _WORDS = """
 Means over test images, for one inference. The firing rate is spikes per neuron and step. Effective ACs and MACs are
@@ -18,4 +18,4 @@ arithmetic alone. <em>Dense</em> is every connection, as MACs.
 
 def section(of: Findings) -> Section | None:
     table = energy_table(of.cells)
-    return None if table is None else Section("Energy", [Paragraph(text(_WORDS)), Grid("Energy", table)])
+    return None if table is None else Section("", [Grid("What an inference costs", table, [Paragraph(text(_WORDS))])])

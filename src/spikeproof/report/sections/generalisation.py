@@ -6,7 +6,7 @@ from spikeproof.report._blocks import Grid, Paragraph, Section, text
 from spikeproof.report._examined import generalisation_table
 from spikeproof.report._findings import Findings
 
-PLACE = 120
+PLACE = 150
 
 _WORDS = """
 The gaps are accuracy on training images less that on test images, clean and under one plain PGD, with Newcombe's 95 %
@@ -19,4 +19,4 @@ def section(of: Findings) -> Section | None:
     table = generalisation_table(of.cells)
     if table is None:
         return None
-    return Section("Generalisation", [Paragraph(text(_WORDS)), Grid("Generalisation", table)])
+    return Section("", [Grid("Generalisation", table, [Paragraph(text(_WORDS))])])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from spikeproof.report._blocks import Points, Section, text
+from spikeproof.report._blocks import Fold, Paragraph, Points, Section, text
 from spikeproof.report._findings import Findings
 
-PLACE = 150
+PLACE = 230
 
 _INTERVALS = """
 <strong>Intervals</strong> are those of Clopper and Pearson at 95 %, over test images: they say what another draw of
@@ -31,4 +31,5 @@ not run could do better, so every robust accuracy here is an upper bound on robu
 def section(of: Findings) -> Section:
     panels = any(cell.numbers["panels"] for cell in of.cells)
     most = "" if panels else ", most of which follow one fixed surrogate gradient with full knowledge of the network"
-    return Section("Notes", [Points([text(_INTERVALS), text(_WORST), text(_CLEAN), text(_NOT_SHOWN, most)])])
+    notes = Points([text(_INTERVALS), text(_WORST), text(_CLEAN)])
+    return Section("", [Paragraph(text(_NOT_SHOWN, most)), Fold("How numbers and intervals are counted", "", [notes])])

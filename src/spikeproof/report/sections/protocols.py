@@ -6,7 +6,7 @@ from spikeproof.report._blocks import Grid, Paragraph, Section, text
 from spikeproof.report._findings import Findings
 from spikeproof.report._tables import protocols_table
 
-PLACE = 90
+PLACE = 140
 
 _WORDS = """
 These are different threats, and their numbers must not be compared as if one were stricter than the other. The pixel
@@ -21,4 +21,4 @@ the network as deployed.
 
 def section(of: Findings) -> Section | None:
     table = protocols_table(of.cells)
-    return None if table is None else Section("Two protocols", [Paragraph(text(_WORDS)), Grid("Two protocols", table)])
+    return None if table is None else Section("", [Grid("Two protocols", table, [Paragraph(text(_WORDS))])])

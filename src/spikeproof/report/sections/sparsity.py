@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from spikeproof.report._blocks import Block, Fold, Grid, Paragraph, Section, missing, text
+from spikeproof.report._blocks import Block, Grid, Paragraph, Section, missing, text
 from spikeproof.report._findings import Findings
 from spikeproof.report._tables import sparsity_table
 
-PLACE = 100
+PLACE = 320
 
 _TITLE = "Sparsity of the input gradient"
 
@@ -22,12 +22,12 @@ and Gini are 0 for entries of one size and near 1 where a single entry carries a
 def section(of: Findings) -> Section:
     in_eval, in_train = sparsity_table(of.cells, "eval"), sparsity_table(of.cells, "train")
     if in_eval is None and in_train is None:
-        return Section(_TITLE, [missing()])
-    blocks: list[Block] = [Paragraph(text(_WORDS))]
+        return Section("", [missing(f"{_TITLE}: not measured")])
+    blocks: list[Block] = []
+    above = [Paragraph(text(_WORDS))]
     if in_eval is not None:
-        blocks.append(Grid(f"{_TITLE}, batch-norm in eval mode", in_eval))
+        blocks.append(Grid(f"{_TITLE}, batch-norm in eval mode", in_eval, above))
     if in_train is not None:
-        table = Grid(f"{_TITLE}, batch-norm in train mode", in_train)
-        note = "(statistics of the batch, as in the paper)"
-        blocks.append(Fold("The same with batch-norm in train mode", note, [table]))
-    return Section(_TITLE, blocks)
+        own = [*above, Paragraph("Statistics of the batch, as in the paper.")]
+        blocks.append(Grid(f"{_TITLE}, batch-norm in train mode", in_train, own))
+    return Section("", blocks)

@@ -6,7 +6,7 @@ from spikeproof.report._blocks import Block, Drawing, Grid, Paragraph, Section, 
 from spikeproof.report._examined import ratios, theory_table
 from spikeproof.report._findings import Findings
 
-PLACE = 140
+PLACE = 340
 FIGURES = ("theory",)
 
 _RATIOS = """
@@ -29,5 +29,5 @@ def section(of: Findings) -> Section | None:
         label = "Measured against predicted ratio of attack to noise, one dot for each image"
         blocks.append(Drawing("theory", "Attack against noise", text(_RATIOS), label, figure))
     if table is not None:
-        blocks += [Paragraph(text(_BOUNDS)), Grid("Density of the weight gradient and its bounds", table)]
-    return Section("Theory against the network", blocks) if blocks else None
+        blocks += [Grid("Density of the weight gradient and its bounds", table, [Paragraph(text(_BOUNDS))])]
+    return Section("", blocks) if blocks else None

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spikeproof.report._blocks import Block, Fold, Grid, Heading, Paragraph, Points, Section, missing, text
+from spikeproof.report._blocks import Block, Drawing, Fold, Grid, Heading, Paragraph, Points, Section, missing, text
 from spikeproof.report._findings import Findings
+from spikeproof.report._readings_figure import readings
 from spikeproof.report._trust import MANY_PANELS, Account, accounts, overview
 
-PLACE = 40
+PLACE = 205
+FIGURES = ("readings",)
+
+_LABEL = "Each panel from its clean accuracy to its worst case and to where that may fall yet"
+
+_DESCENT = (
+    "A line for each panel, from the images that are right when clean (its end) over those that the plain attack left "
+    "(tick) to the worst case (dot; hollow where it is unsettled), and on over the slack's upper end (bar): the images "
+    "that eight times the passes might break besides. Of more than 40 panels, those at the headline alone."
+)
 
 _PANEL = """
 A panel attacks each network with a fixed set of attacks, one after the other, most of them on what those before it
@@ -42,8 +52,10 @@ def section(of: Findings) -> Section | None:
     table = overview(of.cells)
     if table is None:
         return None
-    blocks: list[Block] = [Paragraph(text(words)) for words in (_PANEL, _SHARES, _CASCADE)]
-    blocks.append(Grid("The verdict on every panel", table))
+    figure = readings(of.cells)
+    drawn = [] if figure is None else [Drawing("readings", "How far each number may fall", _DESCENT, _LABEL, figure)]
+    above = [Paragraph(text(words)) for words in (_PANEL, _SHARES, _CASCADE)]
+    blocks: list[Block] = [*drawn, Grid("The verdict on every panel", table, above)]
     panels = [_account(account) for account in accounts(of.cells)]
     if len(panels) > MANY_PANELS:
         blocks.append(Fold("Every panel in full", f"{len(panels)} cascades and their audits", panels, "long"))

@@ -6,7 +6,7 @@ from spikeproof.report._blocks import Grid, Paragraph, Section, missing, text
 from spikeproof.report._findings import Findings
 from spikeproof.report._tables import weights_table
 
-PLACE = 110
+PLACE = 330
 
 _TITLE = "Sparsity of the weight gradient"
 
@@ -19,4 +19,6 @@ parameters.
 
 def section(of: Findings) -> Section:
     table = weights_table(of.cells)
-    return Section(_TITLE, [missing()] if table is None else [Paragraph(text(_WORDS)), Grid(_TITLE, table)])
+    if table is None:
+        return Section("", [missing(f"{_TITLE}: not measured")])
+    return Section("", [Grid(_TITLE, table, [Paragraph(text(_WORDS))])])

@@ -1,0 +1,160 @@
+"""The figure that the page begins with: clean accuracy against worst case, one mark for each cell.
+
+From each mark a line goes up to what the plain attack left, and a bar down to where eight times the passes might bring
+it. Names stand in a column of their own, so that they never lie on each other or on a mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from spikeproof.metrics.robustness import Interval
+from spikeproof.report._labels import beside
+from spikeproof.report._summary import Headline, Summary
+from spikeproof.report._text import BOUND, MANY, claim, kind, kinds, mean, percent, threat, with_interval
+
+__all__ = ["MARK", "marks", "overview"]
+
+MARK = "mark-"
+"""Prefix of the gid of each cell's mark; the cell's place in the order follows."""
+
+_SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+_INK, _GREY, _SLACK = "#23272f", "#8a8f98", "#d55e00"
+
+
+class _Shown(NamedTuple):
+    """A cell that has both numbers, and its place among all cells."""
+
+    at: int
+    cell: Summary
+    clean: Interval
+    worst: Interval
+
+
+def marks(cells: Sequence[Summary]) -> dict[str, str]:
+    """gid -> the words that a reader sees when the pointer or the focus rests on that cell's mark."""
+    return {f"{MARK}{index}": _words(cell) for index, cell in enumerate(cells)}
+
+
+def _words(cell: Summary) -> str:
+    plain, slack = _plain(cell), _slack(cell)
+    parts = [
+        f"clean test accuracy {with_interval(cell.clean('test'))}",
+        f"worst-case robust accuracy {claim(cell)}",
+        *([] if plain is None else [f"left by the plain attack {percent(plain.share)}"]),
+        *([] if slack is None else [f"slack at most {percent(slack)}"]),
+        f"Gini of the image gradient {mean(cell.measure('image', 'gini'))}",
+    ]
+    return f"{cell.label}: {', '.join(parts)}"
+
+
+def overview(cells: Sequence[Summary], headline: Headline | None) -> Figure | None:
+    """Clean accuracy (x, %) against worst-case robust accuracy at the headline (y, %), coloured by the image's Gini."""
+    shown = [
+        _Shown(index, cell, clean, worst)
+        for index, cell in enumerate(cells)
+        if (clean := cell.clean("test")) is not None and (worst := cell.worst()) is not None
+    ]
+    if not shown or headline is None:
+        return None
+    few = len(cells) <= MANY
+    figure = Figure(figsize=(8.4, max(4.4, 0.19 * len(shown)) if few else 5.6), layout="constrained")
+    axes = figure.add_subplot()
+    some = [one.cell for one in shown]
+    axis, names = kinds(some)
+    scale = _scale(some)
+    for one in shown:
+        _doubt(axes, one, few=few)
+        shape = _SHAPES[names.index(kind(one.cell, axis)) % len(_SHAPES)]
+        axes.scatter(
+            [100 * one.clean.share], [100 * one.worst.share], s=62 if few else 40, marker=shape,
+            facecolors=_face(one.cell, scale), edgecolors=_INK, linewidths=0.8, zorder=3, gid=f"{MARK}{one.at}",
+        )  # fmt: skip
+    axes.set_xlabel("clean test accuracy (%)")
+    axes.set_ylabel(f"worst-case robust accuracy (%)\n{threat(headline, some)}")
+    axes.margins(0.08)
+    axes.set_ylim(bottom=min(-2.0, axes.get_ylim()[0]))
+    if scale is not None:
+        figure.colorbar(scale, ax=axes, pad=0.02, aspect=30, location="left", label="Gini of the image gradient")
+    _legend(figure, axis, names, some)
+    if few:
+        beside(figure, axes, [(100 * one.clean.share, 100 * one.worst.share) for one in shown],
+               [one.cell.label for one in shown])  # fmt: skip
+    return figure
+
+
+def _doubt(axes: Axes, one: _Shown, *, few: bool) -> None:
+    """How far the plain attack was above the worst case, and how far that may fall yet."""
+    x, y = 100 * one.clean.share, 100 * one.worst.share
+    plain, slack = _plain(one.cell), _slack(one.cell)
+    thin: dict[str, Any] = {"linewidth": 0.9 if few else 0.5, "alpha": 1.0 if few else 0.6, "zorder": 1}
+    if plain is not None and plain.share > one.worst.share:
+        axes.plot([x, x], [y, 100 * plain.share], color=_GREY, marker="_", markevery=[1], markersize=7, **thin)
+    if slack:
+        axes.plot(
+            [x, x], [y, max(0.0, y - 100 * slack)], color=_SLACK, linewidth=5 if few else 2.5, alpha=0.5,
+            solid_capstyle="butt", zorder=2,
+        )  # fmt: skip
+    elif one.cell.bound and few:
+        axes.annotate(
+            "", xy=(x, y), xytext=(0, -24), textcoords="offset points", annotation_clip=False,
+            arrowprops={"arrowstyle": "<|-", "color": _INK, "linewidth": 1.2, "shrinkA": 0, "shrinkB": 4},
+        )  # fmt: skip
+
+
+def _plain(cell: Summary) -> Interval | None:
+    return None if cell.plain is None else cell.attack(cell.plain)
+
+
+def _slack(cell: Summary) -> float | None:
+    """The upper end of what eight times the passes would break besides, as a share of all images."""
+    found = None if cell.panel is None else cell.panel["slack"]
+    return None if found is None else found["high"]
+
+
+def _gini(cell: Summary) -> float | None:
+    found = cell.measure("image", "gini")
+    return None if found is None else found.value
+
+
+def _scale(cells: Sequence[Summary]) -> ScalarMappable | None:
+    values = [value for cell in cells if (value := _gini(cell)) is not None]
+    if not values:
+        return None
+    low, high = min(values), max(values)
+    spare = 0.01 if high == low else 0.0  # a scale needs a length
+    return ScalarMappable(Normalize(low - spare, high + spare), "cividis")
+
+
+def _face(cell: Summary, scale: ScalarMappable | None) -> str:
+    value = _gini(cell)
+    if value is None or scale is None:
+        return "white"
+    red, green, blue, _ = scale.to_rgba(np.array([value]))[0]
+    return to_hex((red, green, blue))
+
+
+def _legend(figure: Figure, axis: str, names: Sequence[str], cells: Sequence[Summary]) -> None:
+    look: dict[str, Any] = {"linestyle": "none", "markeredgecolor": _INK, "markersize": 7}
+    handles = [
+        Line2D([], [], marker=_SHAPES[index % len(_SHAPES)], markerfacecolor=_GREY, label=f"{axis}: {name}", **look)
+        for index, name in enumerate(names)
+    ]
+    if any(_gini(cell) is None for cell in cells):
+        handles.append(Line2D([], [], marker="o", markerfacecolor="white", label="white: Gini not measured", **look))
+    if any(_plain(cell) is not None for cell in cells):
+        handles.append(Line2D([], [], color=_GREY, linewidth=0.9, label="up to: left by the plain attack"))
+    if any(_slack(cell) for cell in cells):
+        handles.append(Line2D([], [], color=_SLACK, linewidth=5, alpha=0.5, label="slack: may fall yet"))
+    if any(cell.bound and not _slack(cell) for cell in cells):
+        dark = {**look, "markerfacecolor": _INK, "markersize": 4}
+        handles.append(Line2D([], [], marker="v", label=f"arrow: {BOUND}", **dark))
+    figure.legend(handles=handles, loc="outside upper left", ncols=4)

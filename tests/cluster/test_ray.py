@@ -1,0 +1,105 @@
+"""A study on a real Ray cluster of two nodes, one of which is killed: the rows of an undisturbed local run."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tinycell import command, numbers
+from undisturbed import CELLS, ask, environment, expected, finished, study_file, until
+
+from spikeproof.errors import SpikeproofError
+from spikeproof.study import ray_tasks
+
+ray = pytest.importorskip("ray", reason="make cluster installs it")
+
+
+class TwoNodes:
+    """A head without work, and two nodes of one core each, which ends with what it has started.
+
+    At this machine's own address: what is given as 127.0.0.1 Ray takes for that.
+    """
+
+    def __init__(self, given: dict[str, str]) -> None:
+        from ray.cluster_utils import Cluster
+
+        os.environ.update(given)
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
+        self.cluster.wait_for_nodes(60)
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def lose(self) -> None:
+        """The node's own processes, by their numbers, at once, and what they have started."""
+        self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
+    folder = tmp_path_factory.mktemp("ray")
+    before = dict(os.environ)
+    running = TwoNodes({**environment(folder), "RAY_USAGE_STATS_ENABLED": "0"})
+    yield running
+    running.cluster.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def words(folder: Path, address: str) -> list[str]:
+    study = ["study", str(study_file(folder)), "--engine", "ray", "--address", address, "--jobs", "2"]
+    return [*study, "--out", str(folder / "runs")]
+
+
+def test_cells_of_a_lost_node_run_elsewhere(two: TwoNodes, tmp_path: Path) -> None:
+    root, wanted = tmp_path / "runs", expected()
+    head = subprocess.Popen(
+        command(*words(tmp_path, two.address)), env=environment(tmp_path), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        until(lambda: finished(root) >= 2, 240, "two finished cells")
+        two.lose()
+        assert finished(root) < CELLS
+        said = head.communicate(timeout=300)[1]
+    finally:
+        head.kill()
+    assert head.returncode == 0, said
+    assert len(re.findall(r"^\[\d+/12\] [\w-]+: done in", said, re.MULTILINE)) >= CELLS - 1, said
+    assert numbers(root) == wanted
+
+
+def test_a_head_that_is_killed_goes_on_from_where_it_was_with_another_engine(two: TwoNodes, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    head = subprocess.Popen(
+        command(*words(tmp_path, two.address)), env=environment(tmp_path), stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: finished(root) >= 1, 240, "a finished cell")
+    finally:
+        head.send_signal(signal.SIGKILL)
+        head.wait()
+    local = ["study", str(study_file(tmp_path)), "--out", str(root), "--workers", "2", "--threads", "1", "--quiet"]
+    done = ask(local, environment(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert numbers(root) == expected()
+
+
+def test_a_head_that_does_not_answer_is_said_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes connections and says nothing."""
+    monkeypatch.setattr(ray_tasks, "_PATIENCE", 15.0)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        started = time.monotonic()
+        with pytest.raises(SpikeproofError, match=r"expected a Ray cluster at 127\.0\.0\.1:.*ray start --head"):
+            ray_tasks._connected(f"127.0.0.1:{deaf.getsockname()[1]}")
+        assert time.monotonic() - started < 60

@@ -1,0 +1,109 @@
+"""A study on a real SLURM of two nodes, one of which is lost: the rows are those of an undisturbed local run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+from slurm import Slurm, missing
+from tinycell import numbers
+from undisturbed import ask, environment, expected, finished, study_file, until
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    assert missing() is None, missing()
+    folder = Path(mkdtemp(prefix="slurm-"))  # short: a socket's path has 107 characters at most
+    with Slurm(folder / "two") as running:
+        yield running
+    shutil.rmtree(folder)
+
+
+def submitted(slurm: Slurm, folder: Path, *more: str, gate: Path | None = None) -> str:
+    """The number of the job array of the twelve cells' study, in folder/runs."""
+    given = {**environment(folder, gate), "SLURM_CONF": slurm.environment["SLURM_CONF"]}
+    words = ["study", str(study_file(folder)), "--engine", "slurm", "--jobs", "3", "--out", str(folder / "runs")]
+    done = ask([*words, "--threads", "1", *more], given)
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"SLURM has job (\d+): 3 workers", done.stderr)
+    assert found is not None, done.stderr
+    return found[1]
+
+
+def workers_of(job: str, node: str) -> list[int]:
+    """The processes that a node has started for a job array, found by their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            said = (path / "environ").read_bytes().split(b"\0")
+            if f"SLURMD_NODENAME={node}".encode() in said and f"SLURM_ARRAY_JOB_ID={job}".encode() in said:
+                found.append(int(path.name))
+    return found
+
+
+def restarts(slurm: Slurm, job: str) -> int:
+    """How often some task of a job array was started again."""
+    return max(map(int, re.findall(r"Restarts=(\d+)", slurm.ask("scontrol", "show", "job", job))), default=0)
+
+
+def logs(root: Path) -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(root.glob("slurm/*.log")))
+
+
+def test_a_node_that_is_lost_with_its_processes_loses_nothing(slurm: Slurm, tmp_path: Path) -> None:
+    """Nor does a killed controller; and a worker that is warned of its limit, by the signal that SLURM sends then, is
+    started again and goes on."""
+    root = tmp_path / "runs"
+    job = submitted(slurm, tmp_path)
+    until(lambda: finished(root) >= 2 and workers_of(job, "n1"), 240, "two finished cells")
+    slurm.kill_node("n1")
+    killed = workers_of(job, "n1")
+    for number in killed:
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    assert killed
+    assert finished(root) < 12
+    slurm.restart_controller()
+    slurm.ask("scancel", "--signal=USR1", "--batch", job)
+    until(lambda: "stopped by SIGUSR1; what is written is kept" in logs(root), 120, "worker that has ended at a batch")
+    until(lambda: finished(root) == 12, 240, "twelve finished cells")
+    assert numbers(root) == expected()
+    slurm.ask("scancel", job)
+    slurm.start_node("n1")
+    slurm.wait(lambda: not slurm.jobs() and slurm.states() == {"n1": "idle", "n2": "idle"}, 60, "two idle nodes")
+
+
+def test_a_lost_process_that_lives_on_finishes_its_cell_and_no_copy_takes_it_for_done(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    root, gate = tmp_path / "runs", tmp_path / "gate"
+    gate.mkdir()
+    job = submitted(slurm, tmp_path, gate=gate)
+    until(lambda: (gate / "held").exists() and (gate / "held").read_text(encoding="utf-8"), 240, "process at the gate")
+    held = json.loads((gate / "held").read_text(encoding="utf-8"))
+    told = ask(["status", "--out", str(root)], environment(tmp_path)).stdout
+    assert re.search(rf"running .*; slurm {job}_\d on [\w.-]+ \({held['pid']}\) since ", told), told
+    slurm.kill_node(held["node"])
+    until(lambda: finished(root) == 11, 240, "eleven finished cells")
+    # Once SLURM starts the job again; then the job itself asks for it, having found the lock of the cell.
+    until(lambda: restarts(slurm, job) >= 2, 120, "job that is queued again twice")
+    os.kill(held["pid"], 0)  # it is alive
+    assert finished(root) == 11
+    (gate / "open").touch()
+    until(lambda: finished(root) == 12, 60, "twelve finished cells")
+    until(lambda: not slurm.jobs(), 90, "end of all jobs")
+    copies = [text for path in root.glob("slurm/*.log") if (text := path.read_text("utf-8")).count("done here") > 1]
+    assert copies, "each start of a job goes on in the log of the one before"
+    for copy in copies:
+        assert "1 that other workers are at" in copy
+        assert copy.rstrip().endswith("0 cells done here, of 12 planned")
+    assert numbers(root) == expected()
+    slurm.start_node(held["node"])
