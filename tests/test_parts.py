@@ -22,7 +22,9 @@ GIVEN: dict[str, dict[str, Any]] = {
     "estimators": {"rule": ATan()},
     "corruptions": {"severity": 3},
 }
-NEEDED = {name: {"root": "somewhere"} for name in ("image_folder", "cifar10", "cifar100", "nmnist")}
+NEEDED = {name: {"root": "somewhere"} for name in (
+    "image_folder", "cifar10", "cifar100", "nmnist", "dvs128_gesture", "cifar10_dvs",
+)}  # fmt: skip
 """Options without a default."""
 
 

@@ -218,7 +218,7 @@ def test_the_lines_of_the_document_make_a_file_that_is_judged(
 
 
 def test_the_document_names_verbs_and_options_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [line for block in re.findall(r"```bash\n(.*?)```", BOARD, flags=re.DOTALL) for line in block.splitlines()]
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", BOARD, flags=re.DOTALL) for line in block.splitlines()]
     named = [shlex.split(line)[1:] for line in lines]
     named += [shlex.split(line)[1:] for line in re.findall(r"`(spikeproof [^`]+)`", BOARD)]
     assert {words[0] for words in named} >= {"entry", "verify", "board", "evaluate"}

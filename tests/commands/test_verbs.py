@@ -67,7 +67,7 @@ def test_a_verb_is_one_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "greet", "you", "--times=2") == (3, "hello you you\n", "")
     assert "--times TIMES" in said(capsys, "greet", "--help")[1]
     assert said(capsys, "greet", "you", "--times=0")[0] == 2
-    assert "valid: check, " in said(capsys, "great")[2]
+    assert "valid: board, check, " in said(capsys, "great")[2]
     assert "did you mean greet?" in said(capsys, "great")[2]
 
 

@@ -357,7 +357,7 @@ def test_options_that_do_not_fit_are_refused() -> None:
         spikeproof.wrap(model, X, encoder=Latency())
     with pytest.raises(UsageError, match="steps with an encoder"):
         spikeproof.wrap(model, X, step_mode="s")
-    for images in (X[:1], X[0], X.flatten(1), X[:, None]):  # the last: frames in time
+    for images in (X[:1], X[0], X.flatten(1)):
         with pytest.raises(SpikeproofError, match=r"two images \(B,C,H,W\)"):
             spikeproof.wrap(model, images)
     with pytest.raises(SpikeproofError, match="floating-point pixels"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import yaml
 from tinycell import tiny
 
 from spikeproof.commands import main
+from spikeproof.store.at_work import JOB
 from spikeproof.store.store import Cell, Store
 from spikeproof.study import plan
 from spikeproof.study import rerun as reproduction
@@ -95,7 +98,7 @@ def test_a_study_in_a_folder_of_another_version_is_refused_before_any_work(
 
 
 def test_status_tells_every_state_and_changes_nothing(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = copied(root, tmp_path)
     store, given = Store(tmp_path / "runs"), ["status", str(root / "mine.yaml"), "--out", str(tmp_path / "runs")]
@@ -110,12 +113,15 @@ def test_status_tells_every_state_and_changes_nothing(
     assert first == ["max", cell.key, "finished"]
     assert (second[0], second[2]) == ("avg", "missing")
     assert " ".join(total) == "2 cells: 1 finished, 0 running, 0 partial, 1 missing, 0 damaged"
+    monkeypatch.delenv(JOB, raising=False)
     draft = store.draft(second[1])
     draft.write_stage("clean", [{"a": 1}])
     draft.append("attack-pixels", [{"a": 1}])
     draft.append("attack-pixels", [{"a": 2}])
     assert said()[1][2:] == ["partial", "attack-pixels, 2 batches"]
     with store.lock(second[1]):
-        assert said()[1][2:] == ["running", "attack-pixels, 2 batches"]
+        state, told = said()[1][2:]
+        assert state == "running"
+        assert re.match(rf"attack-pixels, 2 batches; process on \S+ \({os.getpid()}\) since \d{{4}}-", told)
     (cell.folder / "rows.jsonl").write_text("", encoding="utf-8")
     assert said()[0][2:] == ["damaged", "rows.jsonl has changed since it was written"]

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def test_workers_at_one_cell_of_which_one_is_killed_make_its_rows(
     config = both()
     expected = alone(config, tmp_path / "alone")
     monkeypatch.setenv(DIES_ONCE, str(died := tmp_path / "died"))
+    # The server that workers are forked from has the environment of its start, which another test may have made.
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
     (outcome,) = Sharded(3).run([config], Store(tmp_path / "shared"), QUIET)
     assert outcome.cell is not None, outcome.error
     assert died.is_file()
