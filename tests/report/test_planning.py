@@ -25,10 +25,11 @@ def layout(name: str, seeds: list[int] | None = None, tmp_path: Path | None = No
     return planning.layout([cell.resolved() for cell in load_study(changed).cells()], 200)
 
 
-def test_a_layout_is_that_of_the_page() -> None:
+def test_a_layout_is_that_of_the_page(tmp_path: Path) -> None:
     pools = layout("pooling-digits")
-    assert (len(pools.units), pools.pairs, pools.seeds, pools.ranked) == (4, (0, 0), 5, False)
-    assert pools.hopeless
+    assert (len(pools.units), pools.pairs, pools.seeds, pools.ranked) == (4, (0, 0), 10, False)
+    assert not pools.hopeless
+    assert layout("pooling-digits", list(range(5)), tmp_path).hopeless
     defences = layout("defences-digits")
     assert (len(set(defences.units)), defences.unit, defences.seeds, defences.ranked) == (21, "defences", 5, True)
     assert not defences.hopeless
@@ -36,7 +37,7 @@ def test_a_layout_is_that_of_the_page() -> None:
 
 
 def test_the_reasons_are_those_that_hold(tmp_path: Path) -> None:
-    few, pools = planning.obstacles(layout("pooling-digits"))
+    few, pools = planning.obstacles(layout("pooling-digits", list(range(5)), tmp_path))
     assert few == "no correlation can be decided: 4 configurations, and fewer than 6 are not resampled"
     assert pools.endswith("have a p of 0.062 at least, and the first of 4 claims needs 0.013: 8 seeds")
     assert planning.obstacles(layout("pooling-digits", list(range(8)), tmp_path)) == [few]
@@ -73,6 +74,6 @@ def test_pages_without_an_effect_have_no_verdict(monkeypatch: pytest.MonkeyPatch
 def test_the_verb(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert commands.main(["plan", "pooling-digits", "--trials", "4", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("20 cells: 4 configurations, 5 seeds, 200 attacked images\nno correlation can be decided")
+    assert out.startswith("40 cells: 4 configurations, 10 seeds, 200 attacked images\nno correlation can be decided")
     assert "hours: unknown, for no cell of this study is finished" in out
     assert commands.main(["plan", "pooling-digits", "--trials", "0"]) == 2
