@@ -26,7 +26,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "pgd": [{}, {"random_start": False}, {"restarts": 2, "keep": "last"}],
     "code_search": [{"p": 0.05}, {"p": 0.05, "restarts": 2}],  # with p = 1 it is done before its draws tell
     "apgd": [{}, {"targets": 2, "restarts": 2}],
-    "fab": [{}, {"targets": 9, "restarts": 2}],
+    "fab": [{}, {"targets": 3, "restarts": 2}],
     "gumbel": [{"draws": 1}],
     "retiming": [{"over": 0.5}],  # in few steps the usual weight does little but bring the soft grid into the budget
 }
