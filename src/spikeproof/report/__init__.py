@@ -24,10 +24,11 @@ __all__ = ["write"]
 def write(cells: Sequence[CellLike], folder: Path, *, title: str) -> Path:
     """Write `report.html` and `figures/*.svg`, `*.pdf` into `folder` (made if need be); returns the page's path.
 
-    Of many cells, long tables and folds stand in `report-files/*.html` beside the page (see `_beside`). The page needs no network, and tells everything without its script. The same cells give the same bytes, and every
-    file appears whole or not at all. The cells are compared at the headline that most of them name in their
-    configuration. A figure for which nothing was measured is not written, and one of that name from before is removed.
-    Raises SpikeproofError where there is no cell, a cell comes twice, or the rows of a cell are damaged.
+    Of many cells, long tables and folds stand in `report-files/*.html` beside the page (see `_beside`). The page needs
+    no network, and tells everything without its script. The same cells give the same bytes, and every file appears
+    whole or not at all. The cells are compared at the headline that most of them name in their configuration. A figure
+    for which nothing was measured is not written, and one of that name from before is removed. Raises SpikeproofError
+    where there is no cell, a cell comes twice, or the rows of a cell are damaged.
     """
     if not cells:
         raise SpikeproofError("at least one cell", "none", mend="run a study first")

@@ -28,8 +28,8 @@ MARK = "spikeproof report"
 """By what a file says that we wrote it."""
 
 _SAID = (
-    f"Of more than {WHOLE} cells, tables of more than {ROWS} rows and runs of more than {WHOLE} folds stand in the folder "
-    f"{FOLDER} beside this page; move it along with the page."
+    f"Of more than {WHOLE} cells, tables of more than {ROWS} rows and runs of more than {WHOLE} folds stand in the "
+    f"folder {FOLDER} beside this page; move it along with the page."
 )
 _HREF = re.compile(r'href="#([^"]+)"')
 

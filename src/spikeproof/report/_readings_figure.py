@@ -78,7 +78,9 @@ def _draw(axes: Axes, found: Sequence[_Descent], *, few: bool) -> None:
     least = chained(([100 * one.worst, 100 * one.least], [row, row]) for row, one in rows if one.least is not None)
     axes.plot(*clean, color="#d5d8de", linewidth=0.8, zorder=1)
     axes.plot(*plain, color=_GREY, linewidth=1.6, zorder=2)
-    axes.plot([100 * one.plain for one in found], range(len(found)), color=_GREY, linestyle="none", marker="|", zorder=2)
+    axes.plot(
+        [100 * one.plain for one in found], range(len(found)), color=_GREY, linestyle="none", marker="|", zorder=2
+    )
     axes.plot(*least, color=_SLACK, alpha=0.5, linewidth=5 if few else 1.5, solid_capstyle="butt", zorder=2)
     for sure, face in ((True, _INK), (False, "white")):
         dots = [(100 * one.worst, row) for row, one in rows if one.sure == sure]
