@@ -298,14 +298,14 @@ def of_kind(rows: Iterable[Row], kind: type[R]) -> list[R]:
     name = next(name for name, known in _KINDS.items() if known is kind)
     wanted: Any = kind
     needed: frozenset[str] = wanted.__required_keys__
-    found: list[Any] = []
-    for row in rows:
-        if "kind" not in row:
-            raise lacking(row, "kind")
-        if row["kind"] == name:
-            if missing := needed - row.keys():
-                raise lacking(row, min(missing))
-            found.append(row)
+    some: list[Any] = list(rows)
+    try:
+        found = [row for row in some if row["kind"] == name]
+    except KeyError:
+        raise lacking(next(row for row in some if "kind" not in row), "kind") from None
+    for row in found:
+        if not row.keys() >= needed:
+            raise lacking(row, min(needed - row.keys()))
     return found
 
 

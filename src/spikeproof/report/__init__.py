@@ -11,6 +11,7 @@ from pathlib import Path
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
 from spikeproof.report import sections
+from spikeproof.report._beside import FOLDER, WHOLE, Beside, clear
 from spikeproof.report._blocks import Section, drawings
 from spikeproof.report._findings import Findings
 from spikeproof.report._page import Chapter, made_of, render
@@ -23,28 +24,43 @@ __all__ = ["write"]
 def write(cells: Sequence[CellLike], folder: Path, *, title: str) -> Path:
     """Write `report.html` and `figures/*.svg`, `*.pdf` into `folder` (made if need be); returns the page's path.
 
-    The page needs no network, and tells everything without its script. The same cells give the same bytes, and every
-    file appears whole or not at all. The cells are compared at the headline that most of them name in their
-    configuration. A figure for which nothing was measured is not written, and one of that name from before is removed.
-    Raises SpikeproofError where there is no cell, a cell comes twice, or the rows of a cell are damaged.
+    Of many cells, long tables and folds stand in `report-files/*.html` beside the page (see `_beside`). The page needs
+    no network, and tells everything without its script. The same cells give the same bytes, and every file appears
+    whole or not at all. The cells are compared at the headline that most of them name in their configuration. A figure
+    for which nothing was measured is not written, and one of that name from before is removed. Raises SpikeproofError
+    where there is no cell, a cell comes twice, or the rows of a cell are damaged.
     """
     if not cells:
         raise SpikeproofError("at least one cell", "none", mend="run a study first")
     headline = headline_of(cells)
     found = Findings(summarise(cells, headline), headline)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
+    beside = Beside()
     made: dict[int | None, dict[str, Section]] = {}
     drawn: dict[str, str] = {}
     with drawing():
         for source in sections.sources():
             section = source.section(found)
             if section is not None:
+                section = beside.part(source.anchor, section) if len(cells) > WHOLE else section
                 made.setdefault(source.chapter, {})[source.anchor] = section
             drawn |= _draw(section, source.figures, folder / "figures")
     page = folder / "report.html"
     chapters = [Chapter(f"chapter-{n}", question, made[n]) for n, question in enumerate(sections.CHAPTERS) if n in made]
-    write_bytes(page, render(made.get(None, {}), chapters, drawn, title=title, made=made_of(found.cells)).encode())
+    foot = made_of(found.cells)
+    _write_beside(beside, folder, title=title, made=foot)
+    write_bytes(page, beside.linked(render(made.get(None, {}), chapters, drawn, title=title, made=foot)).encode())
     return page
+
+
+def _write_beside(beside: Beside, folder: Path, *, title: str, made: str) -> None:
+    """The files beside the page; those of an earlier report that are none of it any more go."""
+    if beside.files:
+        (folder / FOLDER).mkdir(exist_ok=True)
+    for name, section in beside.files.items():
+        html = render({name.removesuffix(".html"): section}, [], {}, title=title, made=made)
+        write_bytes(folder / FOLDER / name, beside.linked(html, name).encode())
+    clear(folder / FOLDER, beside.files)
 
 
 def _draw(section: Section | None, names: Sequence[str], folder: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from spikeproof.metrics import theory
 from spikeproof.metrics.summaries import CorruptionSummary, Gap, RobustGap
-from spikeproof.report._figures import cell_lines, legend
+from spikeproof.report._figures import alike_lines, cell_lines, legend
 from spikeproof.report._summary import Summary, interval
 from spikeproof.report._tables import Entry, Table, numbers, share, word, words
 from spikeproof.report._text import MISSING, number, percent
@@ -109,6 +109,10 @@ def _plain(value: float | None) -> Entry:
     return Entry("undefined" if value is None else number(value))
 
 
+_DOTS = 2000
+"""More of them are a picture in the figure, not a shape each: the file stays small, and opens."""
+
+
 def ratios(cells: Sequence[Summary]) -> Figure | None:
     """The ratio of attack to noise that each image's gradient predicts (across) against the measured one (up).
 
@@ -121,11 +125,13 @@ def ratios(cells: Sequence[Summary]) -> Figure | None:
     lines = cell_lines(cells)
     figure = Figure(figsize=(8.4, max(4.4, 0.5 + 0.2 * len({label for _, label in lines}))), layout="constrained")
     axes = figure.add_subplot()
-    for index, _, pairs in shown:
-        across, up = zip(*pairs, strict=True)
-        look, label = lines[index]
-        axes.scatter(across, up, s=16, label=label, color=look["color"], alpha=0.6, edgecolors="none")
     every = [value for _, _, pairs in shown for pair in pairs for value in pair]
+    for (look, label), alike in alike_lines([(lines[index], pairs) for index, _, pairs in shown]):
+        across, up = zip(*(pair for pairs in alike for pair in pairs), strict=True)
+        axes.scatter(
+            across, up, s=16, label=label, color=look["color"], alpha=0.6, edgecolors="none",
+            rasterized=len(every) > _DOTS,
+        )  # fmt: skip
     ends = [min(every), max(every)]
     axes.plot(ends, ends, color="#8a8f98", linewidth=1, label="as predicted")
     axes.set_xscale("log")

@@ -7,8 +7,8 @@ apart by colour-blind readers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from spikeproof.report._summary import Curve, Headline, Site, Summary
 from spikeproof.report._text import BOUND, MANY, kind, kinds
 
-__all__ = ["FEW", "STYLE", "cell_lines", "curves", "layers", "legend", "training"]
+__all__ = ["FEW", "STYLE", "alike_lines", "cell_lines", "chained", "curves", "drawn", "layers", "legend", "training"]
 
 FEW = 8
 """Up to so many cells, lines carry bands."""
@@ -53,6 +53,11 @@ _TICKS = 12
 _Line: TypeAlias = tuple[dict[str, Any], str]
 """How a line looks, and its name in the legend."""
 
+_Drawn: TypeAlias = tuple[_Line, Sequence[float], Sequence[float]]
+"""A line and where it goes, across and up."""
+
+_T = TypeVar("_T")
+
 
 def curves(cells: Sequence[Summary], headline: Headline | None) -> Figure | None:
     """Worst-case robust accuracy (y, %) against eps (x, units of the threat), a line per cell, with bands if few.
@@ -64,13 +69,17 @@ def curves(cells: Sequence[Summary], headline: Headline | None) -> Figure | None
         return None
     lines = cell_lines(cells)
     figure, (axes,) = _panels(1, lines, height=4.2)
+    found: list[_Drawn] = []
     for index, curve in shown:
-        style, label = lines[index]
+        style, _ = lines[index]
         low, high, heights = (_heights(curve, field) for field in ("low", "high", "share"))
         if len(shown) <= FEW:  # more bands than that only make mud
             axes.fill_between(curve.eps, low, high, color=style["color"], alpha=0.13, linewidth=0)
-        axes.plot(curve.eps, heights, marker="o", markersize=3.5, label=label, **style)
-        _hollow(axes, curve, style["color"])
+        found.append((lines[index], curve.eps, heights))
+    drawn(axes, found, marker="o", markersize=3.5)
+    for look, points in _by_look([(lines[index], _hollow(curve)) for index, curve in shown]):
+        if some := [point for one in points for point in one]:
+            axes.plot(*zip(*some, strict=True), **_HOLLOW, markeredgecolor=look["color"], zorder=3)
     _bound_label(axes, [curve for _, curve in shown])
     ticks = _spread({eps: text for _, curve in shown for eps, text in zip(curve.eps, curve.texts, strict=True)})
     axes.set_xticks(list(ticks), list(ticks.values()))
@@ -88,14 +97,18 @@ def layers(cells: Sequence[Summary]) -> Figure | None:
     if not shown:
         return None
     sites = _joined([found for _, _, found in shown])
+    place = {name: x for x, name in enumerate(sites)}
     lines = cell_lines(cells)
     figure, panels = _panels(2, lines, height=5.6, sharex=True)
     for axes, (metric, factor) in zip(panels, (("zero_share", 100.0), ("gini", 1.0)), strict=True):
+        some: list[_Drawn] = []
         for index, cell, found in shown:
-            points = {sites.index(site.name): _value(cell, site.name, metric) for site in found}
-            drawn = {x: factor * y for x, y in points.items() if y is not None}
-            style, label = lines[index]
-            axes.plot(list(drawn), list(drawn.values()), marker="o", markersize=3, label=label, **style)
+            points = {place[site.name]: _value(cell, site.name, metric) for site in found}
+            values = {x: factor * y for x, y in points.items() if y is not None}
+            some.append((lines[index], list(values), list(values.values())))
+        # Of so many cells the lines are read, not the dots on them; a cell with one site has nothing else.
+        marked = len(cells) <= MANY or any(len(x) == 1 for _, x, _ in some)
+        drawn(axes, some, **({"marker": "o", "markersize": 3} if marked else {}))
     panels[0].set_ylabel("exact zeros (%)")
     panels[1].set_ylabel("Gini (higher: sparser)")
     panels[1].set_xlabel("where the gradient is measured, from the image inward")
@@ -118,15 +131,20 @@ def training(cells: Sequence[Summary]) -> Figure | None:
         ("validation_accuracy", 100.0),
     )
     for axes, (field, factor) in zip(panels, fields, strict=True):
+        found: list[_Drawn] = []
+        kept: list[tuple[_Line, list[tuple[float, float]]]] = []
         for index, cell in shown:
             points: dict[float, float] = {
                 row["epoch"]: factor * row[field] for row in cell.history if row.get(field) is not None
             }
-            style = {**lines[index][0], "linewidth": 1.1}
-            axes.plot(list(points), list(points.values()), label=lines[index][1], **style)
+            found.append((lines[index], list(points), list(points.values())))
             best = cell.provenance.get("best_epoch")
             if best is not None and best in points:
-                axes.plot([best], [points[best]], marker="o", markersize=4, color=style["color"])
+                kept.append((lines[index], [(best, points[best])]))
+        drawn(axes, found, linewidth=1.1)
+        for look, dots in _by_look(kept):
+            x, y = zip(*(dot for one in dots for dot in one), strict=True)
+            axes.plot(x, y, marker="o", markersize=4, color=look["color"], linestyle="none")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel("training loss")
@@ -151,6 +169,39 @@ def cell_lines(cells: Sequence[Summary]) -> list[_Line]:
         return [(_look(index), cell.label) for index, cell in enumerate(cells)]
     axis, names = kinds(cells)
     return [({**_look(names.index(name := kind(cell, axis))), "alpha": 0.5}, name) for cell in cells]
+
+
+def drawn(axes: Axes, some: Sequence[_Drawn], **how: Any) -> None:
+    """Draw lines; those that look alike and have one name are one path, which is much less to draw and to load."""
+    for (look, label), lines in alike_lines([(line, (x, y)) for line, x, y in some]):
+        axes.plot(*chained(lines), label=label, **{**look, **how})
+
+
+def chained(lines: Iterable[tuple[Sequence[float], Sequence[float]]]) -> tuple[list[float], list[float]]:
+    """Lines as one with holes between them.
+
+    >>> chained([([0, 1], [2, 3]), ([4], [5])])
+    ([0, 1, nan, 4], [2, 3, nan, 5])
+    """
+    x: list[float] = []
+    y: list[float] = []
+    for across, up in lines:
+        hole = [np.nan] if x else []
+        x += [*hole, *across]
+        y += [*hole, *up]
+    return x, y
+
+
+def _by_look(some: Sequence[tuple[_Line, _T]]) -> list[tuple[dict[str, Any], list[_T]]]:
+    return [(look, things) for (look, _), things in alike_lines(some)]
+
+
+def alike_lines(some: Sequence[tuple[_Line, _T]]) -> list[tuple[_Line, list[_T]]]:
+    """What belongs to lines that look alike and have one name, together, in the order in which these come first."""
+    found: dict[str, tuple[_Line, list[_T]]] = {}
+    for line, thing in some:
+        found.setdefault(repr(line), (line, []))[1].append(thing)
+    return list(found.values())
 
 
 def _look(index: int) -> dict[str, Any]:
@@ -199,11 +250,9 @@ def _heights(curve: Curve, field: str) -> list[float]:
     return [np.nan if point is None else 100 * float(getattr(point, field)) for point in curve.points]
 
 
-def _hollow(axes: Axes, curve: Curve, color: str) -> None:
-    """White the points that are upper bounds."""
-    some = [(e, y) for e, y, bound in zip(curve.eps, _heights(curve, "share"), curve.bounds, strict=True) if bound]
-    if some:
-        axes.plot(*zip(*some, strict=True), **_HOLLOW, markeredgecolor=color, zorder=3)
+def _hollow(curve: Curve) -> list[tuple[float, float]]:
+    """The points that are upper bounds, which are drawn white."""
+    return [(e, y) for e, y, bound in zip(curve.eps, _heights(curve, "share"), curve.bounds, strict=True) if bound]
 
 
 def _bound_label(axes: Axes, shown: Sequence[Curve]) -> None:

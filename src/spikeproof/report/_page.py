@@ -15,6 +15,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from spikeproof.report._beside import MARK
 from spikeproof.report._blocks import Section
 from spikeproof.report._summary import Summary
 
@@ -47,6 +48,7 @@ def render(
     script = folder.joinpath("page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
         title=title,
+        generator=MARK,
         style=Markup("".join(folder.joinpath(name).read_text(encoding="utf-8") for name in styles)),
         script=Markup(script),
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spikeproof.metrics.summaries import PanelSummary
 from spikeproof.metrics.verdict import SUPPORTED
+from spikeproof.report._figures import chained
 from spikeproof.report._summary import Summary
 from spikeproof.report._text import MANY
 from spikeproof.report._trust import attacks_of
@@ -58,15 +60,7 @@ def readings(cells: Sequence[Summary]) -> Figure | None:
     few = len(found) <= MANY
     figure = Figure(figsize=(8.4, max(2.4, 0.23 * len(found) + 1.1) if few else 5.6), layout="constrained")
     axes = figure.add_subplot()
-    for row, one in enumerate(found):
-        worst = 100 * one.worst
-        axes.plot([100 * one.clean, worst], [row, row], color="#d5d8de", linewidth=0.8, zorder=1)
-        axes.plot([100 * one.plain, worst], [row, row], color=_GREY, linewidth=1.6, marker="|", markevery=[0], zorder=2)
-        if one.least is not None:
-            axes.plot([worst, 100 * one.least], [row, row], color=_SLACK, alpha=0.5, linewidth=5 if few else 1.5,
-                      solid_capstyle="butt", zorder=2)  # fmt: skip
-        face = _INK if one.sure else "white"
-        axes.plot([worst], [row], marker="o", markersize=5 if few else 2.5, color=_INK, markerfacecolor=face, zorder=3)
+    _draw(axes, found, few=few)
     axes.set_yticks(range(len(found)) if few else [], [one.name for one in found] if few else [])
     axes.set_ylim(-0.7, len(found) - 0.3)
     axes.set_xlim(-2, 102)
@@ -74,6 +68,25 @@ def readings(cells: Sequence[Summary]) -> Figure | None:
     axes.grid(axis="y", visible=False)
     figure.legend(handles=_legend(), loc="outside upper left", ncols=4)
     return figure
+
+
+def _draw(axes: Axes, found: Sequence[_Descent], *, few: bool) -> None:
+    """Each kind of line is one path over all rows: a path for each row takes ten times as long."""
+    rows = list(enumerate(found))
+    clean = chained(([100 * one.clean, 100 * one.worst], [row, row]) for row, one in rows)
+    plain = chained(([100 * one.plain, 100 * one.worst], [row, row]) for row, one in rows)
+    least = chained(([100 * one.worst, 100 * one.least], [row, row]) for row, one in rows if one.least is not None)
+    axes.plot(*clean, color="#d5d8de", linewidth=0.8, zorder=1)
+    axes.plot(*plain, color=_GREY, linewidth=1.6, zorder=2)
+    axes.plot(
+        [100 * one.plain for one in found], range(len(found)), color=_GREY, linestyle="none", marker="|", zorder=2
+    )
+    axes.plot(*least, color=_SLACK, alpha=0.5, linewidth=5 if few else 1.5, solid_capstyle="butt", zorder=2)
+    for sure, face in ((True, _INK), (False, "white")):
+        dots = [(100 * one.worst, row) for row, one in rows if one.sure == sure]
+        if dots:
+            axes.plot(*zip(*dots, strict=True), linestyle="none", marker="o", markersize=5 if few else 2.5, color=_INK,
+                      markerfacecolor=face, zorder=3)  # fmt: skip
 
 
 def _legend() -> list[Line2D]:

@@ -21,7 +21,12 @@ __all__ = ["drawing", "pdf", "settle", "svg"]
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
+_SHAPES = (f"{{{_SVG}}}use", f"{{{_SVG}}}path")
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_DPI = 200
+"""Of what is a picture in a figure, because it has too many marks to be shapes."""
+
+_LONG = re.compile(r"(\.\d\d)\d+")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
@@ -46,16 +51,22 @@ def svg(figure: Figure, name: str, label: str, titles: Mapping[str, str]) -> str
     """The figure as one <svg> element, without XML declaration.
 
     `label` is what a screen reader says; `titles` maps the gid of an artist to the words shown on hover and on
-    focus. An artist without a mark in the figure is passed over.
+    focus. An artist without a mark in the figure is passed over. Many marks may be one artist, whose gid then is theirs
+    with a space between each two: what it draws gets their gids in this order, and their words for readers of labels
+    and for the page's script alone, because twice would be much.
     """
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
+        figure.savefig(buffer, format="svg", metadata=_NO_METADATA, dpi=_DPI)
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(buffer.getvalue())
     for element in root.iter():
-        if element.get("id") in titles:
+        if " " in (element.get("id") or ""):
+            _one_by_one(element, titles)
+    for element in root.iter():
+        _shorten(element)
+        if element.get("id") in titles and element.get("aria-label") is None:
             title = ElementTree.Element(f"{{{_SVG}}}title")
             title.text = titles[element.attrib["id"]]
             element.insert(0, title)
@@ -71,8 +82,30 @@ def svg(figure: Figure, name: str, label: str, titles: Mapping[str, str]) -> str
 def pdf(figure: Figure) -> bytes:
     """The figure as a PDF file, the same bytes for the same figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="pdf", metadata=dict.fromkeys(("Creator", "Producer", "CreationDate")))
+    figure.savefig(buffer, format="pdf", dpi=_DPI, metadata=dict.fromkeys(("Creator", "Producer", "CreationDate")))
     return buffer.getvalue()
+
+
+def _one_by_one(group: ElementTree.Element, titles: Mapping[str, str]) -> None:
+    """Give what a group draws the gids that its own one lists."""
+    gids = group.attrib.pop("id").split()
+    hidden = {id(inner) for defs in group.iter(f"{{{_SVG}}}defs") for inner in defs.iter()}
+    shapes = [one for one in group.iter() if one.tag in _SHAPES and id(one) not in hidden]
+    for gid, shape in zip(gids, shapes, strict=True):
+        shape.attrib.update({"id": gid, "tabindex": "0", "role": "img", "aria-label": titles[gid]})
+
+
+def _shorten(element: ElementTree.Element) -> None:
+    """Hundredths of a point are enough, and marks that look alike say so once."""
+    for name in ("d", "x", "y"):
+        if name in element.attrib and not element.get("transform"):
+            element.set(name, _LONG.sub(r"\1", element.attrib[name]))
+    uses = [one for one in element if one.tag == f"{{{_SVG}}}use"]
+    styles = {one.get("style") for one in uses}
+    if len(uses) > 1 and len(styles) == 1 and (style := styles.pop()) and "style" not in element.attrib:
+        element.set("style", style)
+        for one in uses:
+            del one.attrib["style"]
 
 
 def _prefix(element: ElementTree.Element, name: str) -> None:

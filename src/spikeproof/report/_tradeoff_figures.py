@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from matplotlib.lines import Line2D
 
 from spikeproof.metrics.resampling import Bounds, Estimate
 from spikeproof.report._claims import SCALE, SHAPES
-from spikeproof.report._design import MEASURES, OUTCOMES, SITES, measured
+from spikeproof.report._design import MEASURES, OUTCOMES, SITES, Design, measured
+from spikeproof.report._figures import chained
 from spikeproof.report._labels import place
-from spikeproof.report._text import BOUND, number, percent
-from spikeproof.report._tradeoff import POOLED, Answers, Front
+from spikeproof.report._text import BOUND, MANY, number, percent
+from spikeproof.report._tradeoff import POOLED, Answers, Front, Mark
 
 __all__ = ["MARK", "forest", "pareto", "shape", "titles"]
 
@@ -56,14 +58,14 @@ def shape(answers: Answers) -> Figure | None:
     for architecture, pair in enumerate(rows):
         inside = [n for n, c in enumerate(grid.configurations) if c.architecture == architecture]
         for row, (axes, y) in enumerate(zip(pair, outcomes, strict=True)):
-            for seed, n in ((s, n) for s in range(len(grid.seeds)) for n in inside):
-                if not np.isfinite([x[seed, n], y[seed, n]]).all():
-                    continue
-                known = colour[seed, n] > 0
+            measured_ = np.isfinite(x) & np.isfinite(y)
+            shown = [(s, n) for s in range(len(grid.seeds)) for n in inside if measured_[s, n]]
+            for marker, places in _in_calls(grid, shown, few=len(grid.cells) <= MANY):
+                colours = [float(colour[where]) for where in places]
                 axes.scatter(
-                    [x[seed, n]], [100 * y[seed, n]], s=30, marker=_SHAPES.get(grid.configurations[n].pool, "^"),
-                    facecolors=_colour(scale, float(colour[seed, n])) if known else "white",
-                    edgecolors=_INK, linewidths=0.5, gid=f"{MARK}{row}-{seed}-{n}",
+                    [x[where] for where in places], [100 * y[where] for where in places], s=30, marker=marker,
+                    facecolors=[_colour(scale, one) if one > 0 else "white" for one in colours],
+                    edgecolors=_INK, linewidths=0.5, gid=" ".join(f"{MARK}{row}-{s}-{n}" for s, n in places),
                 )  # fmt: skip
             axes.set_ylabel("robust accuracy (%)" if row == 0 else "clean test accuracy (%)")
         pair[0].set_title(grid.architectures[architecture])
@@ -72,6 +74,18 @@ def shape(answers: Answers) -> Figure | None:
     pools = dict.fromkeys(c.pool for c in grid.configurations)
     _marks_legend(figure, {f"pool: {pool}": _SHAPES.get(pool, "^") for pool in pools})
     return figure
+
+
+def _in_calls(grid: Design, shown: list[tuple[int, int]], *, few: bool) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """Marker and places of what is drawn by one call: a single mark, or all of one shape where they are many."""
+    together: dict[str, list[tuple[int, int]]] = {}
+    for seed, n in shown:
+        marker = _SHAPES.get(grid.configurations[n].pool, "^")
+        if few:
+            yield marker, [(seed, n)]
+        else:
+            together.setdefault(marker, []).append((seed, n))
+    yield from together.items()
 
 
 def forest(answers: Answers) -> Figure | None:
@@ -140,13 +154,16 @@ def _pools(answers: Answers) -> dict[str, None]:
 
 
 def _one_front(axes: Axes, found: Front, scale: ScalarMappable) -> None:
+    across = [(_percent(mark.over_clean), [100 * mark.robust] * 2) for mark in found.marks]
+    up = [([100 * mark.clean] * 2, _percent(mark.over_robust)) for mark in found.marks]
+    axes.plot(*chained([*across, *up]), color=_GREY, linewidth=0.7, alpha=0.6)
+    together: dict[str, list[Mark]] = {}
     for mark in found.marks:
-        x, y = 100 * mark.clean, 100 * mark.robust
-        axes.plot(_percent(mark.over_clean), [y, y], color=_GREY, linewidth=0.7, alpha=0.6)
-        axes.plot([x, x], _percent(mark.over_robust), color=_GREY, linewidth=0.7, alpha=0.6)
+        together.setdefault(_SHAPES.get(mark.configuration.pool, "^"), []).append(mark)
+    for marker, marks in together.items():
         axes.scatter(
-            [x], [y], s=46, marker=_SHAPES.get(mark.configuration.pool, "^"), edgecolors=_INK, linewidths=0.7, zorder=3,
-            facecolors=_colour(scale, 100 * mark.chance),
+            [100 * mark.clean for mark in marks], [100 * mark.robust for mark in marks], s=46, marker=marker,
+            facecolors=[_colour(scale, 100 * mark.chance) for mark in marks], edgecolors=_INK, linewidths=0.7, zorder=3,
         )  # fmt: skip
     best = sorted((100 * mark.clean, 100 * mark.robust) for mark in found.marks if mark.on_front)
     axes.plot(*zip(*best, strict=True), color=_ORANGE, linewidth=1.2, zorder=2)

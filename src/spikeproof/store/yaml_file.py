@@ -15,10 +15,13 @@ import yaml
 from spikeproof.errors import UsageError
 from spikeproof.limits import TEXT_CHARACTERS, YAML_CHARACTERS, YAML_DEPTH, YAML_EVENTS
 
-__all__ = ["LOADER", "TooMuch", "load_yaml", "looked_through", "text_of"]
+__all__ = ["DUMPER", "LOADER", "TooMuch", "load_yaml", "looked_through", "text_of"]
 
 LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 """In C ten times as fast, where PyYAML has it; a study opens a hundred of these."""
+
+DUMPER = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
+"""In C likewise."""
 
 
 def load_yaml(path: Path, what: str) -> Any:

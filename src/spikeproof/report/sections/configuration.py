@@ -10,6 +10,7 @@ from spikeproof.report._blocks import Block, Columns, Fold, Grid, Heading, Listi
 from spikeproof.report._findings import Findings
 from spikeproof.report._summary import Summary
 from spikeproof.report._tables import budgets
+from spikeproof.store.yaml_file import DUMPER
 
 PLACE = 530
 
@@ -36,4 +37,4 @@ def _details(cell: Summary) -> Fold:
 
 
 def _listed(title: str, value: Mapping[str, object]) -> list[Block]:
-    return [Heading(title), Listing(str(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)))]
+    return [Heading(title), Listing(str(yaml.dump(dict(value), Dumper=DUMPER, sort_keys=False, allow_unicode=True)))]
