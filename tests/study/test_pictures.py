@@ -16,6 +16,7 @@ from tinypanel import panelled
 
 from spikeproof import report
 from spikeproof.errors import SpikeproofError
+from spikeproof.rules.atan import ATan
 from spikeproof.store.pictures import pictures_of
 from spikeproof.store.store import Cell, Store
 from spikeproof.study import executor
@@ -23,7 +24,7 @@ from spikeproof.study.config import CellConfig, cell_from
 from spikeproof.study.finished import trained
 from spikeproof.study.pictures import keep_pictures
 from spikeproof.study.run import Machine, load_images, run_cell
-from spikeproof.tensors import exact, image_keys
+from spikeproof.tensors import image_keys
 
 QUIET = Machine(progress=False)
 
@@ -43,7 +44,8 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Cell:
     """With its pictures, as a study makes it."""
     store = Store(tmp_path_factory.mktemp("pictures"))
     made = executor.attempt(config(), True, store, QUIET)
-    assert made.error is None and made.cell is not None
+    assert made.error is None
+    assert made.cell is not None
     return made.cell
 
 
@@ -89,9 +91,6 @@ def test_the_arrays_are_those_of_the_image_within_the_budget(cell: Cell) -> None
 
 def test_the_map_at_the_image_is_the_gradient_of_the_cross_entropy(cell: Cell) -> None:
     victim, images = trained(cell.folder), load_images(config(), "test")
-    assert victim.rule is None or victim.rule is not exact
-    from spikeproof.rules.atan import ATan
-
     for one in tree(cell)["pictures"]:
         place = images.ids.tolist().index(one["image"])
         x = images.at(torch.tensor([place]))[0].requires_grad_()
@@ -107,7 +106,8 @@ def test_the_map_at_the_image_is_the_gradient_of_the_cross_entropy(cell: Cell) -
 
 def test_no_row_and_no_key_knows_of_them(cell: Cell, tmp_path: Path) -> None:
     bare = run_cell(config(), Store(tmp_path), QUIET)
-    assert bare.key == cell.key and not (bare.folder / "pictures.json").exists()
+    assert bare.key == cell.key
+    assert not (bare.folder / "pictures.json").exists()
     for name in ("rows.jsonl", "gradients.jsonl"):
         assert (bare.folder / name).read_bytes() == (cell.folder / name).read_bytes()
     assert cell.damage() is None
@@ -118,7 +118,8 @@ def test_no_row_and_no_key_knows_of_them(cell: Cell, tmp_path: Path) -> None:
 def test_a_cell_whose_headline_is_no_panel_keeps_none(tmp_path: Path) -> None:
     nowhere = Cell("0" * 16, tmp_path)
     keep_pictures(nowhere, cell_from(tiny()), QUIET)
-    assert [*tmp_path.iterdir()] == [] and pictures_of(tmp_path) is None
+    assert [*tmp_path.iterdir()] == []
+    assert pictures_of(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -149,4 +150,5 @@ def test_the_page_shows_them_with_words_for_each(cell: Cell, tmp_path: Path) -> 
     layers = sum(len(one["layers"]) for one in found["pictures"])
     assert page.count('src="data:image/png;base64,') == layers == page.count("<img alt=")
     assert f"Test image {found['pictures'][0]['image']}, of class" in page
-    assert "img-src data:" in page and "image-rendering: pixelated" in page
+    assert "img-src data:" in page
+    assert "image-rendering: pixelated" in page

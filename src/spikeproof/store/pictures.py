@@ -32,7 +32,7 @@ _NAMES = ("clean", "attacked", "change", "image", "encoded", "pool")
 
 
 class Layer(TypedDict):
-    """An array (C,H,W) of uint8. scale: the number that 255 stands for; in `change` 128 is none, and 127 from there stand for it."""
+    """An array (C,H,W) of uint8. scale: what 255 stands for; in `change` 128 is none, and 127 more stand for it."""
 
     shape: list[int]
     scale: float

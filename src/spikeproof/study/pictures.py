@@ -1,9 +1,9 @@
 """Two images of a finished cell for people to look at, chosen by a rule, attacked once more, with the gradient's maps.
 
 The rule: at the headline, where that is a panel, in the order of the test set, the first image that was right when
-clean and fell, and the first that stood. The one is shown as the attack left it that broke it first, the other as the plain
-attack did. Both points are made again, as all that an attack draws is keyed by its image; one that falls no more, by a
-rounding, is passed over. No row and no key depends on this file.
+clean and fell, and the first that stood. The one is shown as the attack left it that broke it first, the other as the
+plain attack did. Both points are made again, as all that an attack draws is keyed by its image; one that falls no more,
+by a rounding, is passed over. No row and no key depends on this file.
 """
 
 from __future__ import annotations
