@@ -47,11 +47,13 @@ def run(options: Namespace) -> int:
     from spikeproof import report
     from spikeproof.commands._cells import trust
     from spikeproof.study.config import cell_of
+    from spikeproof.study.pictures import keep_pictures
     from spikeproof.study.run import run_cell
 
     _fill_in(options)
     config = _panelled(cell_of(options), options)
-    cell = run_cell(config, store_of(options), machine_of(options))
+    cell = run_cell(config, store_of(options), machine := machine_of(options))
+    keep_pictures(cell, config, machine)
     print((cell.folder / "README.md").read_text(encoding="utf-8"))
     print(f"report: {report.write([cell], options.out, title=cell.config['name']).resolve()}")
     if config.network is not None:

@@ -31,6 +31,7 @@ from spikeproof.metrics.summaries import (
 )
 from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
 from spikeproof.rows import BatchNorm, CleanRow, GradientRow, HistoryRow, Row, Scalar, TheoryRow, of_kind
+from spikeproof.store.pictures import Pictures, pictures_of
 from spikeproof.store.summary import Provenance
 
 __all__ = [
@@ -139,6 +140,7 @@ class Summary:
     theory: TheorySummary | None
     ratios: list[TheoryRow]
     each: Each
+    pictures: Pictures | None = None
 
     def setting(self, *path: str) -> str | None:
         """A value of the configuration as text; None where it is not set."""
@@ -301,6 +303,7 @@ def _summary(cell: CellLike, label: str, headline: Headline | None) -> Summary:
         theory=theory.summarise(found),
         ratios=of_kind(found, TheoryRow),
         each=_each(found, rows, sites, told),
+        pictures=pictures_of(cell.folder),
     )
 
 

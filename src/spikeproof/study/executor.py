@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from spikeproof.errors import Locked, SpikeproofError
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import CellConfig
+from spikeproof.study.pictures import keep_pictures
 from spikeproof.study.run import run_cell
 from spikeproof.study.trained import Machine, Reader
 
@@ -83,6 +84,7 @@ def attempt(config: CellConfig, waits: bool, store: Store, machine: Machine, rea
     cell, error = None, None
     try:
         cell = run_cell(config, store, machine, wait=waits, read=read)
+        keep_pictures(cell, config, machine, read)
     except Locked:
         pass
     except (SpikeproofError, OSError) as found:
