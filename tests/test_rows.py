@@ -160,10 +160,13 @@ def test_packed_rows_have_their_types(folder: Path) -> None:
 def test_packed_rows_give_their_summary(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for what was said of the numbers, by the rule of their version; today's rule says something else."""
     cell = PackedCell(sorted(folder.glob("*.json.xz"))[0])
-    assert cell.provenance["spikeproof"] == "0.1.0"
     assert wrong(cell) is None
-    monkeypatch.setattr(spikeproof, "__version__", "0.1.0")
-    assert "verdict" in str(wrong(cell)) or "panels" in str(wrong(cell)) or not cell.summary["results"]["panels"]
-    monkeypatch.undo()
+    old = cell.provenance["spikeproof"] != spikeproof.__version__
+    assert old == (folder.name != "pooling-digits")
+    if old:
+        monkeypatch.setattr(spikeproof, "__version__", "0.1.0")
+        assert "verdict" in str(wrong(cell)) or "panels" in str(wrong(cell)) or not cell.summary["results"]["panels"]
+        monkeypatch.undo()
     cell.summary["results"]["evaluations"][0]["worst"]["forwards"] += 1
-    assert "evaluations[0].worst.forwards (it is of spikeproof 0.1.0" in str(wrong(cell))
+    assert "evaluations[0].worst.forwards" in str(wrong(cell))
+    assert ("(it is of spikeproof 0.1.0" in str(wrong(cell))) == old
