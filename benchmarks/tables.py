@@ -1,0 +1,204 @@
+"""The tables of docs/results.md that are means over seeds, from the packed rows alone: `python -m benchmarks.tables`.
+
+A table stands behind a line `<!-- table: LAYOUT FOLDER -->` (`LAYOUTS` says what the layouts are), and is made anew in
+its place. Nothing is rounded but what is printed, a half to the even digit: means of counts often end in a five, which
+binary fractions have a little above or below it.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results.md"
+MARKED = re.compile(r"^<!-- table: (\w+) (\S+) -->\n(?:\|.*\n)*", re.MULTILINE)
+UNDEFENDED = "vanilla"
+
+
+@dataclass(frozen=True)
+class Network:
+    """One packed cell: its name without the seed, and what its summary says."""
+
+    name: str
+    seed: int
+    results: Any
+    headline: tuple[str, str]
+
+    def at(self, eps: str) -> Any:
+        """Of the headline's evaluation at a budget: what its attacks found, and the panel on them."""
+        name, _ = self.headline
+        return tuple(
+            next(one for one in self.results[kind] if (one["evaluation"], one["eps_text"]) == (name, eps))
+            for kind in ("evaluations", "panels")
+        )
+
+    def gradient(self, site: str) -> Any:
+        return self.results["gradients"]["eval"][site]["ce"]
+
+    @property
+    def behind(self) -> str:
+        """The site behind the first layer, where a max pool's zeros are first seen."""
+        sites = {name: one["ce"]["order"] for name, one in self.results["gradients"]["eval"].items() if "ce" in one}
+        layers = sorted((order, name) for name, order in sites.items() if order >= 0 and not name.startswith("weight"))
+        return layers[1][1]
+
+
+Measure = Callable[[Network], float]
+
+
+def networks(folder: Path) -> list[Network]:
+    return sorted(map(_network, folder.glob("*.json.xz")), key=lambda one: (one.name, one.seed))
+
+
+def _network(path: Path) -> Network:
+    tree = json.loads(lzma.decompress(path.read_bytes()))
+    config = tree["config"]
+    name = re.sub(r"-s\d+$", "", config["name"])
+    headline = config["headline"]["evaluation"], str(config["headline"]["eps"])
+    return Network(name, config["seed"], tree["summary"]["results"], headline)
+
+
+def percent(share: Measure) -> Measure:
+    return lambda one: 100 * share(one)
+
+
+def worst(eps: str) -> Measure:
+    return percent(lambda one: one.at(eps)[0]["worst"]["robust"]["share"])
+
+
+def after(attack: str, eps: str) -> Measure:
+    return percent(lambda one: one.at(eps)[0]["attacks"][attack]["robust"]["share"])
+
+
+def slack(which: str, eps: str) -> Measure:
+    return percent(lambda one: one.at(eps)[1]["slack"][which])
+
+
+CLEAN = percent(lambda one: one.results["clean"]["test"]["share"])
+GAP = percent(lambda one: one.results["generalisation"]["clean"]["train_test"]["gap"])
+ROBUST_GAP = percent(lambda one: one.results["generalisation"]["robust"]["gap"])
+CORRUPTED = percent(lambda one: one.results["generalisation"]["corruptions"]["accuracy"]["mean"])
+BEHIND = percent(lambda one: one.gradient(one.behind)["zero_share"])
+
+
+def _paper(one: Network) -> float:
+    (found,) = (every for every in one.results["evaluations"] if every["protocol"] == "paper")
+    return float(100 * found["worst"]["robust"]["share"])
+
+
+def rounded(value: float, digits: int = 1) -> str:
+    return str(Decimal(f"{value:.9f}").quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN))
+
+
+def ranged(measure: Measure, few: Sequence[Network]) -> str:
+    values = [measure(one) for one in few]
+    return f"{rounded(fmean(values))} ({rounded(min(values))} to {rounded(max(values))})"
+
+
+def mean(measure: Measure, few: Sequence[Network], digits: int = 1) -> str:
+    return rounded(fmean(map(measure, few)), digits)
+
+
+def pools(found: Sequence[Network]) -> list[list[str]]:
+    """Configurations side by side, measures down: for a study of few configurations and many seeds."""
+    names = sorted(
+        {one.name for one in found}, key=lambda name: (name.split("-", 1)[1] != UNDEFENDED, name[:3] != "max")
+    )
+    each = [[one for one in found if one.name == name] for name in names]
+    budgets = [panel["eps_text"] for panel in found[0].results["panels"]]
+    rows = [["", *(name.replace("-", ", ", 1) for name in names)]]
+
+    def row(title: str, cell: Callable[[Sequence[Network]], str]) -> None:
+        rows.append([title, *map(cell, each)])
+
+    row("clean test accuracy, %", lambda few: ranged(CLEAN, few))
+    for eps in budgets:
+        _at_budget(row, eps)
+    row("paper's protocol, FGSM and PGD-7 together", lambda few: ranged(_paper, few))
+    row("image Gini", lambda few: mean(lambda one: one.gradient("image")["gini"], few, 3))
+    row("zeros at the image / behind the first layer, %", lambda few: f"{mean(_zeros, few)} / {mean(BEHIND, few)}")
+    row("image l1", lambda few: mean(lambda one: one.gradient("image")["l1"], few))
+    robust = found[0].results["generalisation"]["robust"]["eps_text"]
+    row(f"train less test / robust train less test at {robust}, points",
+        lambda few: f"{mean(GAP, few)} / {mean(ROBUST_GAP, few)}")  # fmt: skip
+    row("accuracy under corruptions, %", lambda few: mean(CORRUPTED, few))
+    return rows
+
+
+def _zeros(one: Network) -> float:
+    return float(100 * one.gradient("image")["zero_share"])
+
+
+def _at_budget(row: Callable[[str, Callable[[Sequence[Network]], str]], None], eps: str) -> None:
+    row(f"pixels, eps {eps}: after FGSM", lambda few: ranged(after("fgsm", eps), few))
+    row("... after PGD-20, surrogate of training", lambda few: ranged(after("pgd-20", eps), few))
+    row("... **worst case of the tier**", lambda few: f"**{ranged(worst(eps), few)}**")
+    row("... that may still fall: expected, upper end",
+        lambda few: f"{mean(slack('expected', eps), few)}, {mean(slack('high', eps), few)}")  # fmt: skip
+
+
+def knobs(found: Sequence[Network]) -> list[list[str]]:
+    """A defence a row, the values of its knob in their order: for a study of many configurations."""
+    eps = found[0].headline[1]
+    plain = {one.seed: one.gradient("image")["l1"] for one in found if one.name == UNDEFENDED}
+    columns: list[tuple[str, Measure, int]] = [
+        ("clean, %", CLEAN, 0),
+        ("after PGD-20, %", after("pgd-20", eps), 0),
+        ("worst case, %", worst(eps), 0),
+        ("may still fall, points", slack("expected", eps), 0),
+        ("l1 over vanilla's", lambda one: one.gradient("image")["l1"] / plain[one.seed], 2),
+        ("image Gini", lambda one: one.gradient("image")["gini"], 2),
+        ("zeros behind the first layer, %", BEHIND, 0),
+    ]
+    rows = [["defence", "knob", *(title for title, _, _ in columns)]]
+    for family, names in families({one.name for one in found}).items():
+        each = [[one for one in found if one.name == name] for name in names.values()]
+        cells = [" / ".join(mean(measure, few, digits) for few in each) for _, measure, digits in columns]
+        rows.append([family, " / ".join(names), *cells])
+    return rows
+
+
+def families(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Defence -> value of its knob -> name, both in order, the undefended and then those on top of others last."""
+    found: dict[str, dict[str, str]] = {}
+    for name in sorted(names, key=lambda name: (name != UNDEFENDED, "+" in name, *_parted(name))):
+        family, value = _parted(name)
+        found.setdefault(family, {})[value] = name
+    return {
+        family: dict(sorted(values.items(), key=lambda item: (float(item[0]) if _number(item[0]) else 0.0, item[0])))
+        for family, values in found.items()
+    }
+
+
+def _parted(name: str) -> tuple[str, str]:
+    family, dash, value = name.rpartition("-")
+    return (family, value) if dash else (name, "")
+
+
+def _number(text: str) -> bool:
+    return re.fullmatch(r"[\d.]+", text) is not None
+
+
+LAYOUTS: dict[str, Callable[[Sequence[Network]], list[list[str]]]] = {"pools": pools, "knobs": knobs}
+
+
+def table(layout: str, folder: str) -> str:
+    head, *rows = LAYOUTS[layout](networks(ROOT / folder))
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
+
+
+def again(text: str) -> str:
+    """The text with every marked table made anew."""
+    return MARKED.sub(lambda found: f"<!-- table: {found[1]} {found[2]} -->\n{table(found[1], found[2])}", text)
+
+
+if __name__ == "__main__":
+    RESULTS.write_text(again(RESULTS.read_text(encoding="utf-8")), encoding="utf-8")
