@@ -40,8 +40,8 @@ def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
     planned = plan(study.cells(), machine, study.refused)
     if not anyway:
         refuse_other_versions(planned, store)
-    _say_what_it_cannot([one.config.resolved() for one in planned])
-    keep(store, file, machine.device, [one.called for one in planned], [one.config.resolved() for one in planned])
+    _say_what_it_cannot([one.resolved for one in planned])
+    keep(store, file, machine.device, [one.called for one in planned], [one.resolved for one in planned])
     handed = engine != "local" or bool(options.get("plan"))
     digest = hand_out(store, planned, machine, options.threads, study.title) if handed else ""
     if options.get("plan"):

@@ -112,7 +112,7 @@ def _python() -> str:
 def hand_out(store: Store, planned: Sequence[Planned], machine: Machine, threads: int, title: str) -> str:
     """Write a plan into its folder; returns its digest, the same as before where the same was planned there before."""
     facts = {"form": _FORM, "title": title, "device": machine.device, "threads": threads, **_versions()}
-    cells = [[one.config.name, one.key, one.model, one.config.resolved()] for one in planned]
+    cells = [[one.config.name, one.key, one.model, one.resolved] for one in planned]
     lines = "".join(json.dumps(cell) + "\n" for cell in cells)
     for path in _plans(store):
         first, _, rest = path.read_text(encoding="utf-8").partition("\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from spikeproof.errors import UsageError, within
 from spikeproof.store.store import Store
@@ -28,6 +30,11 @@ class Planned:
     key: str
     model: str | None
     code: str
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """Its whole configuration as plain data, to be read."""
+        return self.config.resolved()
 
     @property
     def called(self) -> Called:

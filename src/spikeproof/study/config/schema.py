@@ -51,8 +51,13 @@ class Evaluation:
         return {name: _plain(getattr(self, name, usual)) for name, usual in WRITTEN.items()}
 
 
+_LEAVES = frozenset({str, int, float, bool, type(None)})
+
+
 def _plain(said: Any) -> Any:
     """Plain data of its own, section by section; many times as fast as `asdict`, which a grid would feel."""
+    if type(said) in _LEAVES:
+        return said
     if isinstance(said, dict):
         return {name: _plain(value) for name, value in said.items()}
     if isinstance(said, list):
