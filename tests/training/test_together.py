@@ -55,17 +55,19 @@ def test_a_step_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
         torch.testing.assert_close(two[name], value, rtol=1e-10, atol=1e-12)
 
 
-def test_two_processes_of_which_one_is_killed_train_the_network_of_one(tmp_path: Path) -> None:
-    config = configuration(
-        defence={"name": "adversarial"}, training_attack={"name": "tinycell:FgsmThatDiesOnce", "calls": 10}
-    )
+def test_two_processes_of_which_one_is_killed_in_every_epoch_train_the_network_of_one(tmp_path: Path) -> None:
+    config = configuration(defence={"name": "adversarial"}, training_attack={"name": "tinycell:FgsmThatDiesOnce"})
     (tmp_path / "cell.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     train = tinycell.command("train", "--config", tmp_path / "cell.yaml", "--out", tmp_path / "two")[1:]
     environment = tinycell.process_environment(tmp_path / "trace")
-    assert torchrun(train, {**environment, tinycell.DIES_ONCE: str(tmp_path / "died")}).returncode != 0
-    assert (tmp_path / "died").is_file()
-    (checkpoint,) = tmp_path.glob("two/models/*.partial/checkpoint.safetensors")
-    assert len(read_tensors(checkpoint)[1]["history"]) == 1  # it was in the second epoch
+    # Seven calls an epoch: in the first one, in the second of a new start, and in the second after a checkpoint.
+    for finished, calls in enumerate((3, 10, 10)):
+        died = tmp_path / f"died-{finished}"
+        once = {tinycell.DIES_ONCE: str(died), tinycell.DIES_AT: str(calls)}
+        assert torchrun(train, {**environment, **once}).returncode != 0
+        assert died.is_file()
+        checkpoints = [*tmp_path.glob("two/models/*.partial/checkpoint.safetensors")]
+        assert [len(read_tensors(one)[1]["history"]) for one in checkpoints] == [finished][: bool(finished)]
     done = torchrun(train, environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("weights: ") == 1
