@@ -17,8 +17,8 @@ from spikeproof.attacks.fgsm import FGSM
 from spikeproof.defences.vanilla import Vanilla
 
 __all__ = [
-    "DIES_AT", "DIES_ONCE", "KILL", "NUMBERS", "TRACE", "Fgsm", "FgsmThatDiesOnce", "Step", "command", "events", "happened",
-    "numbers", "process_environment", "run", "tiny",
+    "DIES_AT", "DIES_ONCE", "KILL", "NUMBERS", "TRACE", "Fgsm", "FgsmThatDiesOnce", "Step", "command", "events",
+    "happened", "numbers", "process_environment", "run", "tiny",
 ]  # fmt: skip
 
 NUMBERS = ("rows.jsonl", "gradients.jsonl", "history.jsonl")
