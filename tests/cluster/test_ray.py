@@ -43,6 +43,10 @@ class TwoNodes:
         """The node's own processes, by their numbers, at once, and what they have started."""
         self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
 
+    def lose_head(self) -> None:
+        """Ray's own, which keeps what Ray knows of tasks and nodes."""
+        self.cluster.remove_node(self.cluster.head_node, allow_graceful=False)
+
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
@@ -58,6 +62,11 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
 def words(folder: Path, address: str) -> list[str]:
     study = ["study", str(study_file(folder)), "--engine", "ray", "--address", address, "--jobs", "2"]
     return [*study, "--out", str(folder / "runs")]
+
+
+def local(folder: Path) -> list[str]:
+    study = ["study", str(study_file(folder)), "--out", str(folder / "runs")]
+    return [*study, "--workers", "2", "--threads", "1", "--quiet"]
 
 
 def test_cells_of_a_lost_node_run_elsewhere(two: TwoNodes, tmp_path: Path) -> None:
@@ -87,8 +96,7 @@ def test_a_head_that_is_killed_goes_on_from_where_it_was_with_another_engine(two
     finally:
         head.send_signal(signal.SIGKILL)
         head.wait()
-    local = ["study", str(study_file(tmp_path)), "--out", str(root), "--workers", "2", "--threads", "1", "--quiet"]
-    done = ask(local, environment(tmp_path))
+    done = ask(local(tmp_path), environment(tmp_path))
     assert done.returncode == 0, done.stderr
     assert numbers(root) == expected()
 
@@ -103,3 +111,20 @@ def test_a_head_that_does_not_answer_is_said_in_bounded_time(monkeypatch: pytest
         with pytest.raises(SpikeproofError, match=r"expected a Ray cluster at 127\.0\.0\.1:.*ray start --head"):
             ray_tasks._connected(f"127.0.0.1:{deaf.getsockname()[1]}")
         assert time.monotonic() - started < 60
+
+
+def test_a_cluster_whose_head_is_lost_ends_the_command_and_loses_no_cell(two: TwoNodes, tmp_path: Path) -> None:
+    """The last one here: the cluster is none after it."""
+    root = tmp_path / "runs"
+    given = {**environment(tmp_path), "RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+    head = subprocess.Popen(command(*words(tmp_path, two.address)), env=given, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: finished(root) >= 1, 240, "a finished cell")
+        two.lose_head()
+        assert head.wait(180) != 0
+    finally:
+        head.kill()
+    assert 1 <= finished(root) < CELLS
+    done = ask(local(tmp_path), environment(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert numbers(root) == expected()
