@@ -35,9 +35,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def both(**changes: Any) -> CellConfig:
-    """A cell with every kind of evaluation: a panel, pixels and the paper's."""
-    panel = panelled()["evaluations"][0]
+def every_kind() -> CellConfig:
+    """A cell with a panel, pixels and the paper's; its network has learnt enough for its panel to have a slack."""
+    panel = {**panelled()["evaluations"][0], "eps": [0.05], "batch_size": 4}
     traced = {
         "name": "pixels",
         "eps": [0.1],
@@ -45,7 +45,8 @@ def both(**changes: Any) -> CellConfig:
         "batch_size": 1,
     }
     paper = {"name": "paper", "protocol": "paper", "images": 4}
-    return cell_from(panelled(evaluations=[panel, traced, paper], **changes))
+    learns = {**panelled()["recipe"], "epochs": 8}
+    return cell_from(panelled(evaluations=[panel, traced, paper], train_images=400, test_images=16, recipe=learns))
 
 
 def numbers(cell: Cell) -> dict[str, Any]:
@@ -54,42 +55,45 @@ def numbers(cell: Cell) -> dict[str, Any]:
     return {**rows, "results": json.dumps(cell.summary["results"])}
 
 
-def alone(config: CellConfig, root: Path) -> dict[str, Any]:
-    return numbers(run_cell(config, Store(root), QUIET))
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    cell = run_cell(every_kind(), Store(tmp_path_factory.mktemp("alone")), QUIET)
+    torch.set_num_threads(before)
+    (panel,) = cell.summary["results"]["panels"]
+    assert panel["slack"]["expected"] > 0
+    return numbers(cell)
 
 
 def test_workers_at_one_cell_of_which_one_is_killed_make_its_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: dict[str, Any]
 ) -> None:
-    config = both()
-    expected = alone(config, tmp_path / "alone")
     monkeypatch.setenv(DIES_ONCE, str(died := tmp_path / "died"))
     # The server that workers are forked from has the environment of its start, which another test may have made.
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
-    (outcome,) = Sharded(3).run([config], Store(tmp_path / "shared"), QUIET)
+    (outcome,) = Sharded(3).run([every_kind()], Store(tmp_path / "shared"), QUIET)
     assert outcome.cell is not None, outcome.error
     assert died.is_file()
-    assert numbers(outcome.cell) == expected
+    assert numbers(outcome.cell) == alone
     assert not list((tmp_path / "shared" / "cells").glob("*.p*"))
 
 
 @pytest.mark.parametrize("runs", [1, 7])
-def test_any_number_of_runs_that_join_make_the_rows_of_one(tmp_path: Path, runs: int) -> None:
-    config = cell_from(panelled())
-    expected = alone(config, tmp_path / "alone")
+def test_any_number_of_runs_that_join_make_the_rows_of_one(tmp_path: Path, runs: int, alone: dict[str, Any]) -> None:
     store, found = Store(tmp_path / "shared"), list[dict[str, Any]]()
-    trained_victim(config, store, QUIET)  # before there are threads, which share torch's stream of random numbers
+    trained_victim(every_kind(), store, QUIET)  # before there are threads, which share torch's stream of random numbers
 
     def join() -> None:
         torch.set_num_threads(1)
-        found.append(numbers(run_cell(config, store, replace(QUIET, shares=True))))
+        found.append(numbers(run_cell(every_kind(), store, replace(QUIET, shares=True))))
 
     joined = [threading.Thread(target=join) for _ in range(runs)]
     for one in joined:
         one.start()
     for one in joined:
         one.join()
-    assert found == [expected] * runs
+    assert found == [alone] * runs
 
 
 def test_a_damaged_piece_is_made_again_and_a_piece_of_another_is_taken(tmp_path: Path) -> None:
