@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 
-import scipy  # its stats take a second to import, and do so when they are first asked
+import scipy  # its functions take half a second to import, and do so when they are first asked
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics._intervals import Interval, clopper_pearson, newcombe
@@ -128,5 +128,5 @@ def _normal(values: Sequence[float]) -> NormalMean:
     n = len(values)
     mean = math.fsum(values) / n
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n) if n > 1 else 1.0
-    reach = float(scipy.stats.norm.ppf(0.975)) * spread
+    reach = float(scipy.special.ndtri(0.975)) * spread
     return {"mean": mean, "low": max(0.0, mean - reach), "high": min(1.0, mean + reach)}

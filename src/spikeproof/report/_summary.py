@@ -224,7 +224,7 @@ class Summary:
 def _defends(encoder: str) -> bool:
     """Whether an encoder has a trade-off to trace, by its knob. One that cannot be found here has none to show."""
     with suppress(UsageError):
-        return parts.knob("encoders", encoder) is not None
+        return parts.tunable("encoders", encoder)
     return False
 
 
