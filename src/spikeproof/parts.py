@@ -299,7 +299,8 @@ def tunable(folder: str, name: str) -> bool:
     import it takes torch, and a page needs no more than this."""
     check_name(folder, name)
     found = find_spec(f"spikeproof.{module_name(folder, name)}")
-    assert found is not None and found.origin is not None
+    assert found is not None
+    assert found.origin is not None
     body = ast.parse(Path(found.origin).read_text(encoding="utf-8")).body
     return any(_has_knob(node) for node in body if isinstance(node, ast.ClassDef) and not node.name.startswith("_"))
 

@@ -22,6 +22,7 @@ from typing import Any
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
 from spikeproof.limits import PACKED_BYTES, PACKED_VALUES
+from spikeproof.lines import Lines, lacking
 from spikeproof.rows import GradientRow, HistoryRow, Row, refuse_foreign
 from spikeproof.store.store import Cell, check_config
 from spikeproof.store.summary import CellSummary, Provenance, same_seal
@@ -111,14 +112,14 @@ class PackedCell:
     def provenance(self) -> Provenance:
         return self.summary["provenance"]
 
-    def rows(self) -> list[Row]:
-        return _rows(self._tree["rows"])
+    def rows(self) -> Lines[Row]:
+        return _Table(self._tree["rows"])
 
-    def gradients(self) -> list[GradientRow]:
-        return _rows(self._tree["gradients"])
+    def gradients(self) -> Lines[GradientRow]:
+        return _Table(self._tree["gradients"])
 
-    def history(self) -> list[HistoryRow]:
-        return _rows(self._tree["history"])
+    def history(self) -> Lines[HistoryRow]:
+        return _Table(self._tree["history"])
 
 
 def _unpacked(path: Path) -> bytes:
@@ -194,15 +195,86 @@ def _column(values: list[Any]) -> Any:
     return values
 
 
-def _rows(table: dict[str, Any]) -> list[Any]:
-    kinds = []
-    for number, columns in enumerate(table["kinds"]):
-        size = sum(count for kind, count in table["order"] if kind == number)
-        kinds.append(iter(_objects(columns, size)))
-    return [next(kinds[kind]) for kind, count in table["order"] for _ in range(count)]
+class _Table(Lines[Any]):
+    """The rows of a table, checked by `_check`; a column of it is read where it lies."""
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self._order: Sequence[tuple[int, int]] = table["order"]
+        self._kinds: Sequence[Mapping[str, Any]] = table["kinds"]
+
+    @cached_property
+    def _all(self) -> list[Any]:
+        return self._rows(range(len(self._kinds)))
+
+    def __len__(self) -> int:
+        return sum(count for _, count in self._order)
+
+    @cached_property
+    def _named(self) -> dict[object, list[int]] | None:
+        """Kind of row -> the numbers of its tables, which differ in optional fields; None where a table mixes kinds."""
+        found: dict[object, list[int]] = {}
+        for number, columns in enumerate(self._kinds):
+            if "kind" not in columns:
+                raise lacking(columns, "kind")
+            if not (isinstance(columns["kind"], dict) and isinstance(name := columns["kind"].get("all"), str)):
+                return None
+            found.setdefault(name, []).append(number)
+        return found
+
+    @cached_property
+    def _made(self) -> dict[tuple[str | None, str | None], list[Any]]:
+        return {}
+
+    def of(self, kind: str | None, needed: frozenset[str]) -> list[Any]:
+        numbers = self._numbers(kind, needed)
+        if kind is None or numbers is None:
+            return super().of(kind, needed)
+        if (kind, None) not in self._made:
+            self._made[kind, None] = self._rows(numbers)
+        return self._made[kind, None]
+
+    def columns(self, fields: Sequence[str], kind: str | None, needed: frozenset[str]) -> list[list[Any]]:
+        numbers = self._numbers(kind, needed)
+        if numbers is None:
+            return super().columns(fields, kind, needed)
+        for field in fields:
+            if (kind, field) not in self._made:
+                self._made[kind, field] = self._column(field, numbers)
+        return [self._made[kind, field] for field in fields]
+
+    def _numbers(self, kind: str | None, needed: frozenset[str]) -> Sequence[int] | None:
+        """Of the tables of one kind, or of all; None where a table mixes kinds."""
+        numbers: Sequence[int] | None = range(len(self._kinds))
+        if kind is not None:
+            numbers = None if self._named is None else self._named.get(kind, [])
+        for number in numbers or ():
+            if not self._kinds[number].keys() >= needed:
+                raise lacking(self._kinds[number], min(needed - self._kinds[number].keys()))
+        return numbers
+
+    def _size(self, number: int) -> int:
+        return sum(count for kind, count in self._order if kind == number)
+
+    def _rows(self, numbers: Sequence[int]) -> list[Any]:
+        return self._in_order({number: _objects(self._kinds[number], self._size(number)) for number in numbers})
+
+    def _column(self, field: str, numbers: Sequence[int]) -> list[Any]:
+        none = {"all": None}
+        return self._in_order({n: _values(self._kinds[n].get(field, none), self._size(n)) for n in numbers})
+
+    def _in_order(self, some: Mapping[int, list[Any]]) -> list[Any]:
+        """What lies in some of the tables, in the order in which it was written."""
+        if len(some) == 1:
+            return next(iter(some.values()))
+        found, at = list[Any](), dict.fromkeys(some, 0)
+        for number, count in self._order:
+            if number in some:
+                found += some[number][at[number] : at[number] + count]
+                at[number] += count
+        return found
 
 
-def _objects(columns: dict[str, Any], size: int) -> list[Any]:
+def _objects(columns: Mapping[str, Any], size: int) -> list[Any]:
     values = [_values(column, size) for column in columns.values()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)] if values else [{}] * size
 
