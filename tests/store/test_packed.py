@@ -42,10 +42,10 @@ def test_every_row_comes_back_in_its_order(root: Path, tmp_path: Path) -> None:
     assert [path.name for path in written] == [f"{cell.key}.json.xz" for cell in cells]
     for cell, back in zip(cells, packed_cells(tmp_path), strict=True):
         assert (back.key, back.config, back.summary) == (cell.key, cell.config, cell.summary)
-        assert json.dumps(back.rows()) == json.dumps(cell.rows())
-        assert json.dumps(back.history()) == json.dumps(cell.history())
+        assert json.dumps([*back.rows()]) == json.dumps(cell.rows())
+        assert json.dumps([*back.history()]) == json.dumps(cell.history())
         slim = [{k: v for k, v in row.items() if k != "steps"} for row in cell.gradients()]
-        assert json.dumps(back.gradients()) == json.dumps(slim)
+        assert json.dumps([*back.gradients()]) == json.dumps(slim)
         whole = sum(path.stat().st_size for path in cell.folder.iterdir())
         assert (tmp_path / f"{cell.key}.json.xz").stat().st_size < whole / 10
 

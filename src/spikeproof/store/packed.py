@@ -14,7 +14,7 @@ import json
 import lzma
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ __all__ = ["PackedCell", "pack", "packed_cells", "packed_files"]
 
 _FORMAT = 1
 _END = ".json.xz"
+_BEGINNING = 16_384  # bytes, unpacked, in which the configuration of nearly every cell has room
 _MEMORY = 100_000_000  # bytes for unpacking: the preset that `pack` uses asks for 65 MB
 
 
@@ -64,32 +65,22 @@ def packed_files(folder: Path) -> list[Path]:
 
 
 def packed_cells(folder: Path) -> list[PackedCell]:
-    """The packed cells of a folder, by the name in their configuration. Damaged ones raise SpikeproofError."""
+    """The packed cells of a folder, by the name in their configuration. Raises SpikeproofError for one whose beginning
+    is damaged; what is damaged behind it is found where the rows are asked for."""
     cells = [PackedCell(path) for path in packed_files(folder)]
     return sorted(cells, key=lambda cell: str(cell.config.get("name", cell.key)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PackedCell:
-    """A cell as `pack` wrote it: what a report reads of one."""
+    """A cell as `pack` wrote it: what a report reads of one. The whole of one cell is held at a time, of the last that
+    was read; its configuration is read from the beginning of the file, and kept."""
 
     path: Path
 
-    @cached_property
+    @property
     def _tree(self) -> dict[str, Any]:
-        try:
-            tree = json.loads(_unpacked(self.path))
-            if tree["format"] != _FORMAT or tree["key"] != self.key:
-                raise ValueError(f"format {tree['format']}, key {tree['key']}")
-            if not same_seal(tree["summary"]):
-                raise ValueError("its summary has changed since it was written")
-            check_config(tree["config"])
-            for name in ("rows", "gradients", "history"):
-                _check(tree[name])
-        except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            wanted = f"a packed cell of format {_FORMAT} at {self.path}"
-            raise SpikeproofError(wanted, error, mend="pack the study again") from error
-        return dict(tree)
+        return _whole(self)
 
     @property
     def key(self) -> str:
@@ -101,7 +92,12 @@ class PackedCell:
 
     @property
     def config(self) -> dict[str, Any]:
-        return dict(self._tree["config"])
+        return dict(self._config)
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        found = _begun(self.path, self.key)
+        return _checked(self)["config"] if found is None else found
 
     @property
     def summary(self) -> CellSummary:
@@ -122,11 +118,49 @@ class PackedCell:
         return _Table(self._tree["history"])
 
 
-def _unpacked(path: Path) -> bytes:
-    """The bytes that a file was packed from; no more of them than PACKED_BYTES are ever made."""
+@lru_cache(maxsize=1)
+def _whole(cell: PackedCell) -> dict[str, Any]:
+    """A page asks for what is in a cell one after another, and for no other cell meanwhile."""
+    return _checked(cell)
+
+
+def _checked(cell: PackedCell) -> dict[str, Any]:
+    """Everything that a file says; SpikeproofError where it is no packed cell of this name."""
+    try:
+        tree = json.loads(_unpacked(cell.path))
+        if tree["format"] != _FORMAT or tree["key"] != cell.key:
+            raise ValueError(f"format {tree['format']}, key {tree['key']}")
+        if not same_seal(tree["summary"]):
+            raise ValueError("its summary has changed since it was written")
+        check_config(tree["config"])
+        if tree["config"] != vars(cell).get("_config", tree["config"]):
+            raise ValueError("it says two configurations, or has changed since it was first read")
+        for name in ("rows", "gradients", "history"):
+            _check(tree[name])
+    except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        wanted = f"a packed cell of format {_FORMAT} at {cell.path}"
+        raise SpikeproofError(wanted, error, mend="pack the study again") from error
+    return dict(tree)
+
+
+def _begun(path: Path, key: str) -> dict[str, Any] | None:
+    """The configuration, if it stands as `pack` writes it within the first bytes of a file; None where it does not, so
+    that the whole file is asked. Cells are named and put in order before any of them is read."""
+    try:
+        start = f'{{"format":{_FORMAT},"key":{json.dumps(key)},"config":'
+        text = _unpacked(path, _BEGINNING).decode(errors="ignore")
+        return check_config(json.JSONDecoder().raw_decode(text, len(start))[0]) if text.startswith(start) else None
+    except (OSError, lzma.LZMAError, ValueError, RecursionError, SpikeproofError):
+        return None
+
+
+def _unpacked(path: Path, most: int | None = None) -> bytes:
+    """The bytes that a file was packed from, or the first of them; no more than PACKED_BYTES are ever made."""
     if (size := path.stat().st_size) > PACKED_BYTES:
         raise ValueError(f"a file of {size} bytes, more than {PACKED_BYTES}")
     unpacking = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
+    if most is not None:
+        return unpacking.decompress(path.read_bytes(), max_length=most)
     text = unpacking.decompress(path.read_bytes(), max_length=PACKED_BYTES + 1)
     if len(text) > PACKED_BYTES:
         raise ValueError(f"more than {PACKED_BYTES} bytes unpacked")
