@@ -110,20 +110,23 @@ class _Ranked:
     def _under(self, mask: bytes, whole: Mask) -> _Masked:
         if mask not in self._masked:
             strata, weights = self.strata[whole], self.weights if whole.all() else self.weights[:, whole]
-            self._masked[mask] = _Masked(strata, weights, sizes(strata, weights))
+            self._masked[mask] = _Masked(strata, weights, weights.astype(np.float32), sizes(strata, weights))
         return self._masked[mask]
 
     def _side(self, key: bytes, column: Floats, under: _Masked) -> Side:
         if key not in self._sides:
-            self._sides[key] = side(centred(column, *under), under.weights)
+            ranks = centred(column, under.strata, under.whole, under.sizes)
+            self._sides[key] = side(ranks, under.weights)
         return self._sides[key]
 
 
 class _Masked(NamedTuple):
-    """Strata (K,), weights (B,K) and `sizes` (B,K) of the configurations that are whole."""
+    """Strata (K,), weights (B,K), the same in single precision (they are whole numbers), and `sizes` (B,K), of the
+    configurations that have all that is needed."""
 
     strata: NDArray[Any]
     weights: Floats
+    whole: NDArray[np.float32]
     sizes: Floats
 
 
