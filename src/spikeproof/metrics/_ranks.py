@@ -35,7 +35,7 @@ def centred(x: Floats, strata: NDArray[Any], weights: NDArray[Any], drawn: Float
     """
     same = strata[:, None] == strata[None, :]
     below = same * ((x[None, :] < x[:, None]) + 0.5 * (x[None, :] == x[:, None]))
-    ranks = (weights @ below.T.astype(weights.dtype)).astype(np.float64)
+    ranks: Floats = (weights @ below.T.astype(weights.dtype)).astype(np.float64)
     ranks /= sizes(strata, weights) if drawn is None else drawn
     ranks -= 0.5
     return ranks
