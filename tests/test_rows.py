@@ -14,7 +14,8 @@ from tinycell import tiny
 import spikeproof
 from spikeproof import rows as types
 from spikeproof.errors import SpikeproofError
-from spikeproof.rows import AttackRow, CleanRow, fault, of_kind, refuse_foreign
+from spikeproof.lines import Lines
+from spikeproof.rows import AttackRow, AuditRow, CleanRow, RobustRow, columns, fault, of_kind, refuse_foreign
 from spikeproof.store.packed import PackedCell
 from spikeproof.store.store import Cell, Store
 from spikeproof.study.config import cell_from
@@ -90,6 +91,24 @@ def test_one_kind_is_chosen_and_a_row_that_lacks_a_field_is_refused() -> None:
     unnamed: Any = {"image": 0}
     with pytest.raises(SpikeproofError, match="a row with the field 'kind'"):
         of_kind([*rows, unnamed], CleanRow)
+
+
+def test_lines_are_gone_through_once_and_columns_are_fields_of_rows() -> None:
+    class Counted(list[Any]):
+        times = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.times += 1
+            return super().__iter__()
+
+    rows = Counted([CLEAN, made("attack", image=1), AUDIT, made("attack", image=2), CLEAN | {"image": 5}])
+    lines = Lines(rows)
+    for kind in (AttackRow, CleanRow, AttackRow, AuditRow, RobustRow):
+        assert of_kind(lines, kind) == of_kind([*list.__iter__(rows)], kind)
+    images, groups = columns(lines, AttackRow, "image", "group")
+    assert (images, groups) == ([1, 2], [row.get("group") for row in of_kind(lines, AttackRow)])
+    assert columns(lines, RobustRow, "image") == [[]]
+    assert rows.times == 1
 
 
 # --- what cells write ---

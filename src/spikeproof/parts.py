@@ -45,6 +45,7 @@ __all__ = [
     "refused_alone",
     "resolve",
     "surface",
+    "tunable",
 ]
 
 FOLDERS = (
@@ -290,3 +291,20 @@ def knob(folder: str, name: str) -> Knob | None:
 
     part = _own(folder, name)
     return part.KNOB if isinstance(part, Tunable) else None
+
+
+@cache
+def tunable(folder: str, name: str) -> bool:
+    """Whether a part of spikeproof's own, in a file of its own, has a knob: read in the text of its file, because to
+    import it takes torch, and a page needs no more than this."""
+    check_name(folder, name)
+    found = find_spec(f"spikeproof.{module_name(folder, name)}")
+    assert found is not None
+    assert found.origin is not None
+    body = ast.parse(Path(found.origin).read_text(encoding="utf-8")).body
+    return any(_has_knob(node) for node in body if isinstance(node, ast.ClassDef) and not node.name.startswith("_"))
+
+
+def _has_knob(part: ast.ClassDef) -> bool:
+    said = (node.target for node in part.body if isinstance(node, ast.AnnAssign))
+    return any(isinstance(target, ast.Name) and target.id == "KNOB" for target in said)

@@ -26,12 +26,13 @@ from typing import (
 )
 
 from spikeproof.errors import SpikeproofError
+from spikeproof.lines import DAMAGED, Lines, lacking
 
 __all__ = [
     "AttackHead", "AttackRow", "AuditFinding", "AuditRow", "BatchNorm", "Breaks", "CleanRow", "CorruptionRow",
     "EnergyRow", "Found", "GradientRow", "HistoryRow", "Line", "Mark", "Measures", "OfGradient", "Outcome", "Protocol",
     "RobustRow", "Row", "Scalar", "SiteRow", "Spent", "Split", "SupportRow", "TheoryRow", "Tightness", "WeightRow",
-    "fault", "fits", "lacking", "of_kind", "refuse_foreign", "refuse_twice",
+    "columns", "fault", "fits", "lacking", "of_kind", "refuse_foreign", "refuse_twice",
 ]  # fmt: skip
 
 Split: TypeAlias = Literal["train", "validation", "test"]
@@ -285,8 +286,6 @@ Line: TypeAlias = Row | GradientRow | HistoryRow
 # --- one kind of many ---
 
 
-_DAMAGED = "the rows are damaged: run the cell anew"
-
 R = TypeVar("R", bound=Mapping[str, object])
 
 _KINDS: dict[str, Any] = {str(get_args(get_type_hints(kind)["kind"])[0]): kind for kind in get_args(Row)}
@@ -294,23 +293,23 @@ _KINDS: dict[str, Any] = {str(get_args(get_type_hints(kind)["kind"])[0]): kind f
 
 def of_kind(rows: Iterable[Row], kind: type[R]) -> list[R]:
     """The rows of one kind, `AttackRow` for one. Raises SpikeproofError where a row has no kind, and where one of this
-    kind lacks a field."""
-    name = next(name for name, known in _KINDS.items() if known is kind)
-    wanted: Any = kind
-    needed: frozenset[str] = wanted.__required_keys__
-    some: list[Any] = list(rows)
-    try:
-        found = [row for row in some if row["kind"] == name]
-    except KeyError:
-        raise lacking(next(row for row in some if "kind" not in row), "kind") from None
-    for row in found:
-        if not row.keys() >= needed:
-            raise lacking(row, min(needed - row.keys()))
-    return found
+    kind lacks a field. Whoever asks for several kinds gives `Lines`, which are told apart once."""
+    return _lines(rows).of(*_named(kind))
 
 
-def lacking(row: Mapping[str, object], field: str) -> SpikeproofError:
-    return SpikeproofError(f"a row with the field {field!r}", sorted(row), mend=_DAMAGED)
+def columns(rows: Iterable[Row], kind: type[R], *fields: str) -> list[list[Any]]:
+    """The same as `[row.get(field) for row in of_kind(rows, kind)]` of every field, with the same refusals."""
+    return _lines(rows).columns(fields, *_named(kind))
+
+
+def _lines(rows: Iterable[Row]) -> Lines[Any]:
+    return rows if isinstance(rows, Lines) else Lines(rows)
+
+
+@cache
+def _named(kind: Any) -> tuple[str, frozenset[str]]:
+    """What the rows of a kind say of it, and the fields that they need."""
+    return next(name for name, known in _KINDS.items() if known is kind), kind.__required_keys__
 
 
 # --- the check ---
@@ -341,7 +340,7 @@ def refuse_twice(rows: Iterable[Mapping[str, Any]]) -> None:
         this = row.get("kind"), *(row[name] for name in names)
         if this in seen:
             what = {name: row[name] for name in names}
-            raise SpikeproofError(f"one row of {what}", "two", mend=_DAMAGED)
+            raise SpikeproofError(f"one row of {what}", "two", mend=DAMAGED)
         seen.add(this)
 
 
@@ -349,7 +348,7 @@ def refuse_foreign(rows: Iterable[Mapping[str, Any]]) -> None:
     """Raises SpikeproofError, which names the field, for the first that is a row of no type."""
     for number, row in enumerate(rows, start=1):
         if what := fault(row):
-            raise SpikeproofError("rows of known types", f"{what} in row {number}", mend=_DAMAGED)
+            raise SpikeproofError("rows of known types", f"{what} in row {number}", mend=DAMAGED)
 
 
 def fault(row: Mapping[str, Any]) -> str | None:

@@ -135,6 +135,11 @@ def test_what_adds_to_a_training_adds_to_every_one(name: str, below: str) -> Non
 KNOBBED = [(f, n) for f in ("defences", "encoders") for n in parts.names(f) if parts.knob(f, n) is not None]
 
 
+@pytest.mark.parametrize(("folder", "name"), [(f, n) for f in ("defences", "encoders") for n in parts.names(f)])
+def test_a_knob_is_seen_in_the_text_of_the_file(folder: str, name: str) -> None:
+    assert parts.tunable(folder, name) == (parts.knob(folder, name) is not None)
+
+
 def test_every_defence_has_a_knob() -> None:
     assert {n for f, n in KNOBBED if f == "defences"} == set(parts.names("defences")) - {"vanilla"}
 

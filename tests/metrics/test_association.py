@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from spikeproof.metrics.association import Association, associate
+from spikeproof.metrics.association import Association, associate, associations, spearman
 from spikeproof.metrics.resampling import draws
 
 
@@ -87,3 +87,24 @@ def test_scale_cannot_be_held_where_it_orders_as_shape_does() -> None:
 def test_fewer_than_six_configurations_have_no_correlation() -> None:
     x, y, z = np.random.default_rng(6).normal(size=(3, 3, 5))
     assert associate(x, y, z, np.zeros(5), None).plain.value is None
+
+
+def test_what_is_asked_alone_is_what_it_is_among_all() -> None:
+    generator = np.random.default_rng(3)
+    x, y = ({n: generator.normal(size=(3, 12)) for n in names} for names in ("ab", "cd"))
+    y["d"][1, 4] = np.nan  # another pair has other configurations that are whole
+    z, strata = generator.normal(size=(3, 12)), np.repeat([0, 1], 6)
+    drawn = draws(list(range(12)), strata, 3, replicates=50, seed=0)
+    every = associations(x, y, z, strata, drawn)
+    asked = {("a", "d"), ("b", "c")}
+    assert associations(x, y, z, strata, drawn, asked) == {key: every[key] for key in every if key in asked}
+    assert every["b", "d"] == associate(x["b"], y["d"], z, strata, drawn)
+
+
+def test_a_rank_correlation_is_spearmans() -> None:
+    generator = np.random.default_rng(5)
+    pairs = [(float(a), float(b)) for a, b in generator.integers(0, 6, (30, 2))]
+    assert spearman(pairs) == pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic, abs=1e-12)
+    assert spearman([(1.0, 2.0), (1.0, 3.0)]) is None
+    assert spearman([(1.0, 2.0)]) is None
+    assert spearman([]) is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import lzma
 import shutil
+import subprocess
+import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -20,6 +22,7 @@ from spikeproof import report
 from spikeproof.commands import main
 from spikeproof.errors import SpikeproofError
 from spikeproof.limits import PACKED_VALUES
+from spikeproof.lines import Lines
 from spikeproof.store import packed
 from spikeproof.store.packed import PackedCell, pack, packed_cells
 from spikeproof.store.store import Cell, Store
@@ -42,10 +45,10 @@ def test_every_row_comes_back_in_its_order(root: Path, tmp_path: Path) -> None:
     assert [path.name for path in written] == [f"{cell.key}.json.xz" for cell in cells]
     for cell, back in zip(cells, packed_cells(tmp_path), strict=True):
         assert (back.key, back.config, back.summary) == (cell.key, cell.config, cell.summary)
-        assert json.dumps(back.rows()) == json.dumps(cell.rows())
-        assert json.dumps(back.history()) == json.dumps(cell.history())
+        assert json.dumps([*back.rows()]) == json.dumps(cell.rows())
+        assert json.dumps([*back.history()]) == json.dumps(cell.history())
         slim = [{k: v for k, v in row.items() if k != "steps"} for row in cell.gradients()]
-        assert json.dumps(back.gradients()) == json.dumps(slim)
+        assert json.dumps([*back.gradients()]) == json.dumps(slim)
         whole = sum(path.stat().st_size for path in cell.folder.iterdir())
         assert (tmp_path / f"{cell.key}.json.xz").stat().st_size < whole / 10
 
@@ -106,7 +109,94 @@ VALUES = st.recursive(
 @given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "c"]), VALUES), max_size=8))
 def test_any_rows_survive(rows: list[dict[str, Any]]) -> None:
     table = json.loads(json.dumps(packed._table(rows)))
-    assert json.dumps(packed._rows(table)) == json.dumps(rows)
+    assert json.dumps([*packed._Table(table)]) == json.dumps(rows)
+
+
+KINDS = st.sampled_from(["clean", "attack", "robust"])
+MADE = st.fixed_dictionaries(
+    {"kind": KINDS, "image": st.integers(0, 9), "label": st.integers(0, 1)},
+    optional={"skipped": st.booleans(), "summed": st.fixed_dictionaries({"l1": st.floats(0, 1), "l2": st.just(1.0)})},
+)
+
+
+@given(st.lists(MADE, max_size=12), st.booleans())
+def test_columns_are_the_fields_of_the_rows(rows: list[dict[str, Any]], mixed: bool) -> None:
+    """Against a list of rows, gone through anew for everything; mixed: no table is of one kind."""
+    table = json.loads(json.dumps(packed._table(rows)))
+    if mixed:
+        for number, columns in enumerate(table["kinds"]):
+            size = sum(count for kind, count in table["order"] if kind == number)
+            columns["kind"] = packed._values(columns["kind"], size)
+    lines, fields = packed._Table(table), ("label", "image", "skipped", "summed")
+    for kind in ("robust", "clean", "attack", "none"):
+        mine = [row for row in rows if row["kind"] == kind]
+        assert lines.columns(fields, kind, frozenset({"image"})) == [[r.get(name) for r in mine] for name in fields]
+        assert lines.of(kind, frozenset({"image"})) == mine
+    assert lines.columns(fields, None, frozenset()) == [[row.get(name) for row in rows] for name in fields]
+    assert (len(lines), [*lines], lines[1:]) == (len(rows), rows, rows[1:])
+
+
+@given(st.lists(MADE | st.fixed_dictionaries({"kind": KINDS}) | st.fixed_dictionaries({"image": st.just(1)})))
+def test_what_lacks_a_field_is_refused_as_in_a_list(rows: list[dict[str, Any]]) -> None:
+    table = json.loads(json.dumps(packed._table(rows)))
+    for ask in (
+        lambda some: some.of("clean", frozenset({"image"})),
+        lambda some: some.columns(("kind",), "clean", frozenset({"image"})),
+    ):
+        said = []
+        for some in (Lines(rows), packed._Table(table)):
+            try:
+                ask(some)
+                said.append("nothing")
+            except SpikeproofError as error:
+                said.append(str(error).split(",")[0])
+        assert said[0] == said[1]
+
+
+def test_a_page_unpacks_every_cell_once_and_names_it_before(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(Store(root).cells(), tmp_path)
+    read: list[PackedCell] = []
+    whole = packed._checked
+
+    def counted(cell: PackedCell) -> dict[str, Any]:
+        read.append(cell)
+        return whole(cell)
+
+    monkeypatch.setattr(packed, "_checked", counted)
+    cells = packed_cells(tmp_path)
+    assert [cell.config["name"] for cell in cells] == ["panel", "plain"]
+    assert read == []
+    report.write(cells, tmp_path / "page", title="A title")
+    assert read == cells
+
+
+def test_a_configuration_that_is_not_at_the_beginning_is_found(tmp_path: Path) -> None:
+    table = {"order": [], "kinds": []}
+    long = {"name": "k", "notes": "n" * 2 * packed._BEGINNING}
+    summary = {"key": "k", "provenance": {}, "results": {}, "files": {}}
+    assert claims(tmp_path, table, config=long, summary=summary).config == long
+    first = json.dumps({"format": 1, "key": "k", "config": {"name": "other"}}, separators=(",", ":"))
+    rest = json.dumps(
+        {"config": {"name": "k"}, "summary": summary, **dict.fromkeys(("rows", "gradients", "history"), table)}
+    )
+    (tmp_path / "k.json.xz").write_bytes(lzma.compress(f"{first[:-1]},{rest[1:]}".encode()))
+    cell = PackedCell(tmp_path / "k.json.xz")
+    assert cell.config == {"name": "other"}
+    with pytest.raises(SpikeproofError, match="two configurations"):
+        cell.rows()
+
+
+def test_a_page_is_made_without_torch_and_without_distributions(root: Path, tmp_path: Path) -> None:
+    """They take seconds to import, and a page is made of rows."""
+    pack(Store(root).cells(), tmp_path)
+    script = (
+        "import sys; from spikeproof.commands import main; assert main(['report', sys.argv[1]]) == 0; "
+        "print(sorted({'torch', 'scipy.stats', 'spikeproof.types'} & sys.modules.keys()))"
+    )
+    said = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines()[-1] == "[]"
 
 
 # --- what is claimed, and what is there ---

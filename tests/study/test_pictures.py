@@ -118,6 +118,23 @@ def test_no_row_and_no_key_knows_of_them(cell: Cell, tmp_path: Path) -> None:
     assert (bare.folder / "pictures.json").read_bytes() == (cell.folder / "pictures.json").read_bytes()
 
 
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), OSError(28, "No space left"), KeyError("pool")])
+def test_a_cell_whose_pictures_fail_is_finished(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    bare = Cell(cell.key, tmp_path / cell.key)
+    shutil.copytree(cell.folder, bare.folder)
+    (bare.folder / "pictures.json").unlink()
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("spikeproof.study.pictures._at", fails)
+    keep_pictures(bare, config(), QUIET)
+    assert not (bare.folder / "pictures.json").exists()
+    assert type(error).__name__ in caplog.text
+
+
 def test_a_cell_whose_headline_is_no_panel_keeps_none(tmp_path: Path) -> None:
     nowhere = Cell("0" * 16, tmp_path)
     keep_pictures(nowhere, cell_from(tiny()), QUIET)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import Failed, SpikeproofError, Unfinite, UsageError
 from spikeproof.losses import margin
-from spikeproof.metrics.gradients import means
+from spikeproof.metrics.gradients import by_probe, means
 from spikeproof.metrics.sparsity import event_measures, measures
 from spikeproof.rows import BatchNorm, Measures, Scalar, SiteRow, WeightRow
 from spikeproof.rules.atan import ATan
@@ -221,4 +221,6 @@ def sparsity(
         raise SpikeproofError("a network with a gradient", "one that can only be asked", mend=mend)
     batch = Batch.of(victim, images, labels, ids, seed)
     rows = gradient_rows(victim, batch, rule=rule or victim.rule or ATan(), scalars=("ce",), layers=False)
-    return {probe.site: {name: mean.value for name, mean in found.items()} for probe, found in means(rows).items()}
+    return {
+        probe.site: {name: mean.value for name, mean in found.items()} for probe, found in means(by_probe(rows)).items()
+    }

@@ -103,10 +103,8 @@ def named(group: ByAttack) -> Evaluation:
 
 def right_when_clean(group: ByAttack) -> dict[int, bool]:
     """image -> right on the clean input, in the row of every attack (fresh noise may tell them apart)."""
-    first = next(iter(group.values()))
-    return {
-        image: all(images[image]["predicted"] == images[image]["label"] for images in group.values()) for image in first
-    }
+    wrong = {image for images in group.values() for image, row in images.items() if row["predicted"] != row["label"]}
+    return {image: image not in wrong for image in next(iter(group.values()))}
 
 
 def plain(interval: Interval | None) -> Share | None:

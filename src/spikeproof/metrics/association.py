@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeproof.metrics._ranks import Floats, Side, between, centred, partial, side
+from spikeproof.metrics._ranks import Floats, Side, between, centred, partial, side, sizes
 from spikeproof.metrics.resampling import ENOUGH, NOTHING, Bounds, Draws, Estimate, estimate
 
-__all__ = ["Association", "associate", "associations"]
+__all__ = ["Association", "associate", "associations", "spearman"]
 
 X = TypeVar("X", bound=Hashable)
 Y = TypeVar("Y", bound=Hashable)
@@ -37,6 +37,19 @@ class Association(NamedTuple):
     constant: tuple[str, ...] = ()
 
 
+def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Spearman's rho, ties at their mean rank; None where one side does not vary.
+
+    >>> spearman([(1.0, 2.0), (2.0, 3.0), (3.0, 1.0)])
+    -0.5
+    """
+    columns = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    weights = np.ones((1, columns.shape[1]))
+    one, other = (side(centred(column, np.zeros(len(column)), weights), weights) for column in columns)
+    rho = float(between(one, other)[0])
+    return rho if np.isfinite(rho) else None
+
+
 def associate(x: Floats, y: Floats, z: Floats, strata: NDArray[Any], drawn: Draws | None) -> Association:
     """x, y, z (S,C): a row for each seed, a column for each configuration, NaN where not measured; strata (C,).
 
@@ -48,10 +61,17 @@ def associate(x: Floats, y: Floats, z: Floats, strata: NDArray[Any], drawn: Draw
 
 
 def associations(
-    shapes: Mapping[X, Floats], outcomes: Mapping[Y, Floats], z: Floats, strata: NDArray[Any], drawn: Draws | None
+    shapes: Mapping[X, Floats],
+    outcomes: Mapping[Y, Floats],
+    z: Floats,
+    strata: NDArray[Any],
+    drawn: Draws | None,
+    asked: Container[tuple[X, Y]] | None = None,
 ) -> dict[tuple[X, Y], Association]:
-    """`associate` of every shape x with every outcome y, under one set of draws, so that each is ranked once."""
-    pairs = {(a, b): (x, y) for a, x in shapes.items() for b, y in outcomes.items()}
+    """`associate` of every shape x with every outcome y, or of those `asked` alone, under one set of draws, so that
+    each is ranked once."""
+    product = {(a, b): (x, y) for a, x in shapes.items() for b, y in outcomes.items()}
+    pairs = {key: columns for key, columns in product.items() if asked is None or key in asked}
     parts: dict[tuple[X, Y], list[Floats]] = {key: [] for key in pairs}
     for weights in _weightings(len(strata), drawn):
         ranked = _Ranked(strata, weights)
@@ -73,7 +93,7 @@ class _Ranked:
 
     def __init__(self, strata: NDArray[Any], weights: Floats) -> None:
         self.strata, self.weights = strata, weights
-        self._masked: dict[bytes, Floats] = {}
+        self._masked: dict[bytes, _Masked] = {}
         self._sides: dict[bytes, Side] = {}
         self._pairs: dict[tuple[bytes, bytes], Floats] = {}
 
@@ -82,15 +102,32 @@ class _Ranked:
         mask = whole.tobytes()
         keys = one[whole].tobytes() + mask, other[whole].tobytes() + mask
         if keys not in self._pairs:
-            weights = self._masked.setdefault(mask, self.weights if whole.all() else self.weights[:, whole])
-            sides = [self._side(key, column, whole, weights) for key, column in zip(keys, (one, other), strict=True)]
+            under = self._under(mask, whole)
+            sides = [self._side(key, column[whole], under) for key, column in zip(keys, (one, other), strict=True)]
             self._pairs[keys] = between(*sides)
         return self._pairs[keys]
 
-    def _side(self, key: bytes, column: Floats, whole: Mask, weights: Floats) -> Side:
+    def _under(self, mask: bytes, whole: Mask) -> _Masked:
+        if mask not in self._masked:
+            strata, weights = self.strata[whole], self.weights if whole.all() else self.weights[:, whole]
+            self._masked[mask] = _Masked(strata, weights, weights.astype(np.float32), sizes(strata, weights))
+        return self._masked[mask]
+
+    def _side(self, key: bytes, column: Floats, under: _Masked) -> Side:
         if key not in self._sides:
-            self._sides[key] = side(centred(column[whole], self.strata[whole], weights), weights)
+            ranks = centred(column, under.strata, under.whole, under.sizes)
+            self._sides[key] = side(ranks, under.weights)
         return self._sides[key]
+
+
+class _Masked(NamedTuple):
+    """Strata (K,), weights (B,K), the same in single precision (they are whole numbers), and `sizes` (B,K), of the
+    configurations that have all that is needed."""
+
+    strata: NDArray[Any]
+    weights: Floats
+    whole: NDArray[np.float32]
+    sizes: Floats
 
 
 def _of_seed(ranked: _Ranked, x: Floats, y: Floats, z: Floats) -> Floats:

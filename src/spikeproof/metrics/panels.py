@@ -98,8 +98,9 @@ def _found(row: AuditRow) -> Found:
 def _stages(group: ByAttack, *, told: bool) -> list[StageSummary]:
     """The cascade: on how many images each attack was run, how many it broke, how many of those no attack before had,
     and the share of all images that is `left` after it (None where it is not to be told)."""
-    standing = {image for image, right in right_when_clean(group).items() if right}
-    total, stages = len(right_when_clean(group)), list[StageSummary]()
+    right = right_when_clean(group)
+    standing = {image for image in right if right[image]}
+    total, stages = len(right), list[StageSummary]()
     for attack, images in group.items():
         ran = [row for row in images.values() if not row.get("skipped")]
         before = len(standing)

@@ -19,8 +19,10 @@ def front(points: Floats) -> NDArray[np.bool_]:
     >>> front(np.array([[0.9, 0.1], [0.8, 0.5], [0.7, 0.4]])).tolist()
     [True, True, False]
     """
-    mine, other = points[..., :, None, :], points[..., None, :, :]
-    beaten = (other >= mine).all(-1) & (other > mine).any(-1)
+    columns = [points[..., k] for k in range(points.shape[-1])]  # in turn: a reduction over a short axis is slow
+    sides = [(column[..., :, None], column[..., None, :]) for column in columns]
+    no_worse = np.logical_and.reduce([other >= mine for mine, other in sides])
+    beaten = no_worse & np.logical_or.reduce([other > mine for mine, other in sides])
     return np.asarray(~beaten.any(-1), dtype=np.bool_)
 
 

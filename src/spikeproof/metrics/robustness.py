@@ -14,10 +14,12 @@ from typing import get_args
 import numpy as np
 
 from spikeproof.errors import SpikeproofError
+from spikeproof.lines import Lines
 from spikeproof.metrics._index import (
     ByAttack,
     ByImage,
     Evaluation,
+    Index,
     complete,
     costs,
     duplicate,
@@ -33,7 +35,7 @@ from spikeproof.metrics._intervals import Interval, clopper_pearson
 from spikeproof.metrics.panels import panels
 from spikeproof.metrics.summaries import AttackSummary, EvaluationSummary, Numbers, RobustnessSummary, Shares
 from spikeproof.metrics.verdict import NOT_EVALUATED, Word
-from spikeproof.rows import AttackRow, CleanRow, Row, Split, of_kind
+from spikeproof.rows import AttackRow, CleanRow, RobustRow, Row, Split, columns
 
 __all__ = [
     "Evaluation",
@@ -44,6 +46,7 @@ __all__ = [
     "clean",
     "clopper_pearson",
     "evaluations",
+    "indexed",
     "robust",
     "same_eps",
     "standing",
@@ -76,11 +79,13 @@ def clean(rows: Iterable[Row], split: str) -> Interval | None:
     if split not in get_args(Split):
         raise SpikeproofError("a split", repr(split), valid=get_args(Split))
     seen: dict[int, bool] = {}
-    for row in of_kind(rows, CleanRow):
-        if row["split"] == split:
-            if row["image"] in seen:
-                raise duplicate(f"image {row['image']} of split {split}")
-            seen[row["image"]] = row["predicted"] == row["label"]
+    for where, image, predicted, label in zip(
+        *columns(rows, CleanRow, "split", "image", "predicted", "label"), strict=True
+    ):
+        if where == split:
+            if image in seen:
+                raise duplicate(f"image {image} of split {split}")
+            seen[image] = predicted == label
     return clopper_pearson(sum(seen.values()), len(seen)) if seen else None
 
 
@@ -104,9 +109,10 @@ def robust(rows: Iterable[Row], evaluation: str, eps: float, attack: str | None 
     return _share(_robust(complete(pick(indexed(rows), evaluation, eps, attack))).values())
 
 
-def standing(rows: Iterable[Row], evaluation: str, eps: float) -> dict[int, bool]:
-    """image -> whether it counts as robust in the worst case over all attacks. Raises as `robust` does."""
-    return _robust(complete(pick(indexed(rows), evaluation, eps, None)))
+def standing(rows: Iterable[Row], evaluation: str, eps: float, index: Index | None = None) -> dict[int, bool]:
+    """image -> whether it counts as robust in the worst case over all attacks. index: `indexed` rows, where they are
+    there. Raises as `robust` does."""
+    return _robust(complete(pick(indexed(rows) if index is None else index, evaluation, eps, None)))
 
 
 def asr_conditional(rows: Iterable[Row], evaluation: str, eps: float, attack: str | None = None) -> Interval | None:
@@ -114,18 +120,20 @@ def asr_conditional(rows: Iterable[Row], evaluation: str, eps: float, attack: st
 
     A0 and Ar are over the same images. Raises as `robust` does.
     """
-    return _conditional(complete(pick(indexed(rows), evaluation, eps, attack)))
+    group = complete(pick(indexed(rows), evaluation, eps, attack))
+    return _conditional(right_when_clean(group), _robust(group))
 
 
 def asr_all(rows: Iterable[Row], evaluation: str, eps: float, attack: str | None = None) -> Interval:
     """Attack success rate that counts clean errors as successes: 1 - Ar. Raises as `robust` does."""
-    return _everything(complete(pick(indexed(rows), evaluation, eps, attack)))
+    return _share(not kept for kept in _robust(complete(pick(indexed(rows), evaluation, eps, attack))).values())
 
 
-def summarise(rows: Iterable[Row]) -> RobustnessSummary:
-    """Every number on robustness that the rows of one cell hold. Raises as `robust` does."""
-    rows = list(rows)
-    index = indexed(rows)
+def summarise(rows: Iterable[Row], index: Index | None = None) -> RobustnessSummary:
+    """Every number on robustness that the rows of one cell hold. index: `indexed` rows, where they are there. Raises as
+    `robust` does."""
+    rows = rows if isinstance(rows, Lines) else Lines(rows)
+    index = indexed(rows) if index is None else index
     examined = panels(rows, index)
     words = {(panel["evaluation"], panel["eps"]): panel["verdict"] for panel in examined}
     entries = [_entry(by_eps[eps], words.get((name, eps))) for name, by_eps in index.items() for eps in sorted(by_eps)]
@@ -140,17 +148,19 @@ def summarise(rows: Iterable[Row]) -> RobustnessSummary:
 
 
 def _twin(rows: Iterable[Row]) -> Interval | None:
-    attacked = (row for row in rows if row["kind"] == "attack" or row["kind"] == "robust")
-    told = [row["twin_differs"] for row in attacked if "twin_differs" in row]
+    (attacks,), (others,) = columns(rows, AttackRow, "twin_differs"), columns(rows, RobustRow, "twin_differs")
+    told = [differs for differs in (*attacks, *others) if differs is not None]
     return clopper_pearson(sum(told), len(told)) if told else None
 
 
 def _robust(group: ByAttack) -> dict[int, bool]:
     """image -> right on the clean input and fooled by no attack of the group."""
-    return {
-        image: right and not any(images[image]["fooled"] for images in group.values())
-        for image, right in right_when_clean(group).items()
-    }
+    fooled = _fooled(group)
+    return {image: right and image not in fooled for image, right in right_when_clean(group).items()}
+
+
+def _fooled(group: ByAttack) -> set[int]:
+    return {image for images in group.values() for image, row in images.items() if row["fooled"]}
 
 
 def _share(outcomes: Iterable[bool]) -> Interval:
@@ -158,13 +168,9 @@ def _share(outcomes: Iterable[bool]) -> Interval:
     return clopper_pearson(sum(outcomes), len(outcomes))
 
 
-def _conditional(group: ByAttack) -> Interval | None:
-    right, kept = sum(right_when_clean(group).values()), sum(_robust(group).values())
-    return clopper_pearson(right - kept, right) if right else None
-
-
-def _everything(group: ByAttack) -> Interval:
-    return _share(not kept for kept in _robust(group).values())
+def _conditional(right: dict[int, bool], kept: dict[int, bool]) -> Interval | None:
+    before, after = sum(right.values()), sum(kept.values())
+    return clopper_pearson(before - after, before) if before else None
 
 
 def _attacked(group: ByAttack) -> dict[int, list[AttackRow]]:
@@ -178,6 +184,8 @@ def _attacked(group: ByAttack) -> dict[int, list[AttackRow]]:
 
 
 def _deployed(group: ByAttack) -> Interval | None:
+    if not any(row.get("attacked_deployed") is not None for images in group.values() for row in images.values()):
+        return None
     attacked = _attacked(group)
     if not attacked or any(row.get("attacked_deployed") is None for rows in attacked.values() for row in rows):
         return None
@@ -218,13 +226,13 @@ def _numbers(group: ByAttack, *, told: bool) -> Numbers:
 
 
 def _shares(group: ByAttack) -> Shares:
-    survived = (not any(images[image]["fooled"] for images in group.values()) for image in right_when_clean(group))
-    draws = _draws(group)
+    right, fooled, draws = right_when_clean(group), _fooled(group), _draws(group)
+    kept = {image: right[image] and image not in fooled for image in right}
     return {
-        "robust": plain(_share(_robust(group).values())),
-        "survived": plain(_share(survived)),
-        "asr_conditional": plain(_conditional(group)),
-        "asr_all": plain(_everything(group)),
+        "robust": plain(_share(kept.values())),
+        "survived": plain(_share(image not in fooled for image in right)),
+        "asr_conditional": plain(_conditional(right, kept)),
+        "asr_all": plain(_share(not each for each in kept.values())),
         "deployed": plain(_deployed(group)),
         "every_draw": None if draws is None else plain(_share(share == 1 for share in draws.values())),
         "mean_draw": None if draws is None else sum(draws.values()) / len(draws),
@@ -245,7 +253,7 @@ def _alone(attack: str, images: ByImage, *, told: bool) -> AttackSummary:
 
 
 def _entry(group: ByAttack, verdict: Word | None) -> EvaluationSummary:
-    name = named(complete(group))
+    name, right = named(complete(group)), right_when_clean(group)
     told = verdict != NOT_EVALUATED
     return {
         "evaluation": name.evaluation,
@@ -256,7 +264,7 @@ def _entry(group: ByAttack, verdict: Word | None) -> EvaluationSummary:
         "eps_text": name.eps_text,
         "attacks": {attack: _alone(attack, images, told=told) for attack, images in group.items()},
         "verdict": verdict,
-        "images": len(right_when_clean(group)),
-        "clean": _share(right_when_clean(group).values()).plain(),
+        "images": len(right),
+        "clean": _share(right.values()).plain(),
         "worst": _numbers(group, told=told),
     }

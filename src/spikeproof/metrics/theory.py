@@ -7,6 +7,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
+from spikeproof.lines import Lines
 from spikeproof.metrics.summaries import Ratio, Rise, TheorySummary, WeightDensity
 from spikeproof.rows import Row, SupportRow, TheoryRow, of_kind
 
@@ -38,7 +39,7 @@ def rise_predicted(row: TheoryRow) -> float:
 
 def summarise(rows: Iterable[Row]) -> TheorySummary | None:
     """Medians over images (means for the weights) of the rows of kind 'theory' and 'support'; None if none."""
-    rows = list(rows)
+    rows = rows if isinstance(rows, Lines) else Lines(rows)
     some, layered = of_kind(rows, TheoryRow), of_kind(rows, SupportRow)
     if not some and not layered:
         return None

@@ -34,8 +34,8 @@ _PLACES = [(x, y) for reach in (1.0, 2.2, 3.6) for x, y in (
 def beside(figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
     """Write the texts below each other to the right of the axes, each as near to the height of its point (data
     coordinates) as its neighbours let it, with a line to it. The axes must be high enough for all of them."""
-    canvas: Any = FigureCanvasAgg(figure)  # Any: matplotlib leaves drawing untyped
-    canvas.draw()
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
     order = sorted(range(len(points)), key=lambda n: points[n][::-1])
     to_axes = axes.transData + axes.transAxes.inverted()
     wanted = np.array([to_axes.transform(points[n])[1] for n in order])
@@ -60,7 +60,7 @@ def _apart(wanted: np.ndarray, line: float) -> np.ndarray:
 def place(figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
     """Write each text beside its point (data coordinates). Call it last: it needs the final layout."""
     canvas: Any = FigureCanvasAgg(figure)  # Any: matplotlib leaves drawing untyped
-    canvas.draw()
+    figure.draw_without_rendering()
     renderer = canvas.get_renderer()
     centres = [axes.transData.transform(point) for point in points]
     half = _MARK * figure.dpi / 72

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scipy.stats import spearmanr
-
+from spikeproof.metrics.association import spearman
 from spikeproof.metrics.robustness import Interval
 from spikeproof.report._summary import Headline, Summary
 from spikeproof.report._text import BOUND, budget, claim, listed, percent, threat, with_interval
@@ -125,7 +124,7 @@ def _shape(measured: Sequence[tuple[Summary, Interval]]) -> list[str]:
             for cell, worst in measured
             if not cell.bound and (found := cell.measure("image", metric)) is not None and found.value is not None
         ]
-        rho = _rank_correlation(pairs)
+        rho = spearman(pairs)
         if len(pairs) < _ENOUGH or rho is None:
             continue
         verdict = "goes with no clear change in"
@@ -136,16 +135,6 @@ def _shape(measured: Sequence[tuple[Summary, Interval]]) -> list[str]:
             f"(Spearman's rho {rho:.2f}; it describes these cells and tests nothing)."
         )
     return sentences
-
-
-def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Spearman's rho, ties at their mean rank; None where one side does not vary."""
-    if len(pairs) < 2:
-        return None
-    x, y = zip(*pairs, strict=True)
-    if len(set(x)) == 1 or len(set(y)) == 1:
-        return None
-    return float(spearmanr(x, y).statistic)
 
 
 def _absent(cells: Sequence[Summary], headline: Headline | None) -> list[str]:

@@ -17,8 +17,9 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from spikeproof import parts
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.metrics import energy, generalisation, robustness, theory
-from spikeproof.metrics.gradients import Mean, Probe, by_image, depth, means
+from spikeproof.lines import Lines
+from spikeproof.metrics import energy, generalisation, gradients, robustness, theory
+from spikeproof.metrics.gradients import Mean, Probe, by_probe
 from spikeproof.metrics.robustness import Interval, same_eps
 from spikeproof.metrics.summaries import (
     EnergySummary,
@@ -30,7 +31,7 @@ from spikeproof.metrics.summaries import (
     TheorySummary,
 )
 from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
-from spikeproof.rows import BatchNorm, CleanRow, GradientRow, HistoryRow, Row, Scalar, TheoryRow, of_kind
+from spikeproof.rows import BatchNorm, CleanRow, GradientRow, HistoryRow, Row, Scalar, TheoryRow, columns, of_kind
 from spikeproof.store.pictures import Pictures, pictures_of
 from spikeproof.store.summary import Provenance
 
@@ -68,11 +69,11 @@ class CellLike(Protocol):
     @property
     def provenance(self) -> Provenance: ...
 
-    def rows(self) -> list[Row]: ...
+    def rows(self) -> Sequence[Row]: ...
 
-    def gradients(self) -> list[GradientRow]: ...
+    def gradients(self) -> Sequence[GradientRow]: ...
 
-    def history(self) -> list[HistoryRow]: ...
+    def history(self) -> Sequence[HistoryRow]: ...
 
 
 class Headline(NamedTuple):
@@ -224,7 +225,7 @@ class Summary:
 def _defends(encoder: str) -> bool:
     """Whether an encoder has a trade-off to trace, by its knob. One that cannot be found here has none to show."""
     with suppress(UsageError):
-        return parts.knob("encoders", encoder) is not None
+        return parts.tunable("encoders", encoder)
     return False
 
 
@@ -279,10 +280,11 @@ def _name(cell: CellLike) -> str:
 
 
 def _summary(cell: CellLike, label: str, headline: Headline | None) -> Summary:
-    found = cell.rows()
-    numbers = robustness.summarise(found)
-    rows = cell.gradients()
-    sites = _sites(rows)
+    given, probed = cell.rows(), by_probe(cell.gradients())
+    rows = given if isinstance(given, Lines) else Lines(given)
+    index = robustness.indexed(rows)
+    numbers = robustness.summarise(rows, index)
+    sites = tuple(sorted(Site(order, name) for name, order in gradients.sites(probed).items()))
     at = _at(numbers["evaluations"], headline)
     told = headline if at is not None and at["worst"]["robust"] is not None else None
     return Summary(
@@ -291,31 +293,35 @@ def _summary(cell: CellLike, label: str, headline: Headline | None) -> Summary:
         label=label,
         config=cell.config,
         provenance=cell.provenance,
-        history=cell.history(),
+        history=list(cell.history()),
         numbers=numbers,
         headline=at,
         panel=_at(numbers["panels"], headline),
         curve=_curve(numbers, headline),
-        gradients=means(rows),
+        gradients=gradients.means(probed),
         sites=sites,
-        generalisation=generalisation.summarise(found),
-        energy=energy.summarise(found),
-        theory=theory.summarise(found),
-        ratios=of_kind(found, TheoryRow),
-        each=_each(found, rows, sites, told),
+        generalisation=generalisation.summarise(rows),
+        energy=energy.summarise(rows),
+        theory=theory.summarise(rows),
+        ratios=of_kind(rows, TheoryRow),
+        each=Each(
+            robust=robustness.standing(rows, told.evaluation, told.eps, index) if told is not None else {},
+            clean=_clean(rows),
+            shapes=_shapes(probed, sites),
+        ),
         pictures=pictures_of(cell.folder),
     )
 
 
-def _each(rows: Sequence[Row], gradients: Sequence[GradientRow], sites: Sequence[Site], at: Headline | None) -> Each:
-    """`at`: the headline, None where there is no number at it."""
+def _clean(rows: Lines[Row]) -> dict[int, bool]:
+    """Test image -> whether it is right."""
+    found = zip(*columns(rows, CleanRow, "split", "image", "predicted", "label"), strict=True)
+    return {image: predicted == label for split, image, predicted, label in found if split == "test"}
+
+
+def _shapes(probed: gradients.Probed, sites: Sequence[Site]) -> dict[tuple[str, str], dict[int, float]]:
     places = [(site.name, metric) for site in sites[:4] for metric in ("gini", "zero_share")]
-    clean = (row for row in of_kind(rows, CleanRow) if row["split"] == "test")
-    return Each(
-        robust=robustness.standing(rows, at.evaluation, at.eps) if at is not None else {},
-        clean={row["image"]: row["predicted"] == row["label"] for row in clean},
-        shapes=by_image(gradients, places),
-    )
+    return gradients.by_image(probed, places)
 
 
 def _at(entries: Sequence[E], headline: Headline | None) -> E | None:
@@ -344,12 +350,3 @@ def _withheld(numbers: RobustnessSummary, headline: Headline | None) -> bool:
     """Whether any budget of the headline's evaluation has no number, also where no attack was run."""
     panels = [panel for panel in numbers["panels"] if headline and panel["evaluation"] == headline.evaluation]
     return any(panel["verdict"] == NOT_EVALUATED for panel in panels)
-
-
-def _sites(rows: Sequence[GradientRow]) -> tuple[Site, ...]:
-    """Where input gradients were measured, by depth: the image, its encoding, then each layer once."""
-    least: dict[str, int] = {}
-    for row in rows:
-        if row["side"] != WEIGHT:
-            least[row["site"]] = min(depth(row), least.get(row["site"], depth(row)))
-    return tuple(sorted(Site(order, name) for name, order in least.items()))

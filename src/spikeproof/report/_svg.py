@@ -43,8 +43,9 @@ def drawing() -> Iterator[None]:
 
 def settle(figure: Figure) -> None:
     """Lay the figure out for the last time: what is saved has the layout that labels were placed in, and costs one."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine(None)
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def svg(figure: Figure, name: str, label: str, titles: Mapping[str, str]) -> str:

@@ -192,16 +192,14 @@ def _deciding(
     strata = grid.strata("architecture")
     shapes, values, scale = _tables(grid, [*SHAPES], outcomes)
     known = {_key(one): one.association for one in found}
-    open_ = {(name, place) for name in outcomes for place in SHAPES}
+    open_ = {(place, name) for name in outcomes for place in SHAPES}
     questions: list[Question] = []
     for replicates in DECIDING:
         drawn = _drawn(grid, owners, strata, replicates)
-        for place in SHAPES:
-            asked_of = {name: values[name] for name in outcomes if (name, place) in open_}
-            for (_, name), one in associations({place: shapes[place]}, asked_of, scale, strata, drawn).items():
-                known[POOLED, name, place] = one
+        for (place, name), one in associations(shapes, values, scale, strata, drawn, open_).items():
+            known[POOLED, name, place] = one
         questions = [*_associated(known, grid), *pairs]
-        open_ = {one.key for one in unsure(questions) if one.key is not None}
+        open_ = {(one.key[1], one.key[0]) for one in unsure(questions) if one.key is not None}
         if not open_:
             break
     return questions, {(POOLED, name, place): known[POOLED, name, place] for name in outcomes for place in SHAPES}

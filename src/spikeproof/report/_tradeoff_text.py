@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import t
+import scipy  # its functions take half a second to import, and do so when they are first asked
 
 from spikeproof.metrics.association import Association
 from spikeproof.metrics.resampling import SEEDS, Bounds, Estimate
@@ -89,7 +89,7 @@ def notes(answers: Answers) -> list[str]:
     counted = f"{len(grid.cells)} networks: {len(grid.configurations)} configurations, {_count(seeds, 'seed')}"
     said.append(f"{counted}, {_count(len(grid.architectures), 'architecture')} ({listed(grid.architectures)}).")
     if seeds >= SEEDS:
-        reach = float(t.ppf(0.975, seeds - 1)) / seeds**0.5
+        reach = float(scipy.special.stdtrit(seeds - 1, 0.975)) / seeds**0.5
         said.append(
             f"With {seeds} seeds, an interval over seeds reaches {reach:.1f} standard deviations of a single seed to "
             "either side of the mean. An effect that is smaller than that is not shown, and not shown to be absent. "

@@ -14,7 +14,7 @@ import json
 import lzma
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
 from spikeproof.limits import PACKED_BYTES, PACKED_VALUES
+from spikeproof.lines import Lines, lacking
 from spikeproof.rows import GradientRow, HistoryRow, Row, refuse_foreign
 from spikeproof.store.store import Cell, check_config
 from spikeproof.store.summary import CellSummary, Provenance, same_seal
@@ -30,6 +31,7 @@ __all__ = ["PackedCell", "pack", "packed_cells", "packed_files"]
 
 _FORMAT = 1
 _END = ".json.xz"
+_BEGINNING = 16_384  # bytes, unpacked, in which the configuration of nearly every cell has room
 _MEMORY = 100_000_000  # bytes for unpacking: the preset that `pack` uses asks for 65 MB
 
 
@@ -63,32 +65,22 @@ def packed_files(folder: Path) -> list[Path]:
 
 
 def packed_cells(folder: Path) -> list[PackedCell]:
-    """The packed cells of a folder, by the name in their configuration. Damaged ones raise SpikeproofError."""
+    """The packed cells of a folder, by the name in their configuration. Raises SpikeproofError for one whose beginning
+    is damaged; what is damaged behind it is found where the rows are asked for."""
     cells = [PackedCell(path) for path in packed_files(folder)]
     return sorted(cells, key=lambda cell: str(cell.config.get("name", cell.key)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PackedCell:
-    """A cell as `pack` wrote it: what a report reads of one."""
+    """A cell as `pack` wrote it: what a report reads of one. The whole of one cell is held at a time, of the last that
+    was read; its configuration is read from the beginning of the file, and kept."""
 
     path: Path
 
-    @cached_property
+    @property
     def _tree(self) -> dict[str, Any]:
-        try:
-            tree = json.loads(_unpacked(self.path))
-            if tree["format"] != _FORMAT or tree["key"] != self.key:
-                raise ValueError(f"format {tree['format']}, key {tree['key']}")
-            if not same_seal(tree["summary"]):
-                raise ValueError("its summary has changed since it was written")
-            check_config(tree["config"])
-            for name in ("rows", "gradients", "history"):
-                _check(tree[name])
-        except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            wanted = f"a packed cell of format {_FORMAT} at {self.path}"
-            raise SpikeproofError(wanted, error, mend="pack the study again") from error
-        return dict(tree)
+        return _whole(self)
 
     @property
     def key(self) -> str:
@@ -100,7 +92,12 @@ class PackedCell:
 
     @property
     def config(self) -> dict[str, Any]:
-        return dict(self._tree["config"])
+        return dict(self._config)
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        found = _begun(self.path, self.key)
+        return _checked(self)["config"] if found is None else found
 
     @property
     def summary(self) -> CellSummary:
@@ -111,21 +108,59 @@ class PackedCell:
     def provenance(self) -> Provenance:
         return self.summary["provenance"]
 
-    def rows(self) -> list[Row]:
-        return _rows(self._tree["rows"])
+    def rows(self) -> Lines[Row]:
+        return _Table(self._tree["rows"])
 
-    def gradients(self) -> list[GradientRow]:
-        return _rows(self._tree["gradients"])
+    def gradients(self) -> Lines[GradientRow]:
+        return _Table(self._tree["gradients"])
 
-    def history(self) -> list[HistoryRow]:
-        return _rows(self._tree["history"])
+    def history(self) -> Lines[HistoryRow]:
+        return _Table(self._tree["history"])
 
 
-def _unpacked(path: Path) -> bytes:
-    """The bytes that a file was packed from; no more of them than PACKED_BYTES are ever made."""
+@lru_cache(maxsize=1)
+def _whole(cell: PackedCell) -> dict[str, Any]:
+    """A page asks for what is in a cell one after another, and for no other cell meanwhile."""
+    return _checked(cell)
+
+
+def _checked(cell: PackedCell) -> dict[str, Any]:
+    """Everything that a file says; SpikeproofError where it is no packed cell of this name."""
+    try:
+        tree = json.loads(_unpacked(cell.path))
+        if tree["format"] != _FORMAT or tree["key"] != cell.key:
+            raise ValueError(f"format {tree['format']}, key {tree['key']}")
+        if not same_seal(tree["summary"]):
+            raise ValueError("its summary has changed since it was written")
+        check_config(tree["config"])
+        if tree["config"] != vars(cell).get("_config", tree["config"]):
+            raise ValueError("it says two configurations, or has changed since it was first read")
+        for name in ("rows", "gradients", "history"):
+            _check(tree[name])
+    except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        wanted = f"a packed cell of format {_FORMAT} at {cell.path}"
+        raise SpikeproofError(wanted, error, mend="pack the study again") from error
+    return dict(tree)
+
+
+def _begun(path: Path, key: str) -> dict[str, Any] | None:
+    """The configuration, if it stands as `pack` writes it within the first bytes of a file; None where it does not, so
+    that the whole file is asked. Cells are named and put in order before any of them is read."""
+    try:
+        start = f'{{"format":{_FORMAT},"key":{json.dumps(key)},"config":'
+        text = _unpacked(path, _BEGINNING).decode(errors="ignore")
+        return check_config(json.JSONDecoder().raw_decode(text, len(start))[0]) if text.startswith(start) else None
+    except (OSError, lzma.LZMAError, ValueError, RecursionError, SpikeproofError):
+        return None
+
+
+def _unpacked(path: Path, most: int | None = None) -> bytes:
+    """The bytes that a file was packed from, or the first of them; no more than PACKED_BYTES are ever made."""
     if (size := path.stat().st_size) > PACKED_BYTES:
         raise ValueError(f"a file of {size} bytes, more than {PACKED_BYTES}")
     unpacking = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
+    if most is not None:
+        return unpacking.decompress(path.read_bytes(), max_length=most)
     text = unpacking.decompress(path.read_bytes(), max_length=PACKED_BYTES + 1)
     if len(text) > PACKED_BYTES:
         raise ValueError(f"more than {PACKED_BYTES} bytes unpacked")
@@ -194,15 +229,86 @@ def _column(values: list[Any]) -> Any:
     return values
 
 
-def _rows(table: dict[str, Any]) -> list[Any]:
-    kinds = []
-    for number, columns in enumerate(table["kinds"]):
-        size = sum(count for kind, count in table["order"] if kind == number)
-        kinds.append(iter(_objects(columns, size)))
-    return [next(kinds[kind]) for kind, count in table["order"] for _ in range(count)]
+class _Table(Lines[Any]):
+    """The rows of a table, checked by `_check`; a column of it is read where it lies."""
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self._order: Sequence[tuple[int, int]] = table["order"]
+        self._kinds: Sequence[Mapping[str, Any]] = table["kinds"]
+
+    @cached_property
+    def _all(self) -> list[Any]:
+        return self._rows(range(len(self._kinds)))
+
+    def __len__(self) -> int:
+        return sum(count for _, count in self._order)
+
+    @cached_property
+    def _named(self) -> dict[object, list[int]] | None:
+        """Kind of row -> the numbers of its tables, which differ in optional fields; None where a table mixes kinds."""
+        found: dict[object, list[int]] = {}
+        for number, columns in enumerate(self._kinds):
+            if "kind" not in columns:
+                raise lacking(columns, "kind")
+            if not (isinstance(columns["kind"], dict) and isinstance(name := columns["kind"].get("all"), str)):
+                return None
+            found.setdefault(name, []).append(number)
+        return found
+
+    @cached_property
+    def _made(self) -> dict[tuple[str | None, str | None], list[Any]]:
+        return {}
+
+    def of(self, kind: str | None, needed: frozenset[str]) -> list[Any]:
+        numbers = self._numbers(kind, needed)
+        if kind is None or numbers is None:
+            return super().of(kind, needed)
+        if (kind, None) not in self._made:
+            self._made[kind, None] = self._rows(numbers)
+        return self._made[kind, None]
+
+    def columns(self, fields: Sequence[str], kind: str | None, needed: frozenset[str]) -> list[list[Any]]:
+        numbers = self._numbers(kind, needed)
+        if numbers is None:
+            return super().columns(fields, kind, needed)
+        for field in fields:
+            if (kind, field) not in self._made:
+                self._made[kind, field] = self._column(field, numbers)
+        return [self._made[kind, field] for field in fields]
+
+    def _numbers(self, kind: str | None, needed: frozenset[str]) -> Sequence[int] | None:
+        """Of the tables of one kind, or of all; None where a table mixes kinds."""
+        numbers: Sequence[int] | None = range(len(self._kinds))
+        if kind is not None:
+            numbers = None if self._named is None else self._named.get(kind, [])
+        for number in numbers or ():
+            if not self._kinds[number].keys() >= needed:
+                raise lacking(self._kinds[number], min(needed - self._kinds[number].keys()))
+        return numbers
+
+    def _size(self, number: int) -> int:
+        return sum(count for kind, count in self._order if kind == number)
+
+    def _rows(self, numbers: Sequence[int]) -> list[Any]:
+        return self._in_order({number: _objects(self._kinds[number], self._size(number)) for number in numbers})
+
+    def _column(self, field: str, numbers: Sequence[int]) -> list[Any]:
+        none = {"all": None}
+        return self._in_order({n: _values(self._kinds[n].get(field, none), self._size(n)) for n in numbers})
+
+    def _in_order(self, some: Mapping[int, list[Any]]) -> list[Any]:
+        """What lies in some of the tables, in the order in which it was written."""
+        if len(some) == 1:
+            return next(iter(some.values()))
+        found, at = list[Any](), dict.fromkeys(some, 0)
+        for number, count in self._order:
+            if number in some:
+                found += some[number][at[number] : at[number] + count]
+                at[number] += count
+        return found
 
 
-def _objects(columns: dict[str, Any], size: int) -> list[Any]:
+def _objects(columns: Mapping[str, Any], size: int) -> list[Any]:
     values = [_values(column, size) for column in columns.values()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)] if values else [{}] * size
 

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
-from spikeproof.errors import SpikeproofError
 from spikeproof.evaluation.judge import proposal
 from spikeproof.evaluation.stages import Stage
 from spikeproof.evaluation.tiers import tier_of
@@ -71,8 +70,8 @@ def keep_pictures(cell: Cell, config: CellConfig, machine: Machine, read: Reader
         ]
         if rows and (at := _at(cell, config, asked, rows, machine, read or Reader())) is not None:
             write_pictures(cell.folder, Pictures(at.panel.name, at.eps_text, [*_pictures(at, rows)]))
-    except SpikeproofError as error:
-        _LOG.warning("no pictures of %s: %s", cell.folder, error)
+    except Exception as error:  # whatever a network, a driver or a full disk does a second time
+        _LOG.warning("no pictures of %s: %s: %s", cell.folder, type(error).__name__, error)
 
 
 def _asked(config: CellConfig) -> tuple[Panel, str] | None:
