@@ -142,8 +142,8 @@ def _scale(cells: Sequence[Summary]) -> ScalarMappable | None:
     if not values:
         return None
     low, high = min(values), max(values)
-    spare = 0.01 if high == low else 0.0  # a scale needs a length
-    return ScalarMappable(Normalize(low - spare, high + spare), "cividis")
+    # A scale needs a length: one value alone stands on the scale of all that there may be.
+    return ScalarMappable(Normalize(low, high) if low < high else Normalize(0, 1), "cividis")
 
 
 def _face(cell: Summary, scale: ScalarMappable | None) -> str:
@@ -159,6 +159,7 @@ def _legend(figure: Figure, axis: str, names: Sequence[str], cells: Sequence[Sum
     handles = [
         Line2D([], [], marker=_SHAPES[index % len(_SHAPES)], markerfacecolor=_GREY, label=f"{axis}: {name}", **look)
         for index, name in enumerate(names)
+        if len(names) > 1
     ]
     if any(_gini(cell) is None for cell in cells):
         handles.append(Line2D([], [], marker="o", markerfacecolor="white", label="white: Gini not measured", **look))
