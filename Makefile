@@ -80,10 +80,16 @@ docs: .venv/.ready .venv-docs/.ready
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict -f manual/mkdocs.yml
 	.venv/bin/python -m manual.check build/site
 
-# Four of its pages in a browser, wide and narrow, light and dark, looked at by axe-core (needs node, npm and Chromium).
+# Pages in a browser, used as a reader uses them, wide and narrow, light and dark, looked at by axe-core: four of the
+# site, the report of a packed study, of a network of one's own and of the demo where that was run, and the board (needs
+# node, npm and Chromium; some ten minutes).
 a11y: docs
 	npm install --silent --no-audit --no-fund --no-package-lock --prefix build/a11y axe-core@4.14.1 puppeteer-core@25.16.0
-	NODE_PATH=build/a11y/node_modules node manual/a11y.cjs build/site build/a11y
+	.venv/bin/spikeproof report results/pooling-digits
+	.venv/bin/spikeproof board board
+	.venv/bin/python -m manual.own build/own
+	NODE_PATH=build/a11y/node_modules node manual/a11y.cjs build/a11y site:build/site board:board/board.html \
+		$(patsubst %,report:%,results/pooling-digits/report.html build/own/report.html $(wildcard runs/demo/report.html))
 
 # Against SpikingJelly, torchattacks, foolbox and ART, in an environment of their own (several GB, a few minutes).
 peers: .venv-peers/.ready

@@ -1,74 +1,60 @@
-/* node a11y.cjs SITE OUT: what a browser makes of four pages, from the file system, wide and narrow, light and dark.
+/* node a11y.cjs OUT KIND:PATH...: what a browser makes of our pages, from the file system, wide and narrow, light and dark.
  *
- * Fails where axe-core has a finding that is serious or critical, where the console has an error, where anything but a
- * file is asked for, where a page is wider than its window, and where search finds nothing. Pictures lie in OUT.
+ * `site:FOLDER` is the documentation, of which four pages are looked at; `report:FILE` and `board:FILE` are pages of
+ * their own, and used as a reader uses them. Fails where axe-core has a finding that is serious or critical, where the
+ * console has an error, where anything but a file is asked for, where a page is wider than its window, and where what
+ * a reader does has not the answer that it should have. Pictures lie in OUT.
  */
 const fs = require("node:fs");
 const path = require("node:path");
-const { pathToFileURL } = require("node:url");
-const axe = require("axe-core");
 const puppeteer = require("puppeteer-core");
+const { examine, finish, fits, open } = require("./a11y_page.cjs");
+const use = require("./a11y_use.cjs");
 
 const PAGES = ["index.html", "howto-audits.html", "reference/parts/attacks.html", "results.html"];
 const BROWSERS = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"];
+const WINDOWS = [1280, 360].flatMap((width) => ["light", "dark"].map((scheme) => ({ width, scheme })));
 
-const [site, out] = process.argv.slice(2);
+const [out, ...asked] = process.argv.slice(2);
 const faults = [];
 
-async function open(browser, name, width, scheme) {
-  const context = await browser.createBrowserContext(); // without the scheme that an earlier page has stored
-  const page = await context.newPage();
-  const place = `${name} ${width} ${scheme}`;
-  page.on("console", (said) => said.type() === "error" && faults.push(`${place}: console: ${said.text()}`));
-  page.on("pageerror", (error) => faults.push(`${place}: ${error.message}`));
-  page.on("request", (asked) => {
-    if (!/^(file|data|blob|about):/.test(asked.url())) faults.push(`${place}: asks for ${asked.url()}`);
+/* Every page to look at: its file, its kind and the name of its pictures. */
+function pages() {
+  return asked.flatMap((each) => {
+    const [kind, file] = each.split(/:(.*)/s);
+    if (!(kind in use)) throw new Error(`expected KIND:PATH with a kind of ${Object.keys(use)}, got ${each}`);
+    if (kind !== "site") return [{ kind, file, name: path.basename(path.dirname(path.resolve(file))) }];
+    return PAGES.map((page) => ({ kind, file: path.join(file, page), name: page.replaceAll("/", "-") }));
   });
-  await page.setViewport({ width, height: width > 600 ? 1600 : 800 });
-  await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
-  await page.goto(pathToFileURL(path.resolve(site, name)).href, { waitUntil: "load" });
-  const shown = await page.evaluate(() => document.body.dataset.mdColorScheme);
-  if ((shown === "slate") !== (scheme === "dark")) faults.push(`${place}: is shown in the scheme ${shown}`);
-  return { page, place };
 }
 
-async function examine(browser, name, width, scheme) {
-  const { page, place } = await open(browser, name, width, scheme);
-  await page.evaluate(axe.source);
-  const found = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"], preload: false }));
-  for (const { id, impact, help, nodes } of found.violations) {
-    const line = `${place}: ${impact}: ${id}: ${help} (${nodes.length}, first ${nodes[0].target})`;
-    if (["serious", "critical"].includes(impact)) faults.push(line);
-    else console.log(line);
-  }
-  const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-  if (over > 0) faults.push(`${place}: ${over} pixels wider than its window`);
-  await page.screenshot({ path: path.join(out, `${name.replaceAll("/", "-")}-${width}-${scheme}.png`) });
-  await page.browserContext().close();
-}
-
-async function search(browser) {
-  const { page, place } = await open(browser, "index.html", 1280, "light");
-  await page.click("[data-md-component=search-query]");
-  await page.type("[data-md-component=search-query]", "straight through");
-  await page
-    .waitForSelector(".md-search-result__item a", { timeout: 10000 })
-    .catch(() => faults.push(`${place}: search finds nothing`));
-  await page.screenshot({ path: path.join(out, "search.png") });
-  await page.browserContext().close();
+async function look(browser, one, window) {
+  const place = `${one.name} ${window.width} ${window.scheme}`;
+  const say = (words) => faults.push(`${place}: ${words}`);
+  const page = await open(browser, one, window, say);
+  const picture = (of = "") => page.screenshot({ path: path.join(out, `${place.replaceAll(" ", "-")}${of}.png`) });
+  await fits(page, say);
+  await picture();
+  if (one.kind === "site") await examine(page, place, say); // before its search lies over it
+  await use[one.kind](page, one, window, say, picture);
+  if (one.kind !== "site") await examine(page, place, say); // with what was folded; a large page takes a minute
+  await fits(page, say);
+  await picture("-used");
+  await finish(page);
 }
 
 (async () => {
   const executablePath = BROWSERS.find((each) => each && fs.existsSync(each));
   const browser = await puppeteer.launch({ executablePath, args: FLAGS });
+  const all = pages();
+  fs.mkdirSync(out, { recursive: true });
   try {
-    for (const name of PAGES)
-      for (const width of [1280, 360]) for (const scheme of ["light", "dark"]) await examine(browser, name, width, scheme);
-    await search(browser);
+    for (const one of all) for (const window of WINDOWS) await look(browser, one, window);
   } finally {
     await browser.close();
   }
-  console.log(faults.join("\n") || `${PAGES.length} pages, no serious finding, no error, nothing asked of a network`);
-  process.exitCode = faults.length ? 1 : 0;
+  const found = [...new Set(faults)];
+  console.log(found.join("\n") || `${all.length} pages, no serious finding, no error, nothing asked of a network`);
+  process.exitCode = found.length ? 1 : 0;
 })();

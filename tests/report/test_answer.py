@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from visible import words
@@ -15,6 +16,7 @@ from spikeproof.report import _answer, write
 from spikeproof.report._labels import _apart
 from spikeproof.report._readings_figure import descents
 from spikeproof.report._summary import headline_of, summarise
+from spikeproof.report.sections import answer
 
 Make = Callable[..., Any]
 
@@ -50,3 +52,20 @@ def test_few_words_stand_before_the_folds(make_panel_cell: Make, panel_of: Make,
     cells = [make_panel_cell(f"network-{n}", panel_of(["D22"], kept=n + 1)) for n in range(6)]
     page = write(cells, tmp_path, title="t").read_text(encoding="utf-8")
     assert 100 < len(words(page)) <= 1200
+
+
+@pytest.mark.parametrize("total", [2, 13])
+def test_upper_bounds_are_named_while_they_are_few_and_counted_then(
+    total: int, make_panel_cell: Make, panel_of: Make
+) -> None:
+    """The caption of the main figure, and the sentence on many, whose brackets stand alone."""
+    cells = [make_panel_cell(f"network-{n}", panel_of(["D22"], kept=n % 9 + 1)) for n in range(total)]
+    headline = headline_of(cells)
+    found = summarise(cells, headline)
+    assert all(cell.bound for cell in found)
+    caption = answer._bounds(found)
+    assert caption == (" Unsettled, so an upper bound: " + {2: "network-0 and network-1.", 13: "all 13."}[total])
+    assert answer._bounds([*found, *found[:1]]) != caption
+    assert answer._bounds(found[:1]) == " Unsettled, so an upper bound: network-0."
+    assert "(at most " in _answer.counted(found)
+    assert "))" not in _answer.counted(found)

@@ -53,6 +53,17 @@ def test_a_link_to_a_fold_that_moved_leads_into_its_file() -> None:
     )
 
 
+def test_what_moved_is_called_as_what_it_stood_in() -> None:
+    """The section, the fold around it, or where neither has a title the section's file."""
+    folds = [Fold(f"fold {n}", "", [Paragraph("text")]) for n in range(WHOLE + 1)]
+    beside = Beside()
+    beside.part("trust", Section("Trust it?", folds))
+    beside.part("same-images", Section("", folds))
+    beside.part("made", Section("", [Fold("Every panel", "", folds)]))
+    said = [page(section).split("the report</a>: ")[1].split("</p>")[0] for section in beside.files.values()]
+    assert said == ["Trust it?", "Same images", "Every panel"]
+
+
 def test_few_folds_and_short_tables_stay() -> None:
     beside = Beside()
     section = Section("Trust", [Fold(f"fold {n}", "", [grid(3)]) for n in range(WHOLE)])

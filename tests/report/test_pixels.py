@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import re
+from typing import cast
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from spikeproof.report import _pixels
-from spikeproof.store.pictures import Layer
+from spikeproof.report.sections.pictures import _changed
+from spikeproof.store.pictures import Layer, Picture
 
 
 def layer(*channels: list[list[int]]) -> Layer:
@@ -49,3 +52,12 @@ def test_events_are_white_where_none_is() -> None:
 
 def test_what_stands_in_words_is_escaped() -> None:
     assert "<script>" not in _pixels.element(_pixels.as_map(layer([[0]])), '"><script>')
+
+
+@pytest.mark.parametrize(
+    ("events", "scale", "words"),
+    [(True, 0.0, "no change but in time"), (True, 2.0, "change, at most 2"), (False, 0.0, "change, at most 0")],
+)
+def test_events_that_moved_in_time_alone_are_said_to_have(events: bool, scale: float, words: str) -> None:
+    one = {"events": events, "layers": {"change": {**layer([[128]]), "scale": scale}}}
+    assert _changed(cast("Picture", one)) == words

@@ -13,6 +13,10 @@ from spikeproof.commands._given import shown
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--title", default=None)
+    parser.add_argument(
+        "--figures", default=None, choices=["column", "page"],
+        help="the two main figures for print too, as wide as a column (3.3 in) or a page (6.9 in): figures/column/*",
+    )  # fmt: skip
 
 
 def run(options: Namespace) -> int:
@@ -23,7 +27,8 @@ def run(options: Namespace) -> int:
         from spikeproof import report
 
         title = options.title or options.folder.resolve().name
-        print(f"report: {report.write(cells, options.folder, title=title).resolve()}")
+        page = report.write(cells, options.folder, title=title, figures=options.figures)
+        print(f"report: {page.resolve()}")
     finally:
         if collecting:
             gc.enable()

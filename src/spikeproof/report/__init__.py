@@ -15,19 +15,21 @@ from spikeproof.report._beside import FOLDER, WHOLE, Beside, clear
 from spikeproof.report._blocks import Section, drawings
 from spikeproof.report._findings import Findings
 from spikeproof.report._page import Chapter, made_of, render
+from spikeproof.report._paper_figures import Width, write_figures
 from spikeproof.report._summary import CellLike, headline_of, summarise
 from spikeproof.report._svg import drawing, pdf, settle, svg
 
 __all__ = ["write"]
 
 
-def write(cells: Sequence[CellLike], folder: Path, *, title: str) -> Path:
+def write(cells: Sequence[CellLike], folder: Path, *, title: str, figures: Width | None = None) -> Path:
     """Write `report.html` and `figures/*.svg`, `*.pdf` into `folder` (made if need be); returns the page's path.
 
     Of many cells, long tables and folds stand in `report-files/*.html` beside the page (see `_beside`). The page needs
     no network, and tells everything without its script. The same cells give the same bytes, and every file appears
     whole or not at all. The cells are compared at the headline that most of them name in their configuration. A figure
-    for which nothing was measured is not written, and one of that name from before is removed. Raises SpikeproofError
+    for which nothing was measured is not written, and one of that name from before is removed. `figures` writes the two
+    main ones for print as well, into `figures/column` or `figures/page`. Raises SpikeproofError
     where there is no cell, a cell comes twice, or the rows of a cell are damaged.
     """
     if not cells:
@@ -45,6 +47,8 @@ def write(cells: Sequence[CellLike], folder: Path, *, title: str) -> Path:
                 section = beside.part(source.anchor, section) if len(cells) > WHOLE else section
                 made.setdefault(source.chapter, {})[source.anchor] = section
             drawn |= _draw(section, source.figures, folder / "figures")
+        if figures is not None:
+            write_figures(found, folder, figures)
     page = folder / "report.html"
     chapters = [Chapter(f"chapter-{n}", question, made[n]) for n, question in enumerate(sections.CHAPTERS) if n in made]
     foot = made_of(found.cells)

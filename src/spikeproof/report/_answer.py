@@ -11,7 +11,7 @@ from spikeproof.metrics.verdict import NOT_EVALUATED, SUPPORTED, UNSETTLED
 from spikeproof.report._blocks import text
 from spikeproof.report._summary import Summary
 from spikeproof.report._tables import Entry, Table, bounded, numbers, share, word, words
-from spikeproof.report._text import MISSING, claim, listed, mean, percent, with_interval
+from spikeproof.report._text import MISSING, listed, mean, percent, with_interval
 from spikeproof.report._trust import TONES, readings
 
 __all__ = ["counted", "ranked", "readings_table", "sentence"]
@@ -38,7 +38,12 @@ def _standing(cell: Summary) -> str:
         return NOT_EVALUATED
     if cell.worst() is None:
         return "not attacked at the headline"
-    return f"{'at most ' if cell.bound else ''}{with_interval(cell.worst())} when attacked"
+    return f"{_most(cell)} when attacked"
+
+
+def _most(cell: Summary) -> str:
+    """The worst case, and whether it is an upper bound."""
+    return f"{'at most ' if cell.bound else ''}{with_interval(cell.worst())}"
 
 
 def _plain(cell: Summary) -> str:
@@ -64,7 +69,7 @@ def counted(cells: Sequence[Summary]) -> str:
     measured = [cell for cell in ranked(cells) if cell.worst() is not None]
     if not measured:
         return first
-    best = listed([f"{cell.label} ({claim(cell)})" for cell in measured[:5]])
+    best = listed([f"{cell.label} ({_most(cell)})" for cell in measured[:5]])
     return f"{first} The highest worst cases: {best}."
 
 

@@ -43,7 +43,8 @@ class Beside:
 
     def part(self, anchor: str, section: Section) -> Section:
         """The section as it stands on the page; what is moved goes into `files`, named after its anchor."""
-        return replace(section, blocks=list(self._blocks(anchor, section, section.blocks)))
+        named = section if section.title else replace(section, title=anchor.replace("-", " ").capitalize())
+        return replace(section, blocks=list(self._blocks(anchor, named, section.blocks)))
 
     def linked(self, html: str, at: str = "") -> str:
         """The page, or the file `at`, with links that lead to where their targets now stand."""
@@ -64,7 +65,10 @@ class Beside:
                 yield from self._folds(anchor, section, [block for block in some if isinstance(block, Fold)])
                 continue
             for block in some:
-                if isinstance(block, Fold | Box):
+                if isinstance(block, Fold):
+                    inner = replace(section, title=block.summary)
+                    yield replace(block, blocks=list(self._blocks(anchor, inner, block.blocks)))
+                elif isinstance(block, Box):
                     yield replace(block, blocks=list(self._blocks(anchor, section, block.blocks)))
                 elif isinstance(block, Grid) and len(block.table.rows) > ROWS:
                     yield self._rows(anchor, section, block)
@@ -75,7 +79,7 @@ class Beside:
         links = []
         for start in range(0, len(folds), FOLDS_A_FILE):
             some = folds[start : start + FOLDS_A_FILE]
-            name = self._file(anchor, section, section.title or "Configuration and versions", some)
+            name = self._file(anchor, section, section.title, some)
             self.anchors |= {fold.anchor: name for fold in some if fold.anchor}
             links.append(_link(name, start, len(some), some[0].summary, some[-1].summary))
         return [Paragraph(_SAID), Points(links)]

@@ -18,7 +18,10 @@ from matplotlib.ticker import MaxNLocator
 from spikeproof.report._summary import Curve, Headline, Site, Summary
 from spikeproof.report._text import BOUND, MANY, kind, kinds
 
-__all__ = ["FEW", "STYLE", "alike_lines", "cell_lines", "chained", "curves", "drawn", "layers", "legend", "training"]
+__all__ = [
+    "FEW", "STYLE", "alike_lines", "cell_lines", "chained", "curves", "drawn", "in_percent", "layers", "legend",
+    "training",
+]  # fmt: skip
 
 FEW = 8
 """Up to so many cells, lines carry bands."""
@@ -72,7 +75,7 @@ def curves(cells: Sequence[Summary], headline: Headline | None) -> Figure | None
     found: list[_Drawn] = []
     for index, curve in shown:
         style, _ = lines[index]
-        low, high, heights = (_heights(curve, field) for field in ("low", "high", "share"))
+        low, high, heights = (in_percent(curve, field) for field in ("low", "high", "share"))
         if len(shown) <= FEW:  # more bands than that only make mud
             axes.fill_between(curve.eps, low, high, color=style["color"], alpha=0.13, linewidth=0)
         found.append((lines[index], curve.eps, heights))
@@ -163,9 +166,9 @@ def _panels(
     return figure, list(figure.subplots(rows, columns, sharex=sharex, squeeze=False).flat)
 
 
-def cell_lines(cells: Sequence[Summary]) -> list[_Line]:
-    """The look and the name of each cell's line; of too many cells, those of its kind."""
-    if len(cells) <= MANY:
+def cell_lines(cells: Sequence[Summary], named: int = MANY) -> list[_Line]:
+    """The look and the name of each cell's line; of more cells than are `named`, those of its kind."""
+    if len(cells) <= named:
         return [(_look(index), cell.label) for index, cell in enumerate(cells)]
     axis, names = kinds(cells)
     return [({**_look(names.index(name := kind(cell, axis))), "alpha": 0.5}, name) for cell in cells]
@@ -245,14 +248,14 @@ def _joined(measured: Sequence[Sequence[Site]]) -> list[str]:
     return sorted(depth, key=lambda name: (depth[name], name))
 
 
-def _heights(curve: Curve, field: str) -> list[float]:
+def in_percent(curve: Curve, field: str) -> list[float]:
     """A field of each point in percent; NaN, which breaks a line, where there is no point."""
     return [np.nan if point is None else 100 * float(getattr(point, field)) for point in curve.points]
 
 
 def _hollow(curve: Curve) -> list[tuple[float, float]]:
     """The points that are upper bounds, which are drawn white."""
-    return [(e, y) for e, y, bound in zip(curve.eps, _heights(curve, "share"), curve.bounds, strict=True) if bound]
+    return [(e, y) for e, y, bound in zip(curve.eps, in_percent(curve, "share"), curve.bounds, strict=True) if bound]
 
 
 def _bound_label(axes: Axes, shown: Sequence[Curve]) -> None:

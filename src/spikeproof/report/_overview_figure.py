@@ -22,7 +22,7 @@ from spikeproof.report._labels import beside
 from spikeproof.report._summary import Headline, Summary
 from spikeproof.report._text import BOUND, MANY, claim, kind, kinds, mean, percent, threat, with_interval
 
-__all__ = ["MARK", "marks", "overview"]
+__all__ = ["MARK", "Row", "face", "marks", "overview", "row", "scale_of"]
 
 MARK = "mark-"
 """Prefix of the gid of each cell's mark; the cell's place in the order follows."""
@@ -31,13 +31,22 @@ _SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _INK, _GREY, _SLACK = "#23272f", "#8a8f98", "#d55e00"
 
 
-class _Shown(NamedTuple):
-    """A cell that has both numbers, and its place among all cells."""
+class Row(NamedTuple):
+    """A cell that has both numbers, its place among all cells, what the plain attack left, and its slack's upper end,
+    as a share of all images."""
 
     at: int
     cell: Summary
     clean: Interval
     worst: Interval
+    plain: Interval | None
+    slack: float | None
+
+
+def row(at: int, cell: Summary) -> Row | None:
+    """What there is to draw of a cell; None without a clean accuracy or a worst case."""
+    clean, worst = cell.clean("test"), cell.worst()
+    return None if clean is None or worst is None else Row(at, cell, clean, worst, _plain(cell), _slack(cell))
 
 
 def marks(cells: Sequence[Summary]) -> dict[str, str]:
@@ -59,11 +68,7 @@ def _words(cell: Summary) -> str:
 
 def overview(cells: Sequence[Summary], headline: Headline | None) -> Figure | None:
     """Clean accuracy (x, %) against worst-case robust accuracy at the headline (y, %), coloured by the image's Gini."""
-    shown = [
-        _Shown(index, cell, clean, worst)
-        for index, cell in enumerate(cells)
-        if (clean := cell.clean("test")) is not None and (worst := cell.worst()) is not None
-    ]
+    shown = [one for index, cell in enumerate(cells) if (one := row(index, cell)) is not None]
     if not shown or headline is None:
         return None
     few = len(cells) <= MANY
@@ -71,8 +76,8 @@ def overview(cells: Sequence[Summary], headline: Headline | None) -> Figure | No
     axes = figure.add_subplot()
     some = [one.cell for one in shown]
     axis, names = kinds(some)
-    scale = _scale(some)
-    together: dict[str, list[_Shown]] = {}
+    scale = scale_of(some)
+    together: dict[str, list[Row]] = {}
     for one in shown:
         shape = _SHAPES[names.index(kind(one.cell, axis)) % len(_SHAPES)]
         together.setdefault(shape if not few else f"{shape} {one.at}", []).append(one)
@@ -80,7 +85,7 @@ def overview(cells: Sequence[Summary], headline: Headline | None) -> Figure | No
     for shape, alike in together.items():  # many marks in one call: each by itself takes fifty times as long
         axes.scatter(
             [100 * one.clean.share for one in alike], [100 * one.worst.share for one in alike], s=62 if few else 40,
-            marker=shape.split()[0], facecolors=[_face(one.cell, scale) for one in alike], edgecolors=_INK,
+            marker=shape.split()[0], facecolors=[face(one.cell, scale) for one in alike], edgecolors=_INK,
             linewidths=0.8, zorder=3, gid=" ".join(f"{MARK}{one.at}" for one in alike),
         )  # fmt: skip
     axes.set_xlabel("clean test accuracy (%)")
@@ -96,18 +101,17 @@ def overview(cells: Sequence[Summary], headline: Headline | None) -> Figure | No
     return figure
 
 
-def _doubts(axes: Axes, shown: Sequence[_Shown], *, few: bool) -> None:
+def _doubts(axes: Axes, shown: Sequence[Row], *, few: bool) -> None:
     """How far the plain attack was above each worst case, and how far that may fall yet."""
     thin: dict[str, Any] = {"linewidth": 0.9 if few else 0.5, "alpha": 1.0 if few else 0.6, "zorder": 1}
     bars: dict[str, Any] = {"linewidth": 5 if few else 2.5, "alpha": 0.5, "solid_capstyle": "butt", "zorder": 2}
     up, down = [], []
     for one in shown:
         x, y = 100 * one.clean.share, 100 * one.worst.share
-        plain, slack = _plain(one.cell), _slack(one.cell)
-        if plain is not None and plain.share > one.worst.share:
-            up.append(([x, x], [y, 100 * plain.share]))
-        if slack:
-            down.append(([x, x], [y, max(0.0, y - 100 * slack)]))
+        if one.plain is not None and one.plain.share > one.worst.share:
+            up.append(([x, x], [y, 100 * one.plain.share]))
+        if one.slack:
+            down.append(([x, x], [y, max(0.0, y - 100 * one.slack)]))
         elif one.cell.bound and few:
             axes.annotate(
                 "", xy=(x, y), xytext=(0, -24), textcoords="offset points", annotation_clip=False,
@@ -137,16 +141,18 @@ def _gini(cell: Summary) -> float | None:
     return None if found is None else found.value
 
 
-def _scale(cells: Sequence[Summary]) -> ScalarMappable | None:
+def scale_of(cells: Sequence[Summary]) -> ScalarMappable | None:
+    """Colours for the Gini of the image's gradient; None where no cell has one."""
     values = [value for cell in cells if (value := _gini(cell)) is not None]
     if not values:
         return None
     low, high = min(values), max(values)
-    spare = 0.01 if high == low else 0.0  # a scale needs a length
-    return ScalarMappable(Normalize(low - spare, high + spare), "cividis")
+    # A scale needs a length: one value alone stands on the scale of all that there may be.
+    return ScalarMappable(Normalize(low, high) if low < high else Normalize(0, 1), "cividis")
 
 
-def _face(cell: Summary, scale: ScalarMappable | None) -> str:
+def face(cell: Summary, scale: ScalarMappable | None) -> str:
+    """The colour of a cell on that scale; white without a number."""
     value = _gini(cell)
     if value is None or scale is None:
         return "white"
@@ -159,6 +165,7 @@ def _legend(figure: Figure, axis: str, names: Sequence[str], cells: Sequence[Sum
     handles = [
         Line2D([], [], marker=_SHAPES[index % len(_SHAPES)], markerfacecolor=_GREY, label=f"{axis}: {name}", **look)
         for index, name in enumerate(names)
+        if len(names) > 1
     ]
     if any(_gini(cell) is None for cell in cells):
         handles.append(Line2D([], [], marker="o", markerfacecolor="white", label="white: Gini not measured", **look))

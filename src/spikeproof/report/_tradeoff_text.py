@@ -207,7 +207,7 @@ def _sided(found: Estimate, claimed: int) -> Entry:
 
 def front_table(front: Front) -> Table:
     columns = [
-        *words("", "configuration"), *numbers("clean test", "robust"), *words("on the front"), *numbers("chance")
+        *words("number", "configuration"), *numbers("clean test", "robust"), *words("on the front"), *numbers("chance")
     ]  # fmt: skip
     rows = [
         [

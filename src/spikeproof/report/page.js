@@ -2,17 +2,24 @@
 // Tables sort by a click on a column's head and filter by a word; marks of figures tell their numbers on hover and focus.
 const told = document.getElementById("told");
 for (const mark of document.querySelectorAll("svg [tabindex]")) {
-  const show = () => {
+  const show = (marks) => {
     const box = mark.getBoundingClientRect();
-    told.textContent = mark.getAttribute("aria-label");
+    const page = document.documentElement;
+    told.textContent = marks.map((one) => one.getAttribute("aria-label")).join("\n");
     told.hidden = false;
-    const left = Math.min(box.right + 8, document.documentElement.clientWidth - told.offsetWidth - 8);
+    const left = Math.min(box.right + 8, page.clientWidth - told.offsetWidth - 8);
+    const below = page.clientHeight >= box.bottom + 8 + told.offsetHeight;
     told.style.left = `${Math.max(8, left)}px`;
-    told.style.top = `${box.bottom + 8}px`;
+    told.style.top = `${below ? box.bottom + 8 : Math.max(8, box.top - 8 - told.offsetHeight)}px`;
+  };
+  // Of marks on each other the pointer reaches the uppermost alone: all that lie under it are told.
+  const under = ({ clientX, clientY }) => {
+    const found = document.elementsFromPoint(clientX, clientY).map((one) => one.closest("svg [tabindex]"));
+    return [...new Set([mark, ...found.filter((one) => one)])];
   };
   const hide = () => { told.hidden = true; };
-  mark.addEventListener("pointerenter", show);
-  mark.addEventListener("focus", show);
+  mark.addEventListener("pointerenter", (event) => show(under(event)));
+  mark.addEventListener("focus", () => show([mark]));
   mark.addEventListener("pointerleave", hide);
   mark.addEventListener("blur", hide);
 }

@@ -15,7 +15,7 @@ PLACE = 10
 FIGURES = ("tradeoff",)
 
 _FEW = 12
-"""Up to so many cells, each has its sentence in sight."""
+"""Up to so many cells, each has its sentence in sight, and is named in the caption."""
 
 _WHAT = """
 Each cell on this page is one spiking neural network, trained and then attacked in one fully stated way. Its robust
@@ -61,7 +61,8 @@ def _bounds(cells: Sequence[Summary]) -> str:
     some = [cell.label for cell in cells if cell.bound]
     if not some:
         return ""
-    return f" {UNSETTLED.capitalize()}, so an upper bound: {listed(some) if len(cells) <= MANY else len(some)}."
+    every = f"all {len(some)}" if len(some) == len(cells) > 1 else str(len(some))
+    return f" {UNSETTLED.capitalize()}, so an upper bound: {listed(some) if len(some) <= _FEW else every}."
 
 
 def _figure(of: Findings) -> Drawing:
@@ -72,7 +73,8 @@ def _figure(of: Findings) -> Drawing:
     evaluated = between([cell.headline["images"] for cell in cells if cell.headline is not None and not cell.withheld])
     many = f" Of so many cells ({len(cells)}) the names and intervals stand in the tables." if len(cells) > MANY else ""
     withheld = [cell.label for cell in cells if cell.withheld]
-    absent = f" Not evaluated, and so not drawn: {listed(withheld)}." if withheld else ""
+    unnamed = len(withheld) > _FEW
+    absent = f" Not evaluated, and so not drawn: {len(withheld) if unnamed else listed(withheld)}." if withheld else ""
     caption = (
         f"Clean test accuracy (across, n = {tested}) against worst-case robust accuracy (up, {of.threat}, "
         f"n = {evaluated}). The line goes up to what the plain attack left, the bar down to where it may fall yet. "

@@ -21,7 +21,8 @@ Chosen by a rule: at the panel of the headline, in the order of the test set, th
 and fell, as the attack left it that broke it first, and the first that stood, as the plain attack left it. The change
 is white where nothing changed, orange where there is more now, blue where less. A gradient's map is that of the
 cross-entropy at the clean image, summed over time, its size summed over channels: white where it is exactly zero, black
-where it is largest. Of grids of events the counts over time are drawn: on in orange, off in blue.
+where it is largest. Of grids of events the counts over time are drawn: on in orange, off in blue. Events that move in
+time alone leave these counts as they are, so such an attack shows no change.
 """
 
 _MAPS = {"image": "gradient at the image", "encoded": "gradient at the encoded input", "pool": "gradient at the pool"}
@@ -65,14 +66,19 @@ def _row(one: Picture) -> Markup:
         _one("clean", f"clean, class {one['clean']}", _pixels.element(seen(layers["clean"]), f"clean picture {which}")),
         _one("attacked", f"attacked, class {one['attacked']}",
              _pixels.element(seen(layers["attacked"]), f"attacked picture {which}")),
-        _one("change", f"change, at most {layers['change']['scale']:.3g}",
-             _pixels.element(_pixels.as_change(layers["change"]), f"change {which}")),
+        _one("change", _changed(one), _pixels.element(_pixels.as_change(layers["change"]), f"change {which}")),
     ]  # fmt: skip
     for name, words in _MAPS.items():
         if name in layers:
             said = f"{words}, {_zeros(layers[name])} zero"
             shown.append(_one(name, said, _pixels.element(_pixels.as_map(layers[name]), f"{said}, {which}")))
     return Markup("").join(shown)
+
+
+def _changed(one: Picture) -> str:
+    """How large the largest change is; an event that only came at another time is in the same pixel of the counts."""
+    scale = one["layers"]["change"]["scale"]
+    return "no change but in time" if one["events"] and scale == 0 else f"change, at most {scale:.3g}"
 
 
 def _one(name: str, words: str, image: Markup) -> Markup:
