@@ -74,8 +74,8 @@ def test_two_networks_of_one_seed() -> None:
 def test_correlations_over_defences() -> None:
     """Two values of each of eight defences, three seeds; the whole study is compared by the oracle's own command."""
     wanted = (
-        "adversarial-eps-0.1", "adversarial-eps-0.2", "trades-1.0", "trades-6.0", "mart-1.0", "mart-6.0", "sr-0.001",
-        "sr-0.01", "tgo-0.3", "tgo-1.0", "rat-0.004", "rat-0.06", "dsd-0.4", "dsd-0.8", "noise-0.1", "noise-0.4",
+        "adversarial-eps-0.1", "adversarial-eps-0.15", "trades-1.0", "trades-6.0", "mart-1.0", "mart-6.0", "sr-0.001",
+        "sr-0.01", "tgo-0.3", "tgo-1.0", "rat-0.125", "rat-0.06", "dsd-0.4", "dsd-0.8", "noise-0.1", "noise-0.2",
     )  # fmt: skip
     every = {trade_off.name_of(path): path for path in sorted((RESULTS / "defences-digits").glob("*.json.xz"))}
     paths = [every[f"{name}-s{seed}"] for name in wanted for seed in (0, 1, 2)]
