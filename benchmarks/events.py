@@ -1,22 +1,28 @@
 """`python -m benchmarks.events FOLDER`: networks on N-MNIST, ours and SpikingJelly's, under attacks that move events.
 
-FOLDER has N-MNIST's Train and Test, or a part of them. Ours, `event_vgg` trained in plain torch, and a network that is
-made and trained by SpikingJelly's own code and wrapped see the same grids: 5 frames by number, 17x17, binary, and for
-`counts` a second network of each kind on counts. Each attack runs alone on the test recordings that are right when
-clean, at three budgets; 'worst case' is what is left by all of them. They may ask for as many passes as each other, a
-forward or a backward of one recording each, and stop where one is fooled. L-inf on frames beside them moves no event
-and is called relaxed. Needs the environment of `make peers`, with src on the path; `--out` keeps what was measured, one
-line each, and the command goes on from there.
+FOLDER has N-MNIST's Train and Test, or a part of them. Ours are the networks of seed 0 of the study `pooling-nmnist`,
+with max and with average pooling, kept in `--runs` as the study keeps them; a network that is made and trained by
+SpikingJelly's own code, by the same recipe, is wrapped. All see the study's grids: binary ones, and for `counts` others
+of each kind trained on counts. Each attack runs alone on the test recordings that are right when clean, at three
+budgets; 'worst case' is what is left by all of them. They may ask for about as many passes as each other, a forward or
+a backward of one recording each, and stop where one is fooled; how many they spent stands beside them. L-inf on frames
+beside them moves no event and is called relaxed. Needs the environment of `make peers`, with src on the path; `--out`
+keeps what was measured, one line each, and the command goes on from there; lines of another recipe stay and are not
+shown.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,21 +31,24 @@ from torch.nn import functional as F
 import spikeproof
 from spikeproof import parts
 from spikeproof.data import Images
-from spikeproof.data.nmnist import NMNIST
-from spikeproof.encoders.frames import Frames
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case, attack_rows, clean_verdict
 from spikeproof.losses import cross_entropy, margin
 from spikeproof.metrics.robustness import clopper_pearson
-from spikeproof.models.event_vgg import EventVGG
-from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
+from spikeproof.rules.pdsg import PDSG
+from spikeproof.store.store import Store
+from spikeproof.study.config import CellConfig, load_study
+from spikeproof.study.run import Machine, load_images, trained_victim
+from spikeproof.training.train import Recipe
+from spikeproof.types import FreeMoves
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim
 
-__all__ = ["measured", "table"]
+__all__ = ["measured", "recipe_of", "table", "trained"]
 
-T, SIZE, EPOCHS, SEED = 5, 17, 20, 0
+SEED = 0
+KINDS = ("ours", "ours, average pool", "SpikingJelly")
 THREATS: dict[str, tuple[str, tuple[float, ...]]] = {
     "flips": ("events", (4, 8, 16)),
     "retime_b0": ("events", (8, 16, 32)),
@@ -49,45 +58,69 @@ THREATS: dict[str, tuple[str, tuple[float, ...]]] = {
 PASSES = 80
 ATTACKS: dict[str, dict[str, Any]] = {  # each about PASSES: a step is a forward and a backward
     "gradient": {"name": "top_events", "steps": PASSES // 2},
+    "SpikeFool": {"name": "spike_fool", "rounds": 2, "steps": 10, "targets": 2},
     "swaps": {"name": "swap_search", "queries": PASSES},
     "random swaps": {"name": "random_swaps", "queries": PASSES},
 }
 RELAXED = {"pgd": {"name": "pgd", "steps": PASSES // 2}}
 
 
-def trained(logits: Callable[[Tensor], Tensor], network: nn.Module, train: Images) -> None:
-    """Adam on the cross-entropy of the mean over time, the same for both networks; leaves eval mode."""
-    optimiser = torch.optim.Adam(network.parameters(), 0.005)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS * (len(train) // 32))
+@cache
+def _cells() -> dict[str, CellConfig]:
+    """The study's cells by their names."""
+    found = load_study(Path(str(files("spikeproof") / "studies" / "pooling-nmnist.yaml"))).cells()
+    return {cell.name: cell for cell in found}
+
+
+def config_of(folder: Path, kind: str, binary: bool) -> CellConfig:
+    """The cell of the study whose network, or whose data and recipe, a kind has; read from `folder`."""
+    pool = "avg" if kind == "ours, average pool" else "max"
+    cell = _cells()[f"{'binary' if binary else 'counts'}-{pool}-s{SEED}"]
+    return replace(cell, data={**cell.data, "root": str(folder)})
+
+
+def recipe_of(kind: str, binary: bool) -> str:
+    """A short hash of all that a network is trained from but the samples."""
+    plain = config_of(Path(), kind, binary).resolved()
+    names = ("data", "train_images", "model", "neuron", "rule", "encoder", "steps", "recipe", "seed")
+    text = json.dumps([kind, *(plain[name] for name in names)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def trained(logits: Callable[[Tensor], Tensor], network: nn.Module, train: Images, recipe: Recipe) -> None:
+    """A loop of its own over the study's recipe: the optimiser, a rate for each epoch, shifts; leaves eval mode."""
+    optimiser = recipe.build(list(network.parameters()))
     network.train()
-    for _ in range(EPOCHS):
-        for index in torch.randperm(len(train)).split(32)[: len(train) // 32]:
+    for epoch in range(1, recipe.epochs + 1):
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate(epoch)
+        for index in torch.randperm(len(train)).split(recipe.batch_size):
+            if len(index) < 2:
+                continue
             x, y, _ = train.at(index)
+            x = Images.moved(x, *torch.randint(-recipe.shift, recipe.shift + 1, (2, len(x))))
             optimiser.zero_grad()
             F.cross_entropy(logits(x), y).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            schedule.step()
     network.eval()
 
 
-def ours(train: Images) -> Victim:
-    body = EventVGG(in_channels=2, classes=10, neuron=IF, width=16, hidden=128, votes=0, size=SIZE)
-    trained(lambda x: body.classify(x.transpose(0, 1), ATan()), body, train)
-    return Victim(body, Frames(), T).eval()
-
-
-def spikingjelly(train: Images) -> Victim:
+def spikingjelly(config: CellConfig, train: Images) -> Victim:
     """Made, run and trained by its own layers and neurons, reset by its own function; then wrapped."""
     from spikingjelly.activation_based import functional, layer, neuron, surrogate
 
+    width, hidden = config.model["width"], config.model["hidden"]
+
     def fires() -> nn.Module:
-        return neuron.LIFNode(tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True)  # type: ignore[no-any-return]
+        return cast(nn.Module, neuron.LIFNode(tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True))
 
     def block(inputs: int) -> list[nn.Module]:
-        return [layer.Conv2d(inputs, 16, 3, padding=1, bias=False), layer.BatchNorm2d(16), fires(), layer.MaxPool2d(2)]
+        convolution = layer.Conv2d(inputs, width, 3, padding=1, bias=False)
+        return [convolution, layer.BatchNorm2d(width), fires(), layer.MaxPool2d(2)]
 
+    seen = width * (train.pixels.shape[-1] // 4) ** 2
     network = nn.Sequential(
-        *block(2), *block(16), layer.Flatten(), layer.Linear(256, 128), fires(), layer.Linear(128, 10)
+        *block(2), *block(width), layer.Flatten(), layer.Linear(seen, hidden), fires(), layer.Linear(hidden, 10)
     )
     functional.set_step_mode(network, "m")
 
@@ -95,7 +128,7 @@ def spikingjelly(train: Images) -> Victim:
         functional.reset_net(network)
         return network(x.transpose(0, 1)).mean(0)  # type: ignore[no-any-return]
 
-    trained(logits, network, train)
+    trained(logits, network, train, config.recipe)
     functional.reset_net(network)
     return spikeproof.wrap(network, train.at(torch.arange(16))[0])
 
@@ -104,42 +137,52 @@ Made = dict[tuple[str, bool], tuple[Victim, Batch, int]]
 """Of what is it, and whether of binary grids -> a trained network, the test recordings, and how many it gets right."""
 
 
-def made(folder: Path, kind: str, binary: bool, known: Made) -> tuple[Victim, Batch, int]:
+def made(folder: Path, runs: Path, kind: str, binary: bool, known: Made) -> tuple[Victim, Batch, int]:
     """Trained once and remembered."""
     if (kind, binary) not in known:
-        data = NMNIST(str(folder), frames=T, binary=binary, size=SIZE)
-        train, test = data.load("train"), data.load("test")
+        config = config_of(folder, kind, binary)
+        train, test = load_images(config, "train"), load_images(config, "test")
         torch.manual_seed(SEED)
-        victim = {"ours": ours, "SpikingJelly": spikingjelly}[kind](train)
+        if kind == "SpikingJelly":
+            victim = spikingjelly(config, train)
+        else:
+            victim, _ = trained_victim(config, Store(runs), Machine(progress=False), train)
         batch = Batch.of(victim, *test.at(torch.arange(len(test))), SEED)
         clean = int((clean_verdict(victim, batch).predicted == batch.y).sum())
         known[kind, binary] = victim, batch, clean
     return known[kind, binary]
 
 
+def case_of(name: str, norm: str, victim: Victim) -> Case:
+    """An attack under the rule of training; SpikeFool under PDSG, as the tiers have it."""
+    attack = parts.build("attacks", {**ATTACKS, **RELAXED}[name])
+    rule = PDSG() if name == "SpikeFool" else victim.rule or ATan()
+    return Case(attack, WhiteBox(rule), cross_entropy if norm == "linf" else margin)
+
+
 def measured(
-    folder: Path, kind: str, norm: str, known: Made, keep: Callable[[dict[str, Any]], None], done: set[Any]
+    folder: Path, runs: Path, kind: str, norm: str, known: Made, keep: Callable[[dict[str, Any]], None], done: set[Any]
 ) -> None:
     """Rows of one network under one threat; those in `done` are left out."""
     surface, budgets = THREATS[norm]
-    attacks = RELAXED if surface == "relaxed" else ATTACKS
-    wanted = [(kind, norm, eps, name) for eps in budgets for name in attacks]
-    if all(key in done for key in wanted):
-        return
-    victim, batch, clean = made(folder, kind, surface != "counts", known)
-    rule = victim.rule or ATan()
-    for _, _, eps, name in [key for key in wanted if key not in done]:
-        started = time.process_time()
+    binary = surface != "counts"
+    recipe = recipe_of(kind, binary)
+    for eps in budgets:
         threat = parts.build("threats", {"name": norm}, eps=eps, surface=surface)
-        loss = cross_entropy if norm == "linf" else margin
-        case = Case(parts.build("attacks", attacks[name]), WhiteBox(rule), loss)
-        rows = attack_rows(victim, batch, evaluation="events", threats={f"{eps:g}": threat}, cases={name: case})
-        keep({
-            "network": kind, "norm": norm, "surface": surface, "eps": eps, "attack": name, "clean": clean,
-            "n": len(batch), "right": [not row["fooled"] for row in rows],
-            "passes": sum(row["forwards"] + row["backwards"] for row in rows) / max(clean, 1),
-            "seconds": round(time.process_time() - started, 1),
-        })  # fmt: skip
+        for name in RELAXED if surface == "relaxed" else ATTACKS:
+            free = isinstance(threat, FreeMoves)  # which SpikeFool asks for
+            if (name == "SpikeFool" and not free) or (recipe, norm, eps, name) in done:
+                continue
+            victim, batch, clean = made(folder, runs, kind, binary, known)
+            started = time.process_time()
+            cases = {name: case_of(name, norm, victim)}
+            rows = attack_rows(victim, batch, evaluation="events", threats={f"{eps:g}": threat}, cases=cases)
+            keep({
+                "network": kind, "recipe": recipe, "norm": norm, "surface": surface, "eps": eps, "attack": name,
+                "clean": clean, "n": len(batch), "right": [not row["fooled"] for row in rows],
+                "passes": sum(row["forwards"] + row["backwards"] for row in rows) / max(clean, 1),
+                "seconds": round(time.process_time() - started, 1),
+            })  # fmt: skip
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -165,10 +208,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("events.jsonl"))
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the study keeps its networks")
     parser.add_argument("--only", choices=THREATS, nargs="*", default=list(THREATS))
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    done = {(row["network"], row["norm"], row["eps"], row["attack"]) for row in rows}
+    done = {(row.get("recipe"), row["norm"], row["eps"], row["attack"]) for row in rows}
 
     def keep(row: dict[str, Any]) -> None:
         rows.append(row)
@@ -177,9 +221,10 @@ def main() -> None:
 
     known: Made = {}
     for norm in options.only:
-        for kind in ("ours", "SpikingJelly"):
-            measured(options.folder, kind, norm, known, keep, done)
-    print(table(rows))
+        for kind in KINDS:
+            measured(options.folder, options.runs, kind, norm, known, keep, done)
+    today = {recipe_of(kind, binary) for kind in KINDS for binary in (True, False)}
+    print(table([row for row in rows if row.get("recipe") in today]))
 
 
 if __name__ == "__main__":

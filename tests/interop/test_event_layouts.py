@@ -11,7 +11,8 @@ from torch import Tensor, nn
 import spikeproof
 from spikeproof.encoders.direct import Direct
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.tensors import exact, image_keys, uniform
+from spikeproof.interop.check import check
+from spikeproof.tensors import exact, graft, image_keys, uniform
 
 N, T = 4, 3
 KEYS = image_keys(0, torch.arange(N))
@@ -32,12 +33,21 @@ class Step(nn.Module):
         return fired, v - fired
 
 
+class Sloped(Step):
+    """The same, with a surrogate's slope."""
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Tensor]:
+        v = x.flatten(1) @ self.weight.T + (0.0 if state is None else state)
+        fired = graft((v >= 1.0).to(v), torch.sigmoid(v - 1.0))
+        return fired, v - fired
+
+
 class Loop(nn.Module):
     """The same with the loop inside; axis: where it takes the time."""
 
-    def __init__(self, axis: int) -> None:
+    def __init__(self, axis: int, step: type[Step] = Step) -> None:
         super().__init__()
-        self.step, self.axis = Step(), axis
+        self.step, self.axis = step(), axis
 
     def forward(self, x: Tensor) -> Tensor:
         state, out = None, []
@@ -97,3 +107,44 @@ def test_as_many_recordings_as_steps_are_told_apart() -> None:
 def test_time_in_the_wrong_place_is_refused(frames: Tensor, options: dict[str, Any], told: str) -> None:
     with pytest.raises((SpikeproofError, UsageError), match=told):
         spikeproof.wrap(Loop(0).eval(), frames, **options)
+
+
+class Remembering(Loop):
+    """The same, that does not begin at rest."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.register_buffer("left", torch.zeros(()).double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x) + self.left
+        self.left = self.left + out.mean().detach()
+        return out
+
+
+@pytest.mark.parametrize(
+    "network", [Loop(0, Sloped), Loop(1, Sloped), Sloped()], ids=["time first", "batch first", "step by step"]
+)
+def test_check_asks_networks_of_events_the_same_questions(network: nn.Module) -> None:
+    labels = by_hand().argmax(1)
+    found = check(network.eval(), GRIDS, labels, accuracy=1.0)
+    assert not found.refused, str(found)
+    assert found.victim is not None
+    torch.testing.assert_close(found.victim(GRIDS, exact, KEYS), by_hand())
+    assert found["accuracy"].verdict == "ok"
+    assert "normalisation" not in {result.name for result in found.results}
+    assert f"{N} images {(T, 2, 4, 4)}" in found["call"].says
+
+
+def test_check_finds_what_a_network_of_events_remembers() -> None:
+    found = check(Remembering().eval(), GRIDS)
+    assert found.refused
+    assert found.victim is None
+    assert found["state and noise"].verdict == "refuse"
+
+
+def test_check_refuses_time_in_the_wrong_place() -> None:
+    with pytest.raises(SpikeproofError, match=r"transpose\(1, 2\)"):
+        check(Loop(0).eval(), GRIDS.transpose(1, 2))
+    with pytest.raises(UsageError, match="encoder of frames"):
+        check(Loop(0).eval(), GRIDS, encoder=Direct())

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from spikeproof import parts
 from spikeproof.data import Images, split
 from spikeproof.data.digits import Digits
-from spikeproof.errors import SpikeproofError
+from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
@@ -420,6 +420,25 @@ def test_flips_mirror_some_of_the_images(tmp_path: Path) -> None:
     seen = bytes_of(torch.cat(watching.seen))
     assert seen <= upright | mirrored
     assert 10 < len(seen - upright) < 38
+
+
+def test_shifts_move_every_image_by_few_pixels_anew_each_epoch(tmp_path: Path) -> None:
+    """Padded and cropped here, where the recipe gathers; every move of -1..1 both ways comes, and no other."""
+    watching = Stopping()
+    go(tmp_path, defence=watching, recipe=replace(RECIPE, epochs=2, flip=False, shift=1))
+    training, _ = split(images(), 0.2, 0)
+    pixels = training.at(torch.arange(TRAINED))[0]
+    padded = F.pad(pixels, (1, 1, 1, 1))
+    moves = {way: padded[..., way // 3 :, way % 3 :][..., :8, :8] for way in range(9)}
+    seen = [torch.cat(part) for part in (watching.seen[:PER_EPOCH], watching.seen[PER_EPOCH:])]
+    assert bytes_of(torch.cat(seen)) <= set().union(*map(bytes_of, moves.values()))
+    assert all(bytes_of(torch.cat(seen)) & bytes_of(one) for one in moves.values())
+    assert bytes_of(seen[0]) != bytes_of(seen[1])
+
+
+def test_a_recipe_refuses_a_shift_below_0() -> None:
+    with pytest.raises(UsageError, match=r"recipe\.shift"):
+        Recipe(shift=-1)
 
 
 @pytest.mark.parametrize("select", ["accuracy", "loss", "last"])

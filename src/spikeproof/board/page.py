@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spikeproof.board.entry import Entry, read
+from spikeproof.data_facts import named_data
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.files import write_bytes
 from spikeproof.metrics.robustness import Interval
@@ -34,9 +35,14 @@ class Refused(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Entries that can be compared, best first; beside each its rank, None where it has none."""
+    """Entries that can be compared, best first; beside each its rank, None where it has none.
+
+    data: the data set and how it was made, as how events were binned; digest: of all of its test images, None where it
+    is not recorded.
+    """
 
     data: str
+    digest: str | None
     images: int
     threat: str
     lines: list[tuple[int | None, Entry]]
@@ -66,8 +72,8 @@ def entries(folder: Path) -> tuple[list[Entry], list[Refused]]:
 
 
 def groups(found: Sequence[Entry]) -> list[Group]:
-    """Entries by data and threat, in the order of these; within one the ranked ones, then unsettled ones, then those
-    that were not evaluated, each by their worst case."""
+    """Entries by data, images and threat, in the order of these: other frames, cells or samples are other data. Within
+    one the ranked ones, then unsettled ones, then those that were not evaluated, each by their worst case."""
     by: dict[tuple[Any, ...], list[Entry]] = {}
     for entry in found:
         data, threat = entry["data"], entry["threat"]
@@ -88,7 +94,8 @@ def _group(mine: Sequence[Entry]) -> Group:
         (1 + sum(other > _share(one) for other in ranked) if one.verdict == SUPPORTED else None, one) for one in order
     ]
     where = f"{threat['norm'] or 'a threat'} on {threat['surface']}, eps {threat['eps_text']}"
-    return Group(data["name"], data["images"], where, lines)
+    told = named_data({**mine[0]["config"].get("data", {}), "name": data["name"]})
+    return Group(told, data["digest"], data["images"], where, lines)
 
 
 def _order(entry: Entry) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,8 @@ def from_events(
     """
     read = [Recording.of(events, f"recording {number}") for number, events in enumerate(recordings)]
     framing = Framing(frames, by, binary)
-    return _images(framed(read, framing, height, width), framing.scale, labels, ids, classes, name)
+    grids = framed(read, framing, height, width)
+    return replace(_images(grids, framing.scale, labels, ids, classes, name), binning=framing.told(height, width))
 
 
 def from_frames(

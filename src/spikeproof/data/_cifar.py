@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spikeproof.data._images import Images, Split, balanced, check_split
+from spikeproof.data._images import Images, Split, check_split
 from spikeproof.errors import SpikeproofError
 
 __all__ = ["URL_BASE", "Layout", "load"]
@@ -70,7 +70,7 @@ def load(layout: Layout, root: str, download: bool, split: Split, limit: int | N
     pixels = torch.from_numpy(np.concatenate([pixels for _, pixels in parts]))
     ids = torch.arange(len(labels)) + (0 if train else _FIRST_TEST_ID)
     images = Images(pixels, 255, labels, ids, _class_names(layout, content[layout.names]), layout.name)
-    return images if limit is None else images.take(balanced(labels, ids, limit, purpose=split))
+    return images.limited(limit, purpose=split)
 
 
 def _records(layout: Layout, name: str, content: bytes, records: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

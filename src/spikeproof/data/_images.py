@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
+from spikeproof.data_facts import Binning, DataFacts
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.tensors import fold, image_keys
 
@@ -27,6 +28,8 @@ class Images:
     ids: int64 (N,), unique over train and test of one data set and stable for ever: they key the randomness.
     classes: the names of the classes.
     name: the data set's name, as a report prints it.
+    whole: how many a split has of which these are a balanced choice, itself where they are all; None: not known.
+    binning: how events became the frames; None of images, and of frames that were made elsewhere.
 
     Raises SpikeproofError where these promises are broken.
     """
@@ -37,6 +40,8 @@ class Images:
     ids: Tensor
     classes: tuple[str, ...]
     name: str
+    whole: int | None = None
+    binning: Binning | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != torch.uint8 or self.pixels.dim() not in (4, 5):
@@ -71,13 +76,44 @@ class Images:
         """Images (B,*,H,W) with left and right exchanged, every frame of them."""
         return x.flip(-1)
 
+    @staticmethod
+    def moved(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
+        """Images (B,*,H,W), each moved by whole pixels (B,) int64, every frame of them alike; 0 where nothing was."""
+        rows, in_rows = _sources(x.shape[-2], down)
+        columns, in_columns = _sources(x.shape[-1], right)
+        planes = x.flatten(1, -3)
+        planes = planes.gather(2, rows[:, None, :, None].expand(-1, planes.shape[1], -1, x.shape[-1]))
+        planes = planes.gather(3, columns[:, None, None, :].expand_as(planes))
+        return (planes * (in_rows[:, None, :, None] & in_columns[:, None, None, :])).view_as(x)
+
     def take(self, index: Tensor) -> Images:
-        """The images at `index` (int64 (M,) without repetition, or bool (N,)), in that order."""
-        return Images(self.pixels[index], self.scale, self.labels[index], self.ids[index], self.classes, self.name)
+        """The images at `index` (int64 (M,) without repetition, or bool (N,)), in that order. How
+        those were chosen it is not told."""
+        pixels, labels, ids = (values[index] for values in (self.pixels, self.labels, self.ids))
+        return replace(self, pixels=pixels, labels=labels, ids=ids, whole=None)
+
+    def limited(self, limit: int | None, *, purpose: str) -> Images:
+        """A class-balanced subset of a whole split, see `balanced`; itself where limit is None."""
+        some = self if limit is None else self.take(balanced(self.labels, self.ids, limit, purpose=purpose))
+        return replace(some, whole=len(self))
 
     def at(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Index (B,) int64 -> x float32 (B,*) in [0,1], labels (B,) int64, ids (B,) int64."""
         return self.pixels[index].to(torch.float32) / self.scale, self.labels[index], self.ids[index]
+
+    def facts(self) -> DataFacts:
+        """What a result about these images must say of them, but for their content."""
+        counts = self.labels.bincount(minlength=len(self.classes)).tolist() or [0]
+        events = self.pixels.dim() == 5
+        return {
+            "name": self.name,
+            "samples": len(self),
+            "whole": self.whole,
+            "a_class": [min(counts), max(counts)],
+            "shape": list(self.pixels.shape[1:]),
+            "values": f"{self.scale + 1} levels" if not events else "binary" if self.scale == 1 else "counts",
+            "binning": self.binning,
+        }
 
     def digest(self) -> str:
         """16 hex characters of sha256 over shape, scale, pixels, labels and ids: which data a result is about."""
@@ -86,6 +122,12 @@ class Images:
         for values in (self.labels, self.ids):
             state.update(values.numpy().astype("<i8").data)  # the same bytes on a big-endian machine
         return state.hexdigest()[:16]
+
+
+def _sources(side: int, moves: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each of `side` places comes from when images move by (B,): index (B,side), and whether it is inside."""
+    places = torch.arange(side, device=moves.device) - moves[:, None]
+    return places.clamp(0, side - 1), (places >= 0) & (places < side)
 
 
 def check_split(name: str) -> None:

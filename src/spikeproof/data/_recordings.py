@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeproof.data_facts import Binning
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.limits import RECORDING_BYTES, STEPS
 
@@ -131,6 +132,11 @@ class Framing:
         if self.size > min(height, width):
             raise UsageError(f"a size of a grid in 1..{min(height, width)}, the sensor's", self.size)
         return self.size, self.size
+
+    def told(self, height: int, width: int) -> Binning:
+        """What a result must say of it, for a sensor of these rows and columns."""
+        cells = list(self.sides(height, width))
+        return {"frames": self.frames, "by": self.by, "sensor": [height, width], "cells": cells}
 
     def grid(self, of: Recording, height: int, width: int) -> NDArray[np.uint8]:
         """A checked recording of a sensor -> (frames,2,rows,columns); SpikeproofError where it is too short, or a cell

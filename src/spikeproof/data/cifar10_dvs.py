@@ -80,11 +80,14 @@ class CIFAR10DVS:
             raise SpikeproofError(
                 f"recordings of the {split} split (test: {self.test}) in {self.root}", "none", mend=mend
             )
-        index = balanced(ids // _EACH, ids, limit, purpose=split)
+        whole, index = len(ids), balanced(ids // _EACH, ids, limit, purpose=split)
         ids, framing = ids[index], self._framing()
         read = (decoded_2(contents(files[name]), str(files[name])) for name in ids.tolist())
         grids = [framed([one], framing, SIDE, SIDE) for one in read]
-        return Images(torch.cat(grids), framing.scale, ids // _EACH, ids, tuple(_ARCHIVES), "CIFAR10-DVS")
+        return Images(
+            torch.cat(grids), framing.scale, ids // _EACH, ids, tuple(_ARCHIVES), "CIFAR10-DVS",
+            whole=whole, binning=framing.told(SIDE, SIDE),
+        )  # fmt: skip
 
 
 def _tested(test: Tested) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spikeproof.data._digits import read
-from spikeproof.data._images import Images, Split, balanced, check_split
+from spikeproof.data._images import Images, Split, check_split
 
 __all__ = ["Digits"]
 
@@ -24,5 +24,4 @@ class Digits:
         Raises UsageError for an unknown split, or a limit outside 1..N.
         """
         check_split(split)
-        images = read(split)
-        return images.take(balanced(images.labels, images.ids, limit, purpose=split))
+        return read(split).limited(limit, purpose=split)

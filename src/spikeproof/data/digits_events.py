@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spikeproof.data._adapted import framed
 from spikeproof.data._digits import read
-from spikeproof.data._images import Images, Split, balanced, check_split
+from spikeproof.data._images import Images, Split, check_split
 from spikeproof.data._recordings import By, Framing
 from spikeproof.data._saccades import SENSOR, recorded
 from spikeproof.tensors import fold, image_keys
@@ -38,11 +38,13 @@ class DigitsEvents:
         Raises UsageError for an unknown split, or a limit outside 1..N.
         """
         check_split(split)
-        digits = read(split)
-        digits = digits.take(balanced(digits.labels, digits.ids, limit, purpose=split))
+        digits = read(split).limited(limit, purpose=split)
         places = [f"digit {number}" for number in digits.ids.tolist()]
         keys = fold(image_keys(0, digits.ids), "digits events")
         framing = self._framing()
         recordings = recorded(digits.pixels[:, 0].numpy(), digits.scale, keys, places)
         grids = framed(recordings, framing, SENSOR, SENSOR)
-        return Images(grids, framing.scale, digits.labels, digits.ids, digits.classes, "digits events")
+        return Images(
+            grids, framing.scale, digits.labels, digits.ids, digits.classes, "digits events",
+            whole=digits.whole, binning=framing.told(SENSOR, SENSOR),
+        )  # fmt: skip

@@ -74,7 +74,10 @@ class DVS128Gesture:
         index = balanced(labels, ids, limit, purpose=split)
         framing = self._framing()
         grids = [framed([one], framing, SIDE, SIDE) for one in _cut([trials[i] for i in index.tolist()])]
-        return Images(torch.cat(grids), framing.scale, labels[index], ids[index], _CLASSES, "DVS128-Gesture")
+        return Images(
+            torch.cat(grids), framing.scale, labels[index], ids[index], _CLASSES, "DVS128-Gesture",
+            whole=len(labels), binning=framing.told(SIDE, SIDE),
+        )  # fmt: skip
 
 
 def _listing(root: Path, split: str) -> list[_Trial]:

@@ -72,7 +72,7 @@ class ImageFolder:
         ids = torch.tensor([ids_of[path] for path, _ in chosen])
         index = balanced(labels, ids, limit, purpose=split)
         pixels = _decode_all([chosen[i][0] for i in index.tolist()], self.channels)
-        return Images(pixels, 255, labels[index], ids[index], classes, root.name)
+        return Images(pixels, 255, labels[index], ids[index], classes, root.name, len(labels))
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -62,7 +62,10 @@ class NMNIST:
         index = balanced(labels, ids, limit, purpose=split)
         framing = self._framing()
         pixels = framed([decoded(contents(files[i]), str(files[i])) for i in index.tolist()], framing, SIDE, SIDE)
-        return Images(pixels, framing.scale, labels[index], ids[index], _CLASSES, "N-MNIST")
+        return Images(
+            pixels, framing.scale, labels[index], ids[index], _CLASSES, "N-MNIST",
+            whole=len(labels), binning=framing.told(SIDE, SIDE),
+        )  # fmt: skip
 
 
 def _listing(root: Path, split: Split) -> list[Path]:

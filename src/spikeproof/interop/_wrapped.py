@@ -32,7 +32,7 @@ from spikeproof.types import Encoder, Estimator, Rule, Shaped
 from spikeproof.victims.door import images_of, in_own_modes
 from spikeproof.victims.victim import Victim, borrowed
 
-__all__ = ["Wrapped", "steps_of", "wrap"]
+__all__ = ["Wrapped", "frames_of", "steps_of", "wrap"]
 
 _SINGLE = 16
 """Networks of at most so many neurons are tried with each of them left alone; others with all."""
@@ -130,7 +130,7 @@ def wrap(
         raise SpikeproofError("two images (B,C,H,W), or frames (B,T,C,H,W), or more to try the model on",
                               tuple(images.shape))  # fmt: skip
     if images.dim() == 5:
-        steps = _frames_of(images, steps, encoder)
+        steps = frames_of(images, steps, encoder)
     elif steps is None and (encoder is not None or step_mode is not None):
         raise UsageError("steps with an encoder or a step_mode", "none", mend="say how many steps to encode")
     model = module_of(model)
@@ -158,7 +158,7 @@ def steps_of(given: object) -> int | None:
     raise UsageError(f"steps in 1..{STEPS}", repr(given), mend="a whole number, as in training")
 
 
-def _frames_of(frames: Tensor, steps: int | None, encoder: Encoder | None) -> int:
+def frames_of(frames: Tensor, steps: int | None, encoder: Encoder | None) -> int:
     """T of frames (B,T,C,H,W); refuses other axes, as far as their sizes tell, and an encoder of images."""
     shape = tuple(frames.shape)
     if shape[1] == 2 != shape[2]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
+from spikeproof.encoders.frames import Frames
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.interop._behaviour import BEHAVIOUR, Trial
 from spikeproof.interop._borrowing import answering, forked, twin
@@ -29,7 +30,7 @@ from spikeproof.interop._normalisation import normalisation_of
 from spikeproof.interop._owner import answers_of, module_of, registered
 from spikeproof.interop._preserved import preserved
 from spikeproof.interop._progress import Progress, told
-from spikeproof.interop._wrapped import Wrapped, steps_of, wrap
+from spikeproof.interop._wrapped import Wrapped, frames_of, steps_of, wrap
 from spikeproof.interop.frameworks import StepMode, known_frameworks
 from spikeproof.interop.load import factory, made, weighted
 from spikeproof.limits import IMAGE_PIXELS
@@ -99,12 +100,12 @@ def check(
     """Whether numbers of somebody's network can be trusted, by every question that `wrap` asks and some more.
 
     Where `wrap` stops at the first mistake, this goes on with a mended copy, and lists them all; the model is left as
-    it is. images (N,C,H,W) in [0,1], two or more, best real ones, a tensor or an array of floats, with labels (N,),
-    whole numbers, which show a normalisation that stands outside the network; where there are none, random images of
-    `shape` (C,H,W), or of a usual shape that the network takes. accuracy: the share in [0,1] of such images that its
-    owner found right, to be met here. The other arguments are those of `wrap`. Where a network is given steps and
-    nobody says how many, some are tried, and nothing is refused for it. Raises UsageError or SpikeproofError for
-    images and labels that do not fit.
+    it is. images (N,C,H,W) in [0,1], or grids of events (N,T,2,H,W), which bring their steps: two or more, best real
+    ones, a tensor or an array of floats, with labels (N,), whole numbers, which show a normalisation that stands
+    outside a network of images; where there are none, random images of `shape` (C,H,W), or of a usual shape that the
+    network takes. accuracy: the share in [0,1] of such images that its owner found right, to be met here. The other
+    arguments are those of `wrap`. Where a network is given steps and nobody says how many, some are tried, and nothing
+    is refused for it. Raises UsageError or SpikeproofError for images and labels that do not fit.
     """
     check_named(spikes)
     images = None if images is None else _images(images)
@@ -113,6 +114,8 @@ def check(
             raise UsageError("images with the labels", "labels alone", mend="check(model, images, labels)")
         labels = _labels(labels, images)
     steps = steps_of(steps)
+    if images is not None and images.dim() == 5:
+        steps, encoder = frames_of(images, steps, encoder), encoder or Frames()
     if accuracy is not None:
         _check_accuracy(accuracy, labels)
     module = module_of(model)
@@ -126,10 +129,14 @@ def check(
 def _images(given: object) -> Tensor:
     """Images that `check` can ask about; UsageError for others."""
     images = images_of(given)
-    if images.dim() != 4 or len(images) < 2:
+    if images.dim() not in (4, 5) or len(images) < 2:
         shape = tuple(images.shape)
-        mend = {3: "images[:, None] of grey ones, images[None] of one alone", 4: "two different images or more"}
-        raise UsageError("two images (N,C,H,W) or more", shape, mend=mend.get(images.dim(), "four axes"))
+        mend = {
+            3: "images[:, None] of grey ones, images[None] of one alone",
+            4: "two different images or more",
+            5: "two different grids or more",
+        }.get(images.dim(), "four axes, or five of events")
+        raise UsageError("two images (N,C,H,W), or grids of events (N,T,2,H,W), or more", shape, mend=mend)
     return images
 
 
@@ -253,7 +260,8 @@ class _Asking:
             self.ask("gradient", lambda: gradient_of(borrowed(self.plain), self.images))
         progress("normalisation")
         timed = self.layout.steps is not None or self.neurons
-        self.ask("normalisation", lambda: normalisation_of(trial, labels, timed=timed))
+        if self.images.dim() == 4:  # events are not normalised: they are there or not
+            self.ask("normalisation", lambda: normalisation_of(trial, labels, timed=timed))
         if labels is not None:
             self.ask("accuracy", lambda: self._accuracy(labels))
         progress("wrap")
@@ -305,12 +313,12 @@ class _Asking:
 
     def _victim(self) -> Wrapped:
         """The network as its owner calls it, not rewired."""
-        body = self.layout.body(twin(self.model), self.readout, self.images.shape[1], rewired=False)
+        body = self.layout.body(twin(self.model), self.readout, self.images.shape[-3], rewired=False)
         return Wrapped(body, self.encoder or Direct(), self.layout.steps or 1).eval()
 
     def _neurons(self) -> str | tuple[str, str]:
         """Rewires a copy, which refuses neurons that are not what they seem."""
-        body = Foreign(twin(self.model), "images", self.readout, self.images.shape[1])
+        body = Foreign(twin(self.model), "images", self.readout, self.images.shape[-3])
         names = [site.name for site in body.sites()]
         self.neurons = bool(names or body.foreign)
         if found := faults_of(self.model, body):

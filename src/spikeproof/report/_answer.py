@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from spikeproof.metrics.verdict import NOT_EVALUATED, SUPPORTED, UNSETTLED
 from spikeproof.report._blocks import text
+from spikeproof.report._data import by_data
 from spikeproof.report._summary import Summary
 from spikeproof.report._tables import Entry, Table, bounded, numbers, share, word, words
 from spikeproof.report._text import MISSING, listed, mean, percent, with_interval
@@ -57,8 +58,13 @@ def _gradient(cell: Summary) -> str:
 
 
 def ranked(cells: Sequence[Summary]) -> list[Summary]:
-    """The highest worst case first; then what was not attacked, and last what was not evaluated."""
-    return sorted(cells, key=lambda cell: (cell.withheld, 1.0 if (found := cell.worst()) is None else -found.share))
+    """The cells of one data set after those of another, the highest worst case first; then what was not attacked, and
+    last what was not evaluated."""
+
+    def place(cell: Summary) -> tuple[bool, float]:
+        return cell.withheld, 1.0 if (found := cell.worst()) is None else -found.share
+
+    return [cell for group in by_data(cells) for cell in sorted(group, key=place)]
 
 
 def counted(cells: Sequence[Summary]) -> str:
@@ -69,6 +75,8 @@ def counted(cells: Sequence[Summary]) -> str:
     measured = [cell for cell in ranked(cells) if cell.worst() is not None]
     if not measured:
         return first
+    if len(by_data(measured)) > 1:
+        return f"{first} They do not all see the same data, so none of them is the most robust."
     best = listed([f"{cell.label} ({_most(cell)})" for cell in measured[:5]])
     return f"{first} The highest worst cases: {best}."
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from spikeproof.metrics.paired import crossed
 from spikeproof.metrics.robustness import Interval
+from spikeproof.report._data import data_key
 from spikeproof.report._design import by_image, measured, settings_of
 from spikeproof.report._summary import Summary
 from spikeproof.report._tables import Entry, Table, numbers, word, words
@@ -72,8 +73,9 @@ def _groups(cells: Sequence[Summary]) -> dict[str, list[Summary]]:
 
 
 def _row(label: str, group: Sequence[Summary], centre: Sequence[Summary], attacks: Sequence[str]) -> list[Entry]:
-    of_seed = {cell.setting("seed"): cell for cell in centre}
-    pairs = [(cell, of_seed[cell.setting("seed")]) for cell in group if cell.setting("seed") in of_seed]
+    of_seed = {(cell.setting("seed"), data_key(cell)): cell for cell in centre}
+    both = [(cell, of_seed.get((cell.setting("seed"), data_key(cell)))) for cell in group]
+    pairs = [(cell, other) for cell, other in both if other is not None]
     same = group is centre
     return [
         word(label),

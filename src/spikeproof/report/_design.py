@@ -1,15 +1,16 @@
 """How the cells of a study belong together: architectures, configurations in them, and the seeds that repeat these.
 
 A configuration is everything in a cell's configuration but its seed and its name: cells of one configuration are
-replicates. An architecture is the data set and the network without its pooling, which is one of the knobs that are
-turned; networks of different architectures are ranked apart.
+replicates. An architecture is the test data and the network without its pooling, which is one of the knobs that are
+turned; networks of different architectures are ranked apart, and so are those of one network whose events were binned
+in two ways, or that were tested on other samples.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeproof.metrics.resampling import Floats
+from spikeproof.report._data import data_key, data_labels
 from spikeproof.report._summary import ENCODED, IMAGE, Summary
 
 __all__ = [
@@ -55,7 +57,8 @@ SITES = {
 class Configuration(NamedTuple):
     """One point of the grid. `rest` is all but its pooling: two configurations with one `rest` differ in no more.
 
-    `slope`: surrogate, neuron and number of steps, which decide in what unit its gradients are.
+    `slope`: surrogate, neuron and number of steps, which decide in what unit its gradients are. `start`: of one data
+    set's networks that begin, by their seeds, with the same weights, however its events were binned.
     """
 
     label: str
@@ -64,6 +67,7 @@ class Configuration(NamedTuple):
     pool: str
     rest: str
     slope: str
+    start: str
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def design(cells: Sequence[Summary]) -> Design:
         architectures.setdefault(_architecture(cell), []).append(cell)
     failed = [cell for group in architectures.values() for cell in _failed(group)]
     keys = list(architectures)
-    labels = _labels([json.loads(key) for key in keys])
+    labels = _labels([group[0] for group in architectures.values()])
     configurations: dict[str, Configuration] = {}
     seeds = list(dict.fromkeys(cell.setting("seed") or "none" for cell in cells))
     placed: dict[tuple[int, int], Summary] = {}
@@ -132,7 +136,7 @@ def design(cells: Sequence[Summary]) -> Design:
         own = Configuration(
             _stem(cell), keys.index(_architecture(cell)), cell.defence or "none",
             cell.setting("model", "pool") or "none", _without_pool(cell),
-            _text([cell.config.get(name) for name in ("rule", "neuron", "steps")]),
+            _text([cell.config.get(name) for name in ("rule", "neuron", "steps")]), _start(cell),
         )  # fmt: skip
         configurations.setdefault(key, own)
         place = seeds.index(cell.setting("seed") or "none"), list(configurations).index(key)
@@ -256,7 +260,11 @@ def _model(cell: Summary) -> dict[str, Any]:
 
 
 def _architecture(cell: Summary) -> str:
-    return _text([cell.setting("data", "name") or "data", _model(cell)])
+    return _text([data_key(cell), _model(cell)])
+
+
+def _start(cell: Summary) -> str:
+    return _text([cell.setting("data", "name"), _model(cell)])
 
 
 def _without_pool(cell: Summary) -> str:
@@ -269,18 +277,19 @@ def _stem(cell: Summary) -> str:
     return cell.name.removesuffix(f"-s{cell.setting('seed')}")
 
 
-def _labels(architectures: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """The model's name, with the data set where there are several, and with the options in which models differ."""
-    datasets = {data for data, _ in architectures}
-    options = dict.fromkeys(name for _, model in architectures for name in model if name != "name")
-    telling = [name for name in options if len({_text(model.get(name)) for _, model in architectures}) > 1]
+def _labels(cells: Sequence[Summary]) -> list[str]:
+    """Of one cell of each architecture: the model's name, with the data where there are several, and with the options
+    in which models differ."""
+    data, models = data_labels(cells), [_model(cell) for cell in cells]
+    options = dict.fromkeys(name for model in models for name in model if name != "name")
+    telling = [name for name in options if len({_text(model.get(name)) for model in models}) > 1]
     return [
         " ".join([
-            *([f"{data}:"] if len(datasets) > 1 else []),
+            *([f"{data[data_key(cell)]}:"] if len(data) > 1 else []),
             str(model.get("name", "network")).replace("_", " "),
             *(f"{name} {model[name]}" for name in telling if name in model),
         ])
-        for data, model in architectures
+        for cell, model in zip(cells, models, strict=True)
     ]  # fmt: skip
 
 

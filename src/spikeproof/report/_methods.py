@@ -7,6 +7,7 @@ from typing import Any
 
 from spikeproof.metrics.summaries import EvaluationSummary, PanelSummary
 from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
+from spikeproof.report._data import data_words
 from spikeproof.report._summary import Summary, interval
 from spikeproof.report._tables import Entry, told
 from spikeproof.report._text import MISSING, listed, with_interval
@@ -87,7 +88,7 @@ def _data(cell: Summary) -> str:
     seen = [f"{found.total:,} {split}" for split, found in counts.items() if found is not None]
     return (
         f"Data: {_part(cell.config.get('data'))}, {listed(seen) or 'no'} images; clean test accuracy "
-        f"{with_interval(cell.clean('test'))}."
+        f"{with_interval(cell.clean('test'))}. {'. '.join(data_words(cell))}."
     )
 
 

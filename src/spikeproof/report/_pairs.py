@@ -56,9 +56,9 @@ def _pair(grid: Design, kind: str, group: str | None, pairs: Sequence[tuple[int,
     if not len(seeds):
         return Pair(kind, group, NOTHING._replace(points=len(pairs)), None)
     means = table.mean(2)
-    architectures = [grid.configurations[one].architecture for one, _ in pairs]
+    starts = [grid.configurations[one].start for one, _ in pairs]
     # Networks of one seed and architecture begin with the same weights, so their differences turn round together.
-    blocks = [means[[a == own for a in architectures]].sum(0) for own in dict.fromkeys(architectures)]
+    blocks = [means[[start == own for start in starts]].sum(0) for own in dict.fromkeys(starts)]
     estimate = Estimate(float(table.mean()), crossed(table.mean(0)), None, len(seeds), len(pairs))
     return Pair(kind, group, estimate, flips(np.concatenate(blocks)))
 

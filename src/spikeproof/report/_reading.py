@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from spikeproof.metrics.association import spearman
 from spikeproof.metrics.robustness import Interval
+from spikeproof.report._data import by_data, data_name, difference
 from spikeproof.report._summary import Headline, Summary
 from spikeproof.report._text import BOUND, budget, claim, listed, percent, threat, with_interval
 
@@ -34,12 +35,39 @@ def read(cells: Sequence[Summary], headline: Headline | None, *, tested: bool = 
         if any(cell.withheld for cell in cells):
             return [f"No cell has a number at the headline ({threat(headline, cells)}): see what was not evaluated."]
         return [f"No cell was measured at the headline ({threat(headline, cells)}), so there is no comparison to read."]
-    return [_bite(cells, headline), *_best(measured, headline), *([] if tested else _shape(measured))]
+    groups = by_data([cell for cell, _ in measured])
+    heights = {id(cell): worst for cell, worst in measured}
+    said = [_bite(cells, headline)]
+    for group in groups:
+        own = [(cell, heights[id(cell)]) for cell in group]
+        found = [*_best(own, headline), *([] if tested else _shape(own))]
+        where = f"On {data_name(group[0])}, as of {group[0].label}: " if len(groups) > 1 else ""
+        said += [f"{where}{sentence}" for sentence in found]
+    return said
 
 
 def warnings(cells: Sequence[Summary], headline: Headline | None) -> list[str]:
     """What stands in the way of comparing the cells, or of believing them."""
-    return [*_absent(cells, headline), *_withheld(cells, headline), *_unlike(cells), *_rising(cells), *_blind(cells)]
+    return [
+        *_other_data(cells), *_absent(cells, headline), *_withheld(cells, headline), *_unlike(cells), *_rising(cells),
+        *_blind(cells),
+    ]  # fmt: skip
+
+
+def _other_data(cells: Sequence[Summary]) -> list[str]:
+    """Other frames, cells or samples are another task: a number over one says nothing of a number over another."""
+    groups = by_data(cells)
+    if len(groups) < 2:
+        return []
+    named = [
+        f"{listed([cell.label for cell in group]) if len(group) <= _NAMED else f'{len(group)} cells'} on "
+        f"{data_name(group[0])}"
+        for group in groups
+    ]
+    return [
+        f"The cells do not see the same data, and only those that do are compared. They differ in "
+        f"{difference([group[0] for group in groups])}. {'; '.join(named)}."
+    ]
 
 
 def _bite(cells: Sequence[Summary], headline: Headline) -> str:

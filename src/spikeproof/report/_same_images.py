@@ -7,6 +7,7 @@ from itertools import combinations
 
 from spikeproof.metrics.multiple import holm
 from spikeproof.metrics.paired import Discordant, mcnemar
+from spikeproof.report._data import data_key
 from spikeproof.report._design import by_image, design
 from spikeproof.report._pairs import both_pools
 from spikeproof.report._summary import Summary
@@ -47,13 +48,14 @@ def same_images_table(cells: Sequence[Summary]) -> Table | None:
 
 
 def _pairs(cells: Sequence[Summary]) -> list[tuple[Summary, Summary]]:
-    """Networks that learnt something and were attacked alike, two by two, of one seed."""
+    """Networks that learnt something and were attacked alike, on the same samples as the same frames, two by two."""
     grid = design(cells)
     if len(grid.cells) <= FEW:
         places = list(combinations(sorted(grid.cells), 2))
     else:
         places = [((s, one), (s, other)) for one, other in both_pools(grid) for s in range(len(grid.seeds))]
-    return [(grid.cells[one], grid.cells[other]) for one, other in places if {one, other} <= grid.cells.keys()]
+    both = [(grid.cells[one], grid.cells[other]) for one, other in places if {one, other} <= grid.cells.keys()]
+    return [(one, other) for one, other in both if data_key(one) == data_key(other)]
 
 
 def _discordant(kind: str, one: Summary, other: Summary) -> tuple[int, Discordant] | None:

@@ -9,6 +9,7 @@ from spikeproof.metrics.gradients import Mean
 from spikeproof.metrics.robustness import Interval, same_eps
 from spikeproof.metrics.summaries import EvaluationSummary, Numbers, Share
 from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
+from spikeproof.report._data import data_name
 from spikeproof.report._summary import ENCODED, IMAGE, WEIGHT, Summary, interval
 from spikeproof.report._text import BOUND, MISSING, mean, percent
 from spikeproof.rows import BatchNorm
@@ -75,7 +76,7 @@ def cells_table(cells: Sequence[Summary]) -> Table:
             share(cell.clean("train")),
             Entry(MISSING if cell.gap is None else f"{100 * cell.gap:+.1f}"),
             *(_mean(metric, cell.measure(IMAGE, metric)) for metric in ("zero_share", "gini", "l1")),
-            *map(word, (cell.setting("data", "name"), cell.network)),
+            *map(word, (data_name(cell), cell.network)),
             Entry(cell.setting("seed") or "none"),
         ])  # fmt: skip
     return Table(columns, rows)

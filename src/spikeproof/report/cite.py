@@ -11,9 +11,11 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from spikeproof.data_facts import DataFacts
 from spikeproof.metrics.robustness import Interval
 from spikeproof.metrics.summaries import EvaluationSummary, PanelSummary
 from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
+from spikeproof.report._data import data_name, facts_of
 from spikeproof.report._escape import formula_free, latex, plain
 from spikeproof.report._methods import methods, words_of
 from spikeproof.report._summary import CellLike, Summary, headline_of, interval, summarise
@@ -88,7 +90,7 @@ def _words(line: _Line) -> list[str]:
     robust = told(entry, "robust") if entry is not None else None
     return [
         cell.name,
-        str(cell.setting("data", "name")),
+        data_name(cell),
         words_of(share(cell.clean("test"))),
         _threat(line),
         _attacks(line),
@@ -151,8 +153,22 @@ def _fields(line: _Line) -> dict[str, str]:
         "forwards": "" if entry is None else str(entry["worst"]["forwards"]),
         "backwards": "" if entry is None else str(entry["worst"]["backwards"]),
     }
+    samples = _samples(facts_of(cell, "test"))
     last = {"key": cell.key, "spikeproof": str(cell.provenance.get("spikeproof", ""))}
-    return {name: formula_free(value) for name, value in {**words, **numbers, **last}.items()}
+    return {name: formula_free(value) for name, value in {**words, **numbers, **samples, **last}.items()}
+
+
+def _samples(of: DataFacts | None) -> dict[str, str]:
+    """What is known of the test samples; empty of a cell of an older version, and of binning where there is none."""
+    names = ("test_samples", "test_samples_whole", "values", "steps", "framed_by", "cells", "sensor")
+    if of is None:
+        return dict.fromkeys(names, "")
+    binning = of["binning"]
+    whole = "" if of["whole"] is None else str(of["whole"])
+    steps = str(of["shape"][0]) if len(of["shape"]) == 4 else ""
+    sides = ("", "") if binning is None else ("x".join(map(str, of)) for of in (binning["cells"], binning["sensor"]))
+    by = "" if binning is None else binning["by"]
+    return dict(zip(names, (str(of["samples"]), whole, of["values"], steps, by, *sides), strict=True))
 
 
 def _hidden(line: _Line) -> bool:

@@ -35,8 +35,8 @@ left; about those of `results/pooling-digits`, where the others drown that of th
 
 class Layout(NamedTuple):
     """What decides the power of a study: of each configuration its stratum and its unit (C,), what a unit is called,
-    the architectures of the pairs of pools, seeds and attacked images; and whether a correlation has an interval at
-    all, which it has not where an architecture has two or three configurations.
+    the pairs of pools by their weights at the start, seeds and attacked images; and whether a correlation has an
+    interval at all, which it has not where an architecture has two or three configurations.
     """
 
     strata: NDArray[np.int64]
@@ -92,7 +92,8 @@ def layout(configs: Sequence[Mapping[str, Any]], images: int) -> Layout:
     """Of the resolved configurations of a study's cells."""
     grid = design(summarise([_Unrun(str(n), dict(config)) for n, config in enumerate(configs)], None))
     unit, owners = grid.units(ENOUGH)
-    pairs = tuple(grid.configurations[one].architecture for one, _ in both_pools(grid))
+    starts = [grid.configurations[one].start for one, _ in both_pools(grid)]
+    pairs = tuple(map(list(dict.fromkeys(starts)).index, starts))
     of = Layout(grid.strata("architecture"), tuple(map(str, owners)), unit, pairs, len(grid.seeds), images)
     return of._replace(ranked=_simulated(of, 0.0, np.random.default_rng(0), of.seeds, 0).tail is not None)
 

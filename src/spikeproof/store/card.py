@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from spikeproof.data_facts import NOT_RECORDED, words_of_data
 from spikeproof.metrics.summaries import EvaluationSummary, PanelSummary, RobustnessSummary, Share
 from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
 from spikeproof.store.summary import Written
@@ -95,6 +96,13 @@ def _own(config: dict[str, Any], summary: Written) -> str:
     )
 
 
+def _samples(summary: Written) -> list[str]:
+    """What data it was trained and tested on, a line for each split."""
+    found = summary["provenance"].get("samples", {})
+    lines = [f"- {words_of_data(facts, split)}." for split, facts in found.items()]
+    return ["Data, without which its numbers compare with no others:", "", *(lines or [f"- {NOT_RECORDED}."]), ""]
+
+
 def card(config: dict[str, Any], summary: Written) -> str:
     """A README.md for a cell's folder, from its resolved configuration and its summary."""
     results = summary["results"]
@@ -108,6 +116,7 @@ def card(config: dict[str, Any], summary: Written) -> str:
         "",
         _own(config, summary) if "network" in config else _trained(config),
         "",
+        *_samples(summary),
         f"Clean test accuracy: {_percent(results['clean'].get('test'))}.",
         "",
         "| evaluation | protocol | surface | norm | eps | worst case over the attacks |",

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict, cast
 
+from spikeproof.data_facts import DataFacts
 from spikeproof.metrics.summaries import Results
 
 __all__ = ["CellSummary", "NetworkFacts", "Provenance", "Written", "same_seal", "sealed", "unsealed"]
@@ -48,6 +49,7 @@ class Provenance(TypedDict, total=False):
     train_seconds: float | None  # None also where it was stopped and went on
     trained_on: str | None
     data: dict[str, str]  # digests of its images, 'train' and 'test'
+    samples: dict[str, DataFacts]  # what is to be said of them, by the same names; of a split it looked at alone
     network: NetworkFacts  # of a network of one's own alone
     evaluate_seconds: float
 

@@ -300,6 +300,7 @@ def _finished(given: _Given, lock: Lock) -> Cell:
         **_provenance(config, facts, took(config, weights), victim, machine),
         **({"network": given.own.facts(victim)} if given.own is not None and isinstance(victim, Wrapped) else {}),
         "data": given.data,
+        "samples": {name: of.facts() for name, of in (("train", given.training), ("test", given.test)) if len(of)},
         "evaluate_seconds": round(time.perf_counter() - started, 1),
     }
     summary: Written = {"provenance": provenance, "results": results(rows, gradients)}

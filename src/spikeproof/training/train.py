@@ -27,7 +27,7 @@ from spikeproof.data import Images
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.files import disk_errors
 from spikeproof.rows import HistoryRow
-from spikeproof.tensors import exact, fold, image_keys, per_image, uniform
+from spikeproof.tensors import exact, fold, image_keys, integers, per_image, uniform
 from spikeproof.training.checkpoint import check_fit, load_into, read_tensors, write_tensors
 from spikeproof.training.facts import facts_of
 from spikeproof.training.world import ALONE, Synchronised, World
@@ -49,6 +49,8 @@ class Recipe:
     ('accuracy', ties by loss; 'loss'; or 'last', the last epoch). The paper's code chooses on test images.
     'robust' is accuracy on validation images moved by the training attack: early stopping against robust overfitting
     (Rice et al., ICML 2020), at the cost of that attack once an epoch.
+    flip: left and right of half of the images exchanged; shift: each image moved by -shift..shift pixels, or cells of a
+    grid of events, down and right, each as likely as another and drawn anew every epoch; what comes in is 0.
     """
 
     optimiser: Literal["adam", "sgd"] = "adam"
@@ -61,6 +63,7 @@ class Recipe:
     flip: bool = True
     validation_share: float = 0.1
     select: Literal["accuracy", "loss", "last", "robust"] = "accuracy"
+    shift: int = 0
 
     def __post_init__(self) -> None:
         for name, choices in (("optimiser", ("adam", "sgd")), ("schedule", ("none", "cosine")),
@@ -69,6 +72,8 @@ class Recipe:
                 raise UsageError(f"recipe.{name}", repr(getattr(self, name)), valid=choices)
         if self.epochs < 1 or self.batch_size < 2:
             raise UsageError("epochs >= 1 and batch_size >= 2", self)
+        if self.shift < 0:
+            raise UsageError("a recipe.shift >= 0, in pixels", self.shift)
         # Written so that NaN, which fails every comparison, is refused.
         if not (0 < self.lr < math.inf and 0 <= self.weight_decay < math.inf and 0 <= self.momentum < 1):
             raise UsageError("finite lr > 0 and weight_decay >= 0, momentum in [0,1)", self)
@@ -337,12 +342,20 @@ def _epoch(
             index = step.world.share(whole)
             x, y, _ = (v.to(device) for v in images.at(index))
             batch_keys = fold(keys[index], f"epoch {epoch}").to(device)
-            if recipe.flip:
-                mirrored = uniform(fold(batch_keys, "flip"), ()) < 0.5
-                x = torch.where(per_image(x, mirrored), images.mirrored(x), x)
+            x = _varied(x, batch_keys, recipe)
             losses.append(step(x, y, batch_keys, step.world.weight(whole), f"epoch {epoch}"))
             tick(1)
     return sum(losses) / len(losses)
+
+
+def _varied(x: Tensor, keys: Tensor, recipe: Recipe) -> Tensor:
+    """Images (B,*), mirrored and moved as their keys (B,) for this epoch say."""
+    if recipe.flip:
+        x = torch.where(per_image(x, uniform(fold(keys, "flip"), ()) < 0.5), Images.mirrored(x), x)
+    if recipe.shift:
+        down, right = (integers(fold(keys, f"shift {way}"), -recipe.shift, recipe.shift) for way in ("down", "right"))
+        x = Images.moved(x, down, right)
+    return x
 
 
 def _stream(seed: int, epoch: int) -> int:

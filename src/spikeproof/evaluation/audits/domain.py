@@ -27,7 +27,7 @@ class Domain(Audit):
     code = "D17"
     title = "domain"
     means = "The network was attacked with something that no image can be."
-    mend = "Attack pixels, through the deployed encoder; project into [0,1]."
+    mend = "Attack what a sensor gives, through the deployed encoder; project into its domain."
     breaks = "not evaluated"
     tier = "smoke"
 
@@ -35,7 +35,7 @@ class Domain(Audit):
 
     def __call__(self, subject: Subject) -> AuditResult:
         if not parts.surface(subject.threat.surface).before_encoder:
-            return self.absent("the threat is not on pixels")
+            return self.absent("the threat is behind the encoder")
         other = n = broken = kept = 0
         for batch in subject.batches():
             o, b, k = self._batch(subject, batch)

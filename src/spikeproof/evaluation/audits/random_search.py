@@ -16,7 +16,7 @@ class RandomSearch(Audit):
     code = "D10"
     title = "random directions"
     means = "An attack that blind chance beats did not use the gradient it was given."
-    mend = "Publish the worst case with random corners in it; look for zero or wrong gradients."
+    mend = "Publish the worst case with random points in it; look for zero or wrong gradients."
     tier = "smoke"
 
     limit: float = 0.0  # broken by random corners alone

@@ -47,7 +47,7 @@ class ZeroGradients(Audit):
 
     code = "D6"
     title = "zero gradients"
-    means = "A sign step cannot move a pixel whose gradient is zero; an image without a gradient was never attacked."
+    means = "No step along a gradient moves what has none; an image without any gradient was never attacked."
     mend = "Wider surrogates, tie-spread pooling, random signs at zero coordinates, margin or DLR loss."
     tier = "smoke"
 

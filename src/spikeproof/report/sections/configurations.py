@@ -20,8 +20,9 @@ def section(of: Findings) -> Section | None:
         """
         Means over seeds, and under them the least and the most of any seed; robust accuracy is at {}. Differences and
         quotients are taken seed by seed against <em>{}</em>, the undefended configuration that is most like the others,
-        and then averaged; under a difference of worst cases stands its 95 % interval over seeds and images, one for
-        each row: of twenty configurations that do nothing, one would have an interval beside 0.
+        and then averaged, where the test data are the same; under a difference of worst cases stands its 95 % interval
+        over seeds and images, one for each row: of twenty configurations that do nothing, one would have an interval
+        beside 0.
         A defence that helps lifts the <em>worst case</em>. One that lifts only what stands left of it, the accuracy
         after attacks that know one surrogate gradient, has hidden its gradients. Red audits: in how many of the panels,
         one for each seed, each was red; they are red for undefended networks too, so compare before you conclude.

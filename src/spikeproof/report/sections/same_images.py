@@ -15,7 +15,8 @@ Intervals of two networks that overlap say little of their difference where the 
 right, or both wrong, tell them apart nowhere. McNemar\u2019s exact test counts the images that only one of them gets
 right; p is corrected by Holm\u2019s method for the rows of this table. It is about these networks: what other seeds
 would give, it does not know. The worst case is at {}. Networks with less than half of the best clean accuracy of their
-architecture are left out, and so are those that were attacked by another tier than most.
+architecture are left out, and so are those that were attacked by another tier than most. Recordings in other frames or
+cells are other images.
 """
 
 
