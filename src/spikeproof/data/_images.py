@@ -87,8 +87,7 @@ class Images:
         return (planes * (in_rows[:, None, :, None] & in_columns[:, None, None, :])).view_as(x)
 
     def take(self, index: Tensor) -> Images:
-        """The images at `index` (int64 (M,) without repetition, or bool (N,)), in that order. How
-        those were chosen it is not told."""
+        """The images at `index` (int64 (M,) without repetition, or bool (N,)), in that order; `whole` becomes None."""
         pixels, labels, ids = (values[index] for values in (self.pixels, self.labels, self.ids))
         return replace(self, pixels=pixels, labels=labels, ids=ids, whole=None)
 
