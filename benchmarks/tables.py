@@ -1,8 +1,9 @@
-"""The tables of docs/results.md that are means over seeds, from the packed rows alone: `python -m benchmarks.tables`.
+"""Tables of docs/results.md from the packed rows alone: `python -m benchmarks.tables` (a minute).
 
 A table stands behind a line `<!-- table: LAYOUT FOLDER -->` (`LAYOUTS` says what the layouts are), and is made anew in
-its place. Nothing is rounded but what is printed, a half to the even digit: means of counts often end in a five, which
-binary fractions have a little above or below it.
+its place. Means over seeds are taken here; claims and differences with intervals are the page's own. Nothing is rounded
+but what is printed, a half to the even digit: means of counts often end in a five, which binary fractions have a little
+above or below it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,17 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+from spikeproof.report._configurations import configurations_table
+from spikeproof.report._summary import Summary, headline_of, summarise
+from spikeproof.report._tables import Entry, Table
+from spikeproof.report._tradeoff import answer
+from spikeproof.report._tradeoff_text import claims_table, pairs_table
+from spikeproof.store.packed import packed_cells
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results.md"
@@ -123,9 +132,9 @@ def pools(found: Sequence[Network]) -> list[list[str]]:
     for eps in budgets:
         _at_budget(row, eps)
     row("paper's protocol, FGSM and PGD-7 together", lambda few: ranged(_paper, few))
-    row("image Gini", lambda few: mean(lambda one: one.gradient("image")["gini"], few, 3))
-    row("zeros at the image / behind the first layer, %", lambda few: f"{mean(_zeros, few)} / {mean(BEHIND, few)}")
-    row("image l1", lambda few: mean(lambda one: one.gradient("image")["l1"], few))
+    row("input Gini", lambda few: mean(lambda one: one.gradient("image")["gini"], few, 3))
+    row("zeros at the input / behind the first layer, %", lambda few: f"{mean(_zeros, few)} / {mean(BEHIND, few)}")
+    row("input l1", lambda few: mean(lambda one: one.gradient("image")["l1"], few))
     robust = found[0].results["generalisation"]["robust"]["eps_text"]
     row(f"train less test / robust train less test at {robust}, points",
         lambda few: f"{mean(GAP, few)} / {mean(ROBUST_GAP, few)}")  # fmt: skip
@@ -155,7 +164,7 @@ def knobs(found: Sequence[Network]) -> list[list[str]]:
         ("worst case, %", worst(eps), 0),
         ("may still fall, points", slack("expected", eps), 0),
         ("l1 over vanilla's", lambda one: one.gradient("image")["l1"] / plain[one.seed], 2),
-        ("image Gini", lambda one: one.gradient("image")["gini"], 2),
+        ("input Gini", lambda one: one.gradient("image")["gini"], 2),
         ("zeros behind the first layer, %", BEHIND, 0),
     ]
     rows = [["defence", "knob", *(title for title, _, _ in columns)]]
@@ -187,11 +196,77 @@ def _number(text: str) -> bool:
     return re.fullmatch(r"[\d.]+", text) is not None
 
 
-LAYOUTS: dict[str, Callable[[Sequence[Network]], list[list[str]]]] = {"pools": pools, "knobs": knobs}
+@cache
+def _summaries(folder: Path) -> list[Summary]:
+    """What the page knows of a study."""
+    cells = packed_cells(folder)
+    return summarise(cells, headline_of(cells))
 
 
+def _named(table: Table) -> list[dict[str, Entry]]:
+    titles = [title for title, _ in table.columns]
+    return [dict(zip(titles, row, strict=True)) for row in table.rows]
+
+
+def claims(folder: Path) -> list[list[str]]:
+    """The claims of the page that have a number, by its rule, with what decides each."""
+    answers = answer(_summaries(folder))
+    if answers is None:
+        raise ValueError(f"{folder} is too small for claims")
+    rows = [["claim", "measure", "number", "over seeds", f"over {answers.unit}", "p, alone and corrected", "verdict"]]
+    for claim, row in zip(answers.claims, _named(claims_table(answers)), strict=True):
+        if claim.estimate.value is None:
+            continue
+        alone, corrected = row["p, corrected"].small.removesuffix(" alone"), row["p, corrected"].main
+        shown = (row[title].main for title in ("claim", "measure", "number", "over seeds", f"over {answers.unit}"))
+        told = claim.verdict if claim.verdict == "undecided" else f"**{claim.verdict}**"
+        rows.append([*shown, "none" if claim.p is None else f"{alone}, {corrected}", told])
+    return rows
+
+
+def apart(folder: Path) -> list[list[str]]:
+    """The configurations whose worst case lies on one side of the undefended one's by the page's interval, the highest
+    first."""
+    found = configurations_table(_summaries(folder))
+    if found is None:
+        raise ValueError(f"{folder} has no seeds to compare")
+    centre, table = found
+    less = f"worst case less that of {centre}"
+    beside = sorted((row for row in _named(table) if _beside(row[less])), key=lambda row: -float(row[less].main))
+    rows = [["configuration", "clean", "worst case", "of a seed", f"less {centre}'s, points", "95 % interval"]]
+    for row in beside:
+        worst = row["worst case"]
+        rows.append([row["configuration"].main, row["clean test"].main, worst.main, worst.small, row[less].main,
+                     row[less].small])  # fmt: skip
+    return rows
+
+
+def pairs(folder: Path) -> list[list[str]]:
+    """The page's table of max less average pool, over all pairs and within each training."""
+    found = None if (answers := answer(_summaries(folder))) is None else pairs_table(answers)
+    if found is None:
+        raise ValueError(f"{folder} has no pairs")
+    return [[title for title, _ in found.columns], *([entry.main for entry in row] for row in found.rows)]
+
+
+def _beside(difference: Entry) -> bool:
+    """Whether 0 is outside the interval."""
+    ends = re.findall(r"[-+][\d.]+", difference.small)
+    return len(ends) == 2 and ends[0][0] == ends[1][0]
+
+
+LAYOUTS: dict[str, Callable[[Path], list[list[str]]]] = {
+    "pools": lambda folder: pools(networks(folder)),
+    "knobs": lambda folder: knobs(networks(folder)),
+    "claims": claims,
+    "apart": apart,
+    "pairs": pairs,
+}
+
+
+@cache
 def table(layout: str, folder: str) -> str:
-    head, *rows = LAYOUTS[layout](networks(ROOT / folder))
+    head, *rows = LAYOUTS[layout](ROOT / folder)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
 
 

@@ -59,7 +59,7 @@ def test_every_number_is_that_of_the_seeds(make_study: Make) -> None:
     assert centre.startswith("vanilla")
     assert [row[0].main for row in table.rows] == [centre, *(name for name in groups if name != centre)]
     difference = column(table, f"worst case less that of {centre}")
-    quotient = column(table, f"image l1 over that of {centre}, mean of ratios")
+    quotient = column(table, f"input l1 over that of {centre}, mean of ratios")
     for row in table.rows:
         own, base = groups[row[0].main], groups[centre]
         robust = row[column(table, "worst case")]

@@ -17,10 +17,10 @@ from spikeproof.store.packed import PackedCell
 RESULTS = Path(__file__).parents[2] / "results"
 KINDS = {"image gini": "gini", "stem zero_share": "zeros", "robust": "robust", "clean": "clean"}
 NAMES = {
-    ("Sparser gradients go with robustness, at fixed scale", "Gini at the image"): "shape gini",
+    ("Sparser gradients go with robustness, at fixed scale", "Gini at the input"): "shape gini",
     ("Sparser gradients go with robustness, at fixed scale", "zero share behind the first layer"): "shape zeros",
-    ("It is the gradient's scale rather than its shape that goes with robustness", "Gini at the image"): "lead gini",
-    ("Denser gradients go with clean test accuracy", "Gini at the image"): "clean gini",
+    ("It is the gradient's scale rather than its shape that goes with robustness", "Gini at the input"): "lead gini",
+    ("Denser gradients go with clean test accuracy", "Gini at the input"): "clean gini",
 }
 
 
@@ -46,7 +46,7 @@ def test_pools_in_pairs() -> None:
     assert verdicts == {  # section 9 of the results: ten seeds can, five could not
         "Max pooling is sparser than average pooling": "supported",
         "Max pooling is more robust than average pooling": "contradicted",
-        "Max pooling is less accurate on clean images than average pooling": "undecided",
+        "Max pooling is less accurate on clean inputs than average pooling": "undecided",
     }
     assert set(_pairs.KINDS) == set(KINDS)
 

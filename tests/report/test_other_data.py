@@ -98,7 +98,7 @@ def test_differences_from_the_undefended_one_are_of_one_binning(binned: Callable
     assert found is not None
     centre, table = found
     assert centre == "a"
-    place = [name for name, _ in table.columns].index("image l1 over that of a, mean of ratios")
+    place = [name for name, _ in table.columns].index("input l1 over that of a, mean of ratios")
     told = {row[0].main: row[place].main for row in table.rows}
     assert told["b"] == "1"
     assert told["c"] == "not measured"

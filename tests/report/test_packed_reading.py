@@ -58,7 +58,7 @@ def test_the_best_are_named() -> None:
     accurate = max(found, key=lambda cell: (cell.clean("test") or (0.0,))[0])
     assert f"The highest worst-case robust accuracy is that of {robust.label}, at most" in text
     assert "other cells overlap it." in text
-    assert f"The most accurate on clean images is another, {accurate.label}," in text
+    assert f"The most accurate on clean inputs is another, {accurate.label}," in text
 
 
 def test_other_attacks_are_a_warning() -> None:

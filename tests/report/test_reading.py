@@ -36,18 +36,18 @@ def test_without_a_vanilla_cell_nothing_shows_that_the_evaluation_bites(make_cel
 def test_the_most_robust_and_the_most_accurate_are_told_apart(make_cell: Make) -> None:
     apart = [make_cell("robust", accuracy=0.7, strength=2.0), make_cell("accurate", accuracy=0.95, strength=30.0)]
     assert "The highest worst-case robust accuracy is that of robust, 70.0" in read(apart)
-    assert "The most accurate on clean images is another, accurate, 95.0" in read(apart)
+    assert "The most accurate on clean inputs is another, accurate, 95.0" in read(apart)
     assert "overlap it" not in read(apart)
     both = [make_cell("best", accuracy=0.95, strength=2.0), make_cell("near", accuracy=0.9, strength=2.0)]
-    assert "It is also the most accurate on clean images" in read(both)
+    assert "It is also the most accurate on clean inputs" in read(both)
     assert "the intervals of 1 of the 1 other cells overlap it" in read(both)
 
 
 def test_a_rank_correlation_needs_five_cells_and_has_its_sign(make_cell: Make) -> None:
     cells = [make_cell(f"c{n}", strength=5.0 + 5 * n, sparsity=0.5 - 0.1 * n) for n in range(5)]
     text = read(cells)
-    assert "a sparser image gradient (Gini) goes with more robust accuracy (Spearman's rho 1.00" in text
-    assert "a larger image gradient (l1) goes with less robust accuracy (Spearman's rho -1.00" in text
+    assert "a sparser input gradient (Gini) goes with more robust accuracy (Spearman's rho 1.00" in text
+    assert "a larger input gradient (l1) goes with less robust accuracy (Spearman's rho -1.00" in text
     headline = headline_of(cells)  # where the page tests that seed by seed, it says so there alone
     assert "Spearman" not in " ".join(_reading.read(summarise(cells, headline), headline, tested=True))
     assert "Spearman" not in read(cells[:4])

@@ -90,7 +90,7 @@ def test_each_mark_of_the_trade_off_has_a_hover_title(page: Path, cells: list[An
     assert list(titles) == [f"tradeoff-mark-{n}" for n in range(len(cells))]
     assert titles["tradeoff-mark-0"] == (
         "max-vanilla: clean test accuracy 90.0\xa0% [68.3, 98.8], worst-case robust accuracy 10.0\xa0% [1.2, 31.7], "
-        "left by the plain attack 10.0\xa0%, Gini of the image gradient 0.75"
+        "left by the plain attack 10.0\xa0%, Gini of the input gradient 0.75"
     )
     assert svg.attrib["role"] == "group"
     named = [e for e in svg.iter() if e.get("tabindex") == "0"]
@@ -154,7 +154,7 @@ def test_a_cell_without_gradients_or_without_attacks_stands_beside_the_others(ma
     cells = [make_cell("whole"), make_cell("no-gradients", gradients=False), make_cell("no-attacks", attacks=False)]
     text = text_of(write(cells, tmp_path, title="t"))
     assert "Not measured at the headline (pixels, Linf, eps 8/255), and so in no comparison: no-attacks." in text
-    assert "Gini of the image gradient not measured" in text
+    assert "Gini of the input gradient not measured" in text
     marks = re.findall(r'id="(tradeoff-mark-\d)"', (tmp_path / "figures" / "tradeoff.svg").read_text(encoding="utf-8"))
     assert marks == ["tradeoff-mark-0", "tradeoff-mark-1"]
 

@@ -65,7 +65,7 @@ def test_ten_seeds_decide_on_pools_and_name_each_outcome(make_study: Make) -> No
     answers = answered(make_study(by_shape, defences=DEFENCES[:2], seeds=10))
     pools = {claim.measure: claim for claim in answers.claims if claim.paired}
     assert {name: claim.verdict for name, claim in pools.items()} == {
-        "Gini at the image": SUPPORTED, "robust accuracy": SUPPORTED, "clean test accuracy": UNDECIDED
+        "Gini at the input": SUPPORTED, "robust accuracy": SUPPORTED, "clean test accuracy": UNDECIDED
     }  # fmt: skip
     assert pools["robust accuracy"].p == 2.0**-9
     (found,) = (pair for pair in answers.pairs if (pair.kind, pair.group) == ("robust", "adversarial"))
@@ -73,7 +73,7 @@ def test_ten_seeds_decide_on_pools_and_name_each_outcome(make_study: Make) -> No
     assert [claim.says for claim in answers.claims if claim.about == "generalisation"] == [
         "Denser gradients go with clean test accuracy",
         "Denser gradients go with a small gap between training and test",
-        "Max pooling is less accurate on clean images than average pooling",
+        "Max pooling is less accurate on clean inputs than average pooling",
     ]
 
 

@@ -54,7 +54,7 @@ def _plain(cell: Summary) -> str:
 
 def _gradient(cell: Summary) -> str:
     found = cell.measure("image", "gini")
-    return "gradient not measured" if found is None else f"Gini of its image gradient {mean(found)}"
+    return "gradient not measured" if found is None else f"Gini of its input gradient {mean(found)}"
 
 
 def ranked(cells: Sequence[Summary]) -> list[Summary]:

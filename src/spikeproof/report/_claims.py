@@ -8,8 +8,8 @@ case, with the reason. Differences between pools are paired and the pool is the 
 the seeds decide: by an interval over seeds and images, and by flips of signs, which are exact.
 
 **What the number is.** Sparsity is measured in two ways, and both are asked: by the Gini index of the cross-entropy
-gradient at the image, and as the paper does, by the share of exact zeros, behind the first layer, which is the first
-place where its hooks see any. The scale is the l1 norm at the image (batch-norm in eval mode); robust accuracy is the
+gradient at the input, and as the paper does, by the share of exact zeros, behind the first layer, which is the first
+place where its hooks see any. The scale is the l1 norm at the input (batch-norm in eval mode); robust accuracy is the
 worst case at the headline; generalisation is four outcomes, each with its own verdict. Any other measure is shown and
 decides nothing, so that trying twenty cannot find one that fits.
 """

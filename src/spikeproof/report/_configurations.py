@@ -21,12 +21,12 @@ from spikeproof.report._text import MISSING, number, percent
 __all__ = ["configurations_table"]
 
 _MEASURES = {
-    "image l1": measured("image", "l1"),
-    "image Gini": measured("image", "gini"),
-    "zero share at the image": measured("image", "zero_share"),
+    "input l1": measured("image", "l1"),
+    "input Gini": measured("image", "gini"),
+    "zero share at the input": measured("image", "zero_share"),
     "... behind the first layer": measured("stem", "zero_share"),
 }
-_SHARES = ("zero share at the image", "... behind the first layer")
+_SHARES = ("zero share at the input", "... behind the first layer")
 
 
 def configurations_table(cells: Sequence[Summary]) -> tuple[str, Table] | None:
@@ -44,7 +44,7 @@ def configurations_table(cells: Sequence[Summary]) -> tuple[str, Table] | None:
     columns = [
         *words("configuration"),
         *numbers("seeds", "clean test", *(f"after {name}" for name in attacks), "worst case"),
-        *numbers(f"worst case less that of {centre}", f"image l1 over that of {centre}, mean of ratios"),
+        *numbers(f"worst case less that of {centre}", f"input l1 over that of {centre}, mean of ratios"),
         *numbers(*_MEASURES, "firing rate"),
         *words("red audits"),
     ]
@@ -129,7 +129,7 @@ def _difference(pairs: Sequence[tuple[Summary, Summary]]) -> Entry:
 
 
 def _quotient(pair: tuple[Summary, Summary]) -> float | None:
-    own, other = map(_MEASURES["image l1"], pair)
+    own, other = map(_MEASURES["input l1"], pair)
     return None if own is None or not other else own / other
 
 

@@ -47,7 +47,7 @@ MEASURES = {
 }
 
 SITES = {
-    "image": "at the image",
+    "image": "at the input",
     "encoded": "at the encoded input",
     "stem": "behind the first layer",
     "pool": "at the first pool",

@@ -61,7 +61,7 @@ def _words(cell: Summary) -> str:
         f"worst-case robust accuracy {claim(cell)}",
         *([] if plain is None else [f"left by the plain attack {percent(plain.share)}"]),
         *([] if slack is None else [f"slack at most {percent(slack)}"]),
-        f"Gini of the image gradient {mean(cell.measure('image', 'gini'))}",
+        f"Gini of the input gradient {mean(cell.measure('image', 'gini'))}",
     ]
     return f"{cell.label}: {', '.join(parts)}"
 
@@ -93,7 +93,7 @@ def overview(cells: Sequence[Summary], headline: Headline | None) -> Figure | No
     axes.margins(0.08)
     axes.set_ylim(bottom=min(-2.0, axes.get_ylim()[0]))
     if scale is not None:
-        figure.colorbar(scale, ax=axes, pad=0.02, aspect=30, location="left", label="Gini of the image gradient")
+        figure.colorbar(scale, ax=axes, pad=0.02, aspect=30, location="left", label="Gini of the input gradient")
     _legend(figure, axis, names, some)
     if few:
         beside(figure, axes, [(100 * one.clean.share, 100 * one.worst.share) for one in shown],

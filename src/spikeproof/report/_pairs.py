@@ -86,7 +86,7 @@ def asked(pairs: Sequence[Pair]) -> list[Question]:
     kinds: list[tuple[Literal["sparsity", "robustness", "generalisation"], str, str, int]] = [
         *(("sparsity", "sparser", " ".join(place), 1) for place in SHAPES),
         ("robustness", "more robust", "robust", 1),
-        ("generalisation", "less accurate on clean images", "clean", -1),
+        ("generalisation", "less accurate on clean inputs", "clean", -1),
     ]
     nothing = "no two networks differ in nothing but the pool"
     questions = []

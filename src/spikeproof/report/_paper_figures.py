@@ -98,7 +98,7 @@ def networks(cells: Sequence[Summary], headline: Headline | None, width: Width) 
     axes.set_xlabel(f"images right (%)\n{threat(headline, [one.cell for one in shown])}")
     axes.grid(axis="y", visible=False)
     if scale is not None:
-        figure.colorbar(scale, ax=axes, location="top", aspect=40, pad=0.02, label="Gini of the image gradient")
+        figure.colorbar(scale, ax=axes, location="top", aspect=40, pad=0.02, label="Gini of the input gradient")
     _below(figure, _handles(shown), print_)
     return figure
 

@@ -129,24 +129,24 @@ def _best(measured: Sequence[tuple[Summary, Interval]], headline: Headline) -> l
         return sentences
     top, most = max(accurate, key=lambda pair: pair[1].share)
     if top is robust:
-        return [*sentences, f"It is also the most accurate on clean images, {with_interval(most)}: no trade-off there."]
+        return [*sentences, f"It is also the most accurate on clean inputs, {with_interval(most)}: no trade-off there."]
     own = robust.clean("test")
     return [
         *sentences,
-        f"The most accurate on clean images is another, {top.label}, {with_interval(most)}, "
+        f"The most accurate on clean inputs is another, {top.label}, {with_interval(most)}, "
         f"where {robust.label} has {with_interval(own)}.",
     ]
 
 
 def _shape(measured: Sequence[tuple[Summary, Interval]]) -> list[str]:
-    """Do sparser or smaller image gradients go with more robust accuracy, over the cells of this page?
+    """Do sparser or smaller input gradients go with more robust accuracy, over the cells of this page?
 
     A number that is known to be too high is left out: where sparsity has blinded the attacks, it would make the answer.
     """
     bounds = sum(cell.bound for cell, _ in measured)
     without = f", less the {bounds} whose robust accuracy is {BOUND}," if bounds else ""
     sentences = []
-    for metric, words in (("gini", "a sparser image gradient (Gini)"), ("l1", "a larger image gradient (l1)")):
+    for metric, words in (("gini", "a sparser input gradient (Gini)"), ("l1", "a larger input gradient (l1)")):
         pairs = [
             (found.value, worst.share)
             for cell, worst in measured

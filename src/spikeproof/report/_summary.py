@@ -108,7 +108,7 @@ class Each(NamedTuple):
     """What stands behind the means, image by image, for whoever compares networks on the same images.
 
     `robust`: whether an image stands in the worst case at the headline; `clean`: whether a test image is right;
-    `shapes`: (site, measure) -> the sparsity of its cross-entropy gradient, at the image and behind the first layer.
+    `shapes`: (site, measure) -> the sparsity of its cross-entropy gradient, at the input and behind the first layer.
     """
 
     robust: dict[int, bool]

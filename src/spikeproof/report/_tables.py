@@ -56,12 +56,12 @@ _SHARES = ("zero_share", "below_1e-06", "below_1e-03", "below_1e-02", "masked_sh
 
 
 def cells_table(cells: Sequence[Summary]) -> Table:
-    """All cells: what they are, how accurate, how robust at the headline, how sparse at the image."""
+    """All cells: what they are, how accurate, how robust at the headline, how sparse at the input."""
     attacks = list(dict.fromkeys(name for cell in cells if cell.headline for name in _alone(cell.headline)))
     columns = [
         *words("cell", "defence", "pool"),
         *numbers("clean test", "worst case", *attacks, "area", "clean train", "gap (points)"),
-        *numbers("image zero share", "image Gini", "image l1"),
+        *numbers("input zero share", "input Gini", "input l1"),
         *words("data", "model"),
         *numbers("seed"),
     ]
@@ -110,7 +110,7 @@ def protocols_table(cells: Sequence[Summary]) -> Table | None:
 
 
 def sparsity_table(cells: Sequence[Summary], batchnorm: BatchNorm) -> Table | None:
-    """Every measure at the image, the encoded input and the first layer, for each scalar; None where none was taken."""
+    """Every measure at the input, the encoded input and the first layer, for each scalar; None where none was taken."""
     rows = []
     for cell in cells:
         scalars = dict.fromkeys(probe.scalar for probe in cell.gradients if probe.batchnorm == batchnorm)

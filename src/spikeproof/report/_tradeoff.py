@@ -261,7 +261,7 @@ def _question(kind: str, place: Place, of: Association, apart: Sequence[Associat
     if kind == "shape":
         return Question(
             "robustness", "Sparser gradients go with robustness, at fixed scale", name,
-            f"partial rank correlation of robust accuracy with the {name}, the l1 at the image held fixed",
+            f"partial rank correlation of robust accuracy with the {name}, the l1 at the input held fixed",
             1, of.shape, missing, apart=tuple(one.shape for one in apart), key=key,
         )  # fmt: skip
     if kind == "lead":
@@ -282,7 +282,7 @@ def _question(kind: str, place: Place, of: Association, apart: Sequence[Associat
 def _missing(of: Association, grid: Design, outcome: str, place: Place, kind: str) -> str:
     """Why there is no correlation."""
     shape = f"the {MEASURES[place[1]].name} {SITES[place[0]]}"
-    named = {"y": OUTCOMES[outcome][0], "x": shape, "z": "the l1 of the image gradient"}
+    named = {"y": OUTCOMES[outcome][0], "x": shape, "z": "the l1 of the input gradient"}
     still = [named[name] for name in of.constant if kind not in GENERAL or name != "z"]
     if still:
         return f"{' and '.join(still)} {'is' if len(still) == 1 else 'are'} the same in all networks"

@@ -46,7 +46,7 @@ def titles(answers: Answers) -> dict[str, str]:
 
 
 def shape(answers: Answers) -> Figure | None:
-    """Robust and clean accuracy (y, %) against the image gradient's Gini (x), coloured by its l1, by architecture."""
+    """Robust and clean accuracy (y, %) against the input gradient's Gini (x), coloured by its l1, by architecture."""
     grid = answers.design
     x, colour = grid.table(measured(*SHAPES[0])), grid.table(measured(*SCALE))
     outcomes = [grid.table(OUTCOMES[name][1]) for name in ("robust", "clean")]
@@ -69,7 +69,7 @@ def shape(answers: Answers) -> Figure | None:
                 )  # fmt: skip
             axes.set_ylabel("robust accuracy (%)" if row == 0 else "clean test accuracy (%)")
         pair[0].set_title(grid.architectures[architecture])
-        pair[1].set_xlabel("Gini of the image gradient (right: sparser)")
+        pair[1].set_xlabel("Gini of the input gradient (right: sparser)")
     _log_bar(figure, scale, [axes for pair in rows for axes in pair])
     pools = dict.fromkeys(c.pool for c in grid.configurations)
     _marks_legend(figure, {f"pool: {pool}": _SHAPES.get(pool, "^") for pool in pools})
@@ -117,7 +117,7 @@ def forest(answers: Answers) -> Figure | None:
         axes.set_xlabel("rank correlation")
     panels[0].set_yticks(
         [*heights, last],
-        [*(f"{MEASURES[metric].name} {SITES[site]}" for site, metric in shown), "l1 at the image (larger)"],
+        [*(f"{MEASURES[metric].name} {SITES[site]}" for site, metric in shown), "l1 at the input (larger)"],
     )
     panels[0].set_ylim(last - 0.7, 0.7)
     _forest_legend(figure, answers.unit)
@@ -194,7 +194,7 @@ def _panels(architectures: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
 def _log_bar(figure: Figure, scale: ScalarMappable, panels: list[Axes]) -> None:
     """A colour bar with plain numbers at even steps of the logarithm: formulas are switched off in these figures."""
     ticks = np.geomspace(scale.norm.vmin or 1.0, scale.norm.vmax or 1.0, 6)
-    bar = figure.colorbar(scale, ax=panels, pad=0.02, aspect=40, label="l1 of the image gradient", ticks=ticks)
+    bar = figure.colorbar(scale, ax=panels, pad=0.02, aspect=40, label="l1 of the input gradient", ticks=ticks)
     bar.set_ticks(ticks.tolist(), labels=[f"{tick:.2g}" for tick in ticks])
     bar.ax.minorticks_off()
 

@@ -78,7 +78,7 @@ def _figure(of: Findings) -> Drawing:
     caption = (
         f"Clean test accuracy (across, n = {tested}) against worst-case robust accuracy (up, {of.threat}, "
         f"n = {evaluated}). The line goes up to what the plain attack left, the bar down to where it may fall yet. "
-        f"Colour: Gini index of the gradient at the image (n = {probed}). A mark tells its numbers on hover and focus."
+        f"Colour: Gini index of the gradient at the input (n = {probed}). A mark tells its numbers on hover and focus."
         f"{many}{_bounds(cells)}{absent}"
     )
     return Drawing(

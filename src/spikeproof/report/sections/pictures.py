@@ -20,12 +20,12 @@ _RULE = """
 Chosen by a rule: at the panel of the headline, in the order of the test set, the first image that was right when clean
 and fell, as the attack left it that broke it first, and the first that stood, as the plain attack left it. The change
 is white where nothing changed, orange where there is more now, blue where less. A gradient's map is that of the
-cross-entropy at the clean image, summed over time, its size summed over channels: white where it is exactly zero, black
+cross-entropy at the clean input, summed over time, its size summed over channels: white where it is exactly zero, black
 where it is largest. Of grids of events the counts over time are drawn: on in orange, off in blue. Events that move in
 time alone leave these counts as they are, so such an attack shows no change.
 """
 
-_MAPS = {"image": "gradient at the image", "encoded": "gradient at the encoded input", "pool": "gradient at the pool"}
+_MAPS = {"image": "gradient at the input", "encoded": "gradient at the encoded input", "pool": "gradient at the pool"}
 
 
 def section(of: Findings) -> Section | None:

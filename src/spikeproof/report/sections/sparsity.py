@@ -1,4 +1,4 @@
-"""How sparse the gradient is at the image, at the encoded input and at the first layer."""
+"""How sparse the gradient is at the input, at the encoded input and at the first layer."""
 
 from __future__ import annotations
 

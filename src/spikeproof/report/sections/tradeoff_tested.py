@@ -101,12 +101,12 @@ def _drawings(answers: Answers) -> Iterator[Drawing]:
     seeds = len(grid.seeds)
     yield Drawing(
         "shape", "Sparsity, scale and what goes with them",
-        f"One mark for each network ({len(grid.cells)}). Across: Gini index of its image gradient, sparser to the "
+        f"One mark for each network ({len(grid.cells)}). Across: Gini index of its input gradient, sparser to the "
         "right. Up: worst-case robust accuracy at the headline (above) and clean test accuracy (below). Colour: "
         "l1 norm of the same gradient, on a logarithmic scale, the larger the lighter. If shape decided, marks of "
         "one colour would climb to the right; if scale decides, it is the dark marks that stand high, wherever "
         f"they are.{bounded}",
-        "Robust and clean accuracy against the sparsity of the image gradient, coloured by its scale",
+        "Robust and clean accuracy against the sparsity of the input gradient, coloured by its scale",
         _tradeoff_figures.shape(answers), _tradeoff_figures.titles(answers),
     )  # fmt: skip
     yield Drawing(
@@ -114,8 +114,8 @@ def _drawings(answers: Answers) -> Iterator[Drawing]:
         "Rank correlations of each measure of sparsity (all turned so that the right is sparser) with robust "
         "accuracy (left) and clean test accuracy (right), by rank within each architecture. Hollow: as it is. "
         "Filled blue: with the gradient's l1 held fixed. Filled orange, below: the l1 itself, with the Gini of the "
-        f"image gradient held fixed. Thick bars: 95 % intervals over {seeds} seeds (no bar: fewer than {SEEDS}). "
-        f"Thin bars: 95 % intervals over {answers.unit} and seeds. Only Gini at the image and the zero share behind "
+        f"input gradient held fixed. Thick bars: 95 % intervals over {seeds} seeds (no bar: fewer than {SEEDS}). "
+        f"Thin bars: 95 % intervals over {answers.unit} and seeds. Only Gini at the input and the zero share behind "
         "the first layer enter a verdict, filled on the left and hollow on the right; the rest is shown for what else "
         "there is to see.",
         "Rank correlations of robust and of clean accuracy with every measure of sparsity, with intervals",
