@@ -1,5 +1,5 @@
 """Labels of marks that do not run into each other: in a column of their own, or beside their marks in the first free
-place of a fixed list, else the least crowded."""
+place of a fixed list, else the least crowded. And legends that end with the figure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from scipy.optimize import isotonic_regression
 
-__all__ = ["beside", "place"]
+__all__ = ["above", "beside", "place"]
 
 _FONT = 8.5
 """Of labels, in points."""
@@ -29,6 +29,16 @@ _PLACES = [(x, y) for reach in (1.0, 2.2, 3.6) for x, y in (
     (6 * reach, 5 * reach), (6 * reach, -5 * reach), (-6 * reach, 5 * reach), (-6 * reach, -5 * reach),
     (8 * reach, 0), (-8 * reach, 0), (0, 9 * reach), (0, -9 * reach),
 )]  # fmt: skip
+
+
+def above(figure: Figure, handles: Sequence[Any], most: int) -> None:
+    """A legend above the axes, of as many columns, `most` at most, as the figure's width has room for."""
+    FigureCanvasAgg(figure)
+    for columns in range(most, 0, -1):
+        legend = figure.legend(handles=list(handles), loc="outside upper left", ncols=columns)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def beside(figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:

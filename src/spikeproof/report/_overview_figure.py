@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 
 from spikeproof.metrics.robustness import Interval
 from spikeproof.report._figures import chained
-from spikeproof.report._labels import beside
+from spikeproof.report._labels import above, beside
 from spikeproof.report._summary import Headline, Summary
 from spikeproof.report._text import BOUND, MANY, claim, kind, kinds, mean, percent, threat, with_interval
 
@@ -176,4 +176,4 @@ def _legend(figure: Figure, axis: str, names: Sequence[str], cells: Sequence[Sum
     if any(cell.bound and not _slack(cell) for cell in cells):
         dark = {**look, "markerfacecolor": _INK, "markersize": 4}
         handles.append(Line2D([], [], marker="v", label=f"arrow: {BOUND}", **dark))
-    figure.legend(handles=handles, loc="outside upper left", ncols=4)
+    above(figure, handles, 4)

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from spikeproof.metrics.summaries import PanelSummary
 from spikeproof.metrics.verdict import SUPPORTED
 from spikeproof.report._figures import chained
+from spikeproof.report._labels import above
 from spikeproof.report._summary import Summary
 from spikeproof.report._text import MANY
 from spikeproof.report._trust import attacks_of
@@ -66,7 +67,7 @@ def readings(cells: Sequence[Summary]) -> Figure | None:
     axes.set_xlim(-2, 102)
     axes.set_xlabel("images (%)")
     axes.grid(axis="y", visible=False)
-    figure.legend(handles=_legend(), loc="outside upper left", ncols=4)
+    above(figure, _legend(), 4)
     return figure
 
 

@@ -16,7 +16,7 @@ from spikeproof.metrics.resampling import Bounds, Estimate
 from spikeproof.report._claims import SCALE, SHAPES
 from spikeproof.report._design import MEASURES, OUTCOMES, SITES, Design, measured
 from spikeproof.report._figures import chained
-from spikeproof.report._labels import place
+from spikeproof.report._labels import above, place
 from spikeproof.report._text import BOUND, MANY, number, percent
 from spikeproof.report._tradeoff import POOLED, Answers, Front, Mark
 
@@ -225,7 +225,7 @@ def _bar(axes: Axes, height: float, found: Estimate, colour: str, *, hollow: boo
 def _marks_legend(figure: Figure, shapes: dict[str, str]) -> None:
     look: dict[str, Any] = {"linestyle": "none", "markeredgecolor": _INK, "markerfacecolor": _GREY, "markersize": 6}
     handles = [Line2D([], [], marker=shape, label=label, **look) for label, shape in shapes.items()]
-    figure.legend(handles=handles, loc="outside upper left", ncols=6)
+    above(figure, handles, 6)
 
 
 def _forest_legend(figure: Figure, unit: str) -> None:
@@ -237,4 +237,4 @@ def _forest_legend(figure: Figure, unit: str) -> None:
         Line2D([], [], color=_INK, linewidth=3, alpha=0.55, label="over seeds"),
         Line2D([], [], color=_INK, linewidth=0.9, label=f"over {unit}"),
     ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=5)
+    above(figure, handles, 5)
