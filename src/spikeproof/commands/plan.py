@@ -12,6 +12,7 @@ from spikeproof.errors import UsageError
 
 if TYPE_CHECKING:
     from spikeproof.report import planning
+    from spikeproof.study.config import CellConfig
 
 _SEEDS = (3, 5, 8, 10, 15)
 _WANTED = 0.8
@@ -28,13 +29,15 @@ def run(options: Namespace) -> int:
         raise UsageError("trials >= 1", options.trials)
     file = study_file(options.file)
     from spikeproof.report import planning
+    from spikeproof.report._text import counted
     from spikeproof.study.config import load_study
 
     study = load_study(file)
     cells = study.cells()
-    images = max((spec.images or cell.test_images or 0 for cell in cells for spec in cell.evaluations), default=0)
+    images = max((_judged(cell) for cell in cells), default=0)
     of = planning.layout([cell.resolved() for cell in cells], images)
-    print(f"{len(cells)} cells: {len(of.units)} configurations, {of.seeds} seeds, {images or 'all'} attacked images")
+    told = counted(len(cells), "cell"), counted(len(of.units), "configuration"), counted(of.seeds, "seed")
+    print(f"{told[0]}: {told[1]}, {told[2]}, {images or 'all'} attacked images")
     for line in planning.obstacles(of):
         print(line)
     _correlations(of, options.trials)
@@ -52,6 +55,13 @@ def _correlations(of: planning.Layout, trials: int) -> None:
     power = {rho: planning.power_of_correlation(of, rho, seeds=of.seeds, trials=trials) for rho in (0.3, 0.5, 0.7)}
     told = [f"{chance:.0%} at {rho}" for rho, chance in power.items()]
     print(f"a partial correlation is decided with a chance of {', '.join(told)}")
+
+
+def _judged(cell: CellConfig) -> int:
+    """Images at the headline, which decides the claims; 0 for all of them."""
+    at = None if cell.headline is None else cell.headline.evaluation
+    specs = [spec for spec in cell.evaluations if at in (None, spec.name)]
+    return max((spec.images or cell.test_images or 0 for spec in specs), default=0)
 
 
 def _pairs(of: planning.Layout, trials: int) -> None:

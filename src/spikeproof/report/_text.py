@@ -10,7 +10,7 @@ from spikeproof.metrics.verdict import NOT_EVALUATED, UNSETTLED
 from spikeproof.report._summary import Headline, Summary
 
 __all__ = [
-    "BOUND", "MANY", "MISSING", "between", "budget", "by_kind", "claim", "kind", "kinds",
+    "BOUND", "MANY", "MISSING", "between", "budget", "by_kind", "claim", "counted", "kind", "kinds",
     "listed", "mean", "number", "percent", "threat", "with_interval",
 ]  # fmt: skip
 
@@ -74,6 +74,15 @@ def threat(headline: Headline, cells: Sequence[Summary]) -> str:
     """The headline in words: evaluation, norm and eps."""
     norms = sorted({str(cell.headline["norm"]) for cell in cells if cell.headline is not None})
     return ", ".join([headline.evaluation, *norms, f"eps {budget(headline, cells)}"])
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "seed"), counted(2, "seed")
+    ('1 seed', '2 seeds')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(words: Sequence[str]) -> str:

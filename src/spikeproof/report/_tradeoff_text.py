@@ -13,7 +13,7 @@ from spikeproof.report._claims import CONTRADICTED, FRAGILE, MANY, SUPPORTED, UN
 from spikeproof.report._design import LEARNT, MEASURES, OUTCOMES, SITES
 from spikeproof.report._pairs import KINDS
 from spikeproof.report._tables import Entry, Table, numbers, word, words
-from spikeproof.report._text import BOUND, listed, percent
+from spikeproof.report._text import BOUND, counted, listed, percent
 from spikeproof.report._tradeoff import POOLED, Answers, Front, Mark
 
 __all__ = [
@@ -86,8 +86,8 @@ def notes(answers: Answers) -> list[str]:
     """What the numbers of this study can and cannot show."""
     grid = answers.design
     seeds, said = len(grid.seeds), []
-    counted = f"{len(grid.cells)} networks: {len(grid.configurations)} configurations, {_count(seeds, 'seed')}"
-    said.append(f"{counted}, {_count(len(grid.architectures), 'architecture')} ({listed(grid.architectures)}).")
+    networks = f"{len(grid.cells)} networks: {len(grid.configurations)} configurations, {counted(seeds, 'seed')}"
+    said.append(f"{networks}, {counted(len(grid.architectures), 'architecture')} ({listed(grid.architectures)}).")
     if seeds >= SEEDS:
         reach = float(scipy.special.stdtrit(seeds - 1, 0.975)) / seeds**0.5
         said.append(
@@ -98,7 +98,7 @@ def notes(answers: Answers) -> list[str]:
         )
     else:
         said.append(
-            f"An interval over seeds needs {SEEDS} of them: with {_count(seeds, 'seed')} no claim can be decided."
+            f"An interval over seeds needs {SEEDS} of them: with {counted(seeds, 'seed')} no claim can be decided."
         )
     if (slopes := len({configuration.slope for configuration in grid.configurations})) > 1:
         said.append(
@@ -107,7 +107,7 @@ def notes(answers: Answers) -> list[str]:
         )
     if same := _twins(answers):
         said.append(
-            f"{_count(same, 'network')} {'is' if same == 1 else 'are'} the same as another of its seed in accuracy, "
+            f"{counted(same, 'network')} {'is' if same == 1 else 'are'} the same as another of its seed in accuracy, "
             "robust accuracy and gradient, to the last digit: two configurations that came to one end count twice."
         )
     if answers.cautious:
@@ -135,7 +135,7 @@ def notes(answers: Answers) -> list[str]:
         )
     empty = len(grid.seeds) * len(grid.configurations) - len(grid.cells) - len(grid.failed)
     if empty:
-        said.append(f"{_count(empty, 'cell')} of the grid {'is' if empty == 1 else 'are'} missing.")
+        said.append(f"{counted(empty, 'cell')} of the grid {'is' if empty == 1 else 'are'} missing.")
     return said
 
 
@@ -230,7 +230,7 @@ def _robust(mark: Mark) -> Entry:
 
 def absent(front: Front) -> str:
     """What the front does not show."""
-    return f"{_count(front.absent, 'configuration')} not measured with every seed." if front.absent else ""
+    return f"{counted(front.absent, 'configuration')} not measured with every seed." if front.absent else ""
 
 
 def correlation_tables(answers: Answers) -> list[tuple[str, Table]]:
@@ -285,7 +285,3 @@ def _mean(value: float, over: Bounds) -> Entry:
 
 def _signed(value: float) -> str:
     return f"{value:+.2f}" if abs(value) >= 0.005 else "0.00"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
