@@ -1,9 +1,9 @@
 """Tables of docs/results.md from the packed rows alone: `python -m benchmarks.tables` (a minute).
 
-A table stands behind a line `<!-- table: LAYOUT FOLDER -->` (`LAYOUTS` says what the layouts are), and is made anew in
-its place. Means over seeds are taken here; claims and differences with intervals are the page's own. Nothing is rounded
-but what is printed, a half to the even digit: means of counts often end in a five, which binary fractions have a little
-above or below it.
+A table stands behind a line `<!-- table: LAYOUT FOLDER -->` (`LAYOUTS` says what the layouts are; some are told more),
+and is made anew in its place. Means over seeds are taken here; claims and differences with intervals are the page's
+own. Nothing is rounded but what is printed, a half to the even digit: means of counts often end in a five, which binary
+fractions have a little above or below it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from spikeproof.store.packed import packed_cells
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results.md"
-MARKED = re.compile(r"^<!-- table: (\w+) (\S+) -->\n(?:\|.*\n)*", re.MULTILINE)
+MARKED = re.compile(r"^<!-- table: (\w+) (\S+)((?: \S+)*) -->\n(?:\|.*\n)*", re.MULTILINE)
 UNDEFENDED = "vanilla"
 
 
@@ -224,17 +224,16 @@ def claims(folder: Path) -> list[list[str]]:
     return rows
 
 
-def apart(folder: Path) -> list[list[str]]:
-    """The configurations whose worst case lies on one side of the undefended one's by the page's interval, the highest
-    first."""
-    found = configurations_table(_summaries(folder))
-    if found is None:
-        raise ValueError(f"{folder} has no seeds to compare")
-    centre, table = found
-    less = f"worst case less that of {centre}"
-    beside = sorted((row for row in _named(table) if _beside(row[less])), key=lambda row: -float(row[less].main))
-    rows = [["configuration", "clean", "worst case", "of a seed", f"less {centre}'s, points", "95 % interval"]]
-    for row in beside:
+def apart(folder: Path, base: str = UNDEFENDED, names: str = ".*") -> list[list[str]]:
+    """Of the configurations whose names fit a pattern, those whose worst case lies on one side of a base's by the
+    page's interval, the highest first."""
+    found = configurations_table(_summaries(folder), base)
+    if found is None or found[0] != base:
+        raise ValueError(f"{folder} has no seeds of {base} to compare")
+    less = f"worst case less that of {base}"
+    some = [row for row in _named(found[1]) if re.fullmatch(names, row["configuration"].main)]
+    rows = [["configuration", "clean", "worst case", "of a seed", f"less {base}'s, points", "95 % interval"]]
+    for row in sorted((row for row in some if _beside(row[less])), key=lambda row: -float(row[less].main)):
         worst = row["worst case"]
         rows.append([row["configuration"].main, row["clean test"].main, worst.main, worst.small, row[less].main,
                      row[less].small])  # fmt: skip
@@ -255,7 +254,7 @@ def _beside(difference: Entry) -> bool:
     return len(ends) == 2 and ends[0][0] == ends[1][0]
 
 
-LAYOUTS: dict[str, Callable[[Path], list[list[str]]]] = {
+LAYOUTS: dict[str, Callable[..., list[list[str]]]] = {
     "pools": lambda folder: pools(networks(folder)),
     "knobs": lambda folder: knobs(networks(folder)),
     "claims": claims,
@@ -265,14 +264,19 @@ LAYOUTS: dict[str, Callable[[Path], list[list[str]]]] = {
 
 
 @cache
-def table(layout: str, folder: str) -> str:
-    head, *rows = LAYOUTS[layout](ROOT / folder)
+def table(layout: str, folder: str, *told: str) -> str:
+    head, *rows = LAYOUTS[layout](ROOT / folder, *told)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
 
 
 def again(text: str) -> str:
     """The text with every marked table made anew."""
-    return MARKED.sub(lambda found: f"<!-- table: {found[1]} {found[2]} -->\n{table(found[1], found[2])}", text)
+
+    def made(found: re.Match[str]) -> str:
+        mark, _, _ = found[0].partition("\n")
+        return f"{mark}\n{table(found[1], found[2], *found[3].split())}"
+
+    return MARKED.sub(made, text)
 
 
 if __name__ == "__main__":

@@ -29,17 +29,19 @@ _MEASURES = {
 _SHARES = ("zero share at the input", "... behind the first layer")
 
 
-def configurations_table(cells: Sequence[Summary]) -> tuple[str, Table] | None:
+def configurations_table(cells: Sequence[Summary], centre: str | None = None) -> tuple[str, Table] | None:
     """The label of the configuration that the others are held against, and the table; None without repeated seeds.
 
-    That one is undefended and differs least, in the settings that it does not share, from all others together.
+    That one is `centre`, or else undefended and differs least, in the settings that it does not share, from all others
+    together.
     """
     groups = _groups(cells)
     undefended = [label for label, group in groups.items() if group[0].defence == "vanilla"]
-    if len(groups) < 2 or not undefended or max(map(len, groups.values())) < 2:
+    if len(groups) < 2 or not (centre in groups or undefended) or max(map(len, groups.values())) < 2:
         return None
-    settings = {label: _dotted(group[0].config) for label, group in groups.items()}
-    centre = min(undefended, key=lambda label: sum(_apart(settings[label], other) for other in settings.values()))
+    if centre not in groups:
+        settings = {label: _dotted(group[0].config) for label, group in groups.items()}
+        centre = min(undefended, key=lambda label: sum(_apart(settings[label], other) for other in settings.values()))
     attacks = list(dict.fromkeys(name for cell in cells if cell.headline for name in _alone(cell)))
     columns = [
         *words("configuration"),
