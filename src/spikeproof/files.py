@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from spikeproof.errors import SpikeproofError
 
-__all__ = ["digest", "disk_errors", "refused_by_disk", "write_bytes"]
+__all__ = ["digest", "disk_errors", "refused_by_disk", "write_bytes", "write_pieces"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -44,6 +44,13 @@ def write_bytes(path: Path, data: bytes, *, anew: bool = True) -> None:
 
     anew: whether to make its folder where there is none; else that is a SpikeproofError.
     """
+    write_pieces(path, [data], anew=anew)
+
+
+def write_pieces(
+    path: Path, pieces: Iterable[bytes], *, anew: bool = True, first: Callable[[], None] = lambda: None
+) -> None:
+    """The same of what is made piece by piece; `first` is called when all are on the disk, before the file is there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
         if anew:
@@ -51,9 +58,10 @@ def write_bytes(path: Path, data: bytes, *, anew: bool = True) -> None:
         try:
             temporary.unlink(missing_ok=True)  # of a killed run, or another user's link
             with open(temporary, "xb") as file:
-                file.write(data)
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
+            first()
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from operator import eq
 from typing import Any, Generic, TypeVar, overload
 
 from spikeproof.errors import SpikeproofError
@@ -39,6 +40,12 @@ class Lines(Sequence[R], Generic[R]):
 
     def __iter__(self) -> Iterator[R]:
         return iter(self._all)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether these are the same rows in the same order."""
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # as of a list
 
     @overload
     def __getitem__(self, index: int) -> R: ...

@@ -26,6 +26,7 @@ from spikeproof.lines import Lines
 from spikeproof.store import packed
 from spikeproof.store.packed import PackedCell, pack, packed_cells
 from spikeproof.store.store import Cell, Store
+from spikeproof.store.table import Table, _values, table_of
 from spikeproof.study.config import cell_from
 from spikeproof.study.run import Machine, run_cell
 
@@ -45,8 +46,8 @@ def test_every_row_comes_back_in_its_order(root: Path, tmp_path: Path) -> None:
     assert [path.name for path in written] == [f"{cell.key}.json.xz" for cell in cells]
     for cell, back in zip(cells, packed_cells(tmp_path), strict=True):
         assert (back.key, back.config, back.summary) == (cell.key, cell.config, cell.summary)
-        assert json.dumps([*back.rows()]) == json.dumps(cell.rows())
-        assert json.dumps([*back.history()]) == json.dumps(cell.history())
+        assert json.dumps([*back.rows()]) == json.dumps([*cell.rows()])
+        assert json.dumps([*back.history()]) == json.dumps([*cell.history()])
         slim = [{k: v for k, v in row.items() if k != "steps"} for row in cell.gradients()]
         assert json.dumps([*back.gradients()]) == json.dumps(slim)
         whole = sum(path.stat().st_size for path in cell.folder.iterdir())
@@ -108,8 +109,8 @@ VALUES = st.recursive(
 
 @given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "c"]), VALUES), max_size=8))
 def test_any_rows_survive(rows: list[dict[str, Any]]) -> None:
-    table = json.loads(json.dumps(packed._table(rows)))
-    assert json.dumps([*packed._Table(table)]) == json.dumps(rows)
+    table = json.loads(json.dumps(table_of(rows).tree))
+    assert json.dumps([*Table(table)]) == json.dumps(rows)
 
 
 KINDS = st.sampled_from(["clean", "attack", "robust"])
@@ -122,12 +123,12 @@ MADE = st.fixed_dictionaries(
 @given(st.lists(MADE, max_size=12), st.booleans())
 def test_columns_are_the_fields_of_the_rows(rows: list[dict[str, Any]], mixed: bool) -> None:
     """Against a list of rows, gone through anew for everything; mixed: no table is of one kind."""
-    table = json.loads(json.dumps(packed._table(rows)))
+    table = json.loads(json.dumps(table_of(rows).tree))
     if mixed:
         for number, columns in enumerate(table["kinds"]):
             size = sum(count for kind, count in table["order"] if kind == number)
-            columns["kind"] = packed._values(columns["kind"], size)
-    lines, fields = packed._Table(table), ("label", "image", "skipped", "summed")
+            columns["kind"] = _values(columns["kind"], size)
+    lines, fields = Table(table), ("label", "image", "skipped", "summed")
     for kind in ("robust", "clean", "attack", "none"):
         mine = [row for row in rows if row["kind"] == kind]
         assert lines.columns(fields, kind, frozenset({"image"})) == [[r.get(name) for r in mine] for name in fields]
@@ -138,13 +139,13 @@ def test_columns_are_the_fields_of_the_rows(rows: list[dict[str, Any]], mixed: b
 
 @given(st.lists(MADE | st.fixed_dictionaries({"kind": KINDS}) | st.fixed_dictionaries({"image": st.just(1)})))
 def test_what_lacks_a_field_is_refused_as_in_a_list(rows: list[dict[str, Any]]) -> None:
-    table = json.loads(json.dumps(packed._table(rows)))
+    table = json.loads(json.dumps(table_of(rows).tree))
     for ask in (
         lambda some: some.of("clean", frozenset({"image"})),
         lambda some: some.columns(("kind",), "clean", frozenset({"image"})),
     ):
         said = []
-        for some in (Lines(rows), packed._Table(table)):
+        for some in (Lines(rows), Table(table)):
             try:
                 ask(some)
                 said.append("nothing")

@@ -4,8 +4,8 @@ Every row of rows.jsonl and history.jsonl is there, and those of gradients.jsonl
 reads; the network is not. Rows lie as columns, because equal things side by side take no room. `xz -dc` shows the JSON:
 
     {"format": 1, "key": ..., "config": ..., "summary": ..., "rows": TABLE, "gradients": TABLE, "history": TABLE}
-    TABLE   {"order": [[KIND, HOW MANY IN A ROW], ...], "kinds": [{FIELD: COLUMN}, ...]}; a kind: rows of equal fields
-    COLUMN  [value, ...], or {"all": value} of equal ones, or {"each": {FIELD: COLUMN}} of objects with the same fields
+
+A TABLE is told in `store.table`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import lzma
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.files import write_bytes
 from spikeproof.limits import PACKED_BYTES, PACKED_VALUES
-from spikeproof.lines import Lines, lacking
+from spikeproof.lines import Lines
 from spikeproof.rows import GradientRow, HistoryRow, Row, refuse_foreign
 from spikeproof.store.store import Cell, check_config
 from spikeproof.store.summary import CellSummary, Provenance, same_seal
+from spikeproof.store.table import Table, table_of
 
 __all__ = ["PackedCell", "pack", "packed_cells", "packed_files"]
 
@@ -48,9 +48,9 @@ def pack(cells: Sequence[Cell], folder: Path) -> list[Path]:
             "key": cell.key,
             "config": cell.config,
             "summary": cell.summary,
-            "rows": _table(rows),
-            "gradients": _table([{k: v for k, v in row.items() if k != "steps"} for row in gradients]),
-            "history": _table(history),
+            "rows": table_of(rows).tree,
+            "gradients": table_of({k: v for k, v in row.items() if k != "steps"} for row in gradients).tree,
+            "history": table_of(history).tree,
         }
         text = json.dumps(tree, separators=(",", ":")).encode()
         path = folder / f"{cell.key}{_END}"
@@ -109,13 +109,13 @@ class PackedCell:
         return self.summary["provenance"]
 
     def rows(self) -> Lines[Row]:
-        return _Table(self._tree["rows"])
+        return Table(self._tree["rows"])
 
     def gradients(self) -> Lines[GradientRow]:
-        return _Table(self._tree["gradients"])
+        return Table(self._tree["gradients"])
 
     def history(self) -> Lines[HistoryRow]:
-        return _Table(self._tree["history"])
+        return Table(self._tree["history"])
 
 
 @lru_cache(maxsize=1)
@@ -206,114 +206,3 @@ def _check_column(column: Any, size: int) -> None:
             _check_column(inner, size)
     elif not isinstance(column, list | dict):
         raise ValueError(f"a column {type(column).__name__}")
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    kinds: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        kinds.setdefault(tuple(row), []).append(row)
-    numbers = {fields: number for number, fields in enumerate(kinds)}
-    order = [[number, len(list(run))] for number, run in groupby(numbers[tuple(row)] for row in rows)]
-    return {"order": order, "kinds": [_columns(fields, mine) for fields, mine in kinds.items()]}
-
-
-def _columns(fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {field: _column([row[field] for row in rows]) for field in fields}
-
-
-def _column(values: list[Any]) -> Any:
-    if len({json.dumps(value) for value in values}) == 1:  # as text, because True equals 1 and is not the same
-        return {"all": values[0]}
-    if all(isinstance(value, dict) for value in values) and len({tuple(value) for value in values}) == 1:
-        return {"each": _columns(tuple(values[0]), values)}
-    return values
-
-
-class _Table(Lines[Any]):
-    """The rows of a table, checked by `_check`; a column of it is read where it lies."""
-
-    def __init__(self, table: Mapping[str, Any]) -> None:
-        self._order: Sequence[tuple[int, int]] = table["order"]
-        self._kinds: Sequence[Mapping[str, Any]] = table["kinds"]
-
-    @cached_property
-    def _all(self) -> list[Any]:
-        return self._rows(range(len(self._kinds)))
-
-    def __len__(self) -> int:
-        return sum(count for _, count in self._order)
-
-    @cached_property
-    def _named(self) -> dict[object, list[int]] | None:
-        """Kind of row -> the numbers of its tables, which differ in optional fields; None where a table mixes kinds."""
-        found: dict[object, list[int]] = {}
-        for number, columns in enumerate(self._kinds):
-            if "kind" not in columns:
-                raise lacking(columns, "kind")
-            if not (isinstance(columns["kind"], dict) and isinstance(name := columns["kind"].get("all"), str)):
-                return None
-            found.setdefault(name, []).append(number)
-        return found
-
-    @cached_property
-    def _made(self) -> dict[tuple[str | None, str | None], list[Any]]:
-        return {}
-
-    def of(self, kind: str | None, needed: frozenset[str]) -> list[Any]:
-        numbers = self._numbers(kind, needed)
-        if kind is None or numbers is None:
-            return super().of(kind, needed)
-        if (kind, None) not in self._made:
-            self._made[kind, None] = self._rows(numbers)
-        return self._made[kind, None]
-
-    def columns(self, fields: Sequence[str], kind: str | None, needed: frozenset[str]) -> list[list[Any]]:
-        numbers = self._numbers(kind, needed)
-        if numbers is None:
-            return super().columns(fields, kind, needed)
-        for field in fields:
-            if (kind, field) not in self._made:
-                self._made[kind, field] = self._column(field, numbers)
-        return [self._made[kind, field] for field in fields]
-
-    def _numbers(self, kind: str | None, needed: frozenset[str]) -> Sequence[int] | None:
-        """Of the tables of one kind, or of all; None where a table mixes kinds."""
-        numbers: Sequence[int] | None = range(len(self._kinds))
-        if kind is not None:
-            numbers = None if self._named is None else self._named.get(kind, [])
-        for number in numbers or ():
-            if not self._kinds[number].keys() >= needed:
-                raise lacking(self._kinds[number], min(needed - self._kinds[number].keys()))
-        return numbers
-
-    def _size(self, number: int) -> int:
-        return sum(count for kind, count in self._order if kind == number)
-
-    def _rows(self, numbers: Sequence[int]) -> list[Any]:
-        return self._in_order({number: _objects(self._kinds[number], self._size(number)) for number in numbers})
-
-    def _column(self, field: str, numbers: Sequence[int]) -> list[Any]:
-        none = {"all": None}
-        return self._in_order({n: _values(self._kinds[n].get(field, none), self._size(n)) for n in numbers})
-
-    def _in_order(self, some: Mapping[int, list[Any]]) -> list[Any]:
-        """What lies in some of the tables, in the order in which it was written."""
-        if len(some) == 1:
-            return next(iter(some.values()))
-        found, at = list[Any](), dict.fromkeys(some, 0)
-        for number, count in self._order:
-            if number in some:
-                found += some[number][at[number] : at[number] + count]
-                at[number] += count
-        return found
-
-
-def _objects(columns: Mapping[str, Any], size: int) -> list[Any]:
-    values = [_values(column, size) for column in columns.values()]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)] if values else [{}] * size
-
-
-def _values(column: Any, size: int) -> list[Any]:
-    if isinstance(column, list):
-        return column
-    return [column["all"]] * size if "all" in column else _objects(column["each"], size)

@@ -21,7 +21,7 @@ from spikeproof.errors import Locked, UsageError
 from spikeproof.files import disk_errors, write_bytes
 from spikeproof.rows import Line
 from spikeproof.store.locks import locked, locking
-from spikeproof.store.store import Cell, Store, sealed_batch, whole_batches
+from spikeproof.store.store import Cell, Store, batches_of, sealed_batch, whole_batches
 
 __all__ = ["Pieces", "Seen"]
 
@@ -59,8 +59,8 @@ class Pieces:
         if not path.is_file():
             return None
         found, whole, size = whole_batches(path)
-        if len(found) == 1 and whole == size:
-            return found[0]
+        if found == 1 and whole == size:
+            return next(batches_of(path))
         path.unlink(missing_ok=True)
         return None
 
@@ -99,5 +99,5 @@ class Seen:
     def batches(self, stage: str) -> list[list[Any]]:
         """The whole batches that a stage has so far."""
         with suppress(OSError):  # it may be closed just now
-            return list(whole_batches(self._folder / f"{stage}.part")[0])
+            return list(batches_of(self._folder / f"{stage}.part"))
         return []

@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,17 +30,21 @@ from typing import Any
 import yaml
 
 from spikeproof.errors import SpikeproofError
-from spikeproof.files import digest, disk_errors, write_bytes
+from spikeproof.files import digest, disk_errors, write_bytes, write_pieces
 from spikeproof.limits import check_name
+from spikeproof.lines import Lines
 from spikeproof.rows import GradientRow, HistoryRow, Line, Row
 from spikeproof.store import ending
 from spikeproof.store.at_work import Owner
 from spikeproof.store.locks import Lock, locked, locking, owner
 from spikeproof.store.owners import mark, refuse_others
 from spikeproof.store.summary import CellSummary, Provenance, Written, sealed, unsealed
+from spikeproof.store.table import Table, table_of
 from spikeproof.store.yaml_file import load_yaml
 
-__all__ = ["TOOK", "Cell", "Draft", "Store", "check_config", "key_of", "sealed_batch", "whole_batches"]
+__all__ = [
+    "TOOK", "Cell", "Draft", "Store", "batches_of", "check_config", "key_of", "sealed_batch", "whole_batches",
+]  # fmt: skip
 
 TOOK = "training.json"
 """What the training of a network cost, beside it: equal trainings write equal weights."""
@@ -66,23 +70,26 @@ def check_config(tree: object) -> dict[str, Any]:
     return tree
 
 
-def _lines(path: Path) -> list[Any]:
-    rows: list[Any] = []
+def _lines(path: Path) -> Table:
+    """The rows of a file, which is gone through line by line."""
     if not path.is_file():
         raise SpikeproofError(f"rows at {path}", "no such file", mend="start again: what is missing is made")
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise SpikeproofError(
-                    f"a row of JSON at {path}:{number}", error, mend="delete the cell's folder; it is redone"
-                ) from error
-    return rows
+    with open(path, "rb") as file:
+        return table_of(_row(line, f"{path}:{number}") for number, line in enumerate(file, start=1))
 
 
-def _jsonl(rows: Iterable[Line]) -> bytes:
-    return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
+def _row(line: bytes, at: str) -> dict[str, Any]:
+    try:
+        if isinstance(row := json.loads(line), dict):
+            return row
+        error: object = f"a {type(row).__name__}"
+    except (ValueError, RecursionError) as wrong:
+        error = wrong
+    raise SpikeproofError(f"a row of JSON at {at}", error, mend="delete the cell's folder; it is redone")
+
+
+def _jsonl(rows: Iterable[Line]) -> Iterator[bytes]:
+    return (json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
 
 
 def sealed_batch(number: int, batch: bytes) -> bytes:
@@ -91,19 +98,30 @@ def sealed_batch(number: int, batch: bytes) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(numbered), numbered)
 
 
-def whole_batches(path: Path) -> tuple[list[list[Row]], int, int]:
-    """The batches of a growing stage as far as they are whole and in order, how many bytes they take, and the size of
-    the file."""
-    data = path.read_bytes() if path.is_file() else b""
-    batches: list[list[Row]] = []
-    whole = 0
-    for number, line in enumerate(data.splitlines(keepends=True)):
-        _, _, batch = line[9:].rstrip(b"\n").partition(b" ")
-        if line != sealed_batch(number, batch):
-            break
-        batches.append(json.loads(batch))
-        whole += len(line)
-    return batches, whole, len(data)
+def whole_batches(path: Path) -> tuple[int, int, int]:
+    """Of a growing stage: how many batches are whole and in order, how many bytes they take, and the file's size."""
+    number = whole = 0
+    for batch in _sealed(path):
+        whole += len(sealed_batch(number, batch))
+        number += 1
+    return number, whole, path.stat().st_size if path.is_file() else 0
+
+
+def batches_of(path: Path) -> Iterator[list[Any]]:
+    """The batches of a growing stage as far as they are whole and in order, one at a time."""
+    return map(json.loads, _sealed(path))
+
+
+def _sealed(path: Path) -> Iterator[bytes]:
+    """What stands behind the checksum and the number of each line, up to the first that is torn, damaged or another."""
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        for number, line in enumerate(file):
+            _, _, batch = line[9:].rstrip(b"\n").partition(b" ")
+            if line != sealed_batch(number, batch):
+                return
+            yield batch
 
 
 def _append_to(path: str, flags: int) -> int:
@@ -152,13 +170,13 @@ class Cell:
     def provenance(self) -> Provenance:
         return self.summary["provenance"]
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> Lines[Row]:
         return _lines(self.folder / "rows.jsonl")
 
-    def gradients(self) -> list[GradientRow]:
+    def gradients(self) -> Lines[GradientRow]:
         return _lines(self.folder / "gradients.jsonl")
 
-    def history(self) -> list[HistoryRow]:
+    def history(self) -> Lines[HistoryRow]:
         return _lines(self.folder / "history.jsonl")
 
     def damage(self) -> str | None:
@@ -219,14 +237,22 @@ class Draft:
         return False
 
     def write_stage(self, stage: str, rows: Iterable[Line]) -> None:
-        """All rows of one stage at once, whole or not at all."""
+        """All rows of one stage, one after another, whole or not at all."""
         self.check_owner()
-        data = _jsonl(rows)
-        sha = hashlib.sha256(data).hexdigest()
-        # The seal first: a kill in between leaves a seal without a stage, which is no stage.
-        write_bytes(self._seal(stage), f"{sha}\n".encode(), anew=False)
-        write_bytes(self.folder / f"{stage}.jsonl", data, anew=False)
-        self.written[stage] = sha
+        so_far = hashlib.sha256()
+
+        def lines() -> Iterator[bytes]:
+            for line in _jsonl(rows):
+                so_far.update(line)
+                yield line
+
+        def seal() -> None:
+            # Before the stage: a kill in between leaves a seal without a stage, which is no stage.
+            self.check_owner()
+            write_bytes(self._seal(stage), f"{so_far.hexdigest()}\n".encode(), anew=False)
+
+        write_pieces(self.folder / f"{stage}.jsonl", lines(), anew=False, first=seal)
+        self.written[stage] = so_far.hexdigest()
 
     def _seal(self, stage: str) -> Path:
         return self.folder / f"{stage}.sha256"
@@ -243,15 +269,15 @@ class Draft:
         self.written[stage] = found
         return found
 
-    def stage(self, stage: str) -> list[Row]:
+    def stage(self, stage: str) -> Lines[Row]:
         """The rows of a stage; SpikeproofError where they are not those that were written."""
-        rows: list[Row] = _lines(self.folder / f"{stage}.jsonl")
+        rows = _lines(self.folder / f"{stage}.jsonl")
         self.seal_of(stage)
         return rows
 
-    def gradients(self) -> list[GradientRow]:
+    def gradients(self) -> Lines[GradientRow]:
         """The stage 'gradients', the one that holds no rows of rows.jsonl."""
-        rows: list[Any] = self.stage("gradients")
+        rows: Lines[Any] = self.stage("gradients")
         return rows
 
     def append(self, stage: str, rows: Sequence[Line]) -> None:
@@ -272,22 +298,22 @@ class Draft:
         """The whole batches that a stage has so far; from a line on that is torn, damaged, or not the next in their
         order, the file is cut off."""
         path = self.folder / f"{stage}.part"
-        batches, whole, size = whole_batches(path)
+        number, whole, size = whole_batches(path)
         if whole < size:
             self.check_owner()
             write_bytes(path, path.read_bytes()[:whole], anew=False)
-        self._next[stage] = len(batches)
-        return batches
+        self._next[stage] = number
+        return list(batches_of(path))
 
     def close(self, stage: str, batches: int) -> None:
         """A growing stage is complete: its batches become rows. Raises SpikeproofError where there are not as many
         whole ones as it must have, each once."""
         path = self.folder / f"{stage}.part"
         found, whole, size = whole_batches(path)
-        if len(found) != batches or whole < size:
-            got = f"{len(found)}" + (", and then what is none of them" if whole < size else "")
+        if found != batches or whole < size:
+            got = f"{found}" + (", and then what is none of them" if whole < size else "")
             raise _lost(f"{batches} batches, each once, at {path}", got)
-        self.write_stage(stage, (row for batch in found for row in batch))
+        self.write_stage(stage, (row for batch in batches_of(path) for row in batch))
         path.unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from spikeproof.evaluation.panel import Asked
 from spikeproof.evaluation.panel import Panel as Running
 from spikeproof.evaluation.paper import paper_rows
 from spikeproof.interop.wrap import Wrapped
+from spikeproof.lines import Lines
 from spikeproof.measures.gradients import gradient_rows, weight_rows
 from spikeproof.rows import GradientRow, Row, refuse_twice
 from spikeproof.store.card import card
@@ -333,11 +335,11 @@ def _stages(
     return ["clean", *(f"attack-{e.name}" for e in config.evaluations), *examined]
 
 
-def _rows(draft: Draft, stages: Sequence[str]) -> tuple[list[Row], list[GradientRow]]:
+def _rows(draft: Draft, stages: Sequence[str]) -> tuple[Lines[Row], Lines[GradientRow]]:
     """All rows of a cell whose stages are written, and those of its gradients."""
-    rows = [row for stage in stages for row in draft.stage(stage)]
+    each = [draft.stage(stage) for stage in stages]
     gradients = draft.gradients()
-    for lines in (rows, gradients):
-        refuse_twice(lines)
-    draft.write_stage("rows", rows)
-    return rows, gradients
+    refuse_twice(chain.from_iterable(each))
+    refuse_twice(gradients)
+    draft.write_stage("rows", chain.from_iterable(each))
+    return draft.stage("rows"), gradients
