@@ -31,9 +31,10 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Heading:
-    """Inside a section."""
+    """Inside a section; `level` is 1 more than that of the heading above it, 1 to 6 as in HTML."""
 
     text: str
+    level: int = 4
 
 
 @dataclass(frozen=True)

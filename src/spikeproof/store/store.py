@@ -311,10 +311,21 @@ class Draft:
         path = self.folder / f"{stage}.part"
         found, whole, size = whole_batches(path)
         if found != batches or whole < size:
-            got = f"{found}" + (", and then what is none of them" if whole < size else "")
-            raise _lost(f"{batches} batches, each once, at {path}", got)
-        self.write_stage(stage, (row for batch in batches_of(path) for row in batch))
+            raise _unlike(batches, path, f"{found}" + (", and then what is none of them" if whole < size else ""))
+
+        def rows() -> Iterator[Line]:
+            number = 0
+            for number, batch in enumerate(batches_of(path), start=1):  # noqa: B007
+                yield from batch
+            if number != batches:  # it was whole a moment ago
+                raise _unlike(batches, path, number)
+
+        self.write_stage(stage, rows())
         path.unlink(missing_ok=True)
+
+
+def _unlike(batches: int, path: Path, got: object) -> SpikeproofError:
+    return _lost(f"{batches} batches, each once, at {path}", got)
 
 
 def _lost(expected: str, got: object) -> SpikeproofError:

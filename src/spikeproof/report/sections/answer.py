@@ -41,7 +41,7 @@ def section(of: Findings) -> Section:
         blocks.append(Grid("The three readings", table, unfolded=len(table.rows) <= _FEW))
     warnings = _reading.warnings(of.cells, of.headline)
     if warnings:
-        blocks.append(Box("warning", [Heading("Before you compare or believe"), Points(warnings)]))
+        blocks.append(Box("warning", [Heading("Before you compare or believe", level=2), Points(warnings)]))
     blocks.append(Fold("What a cell is and what its numbers are", "", [Paragraph(text(_WHAT, of.threat))]))
     return Section("", blocks)
 

@@ -46,7 +46,7 @@ def section(of: Findings) -> Section | None:
 def _shown(cell: Summary) -> list[Block]:
     assert cell.pictures is not None
     where = f"{cell.pictures.evaluation}, eps {cell.pictures.eps_text}"
-    blocks: list[Block] = [Heading(f"{cell.label} ({where})")]
+    blocks: list[Block] = [Heading(f"{cell.label} ({where})", level=3)]
     for one in cell.pictures.pictures:
         blocks += [Paragraph(_said(one)), Paragraph(_row(one), "pictures")]
     return blocks
