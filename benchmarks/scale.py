@@ -79,7 +79,12 @@ def grid(sizes: tuple[int, ...], root: Path) -> None:
             "gradients": {"images": 2, "weight_images": 1},
             "evaluations": [{"name": "pixels", "eps": [0.1], "attacks": {"fgsm": {"name": "fgsm"}}, "images": 10}],
         }  # fmt: skip
-        file.write_text(yaml.safe_dump({"title": "scale", "base": base, "seeds": list(range(size))}))
+        # As grids are: up to a hundred seeds of each configuration.
+        rates = {f"rate-{n}": {"recipe.lr": 0.001 + n / 10_000} for n in range(max(1, size // 100))}
+        axes = {"rate": rates}
+        file.write_text(
+            yaml.safe_dump({"title": "scale", "base": base, "axes": axes, "seeds": list(range(min(size, 100)))})
+        )
         words = ("spikeproof", "study", file, "--out", folder, "--threads", 1, "--quiet")
         planned, _ = spent(*words, "--plan")
         status = ("spikeproof", "status", file, "--out", folder)

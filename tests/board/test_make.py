@@ -33,7 +33,7 @@ class Changed:
 
 def like(cell: Cell, key: str, **config: Any) -> Any:
     whole = {**cell.config, **config}
-    return Changed(key, cell.folder, whole, copy.deepcopy(cell.summary), dict(cell.provenance), cell.rows())
+    return Changed(key, cell.folder, whole, copy.deepcopy(cell.summary), dict(cell.provenance), list(cell.rows()))
 
 
 def test_an_entry_says_what_its_cell_says(cell: Cell, tmp_path: Path) -> None:

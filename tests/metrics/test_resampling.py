@@ -10,7 +10,7 @@ from scipy.stats import bootstrap, ttest_1samp
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.metrics.association import associate
-from spikeproof.metrics.resampling import ENOUGH, Bounds, draws, estimate, percentile, student
+from spikeproof.metrics.resampling import ENOUGH, Bounds, Draws, draws, estimate, percentile, student, tail
 
 
 def test_students_interval_is_scipys() -> None:
@@ -75,11 +75,32 @@ def test_too_few_units_are_not_resampled() -> None:
 
 def test_a_seed_without_the_number_is_left_out_and_not_counted() -> None:
     table = np.array([[0.2, np.nan, 0.4], [0.3, np.nan, 0.5]])
-    found = estimate(np.array([0.2, np.nan, 0.4]), table, np.array([[1.0, 1, 1], [0.0, 3, 0]]), points=8)
+    drawn = Draws(np.ones((2, 8)), np.array([[1.0, 1, 1], [0.0, 3, 0]]), 7)
+    found = estimate(np.array([0.2, np.nan, 0.4]), table, drawn, points=8)
     assert found.value == pytest.approx(0.3)
     assert found.seeds == 2
     assert found.over_seeds is None
     assert found.over_units is None  # half of the replicates drew nothing but the seed that has no number
+
+
+@pytest.mark.parametrize("units", [6, 16, 60])
+def test_p_of_few_units_is_that_of_students_test(units: int) -> None:
+    """Of a mean, whose bootstrap is known: SciPy's test of the same numbers has the same p, where the share of
+    replicates beyond 0 alone is up to ten times as small."""
+    generator = np.random.default_rng(units)
+    values = generator.normal(size=units)
+    values += 3.5 * np.std(values, ddof=1) / units**0.5 - values.mean()
+    again = generator.choice(values, (20_000, units)).mean(1)
+    found = tail(again, units - 1)
+    assert found is not None
+    assert found.p == pytest.approx(ttest_1samp(values, 0.0).pvalue, rel=0.15, abs=3 * found.error)
+    assert 2 * np.mean(again <= 0) < found.p
+
+
+def test_degrees_of_freedom_are_units_less_one_for_each_stratum() -> None:
+    drawn = draws(list("aabbccddeeff"), np.repeat([0, 1], 6), 3, replicates=4, seed=0)
+    assert drawn is not None
+    assert drawn.freedom == 6 - 2
 
 
 def covered(family: int, unit: bool) -> float:

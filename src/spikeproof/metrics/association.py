@@ -149,9 +149,9 @@ def _association(
     if not used.any():
         return Association(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
     points = int(whole.sum(1)[used].min())
-    replicates, seeds = (None, None) if drawn is None else (found[:, :, 1:], drawn.seeds)
+    replicates = None if drawn is None else found[:, :, 1:]
     plain, shape, scale_plain, scale, lead = (
-        _clipped(estimate(found[:, n, 0], None if replicates is None else replicates[:, n].T, seeds, points))
+        _clipped(estimate(found[:, n, 0], None if replicates is None else replicates[:, n].T, drawn, points))
         for n in range(5)
     )
     varying = {"y": y, "x": x, "z": z}

@@ -8,6 +8,11 @@ Over configurations: the percentile bootstrap, which draws whole units (a defenc
 configurations) inside each stratum, and whole seeds beside them. Both are drawn in one replicate (Owen, The pigeonhole
 bootstrap, Annals of Applied Statistics 1, 2007), because each seed runs through every configuration. Replicates are a
 sample too: every interval says by how much its ends would move with other ones, and every p.
+
+Of few units replicates are too narrow, by (n-1)/n in their variance, and their tails too light, for they take the
+spread of the units for known (Hesterberg, What teachers should know about the bootstrap, The American Statistician 69,
+2015). It matters far out, where p is held against a level that was divided by a dozen claims; so p is at least
+Student's.
 """
 
 from __future__ import annotations
@@ -53,8 +58,8 @@ class Bounds(NamedTuple):
 
 
 class Tail(NamedTuple):
-    """What `replicates` say of 0: the two-sided p, by the share of them beyond it, its Monte Carlo standard error, and
-    the larger of the standard errors of the two ends of their interval."""
+    """What `replicates` say of 0: the two-sided p, by the share of them beyond it or Student's, whichever is larger,
+    its Monte Carlo standard error, and the larger of the standard errors of the two ends of their interval."""
 
     p: float
     error: float
@@ -67,10 +72,12 @@ class Tail(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """How often each configuration (B,C) and each seed (B,S) occurs in each of B replicates."""
+    """How often each configuration (B,C) and each seed (B,S) occurs in each of B replicates; `freedom`: how many units
+    there are, less one for each stratum."""
 
     units: Floats
     seeds: Floats
+    freedom: int
 
 
 class Estimate(NamedTuple):
@@ -119,8 +126,9 @@ def percentile(replicates: Floats) -> Bounds | None:
     return Bounds(float(low), float(high))
 
 
-def tail(replicates: Floats) -> Tail | None:
-    """Twice the smaller share of the replicates (B,) that lie at 0 or beyond; None where there is no interval either.
+def tail(replicates: Floats, freedom: int) -> Tail | None:
+    """Twice the smaller share of the replicates (B,) that lie at 0 or beyond, or Student's p with so many degrees of
+    `freedom`, the units less one, if that is larger; None where there is no interval either.
 
     One is added to the count and to the whole, so that no p is 0 for want of replicates. The error of an end is half of
     what lies between the quantiles a standard error of its rank below and above it.
@@ -134,7 +142,22 @@ def tail(replicates: Floats) -> Tail | None:
     rank = (0.025 * 0.975 / count) ** 0.5
     near = np.quantile(defined, np.clip((0.025 - rank, 0.025 + rank, 0.975 - rank, 0.975 + rank), 0.0, 1.0))
     ends = float(max(near[1] - near[0], near[3] - near[2])) / 2
-    return Tail(2 * share, 2 * (share * (1 - share) / count) ** 0.5, ends, count)
+    counted = 2 * share, 2 * (share * (1 - share) / count) ** 0.5
+    p, error = max(counted, _by_student(defined, freedom))
+    return Tail(p, error, ends, count)
+
+
+def _by_student(replicates: Floats, freedom: int) -> tuple[float, float]:
+    """p of the replicates' mean over their standard deviation, which is (n-1)/n too small in its square, and what other
+    replicates would move it by: both have a Monte Carlo error."""
+    spread = float(np.std(replicates)) * ((freedom + 1) / freedom) ** 0.5
+    if spread == 0:
+        return 0.0, 0.0
+    t = abs(float(np.mean(replicates))) / spread
+    p, further = (
+        2 * float(scipy.special.stdtr(freedom, -one)) for one in (t, t + ((1 + t**2 / 2) / len(replicates)) ** 0.5)
+    )
+    return p, p - further
 
 
 def _defined(replicates: Floats) -> Floats | None:
@@ -159,23 +182,25 @@ def draws(units: Sequence[Hashable], strata: NDArray[Any], seeds: int, *, replic
     for stratum in dict.fromkeys(stratum for stratum, _ in owners):
         inside = [place[owner] for owner in owners if owner[0] == stratum]
         counts[:, inside] = generator.multinomial(len(inside), [1 / len(inside)] * len(inside), size=replicates)
-    return Draws(counts[:, of_point], generator.multinomial(seeds, [1 / seeds] * seeds, size=replicates).astype(float))
+    of_seeds = generator.multinomial(seeds, [1 / seeds] * seeds, size=replicates).astype(float)
+    return Draws(counts[:, of_point], of_seeds, len(owners) - len({stratum for stratum, _ in owners}))
 
 
-def estimate(by_seed: Floats, replicates: Floats | None, seeds: Floats | None, points: int) -> Estimate:
+def estimate(by_seed: Floats, replicates: Floats | None, drawn: Draws | None, points: int) -> Estimate:
     """The mean over seeds with its intervals, from a statistic of each seed (S,), NaN where undefined, and of each
-    replicate and seed (B,S) with the seeds drawn (B,S). Without replicates there is no interval over units.
+    replicate and seed (B,S). Without replicates there is no interval over units.
     """
     defined = np.isfinite(by_seed)
     if not defined.any():
         return NOTHING
     values = by_seed[defined]
     mean = float(values.mean())
-    if replicates is None or seeds is None:
+    if replicates is None or drawn is None:
         return Estimate(mean, student(values), None, len(values), points)
-    drawn = seeds[:, defined]
-    size = np.where(drawn.sum(1) > 0, drawn.sum(1), np.nan)
+    seeds = drawn.seeds[:, defined]
+    size = np.where(seeds.sum(1) > 0, seeds.sum(1), np.nan)
     # A seed that is not drawn must not make the mean undefined, so its NaN is not multiplied with 0.
-    found = np.where(drawn > 0, drawn * replicates[:, defined], 0.0).sum(1) / size
+    found = np.where(seeds > 0, seeds * replicates[:, defined], 0.0).sum(1) / size
     missing = float(np.isnan(found).mean())
-    return Estimate(mean, student(values), percentile(found), len(values), points, tail(found), missing)
+    over_units = percentile(found), tail(found, max(1, drawn.freedom))
+    return Estimate(mean, student(values), over_units[0], len(values), points, over_units[1], missing)

@@ -173,7 +173,7 @@ def _correlations(grid: Design, owners: Sequence[object]) -> list[Found]:
         groups |= {name: strata == place for place, name in enumerate(grid.architectures)}
     found = []
     for group, inside in groups.items():
-        some = None if drawn is None else Draws(drawn.units[:, inside], drawn.seeds)
+        some = None if drawn is None else drawn._replace(units=drawn.units[:, inside])
         x = {place: table[:, inside] for place, table in shapes.items()}
         y = {name: table[:, inside] for name, table in outcomes.items()}
         for (place, outcome), association in associations(x, y, scale[:, inside], strata[inside], some).items():

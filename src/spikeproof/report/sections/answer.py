@@ -28,7 +28,9 @@ only an attacker who cannot see.
 _READINGS = """
 <em>Gap</em>: images that the plain attack left and the others broke, a finding about the usual protocol.
 <em>Power</em>: how many of the adversarial examples that are there by construction the attacks find.
-<em>Slack</em>: at most how many more images an attacker with eight times the passes would break. {}
+<em>Slack</em>: at most how many more images an attacker with eight times the passes would break. {} The verdict is on
+the number, not on the network: <em>supported</em> says that it holds, and one near 0 always does. An interval in
+brackets is of the images alone, and knows nothing of attacks that were not run.
 """
 
 

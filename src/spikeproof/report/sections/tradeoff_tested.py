@@ -37,11 +37,11 @@ after 128,000 of them; and else <strong>undecided</strong>. <em>Over seeds</em>:
 each correlation is taken seed by seed, over configurations, and the interval is Student\u2019s for the mean of these;
 it says what other seeds would change, and nothing of other test images. <em>Over {unit}</em>: whole {unit} are
 resampled within each architecture, and seeds beside them; it says how much hangs on which were chosen for the study,
-and p is twice the share of resamples beyond 0. Max and average pooling are compared in pairs that differ in nothing
-else, on the same images: there the interval is one over seeds and images, which are crossed, and p counts flips of
-signs, one a seed and architecture, which is exact where the pool changes nothing. All is ranked within an architecture,
-never across. With three seeds Student\u2019s interval covers 95\u00a0% for normal numbers, 89\u00a0% for such as crowd
-at two ends; with ten, 94\u00a0% and more.
+and p is twice the share of resamples beyond 0, or Student\u2019s by their spread where that is larger. Max and average
+pooling are compared in pairs that differ in nothing else, on the same images: there the interval is one over seeds and
+images, which are crossed, and p counts flips of signs, one a seed and architecture, which is exact where the pool
+changes nothing. All is ranked within an architecture, never across. With three seeds Student\u2019s interval covers
+95\u00a0% for normal numbers, 89\u00a0% for such as crowd at two ends; with ten, 94\u00a0% and more.
 """
 
 _VARIANTS = """
