@@ -60,7 +60,8 @@ def test_two_networks_of_one_seed() -> None:
     first, second = sum(d > 0 for d in apart), sum(d < 0 for d in apart)
     assert (first, second) == (12, 0)
     cells = [PackedCell(path) for path in paths]
-    table = same_images_table(summarise(cells, headline_of(cells)))
+    found = summarise(cells, headline_of(cells))
+    table = same_images_table(found)
     assert table is not None
     (row,) = (
         row for row in table.rows
@@ -69,6 +70,12 @@ def test_two_networks_of_one_seed() -> None:
     counts = {row[0].main: row[4].main, row[1].main: row[5].main}
     assert counts == {"sew-18-avg": "12", "sew-18-max": "0"}
     assert row[6].small == f"{binomtest(first, first + second).pvalue:.2g} alone"
+    open_ = {cell.label for cell in found if cell.bound}
+    for one in table.rows:
+        may_fall = [name for name in (one[0].main, one[1].main) if name in open_]
+        said = f"unsettled: {' and '.join(may_fall)} may fall yet" if may_fall and one[2].main == "worst case" else ""
+        assert one[2].caution == said
+    assert open_
 
 
 def test_correlations_over_defences() -> None:

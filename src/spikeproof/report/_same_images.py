@@ -7,11 +7,13 @@ from itertools import combinations
 
 from spikeproof.metrics.multiple import holm
 from spikeproof.metrics.paired import Discordant, mcnemar
+from spikeproof.metrics.verdict import UNSETTLED
 from spikeproof.report._data import data_key
 from spikeproof.report._design import by_image, design
 from spikeproof.report._pairs import both_pools
 from spikeproof.report._summary import Summary
 from spikeproof.report._tables import Entry, Table, numbers, word, words
+from spikeproof.report._text import listed
 
 __all__ = ["FEW", "same_images_table"]
 
@@ -39,12 +41,18 @@ def same_images_table(cells: Sequence[Summary]) -> Table | None:
     ]
     rows = [
         [
-            word(one.label), word(other.label), word(says), Entry(str(count)), Entry(str(found.first)),
+            word(one.label), word(other.label), _asked(says, one, other), Entry(str(count)), Entry(str(found.first)),
             Entry(str(found.second)), Entry(f"{p:.2g}", f"{found.p:.2g} alone"),
         ]
         for (one, other, says, count, found), p in zip(compared, corrected, strict=True)
     ]  # fmt: skip
     return Table(columns, rows)
+
+
+def _asked(says: str, one: Summary, other: Summary) -> Entry:
+    """What they are compared in, with what must be read beside a worst case that may fall yet."""
+    open_ = [cell.label for cell in (one, other) if cell.bound] if says == _SHOWN["robust"] else []
+    return Entry(says, numeric=False, caution=f"{UNSETTLED}: {listed(open_)} may fall yet" if open_ else "")
 
 
 def _pairs(cells: Sequence[Summary]) -> list[tuple[Summary, Summary]]:
