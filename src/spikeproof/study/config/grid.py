@@ -122,6 +122,9 @@ def load_study(path: Path) -> Study:
         check_keys(Study, tree, f"a study in {path.name}")
         if isinstance(seeds := tree.get("seeds"), list) and len(seeds) > CELLS:
             raise UsageError(f"a study of at most {CELLS} cells", f"{len(seeds)} seeds")
-        return _Written(**vars(typed(Study, tree, f"a study in {path.name}")), file=str(path), lines=lines)
+        # Whole numbers are what they must be, and the parser would copy the list for each of them.
+        known = {"seeds": seeds} if isinstance(seeds, list) and all(type(one) is int for one in seeds) else {}
+        rest = {name: value for name, value in tree.items() if name not in known}
+        return _Written(**{**vars(typed(Study, rest, f"a study in {path.name}")), **known}, file=str(path), lines=lines)
     except UsageError as error:
         raise error.at(f"{path}:{line_of(lines, error.path)}") from error
