@@ -29,15 +29,13 @@ def run(options: Namespace) -> int:
         raise UsageError("trials >= 1", options.trials)
     file = study_file(options.file)
     from spikeproof.report import planning
-    from spikeproof.report._text import counted
     from spikeproof.study.config import load_study
 
     study = load_study(file)
     cells = study.cells()
     images = max((_judged(cell) for cell in cells), default=0)
     of = planning.layout([cell.resolved() for cell in cells], images)
-    told = counted(len(cells), "cell"), counted(len(of.units), "configuration"), counted(of.seeds, "seed")
-    print(f"{told[0]}: {told[1]}, {told[2]}, {images or 'all'} attacked images")
+    print(planning.told(of, len(cells)))
     for line in planning.obstacles(of):
         print(line)
     _correlations(of, options.trials)

@@ -18,11 +18,12 @@ from spikeproof.report._claims import SHAPES
 from spikeproof.report._design import design
 from spikeproof.report._pairs import KINDS, both_pools
 from spikeproof.report._summary import summarise
+from spikeproof.report._text import counted
 from spikeproof.report._tradeoff import GENERAL
 from spikeproof.rows import GradientRow, HistoryRow, Row
 from spikeproof.store.summary import Provenance
 
-__all__ = ["Layout", "layout", "obstacles", "power_of_correlation", "power_of_pairs", "tables"]
+__all__ = ["Layout", "layout", "obstacles", "power_of_correlation", "power_of_pairs", "tables", "told"]
 
 REPLICATES = 2000
 """Resamples in a simulated study: enough for a p of a twelfth of 5 %."""
@@ -96,6 +97,12 @@ def layout(configs: Sequence[Mapping[str, Any]], images: int) -> Layout:
     pairs = tuple(map(list(dict.fromkeys(starts)).index, starts))
     of = Layout(grid.strata("architecture"), tuple(map(str, owners)), unit, pairs, len(grid.seeds), images)
     return of._replace(ranked=_simulated(of, 0.0, np.random.default_rng(0), of.seeds, 0).tail is not None)
+
+
+def told(of: Layout, cells: int) -> str:
+    """How large a study is, in words."""
+    sizes = counted(cells, "cell"), counted(len(of.units), "configuration"), counted(of.seeds, "seed")
+    return f"{sizes[0]}: {sizes[1]}, {sizes[2]}, {of.images or 'all'} attacked images"
 
 
 def obstacles(of: Layout) -> list[str]:
