@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
@@ -18,6 +19,7 @@ from tinypanel import panelled
 from spikeproof.errors import UsageError
 from spikeproof.store.pieces import Pieces
 from spikeproof.store.store import Cell, Store
+from spikeproof.study import run
 from spikeproof.study.config import CellConfig, cell_from
 from spikeproof.study.run import run_cell
 from spikeproof.study.sharded import Sharded
@@ -79,6 +81,27 @@ def test_workers_at_one_cell_of_which_one_is_killed_make_its_rows(
     assert not list((tmp_path / "shared" / "cells").glob("*.p*"))
 
 
+def test_a_run_that_comes_to_help_when_the_cell_is_finished_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, config, sharing = Store(tmp_path), cell_from(tiny()), replace(QUIET, shares=True)
+    first, helped, folders = ExitStack(), run._help, list[bool]()
+
+    def help_late(given: Any) -> None:
+        first.close()
+        run.run_cell(config, store, sharing)
+        helped(given)
+        folders.append((tmp_path / "cells" / f"{given.key}.pieces").is_dir())
+
+    key = run.run_cell(config, Store(tmp_path / "named"), QUIET).key
+    first.enter_context(store.lock(key))
+    monkeypatch.setattr(run, "_help", help_late)
+    cell = run.run_cell(config, store, sharing)
+    assert cell.damage() is None
+    assert folders == [True], "nothing came late"
+    assert [path.name for path in (tmp_path / "cells").iterdir()] == [key]
+
+
 @pytest.mark.parametrize("runs", [1, 7])
 def test_any_number_of_runs_that_join_make_the_rows_of_one(tmp_path: Path, runs: int, alone: dict[str, Any]) -> None:
     store, found = Store(tmp_path / "shared"), list[dict[str, Any]]()
@@ -124,6 +147,10 @@ def test_runs_whose_last_bits_may_differ_do_not_share_a_cell(tmp_path: Path) -> 
 
 def test_the_papers_protocol_is_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[str] = []
-    monkeypatch.setattr(Pieces, "clear", lambda self: kept.extend(path.name for path in self.folder.glob("attack-*")))
+
+    def look(store: Store, key: str) -> None:
+        kept.extend(path.name for path in (store.root / "cells" / f"{key}.pieces").glob("attack-*"))
+
+    monkeypatch.setattr(Pieces, "clear", look)
     run_cell(cell_from(tiny()), Store(tmp_path), replace(QUIET, shares=True))
     assert sorted(kept) == ["attack-paper.0", *(f"attack-pixels.{n}" for n in range(4))]

@@ -5,7 +5,7 @@
                        locks/         whose each is that is being made
 
 A piece is whole or not there, and one whose maker has died is free for the next. The folder goes when the cell is
-finished.
+finished: each run that shares it clears it when it finds the cell so, for one that came late may have made it again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from spikeproof.errors import Locked, UsageError
@@ -26,12 +27,16 @@ from spikeproof.store.store import Cell, Store, batches_of, sealed_batch, whole_
 __all__ = ["Pieces", "Seen"]
 
 
+def _folder(store: Store, key: str) -> Path:
+    return store.root / "cells" / f"{key}.pieces"
+
+
 class Pieces:
     """Those of one cell. terms: what runs must have in common for their rows to be those of one run; UsageError where
     another run, which began, has others."""
 
     def __init__(self, store: Store, key: str, terms: Mapping[str, Any]) -> None:
-        self.folder = store.root / "cells" / f"{key}.pieces"
+        self.folder = _folder(store, key)
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._agree(dict(terms))
@@ -56,12 +61,11 @@ class Pieces:
     def read(self, name: str, number: int) -> list[Any] | None:
         """The rows of a piece; None where it is not there. What is damaged is removed, to be made anew."""
         path = self.folder / f"{name}.{number}"
-        if not path.is_file():
-            return None
-        found, whole, size = whole_batches(path)
-        if found == 1 and whole == size:
-            return next(batches_of(path))
-        path.unlink(missing_ok=True)
+        with disk_errors(path), suppress(FileNotFoundError):  # the cell may be finished just now
+            found, whole, size = whole_batches(path)
+            if found == 1 and whole == size:
+                return next(batches_of(path), None)
+            path.unlink()
         return None
 
     def make(self, name: str, number: int, rows: Callable[[], Sequence[Line]]) -> bool:
@@ -81,9 +85,10 @@ class Pieces:
             return False
         return True
 
-    def clear(self) -> None:
-        """All of them, of a cell that is finished."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    @staticmethod
+    def clear(store: Store, key: str) -> None:
+        """All of them, of a cell that is finished. Whoever still makes one keeps the folder, and clears it in turn."""
+        shutil.rmtree(_folder(store, key), ignore_errors=True)
 
 
 class Seen:

@@ -271,10 +271,10 @@ class _Given(NamedTuple):
 
 def _help(given: _Given) -> None:
     """Make pieces of a cell that another run writes, until there is none that nobody has."""
-    pieces = Pieces(given.store, given.key, terms_of(given.machine))
-    making = Helping(Seen(given.store, given.key), pieces)
     victim, _, looked_at = given.victim()
     try:
+        pieces = Pieces(given.store, given.key, terms_of(given.machine))
+        making = Helping(Seen(given.store, given.key), pieces)
         _stages(victim, making, given.config, looked_at, given.machine)
     except SpikeproofError:
         # Whose pieces vanished under it was too late: the cell is finished.
@@ -284,9 +284,15 @@ def _help(given: _Given) -> None:
 
 def _finished(given: _Given, lock: Lock) -> Cell:
     """The cell, made where it is not there; the pieces that runs may share are cleared with that."""
+    cell = given.store.finished(given.key) or _made(given, lock)
+    if given.machine.shares:
+        Pieces.clear(given.store, given.key)
+    return cell
+
+
+def _made(given: _Given, lock: Lock) -> Cell:
+    """The cell, where it is not there."""
     config, store, machine, key = given.config, given.store, given.machine, given.key
-    if (done := store.finished(key)) is not None:
-        return done
     pieces = Pieces(store, key, terms_of(machine)) if machine.shares else None
     victim, weights, looked_at = given.victim()
     draft = store.draft(key, lock)
@@ -307,10 +313,7 @@ def _finished(given: _Given, lock: Lock) -> Cell:
     }
     summary: Written = {"provenance": provenance, "results": results(rows, gradients)}
     resolved = config.resolved()
-    cell = store.finish(draft, resolved, summary, card(resolved, summary), weights)
-    if pieces is not None:
-        pieces.clear()
-    return cell
+    return store.finish(draft, resolved, summary, card(resolved, summary), weights)
 
 
 def _stages(
