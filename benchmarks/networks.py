@@ -26,7 +26,7 @@ from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, fold, image_keys, uniform
 from spikeproof.victims.victim import Victim
 
-__all__ = ["SHAPES", "looped", "norse_folded", "ours", "pixels", "spikingjelly"]
+__all__ = ["SHAPES", "digits", "looped", "norse_folded", "ours", "pixels", "spikingjelly", "spikingjelly_of"]
 
 SHAPES = {"W1": (3, 32, 32), "W2": (1, 8, 8)}
 _BLOCKS = {"W1": (2, 2, 2, 2), "W2": (1, 1)}
@@ -35,7 +35,7 @@ _BLOCKS = {"W1": (2, 2, 2, 2), "W2": (1, 1)}
 def pixels(work: str, batch: int) -> Tensor:
     """Images (B,C,H,W), the same in every process: noise on the grid of 256 levels, or digits that W2 has not seen."""
     if work == "W2":
-        return _digits("test")[0][:batch]
+        return digits("test")[0][:batch]
     return torch.round(255 * uniform(image_keys(0, torch.arange(batch)), SHAPES[work])) / 255
 
 
@@ -65,7 +65,7 @@ def _ours(work: str, steps: int) -> Victim:
     return victim.eval()
 
 
-def _digits(split: Literal["train", "test"]) -> tuple[Tensor, ...]:
+def digits(split: Literal["train", "test"]) -> tuple[Tensor, ...]:
     """Pixels, labels and ids of the digits, shuffled, on the device of the moment."""
     home = torch.get_default_device()
     with torch.device("cpu"):
@@ -75,7 +75,7 @@ def _digits(split: Literal["train", "test"]) -> tuple[Tensor, ...]:
 
 def _trained(victim: Victim) -> Victim:
     """Three epochs on digits: enough that PGD breaks some images at once, some late and some never."""
-    x, y, ids = _digits("train")
+    x, y, ids = digits("train")
     optimiser = torch.optim.Adam(victim.parameters(), 0.01)
     for start in range(0, 3 * len(x), 64):
         at = torch.arange(start, start + 64) % len(x)
@@ -88,10 +88,9 @@ def _trained(victim: Victim) -> Victim:
 class _Coded(nn.Module):
     """Images -> logits: the encoder, a network over time, the mean."""
 
-    def __init__(self, work: str, steps: int, network: Any) -> None:
+    def __init__(self, encoder: Any, steps: int, network: Any) -> None:
         super().__init__()
-        self.encoder = Phase(gradient="straight") if work == "W1" else Direct()
-        self.steps, self.network = steps, network
+        self.encoder, self.steps, self.network = encoder, steps, network
 
     def forward(self, x: Tensor) -> Tensor:
         keys = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -108,34 +107,62 @@ class _SpikingJelly(_Coded):
 
 def spikingjelly(work: str, steps: int) -> nn.Module:
     """SpikingJelly 2's own network over all steps at once, with reset and mean, on our weights; in eval mode."""
-    from spikingjelly.activation_based import functional, layer, neuron, surrogate
+    from spikingjelly.activation_based import neuron, surrogate
+    from spikingjelly.activation_based.model import sew_resnet
+
+    if work == "W2":
+        return spikingjelly_of(ours(work, steps))
+    options = {"spiking_neuron": neuron.IFNode, "surrogate_function": surrogate.ATan(), "detach_reset": True}
+    return _in_spikingjelly(ours(work, steps), sew_resnet.sew_resnet18(num_classes=10, cnf="ADD", **options))
+
+
+def spikingjelly_of(victim: Victim) -> nn.Module:
+    """A SEW-ResNet of basic blocks, IF neurons and a max pool, of any width, of SpikingJelly's layers and blocks, which
+    its own function makes at one width alone; on the victim's weights, in eval mode."""
+    from spikingjelly.activation_based import layer, neuron, surrogate
     from spikingjelly.activation_based.model import sew_resnet
 
     options = {"spiking_neuron": neuron.IFNode, "surrogate_function": surrogate.ATan(), "detach_reset": True}
-    if work == "W1":
-        network: nn.Module = sew_resnet.sew_resnet18(num_classes=10, cnf="ADD", **options)
-    else:
-        node = partial(neuron.IFNode, surrogate_function=surrogate.ATan(), detach_reset=True)
+    node = partial(neuron.IFNode, surrogate_function=surrogate.ATan(), detach_reset=True)
+    stem, stages = victim.body.conv1, [m for n, m in victim.body.named_children() if n.startswith("layer")]
 
-        class Small(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.conv1 = layer.Conv2d(1, 16, 3, 1, 1, bias=False)
-                self.bn1, self.sn1, self.maxpool = layer.BatchNorm2d(16), node(), layer.MaxPool2d(3, 2, 1)
-                down = nn.Sequential(layer.Conv2d(16, 32, 1, 2, bias=False), layer.BatchNorm2d(32), node())
-                self.layer1 = nn.Sequential(sew_resnet.BasicBlock(16, 16, 1, None, cnf="ADD", **options))
-                self.layer2 = nn.Sequential(sew_resnet.BasicBlock(16, 32, 2, down, cnf="ADD", **options))
-                self.avgpool, self.fc = layer.AdaptiveAvgPool2d(1), layer.Linear(32, 10)
+    def down(inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(layer.Conv2d(inputs, outputs, 1, 2, bias=False), layer.BatchNorm2d(outputs), node())
 
-            def forward(self, z: Tensor) -> Tensor:
-                z = self.maxpool(self.sn1(self.bn1(self.conv1(z))))
-                z = self.avgpool(self.layer2(self.layer1(z)))
-                return self.fc(torch.flatten(z, 2))  # type: ignore[no-any-return]
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            shape = (stem.in_channels, stem.out_channels, stem.kernel_size, stem.stride, stem.padding)
+            self.conv1 = layer.Conv2d(*shape, bias=False)
+            self.bn1, self.sn1 = layer.BatchNorm2d(stem.out_channels), node()
+            self.maxpool, channels = layer.MaxPool2d(3, 2, 1), stem.out_channels
+            for i, blocks in enumerate(stages):
+                made, outputs = [], stem.out_channels * 2**i
+                for j in range(len(blocks)):
+                    first = bool(i and not j)
+                    shortcut = down(channels, outputs) if first else None
+                    made.append(
+                        sew_resnet.BasicBlock(channels, outputs, 2 if first else 1, shortcut, cnf="ADD", **options)
+                    )
+                    channels = outputs
+                self.add_module(f"layer{i + 1}", nn.Sequential(*made))
+            self.avgpool, self.fc = layer.AdaptiveAvgPool2d(1), layer.Linear(channels, victim.classes)
 
-        network = Small()
+        def forward(self, z: Tensor) -> Tensor:
+            z = self.maxpool(self.sn1(self.bn1(self.conv1(z))))
+            for i in range(len(stages)):
+                z = getattr(self, f"layer{i + 1}")(z)
+            return self.fc(torch.flatten(self.avgpool(z), 2))  # type: ignore[no-any-return]
+
+    return _in_spikingjelly(victim, Network())
+
+
+def _in_spikingjelly(victim: Victim, network: nn.Module) -> nn.Module:
+    from spikingjelly.activation_based import functional
+
     functional.set_step_mode(network, "m")
-    network.load_state_dict(ours(work, steps).body.state_dict())
-    return _SpikingJelly(work, steps, network).eval()
+    network.load_state_dict(victim.body.state_dict())
+    return _SpikingJelly(victim.encoder, victim.steps, network).eval()
 
 
 class _Block(nn.Module):
@@ -222,7 +249,7 @@ def _loaded(work: str, steps: int, network: nn.Module) -> nn.Module:
     missing = [k for k in missing if "sn" not in k]  # what a framework's neuron keeps beside the weights
     if missing or unexpected:
         raise ValueError(f"weights that do not fit: missing {missing}, unexpected {unexpected}")
-    return _Coded(work, steps, network).eval()
+    return _Coded(ours(work, steps).encoder, steps, network).eval()
 
 
 def looped(work: str, steps: int, framework: str) -> nn.Module:

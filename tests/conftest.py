@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from hypothesis import settings
 
+from spikeproof import native
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 settings.register_profile("spikeproof", deadline=None, derandomize=True, print_blob=False)
@@ -15,3 +17,6 @@ settings.load_profile("spikeproof")
 
 # The nets are tiny: two threads that wait for each other at every operation cost far more than they save.
 torch.set_num_threads(1)
+
+# Found now, for the whole process: a test that hides the compiler behind another PATH may come first.
+native.available()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tinycell import command, numbers
-from undisturbed import CELLS, ask, environment, expected, finished, study_file, until
+from undisturbed import CELLS, KILLS, ask, environment, expected, finished, study_file, until
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.study import ray_tasks
@@ -114,7 +117,7 @@ def test_a_head_that_does_not_answer_is_said_in_bounded_time(monkeypatch: pytest
 
 
 def test_a_cluster_whose_head_is_lost_ends_the_command_and_loses_no_cell(two: TwoNodes, tmp_path: Path) -> None:
-    """The last one here: the cluster is none after it."""
+    """The last one of this cluster, which is none after it."""
     root = tmp_path / "runs"
     given = {**environment(tmp_path), "RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
     head = subprocess.Popen(command(*words(tmp_path, two.address)), env=given, stderr=subprocess.DEVNULL)
@@ -128,3 +131,51 @@ def test_a_cluster_whose_head_is_lost_ends_the_command_and_loses_no_cell(two: Tw
     done = ask(local(tmp_path), environment(tmp_path))
     assert done.returncode == 0, done.stderr
     assert numbers(root) == expected()
+
+
+def test_whatever_is_killed_again_and_again_the_rows_are_those_of_one_run(tmp_path: Path) -> None:
+    """The command, Ray's head, or a node, each by itself; study after study, on clusters that are made anew where one
+    was lost, until there were kills enough."""
+    killed, chance, study = Counter[str](), random.Random(13), 0
+    running = TwoNodes({**environment(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"})
+    try:
+        while killed.total() < KILLS:
+            (folder := tmp_path / str(study)).mkdir(exist_ok=True)
+            who = chance.choice(["command", "head", "node"])
+            met = kill_one(running, folder, who, chance.uniform(5, 20))
+            killed += Counter([met] if met else [])
+            if met in ("head", "node"):
+                running.cluster.shutdown()
+                running = TwoNodes({})
+            if finished(folder / "runs") == CELLS or killed.total() >= KILLS:
+                done = ask(words(folder, running.address), environment(folder))
+                assert done.returncode == 0, done.stderr
+                assert numbers(folder / "runs") == expected(), killed
+                study += 1
+    finally:
+        running.cluster.shutdown()
+    print(f"killed: {dict(killed)} in {study} studies")
+
+
+def kill_one(two: TwoNodes, folder: Path, who: str, seconds: float) -> str:
+    """Begin a study, or go on with it, and kill `who` after so many seconds; '' where all was done before."""
+    given = {**environment(folder), "RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+    said = folder / "said"
+    with open(said, "ab") as file:
+        begun = subprocess.Popen(command(*words(folder, two.address)), env=given, stderr=file)
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            assert begun.wait(seconds) == 0, said.read_text(encoding="utf-8")
+            return ""
+        if who == "command":
+            return who
+        if who == "node":
+            two.lose()
+            assert begun.wait(300) == 0, said.read_text(encoding="utf-8")
+            return who
+        two.lose_head()
+        assert begun.wait(180) != 0
+        return who
+    finally:
+        begun.kill()
+        begun.wait()

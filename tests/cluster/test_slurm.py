@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
+import subprocess
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
-from slurm import Slurm, missing
-from tinycell import numbers
-from undisturbed import ask, environment, expected, finished, study_file, until
+from slurm import NODES, Slurm, missing
+from tinycell import command, numbers
+from undisturbed import CELLS, KILLS, ask, environment, expected, finished, study_file, until
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +31,18 @@ def slurm() -> Iterator[Slurm]:
     shutil.rmtree(folder)
 
 
+def words(folder: Path) -> list[str]:
+    study = ["study", str(study_file(folder)), "--engine", "slurm", "--jobs", "3", "--threads", "1"]
+    return [*study, "--out", str(folder / "runs")]
+
+
+def surroundings(slurm: Slurm, folder: Path, gate: Path | None = None) -> dict[str, str]:
+    return {**environment(folder, gate), "SLURM_CONF": slurm.environment["SLURM_CONF"]}
+
+
 def submitted(slurm: Slurm, folder: Path, *more: str, gate: Path | None = None) -> str:
     """The number of the job array of the twelve cells' study, in folder/runs."""
-    given = {**environment(folder, gate), "SLURM_CONF": slurm.environment["SLURM_CONF"]}
-    words = ["study", str(study_file(folder)), "--engine", "slurm", "--jobs", "3", "--out", str(folder / "runs")]
-    done = ask([*words, "--threads", "1", *more], given)
+    done = ask([*words(folder), *more], surroundings(slurm, folder, gate))
     assert done.returncode == 0, done.stderr
     found = re.search(r"SLURM has job (\d+): 3 workers", done.stderr)
     assert found is not None, done.stderr
@@ -47,6 +58,13 @@ def workers_of(job: str, node: str) -> list[int]:
             if f"SLURMD_NODENAME={node}".encode() in said and f"SLURM_ARRAY_JOB_ID={job}".encode() in said:
                 found.append(int(path.name))
     return found
+
+
+def kill(numbers: list[int]) -> int:
+    for number in numbers:
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    return len(numbers)
 
 
 def restarts(slurm: Slurm, job: str) -> int:
@@ -65,11 +83,7 @@ def test_a_node_that_is_lost_with_its_processes_loses_nothing(slurm: Slurm, tmp_
     job = submitted(slurm, tmp_path)
     until(lambda: finished(root) >= 2 and workers_of(job, "n1"), 240, "two finished cells")
     slurm.kill_node("n1")
-    killed = workers_of(job, "n1")
-    for number in killed:
-        with suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
-    assert killed
+    assert kill(workers_of(job, "n1"))
     assert finished(root) < 12
     slurm.restart_controller()
     slurm.ask("scancel", "--signal=USR1", "--batch", job)
@@ -107,3 +121,65 @@ def test_a_lost_process_that_lives_on_finishes_its_cell_and_no_copy_takes_it_for
         assert copy.rstrip().endswith("0 cells done here, of 12 planned")
     assert numbers(root) == expected()
     slurm.start_node(held["node"])
+
+
+def test_whatever_is_killed_again_and_again_the_rows_are_those_of_one_run(slurm: Slurm, tmp_path: Path) -> None:
+    """The controller, a node's daemon with what it runs or without, a worker alone, and the command that submits; study
+    after study, until there were kills enough."""
+    killed, chance = Counter[str](), random.Random(11)
+    for study in range(KILLS):
+        if killed.total() >= KILLS:
+            break
+        (folder := tmp_path / str(study)).mkdir()
+        killed += disturbed(slurm, folder, chance, KILLS - killed.total())
+        assert numbers(folder / "runs") == expected(), killed
+        slurm.ask("scancel", *{line.split("_")[0] for line in slurm.jobs("%i")})
+        slurm.wait(lambda: not slurm.jobs() and set(slurm.states().values()) == {"idle"}, 120, "two idle nodes")
+    print(f"killed: {dict(killed)}")
+    assert killed.total() >= KILLS
+
+
+def disturbed(slurm: Slurm, folder: Path, chance: random.Random, most: int) -> Counter[str]:
+    """One study from its submission to its last cell, with kills at random times; whom they met."""
+    root, met, end = folder / "runs", Counter[str](), time.monotonic() + 240 + 30 * most
+    submitted(slurm, folder)
+    while finished(root) < CELLS:
+        assert time.monotonic() < end, f"{finished(root)} cells; {slurm.jobs()}, {slurm.states()}, {logs(root)[-2000:]}"
+        time.sleep(chance.uniform(0.5, 4))
+        if met.total() < most:
+            met[kill_one(slurm, folder, chance)] += 1
+        if not slurm.jobs():  # all were killed themselves, which no scheduler mends, or all is done
+            again = ask(words(folder), surroundings(slurm, folder))
+            assert again.returncode == 0, again.stderr
+    del met[""]
+    return met
+
+
+def kill_one(slurm: Slurm, folder: Path, chance: random.Random) -> str:
+    """Who was killed, and is started again where nobody else does; '' where nobody was there."""
+    who, node = chance.choice(["controller", "node", "daemon", "worker", "command"]), chance.choice(NODES)
+    if who == "controller":
+        slurm.restart_controller()
+    elif who == "command":
+        begun = subprocess.Popen(
+            command(*words(folder)),
+            env=surroundings(slurm, folder),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(chance.uniform(0, 6))
+        begun.kill()
+        return who if begun.wait() == -signal.SIGKILL else ""
+    elif who == "worker":
+        return who if kill(workers_of_any(slurm, node)[:1]) else ""
+    else:
+        slurm.kill_node(node)
+        if who == "node":
+            kill(workers_of_any(slurm, node))
+        time.sleep(chance.choice([0, 8]))  # so soon that SLURM does not miss it, and later
+        slurm.start_node(node)
+    return who
+
+
+def workers_of_any(slurm: Slurm, node: str) -> list[int]:
+    return [number for job in {line.split("_")[0] for line in slurm.jobs("%i")} for number in workers_of(job, node)]

@@ -16,9 +16,12 @@ import yaml
 from gate import GATE
 from tinycell import numbers, tiny
 
-__all__ = ["CELLS", "ask", "environment", "expected", "finished", "study_file", "until"]
+__all__ = ["CELLS", "KILLS", "ask", "environment", "expected", "finished", "study_file", "until"]
 
 CELLS = 12
+
+KILLS = int(os.environ.get("KILLS", "3"))
+"""How many kills a test of many has: KILLS=30 asks for thirty."""
 
 SMALLER = {
     "train_images": 40,

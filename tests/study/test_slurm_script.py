@@ -75,6 +75,21 @@ def test_cells_that_no_worker_of_the_array_is_left_for_have_failed(
     assert "not done, and no worker of job 17 is left: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("engine", ["slurm", "ray"])
+def test_where_every_cell_is_finished_the_same_command_makes_the_page_and_asks_no_cluster(
+    tmp_path: Path, study: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    assert main([*study[:4], "--quiet"]) in (0, 3)  # 3: done, and audits are red
+    (page := tmp_path / "runs" / "report.html").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))  # without sbatch
+    capsys.readouterr()
+    assert main([*study[:4], "--engine", engine, "--quiet"]) in (0, 3)
+    assert "2 of 2 cells are finished already" in capsys.readouterr().err
+    assert page.is_file()
+    assert main([*study[:4], "--engine", "slurm", "--dry-run"]) == 0
+    assert capsys.readouterr().out == "# every cell is finished\n"
+
+
 @pytest.mark.parametrize(
     ("shell", "said"),
     [

@@ -52,8 +52,8 @@ def run_study(file: Path, options: Namespace, *, anyway: bool) -> int:
     executor = engine_of(options, planned, len(left), digest, machine)
     if isinstance(executor, Sharded):
         _tell_undivided(planned)
-    if isinstance(executor, Slurm) and options.dry_run:
-        print(executor.script(store, machine), end="")
+    if options.get("dry_run"):
+        print(executor.script(store, machine) if isinstance(executor, Slurm) else "# every cell is finished\n", end="")
         return 0
     if engine == "slurm" and options.wait is None:
         store = Store(store.root, patience=0.0)  # the array goes on by itself
@@ -103,10 +103,12 @@ def _cells(
             number = len(planned) - len(left) + len(outcomes)
             line = f"[{number}/{len(planned)}] {outcome.config.name}: {_became(outcome)} in {_time(outcome.seconds)}"
             print(line + (f", about {rest} left" if len(outcomes) < len(left) else ""), file=sys.stderr, flush=True)
-    known = {**known, **{outcome.cell.key: outcome.cell for outcome in outcomes if outcome.cell is not None}}
+    there = {one.config.name: known[one.key] for one in planned if one.key in known}
+    # By name: a worker whose scan has another form than this process has another key for the same cell.
+    there |= {outcome.config.name: outcome.cell for outcome in outcomes if outcome.cell is not None}
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     busy = [outcome for outcome in outcomes if outcome.cell is None and outcome.error is None]
-    return [known[one.key] for one in planned if one.key in known], failed, busy
+    return [there[one.config.name] for one in planned if one.config.name in there], failed, busy
 
 
 def _tell_undivided(planned: Sequence[Planned]) -> None:

@@ -67,7 +67,12 @@ def _check_shards(options: Namespace) -> None:
 
 
 def engine_of(options: Namespace, planned: Sequence[Planned], left: int, plan: str, machine: Machine) -> Executor:
-    """The engine that the options ask for. left: how many cells it will be given."""
+    """The engine that the options ask for. left: how many cells it will be given; where none is, this process, so that
+    nothing is submitted and no cluster is asked."""
+    from spikeproof.study.here import Here
+
+    if not left:
+        return Here()
     keys = {one.config.name: one.key for one in planned}
     engine = options.get("engine", "local")
     if engine == "slurm":
@@ -83,7 +88,6 @@ def engine_of(options: Namespace, planned: Sequence[Planned], left: int, plan: s
         return Sharded(options.shards)
     import torch
 
-    from spikeproof.study.here import Here
     from spikeproof.study.workers import Workers, cores, devices
 
     room = cores() // torch.get_num_threads() if machine.device == "cpu" else len({*devices(machine.device, 64)})
