@@ -13,7 +13,15 @@ from torch.nn import functional as F
 from spikeproof import parts
 from spikeproof.encoders.phase import Phase
 from spikeproof.errors import UsageError
-from spikeproof.layers.pooling import AveragedMaxPool, OneHotAvgPool, Pool, TieSpreadMaxPool, stem_pool, with_pooling
+from spikeproof.layers.pooling import (
+    AveragedMaxPool,
+    OneHotAvgPool,
+    Pool,
+    TieSpreadMaxPool,
+    _windows,
+    stem_pool,
+    with_pooling,
+)
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys, normal, uniform
 from spikeproof.victims.victim import borrowed
@@ -77,6 +85,22 @@ def test_ties_share_alike(shape: dict[str, Any], name: str) -> None:
     torch.testing.assert_close(found.sum(), upstream.sum())
     if name == "real":
         torch.testing.assert_close(found, gradient(replaced, x, upstream), rtol=1e-12, atol=1e-12)
+
+
+@each_shape
+@each_map
+def test_ties_share_as_torchs_amax_of_all_windows_has_it_also_in_the_second_derivative(
+    shape: dict[str, Any], name: str
+) -> None:
+    replaced, found = nn.MaxPool2d(**shape), list[tuple[Tensor, Tensor]]()
+    for layer in (TieSpreadMaxPool(replaced), lambda x: _windows(x, replaced, outside=-torch.inf).amax((-2, -1))):
+        x = MAPS[name].detach().clone().requires_grad_()
+        (first,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+        found.append(
+            (first.detach(), torch.autograd.grad((first * torch.arange(x[0].numel()).view_as(x[0])).sum(), x)[0])
+        )
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 @each_shape

@@ -18,6 +18,7 @@ from spikeproof.neurons.lif import LIF
 from spikeproof.neurons.plif import PLIF
 from spikeproof.rules import Surrogate, _surrogate
 from spikeproof.rules.atan import ATan
+from spikeproof.rules.pdsg import PDSG
 
 SHAPES = ("atan", "sigmoid", "triangle", "rectangle", "gaussian")
 NEURONS = {
@@ -28,7 +29,7 @@ NEURONS = {
 RESETS = (0.0, -0.4, None)
 
 
-def _gradient(rule: Surrogate, neuron: torch.nn.Module, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _gradient(rule: Surrogate | PDSG, neuron: torch.nn.Module, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     x = x.clone().requires_grad_()
     spikes = rule(neuron, x, "site")
     return spikes.detach(), torch.autograd.grad((spikes * weights).sum(), x)[0]
@@ -51,6 +52,21 @@ def test_fused_is_plain(shape: str, neuron: str, reset: float | None, through_ti
     torch.testing.assert_close(gradient, plain, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize(("neuron", "reset", "through_reset"), list(product(NEURONS, RESETS, (True, False))))
+@pytest.mark.parametrize(("shape", "dtype"), list(product([(5,), (3, 4, 2)], [torch.float32, torch.float64])))
+def test_the_fused_pdsg_is_plain(
+    neuron: str, reset: float | None, through_reset: bool, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    x, weights = (torch.randn(7, 3, *shape, generator=torch.Generator().manual_seed(n)).to(dtype) for n in (3, 4))
+    node, rule = NEURONS[neuron](v_threshold=0.8, v_reset=reset), PDSG(through_reset=through_reset)
+    spikes, gradient = _gradient(rule, node, x, weights)
+    plain_spikes, plain = _gradient(dataclasses.replace(rule, fused=False), node, x, weights)
+    assert 0 < float(spikes.mean()) < 1
+    assert torch.equal(spikes, plain_spikes)
+    close = {"rtol": 1e-12, "atol": 1e-14} if dtype == torch.float64 else {"rtol": 2e-4, "atol": 2e-5}
+    torch.testing.assert_close(gradient, plain, **close)
+
+
 @given(st.integers(1, 6), st.integers(1, 4), st.sampled_from(SHAPES), st.integers(0, 2**31))
 def test_fused_is_plain_for_any_length(steps: int, images: int, shape: str, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -69,11 +85,12 @@ def test_derivative_is_that_of_the_primitive(shape: str) -> None:
     torch.testing.assert_close(rule.derivative(x.detach()), slope, rtol=1e-12, atol=1e-15)
 
 
-def test_second_derivative_is_refused_when_fused_and_there_when_plain() -> None:
+@pytest.mark.parametrize("rule", [ATan(), PDSG()])
+def test_second_derivative_is_refused_when_fused_and_there_when_plain(rule: Surrogate | PDSG) -> None:
     x = torch.full((2, 1), 0.4, dtype=torch.float64, requires_grad=True)
     with pytest.raises(SpikeproofError, match="fused=False"):
-        torch.autograd.grad(ATan()(IF(), x, "s").sum(), x, create_graph=True)
-    plain = torch.autograd.grad(ATan(fused=False)(IF(), x, "s").sum(), x, create_graph=True)[0]
+        torch.autograd.grad(rule(IF(), x, "s").sum(), x, create_graph=True)
+    plain = torch.autograd.grad(dataclasses.replace(rule, fused=False)(IF(), x, "s").sum(), x, create_graph=True)[0]
     assert bool((torch.autograd.grad(plain.sum(), x)[0] != 0).all())
 
 

@@ -9,7 +9,7 @@ pool's way back.
 from __future__ import annotations
 
 import copy
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ __all__ = ["AveragedMaxPool", "OneHotAvgPool", "Pool", "TieSpreadMaxPool", "stem
 
 Pool: TypeAlias = Literal["max", "avg", "max_tie_spread", "max_avg_backward", "avg_one_hot"]
 """The pools that a network may have; see `stem_pool`."""
+
+_Window: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Kernel, stride and padding, down and across."""
 
 
 class _MaxPool(nn.MaxPool2d):
@@ -40,8 +43,39 @@ class TieSpreadMaxPool(_MaxPool):
 
     def forward(self, x: Tensor) -> Tensor:
         """(*,H,W) -> (*,H',W')."""
-        windows = _windows(x, self, outside=-torch.inf)
-        return windows.amax((-2, -1))  # torch documents that amax, unlike max, shares the gradient among equal values
+        window = (_pair(self.kernel_size), _pair(self.stride), _pair(self.padding))
+        return _TieSpread.apply(x, window)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _TieSpread(torch.autograd.Function):
+    """As amax over all windows would have it, but one place of the windows at a time: a window takes no memory of its
+    own, and nothing is scattered. Linear in the upstream, and so its own second derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: _Window) -> Tensor:
+        out = F.max_pool2d(x, *window)
+        ctx.window = window
+        ctx.save_for_backward(x, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        x, out = ctx.saved_tensors
+        kernel, stride, (rows, columns) = ctx.window
+        padded = F.pad(x.detach(), (columns, columns, rows, rows), value=-torch.inf)
+        height, width = padded.shape[-2:]
+        top, left = (step * (size - 1) + 1 for step, size in zip(stride, out.shape[-2:], strict=True))
+        places = [
+            (..., slice(i, i + top, stride[0]), slice(j, j + left, stride[1]))
+            for i in range(kernel[0])
+            for j in range(kernel[1])
+        ]
+        highest = [padded[place] == out for place in places]
+        share = upstream / sum(one.to(upstream.dtype) for one in highest)
+        found = upstream.new_zeros(padded.shape)
+        for place, one in zip(places, highest, strict=True):
+            found[place] += share * one
+        return found[..., rows : height - rows, columns : width - columns], None
 
 
 class AveragedMaxPool(_MaxPool):

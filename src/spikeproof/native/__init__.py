@@ -24,7 +24,8 @@ from torch import Tensor
 from spikeproof.native._built import library
 
 __all__ = [
-    "Charge", "Membrane", "Slope", "available", "fast", "form", "keep_memory", "scan", "scan_backward", "usable",
+    "Charge", "Membrane", "Slope", "available", "fast", "form", "heights", "keep_memory", "scan", "scan_backward",
+    "usable",
 ]  # fmt: skip
 
 _LOG = logging.getLogger(__name__)
@@ -178,8 +179,20 @@ def scan(neuron: Membrane, x: Tensor) -> tuple[Tensor, bool]:
         with torch.cuda.device(x.device):
             return _on(x.device).scan(neuron, x)  # type: ignore[no-any-return]
     spikes = torch.empty_like(x)
-    finite = _library().spikeproof_forward(ctypes.byref(_membrane(neuron)), *_sizes(x), _pointer(x), _pointer(spikes))
-    return spikes, bool(finite)
+    return spikes, _forward(neuron, x, spikes, None)
+
+
+def heights(neuron: Membrane, x: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """The same of a `usable` tensor on the CPU, with how far above the threshold each membrane was, (T,B,*)."""
+    x = _ordered(x.detach())
+    spikes, above = torch.empty_like(x), torch.empty_like(x)
+    return spikes, above, _forward(neuron, x, spikes, above)
+
+
+def _forward(neuron: Membrane, x: Tensor, spikes: Tensor, above: Tensor | None) -> bool:
+    last = ctypes.c_void_p(None) if above is None else _pointer(above)
+    given = ctypes.byref(_membrane(neuron)), *_sizes(x), _pointer(x), _pointer(spikes), last
+    return bool(_library().spikeproof_forward(*given))
 
 
 def scan_backward(neuron: Membrane, slope: Slope, x: Tensor, upstream: Tensor) -> Tensor:

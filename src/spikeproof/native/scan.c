@@ -66,8 +66,10 @@ static void fire(const struct neuron *p, int m, float *restrict u, float *restri
         for (int i = 0; i < m; i++) v[i] = (1.0f - s[i]) * v[i] + reset * s[i];
 }
 
-/* x (T,n) -> spikes s (T,n). Returns 0 where a membrane ends at NaN or infinity. */
-int32_t spikeproof_forward(const struct neuron *p, int64_t steps, int64_t n, int32_t threads, const float *x, float *s)
+/* x (T,n) -> spikes s (T,n), and heights h (T,n) above the threshold where h is not NULL. Returns 0 where a membrane
+   ends at NaN or infinity. */
+int32_t spikeproof_forward(const struct neuron *p, int64_t steps, int64_t n, int32_t threads, const float *x, float *s,
+                           float *h)
 {
     int32_t finite = 1;
     const int64_t chunk = chunk_of(steps);
@@ -78,7 +80,7 @@ int32_t spikeproof_forward(const struct neuron *p, int64_t steps, int64_t n, int
         for (int i = 0; i < m; i++) v[i] = p->v_rest;
         for (int64_t t = 0; t < steps; t++) {
             charge(p, m, x + t * n + from, v);
-            fire(p, m, u, v, s + t * n + from);
+            fire(p, m, h ? h + t * n + from : u, v, s + t * n + from);
         }
         float sum = 0.0f; /* v - v is 0 for a finite number, else NaN */
         for (int i = 0; i < m; i++) sum += v[i] - v[i];

@@ -98,6 +98,20 @@ class Stepwise(nn.Module, ABC):
             return spikes
         return self.run(x.detach(), lambda height, step: heaviside(height))
 
+    def heights(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and beside the spikes how far each membrane was above the threshold, (T,B,*)."""
+        if x.device.type == "cpu" and native.usable(x) and (known := self.known()) is not None:
+            spikes, found, finite = native.heights(known, x)
+            self._check(finite)
+            return spikes, found
+        seen: list[Tensor] = []
+
+        def fire(height: Tensor, step: int) -> Tensor:
+            seen.append(height)
+            return heaviside(height)
+
+        return self.run(x.detach(), fire), torch.stack(seen)
+
     def _check(self, finite: bool) -> None:
         if not finite:
             raise SpikeproofError(

@@ -13,7 +13,7 @@ computed for all steps at once, and the recursion is one multiply-add a step.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -21,7 +21,6 @@ from torch import Tensor
 from spikeproof import native
 from spikeproof.errors import SpikeproofError
 from spikeproof.neurons import Stepwise
-from spikeproof.tensors import heaviside
 
 __all__ = ["fused_scan"]
 
@@ -30,15 +29,21 @@ class _Shape(Protocol):
     """What of a surrogate the scan reads."""
 
     @property
-    def alpha(self) -> float: ...
-
-    @property
     def through_time(self) -> bool: ...
 
     @property
     def through_reset(self) -> bool: ...
 
-    def derivative(self, x: Tensor) -> Tensor: ...
+    def derivative(self, x: Tensor) -> Tensor:
+        """Of the spike, at all heights (T,B,*) of a layer."""
+        ...
+
+
+class _Sharp(_Shape, Protocol):
+    """A shape that the scan in C may know, by its name and this."""
+
+    @property
+    def alpha(self) -> float: ...
 
 
 class _Scan(torch.autograd.Function):
@@ -50,17 +55,11 @@ class _Scan(torch.autograd.Function):
         kind = vars(type(shape)).get("kind")  # not an inherited one: a subclass may have another derivative
         ctx.known = neuron.known() if kind is not None and native.usable(currents) else None
         if kind is not None and ctx.known is not None:
-            ctx.slope = native.Slope(kind, shape.alpha, shape.through_time, shape.through_reset, gains)
+            ctx.slope = native.Slope(kind, cast(_Sharp, shape).alpha, shape.through_time, shape.through_reset, gains)
             ctx.save_for_backward(currents)
             return neuron.spikes(currents)
-        heights: list[Tensor] = []
-
-        def fire(height: Tensor, step: int) -> Tensor:
-            heights.append(height)
-            return heaviside(height)
-
-        spikes = neuron.run(currents, fire)
-        ctx.save_for_backward(torch.stack(heights))
+        spikes, heights = neuron.heights(currents)
+        ctx.save_for_backward(heights)
         return spikes
 
     @staticmethod
