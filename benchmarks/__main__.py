@@ -45,7 +45,8 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Measurement:
-    """Contenders that take turns at one job. memory: whether the peak of each is measured too."""
+    """Contenders that take turns at one job. memory: whether the peak of each is measured too; busy: how many other
+    processes keep a core each, where they can."""
 
     name: str
     kind: str
@@ -54,6 +55,7 @@ class Measurement:
     contenders: Sequence[str]
     steps: int = 10
     memory: bool = False
+    busy: int = 0
 
 
 def measurements(device: str) -> list[Measurement]:
@@ -71,6 +73,9 @@ def measurements(device: str) -> list[Measurement]:
         Measurement("W1.training_step", "training_step", "W1", 16, two),
         Measurement("W2.quick", "quick", "W2", 64, ("spikeproof",)),
     ]
+    for busy in (1, 2) if device == "cpu" else ():
+        name = f"W1.input_gradient.busy{busy}"
+        found.append(Measurement(name, "input_gradient", "W1", 16, two, busy=busy))
     for steps in (4, 10, 20, 50):
         found.append(Measurement(f"growth.T{steps}", "input_gradient", "W1", 16, two, steps, memory=True))
     for batch in (4, 32) if device == "cpu" else (256, 1024):
@@ -123,6 +128,7 @@ def measure(one: Measurement, rounds: int, threads: int, device: str) -> dict[st
         workers[name] = _Worker(name, one, threads, device)
         if device == "cpu":  # a GPU's contenders get ready side by side: an expensive machine waits for imports
             assert workers[name].first
+    beside = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(one.busy)]
     try:
         firsts = {name: round(worker.first, 2) for name, worker in workers.items()}
         times: dict[str, list[float]] = {name: [] for name in workers}
@@ -131,11 +137,15 @@ def measure(one: Measurement, rounds: int, threads: int, device: str) -> dict[st
                 times[name].append(1e3 * worker.ask("run")[0])
         peaks = {name: worker.ask("memory") for name, worker in workers.items()} if one.memory else {}
     finally:
+        for neighbour in beside:
+            neighbour.kill()
+            neighbour.wait()
         for worker in workers.values():
             worker.close()
     return {
         "batch": one.batch,
         "steps": one.steps,
+        "busy": one.busy,
         "median_ms": {name: round(statistics.median(found), 2) for name, found in times.items()},
         "times_ms": {name: [round(t, 2) for t in found] for name, found in times.items()},
         "first_run_s": firsts,
@@ -155,6 +165,9 @@ def ratios(found: dict[str, dict[str, Any]]) -> dict[str, float]:
     told["W1.input_gradient.vs_plain"] = over("W1.input_gradient", "plain")
     told["W1.input_gradient.over_floor"] = 1 / over("W1.input_gradient", "floor")
     told["W1.input_gradient.b64.vs_spikingjelly"] = over("W1.input_gradient.b64", "spikingjelly")
+    for name in found:
+        if found[name].get("busy"):
+            told[f"{name}.vs_spikingjelly"] = over(name, "spikingjelly")
     for work in ("W1", "W2"):
         for kind in ("pgd20", "pgd20_survivors"):
             told[f"{work}.{kind}.vs_torchattacks"] = over(f"{work}.{kind}", "torchattacks")
@@ -187,7 +200,8 @@ def table(results: dict[str, Any]) -> str:
     for name, one in found.items():
         ours = one["median_ms"]["spikeproof"]
         for contender, median in one["median_ms"].items():
-            label = f"{name} (B = {one['batch']}, T = {one['steps']})" if contender == "spikeproof" else ""
+            beside = f", beside {one['busy']} busy processes" if one.get("busy") else ""
+            label = f"{name} (B = {one['batch']}, T = {one['steps']}{beside})" if contender == "spikeproof" else ""
             peak = ", ".join(str(one[what][contender]) for what in ("peak_mb", "resident_mb") if one[what])
             ratio = "1" if contender == "spikeproof" else f"{median / ours:.2f}"
             first = f"{one['first_run_s'][contender]:.1f}"
@@ -202,6 +216,18 @@ def table(results: dict[str, Any]) -> str:
         f"second. The scan in C is built once a machine, in {about['build_s']:.1f} s, and cached.",
     ]
     return "\n".join(lines)
+
+
+def _processor() -> str:
+    """The kind of processor, its instruction sets as far as kernels choose by them, and what limits that choice."""
+    flags = next(
+        (line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if line.startswith("flags")), ""
+    )
+    sets = [name for name in ("avx2", "avx512f", "amx_tile") if name in flags.split()]
+    limits = [
+        f"{name}={os.environ[name]}" for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA") if name in os.environ
+    ]
+    return f"{platform.machine()} with {', '.join(sets) or 'no vectors'}{''.join(f', {one}' for one in limits)}"
 
 
 def _build_seconds() -> float:
@@ -249,7 +275,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
         "about": {
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "command": "make bench-gpu" if gpu else "make bench",
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {card}",
+            "machine": f"{_processor()}, {os.cpu_count()} cores, {card}",
             "threads": options.threads,
             "rounds": options.rounds,
             "build_s": round(_build_seconds(), 2),

@@ -127,7 +127,7 @@ def spikingjelly_of(victim: Victim) -> nn.Module:
     stem, stages = victim.body.conv1, [m for n, m in victim.body.named_children() if n.startswith("layer")]
 
     def down(inputs: int, outputs: int) -> nn.Module:
-        return nn.Sequential(layer.Conv2d(inputs, outputs, 1, 2, bias=False), layer.BatchNorm2d(outputs), node())
+        return nn.Sequential(layer.Conv2d(inputs, outputs, 1, 2, bias=False), layer.BatchNorm2d(outputs))
 
     class Network(nn.Module):
         def __init__(self) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.networks import spikingjelly_of
 from torch import Tensor, nn
 
+from spikeproof.encoders.direct import Direct
 from spikeproof.encoders.latency import Latency
 from spikeproof.encoders.phase import Phase
 from spikeproof.models.sew_resnet import SEWResNet
+from spikeproof.models.small_sew_resnet import SmallSEWResNet
 from spikeproof.models.spiking_resnet import SpikingResNet
 from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
@@ -22,6 +25,7 @@ from spikeproof.rules.atan import ATan
 from spikeproof.rules.sigmoid import Sigmoid
 from spikeproof.tensors import image_keys, normal, uniform
 from spikeproof.types import Neuron
+from spikeproof.victims.victim import Victim
 
 try:
     from spikingjelly.activation_based import encoding, functional, layer, neuron, surrogate
@@ -263,3 +267,27 @@ def test_linear_latency_code_is_theirs(steps: int) -> None:
     train = torch.stack([encoder(x) for _ in range(steps)])
     mine = Latency()(x[None], steps, image_keys(0, torch.zeros(1)))
     assert torch.equal(mine[:, 0], train)
+
+
+@pytest.mark.parametrize("width", [4, 16])
+@pytest.mark.parametrize("kind", ["small", "deep"])
+def test_the_benchmarks_network_of_any_width_is_ours(kind: str, width: int) -> None:
+    """What `benchmarks` attacks in SpikingJelly: the same logits and the same gradient at the image."""
+    torch.manual_seed(0)
+    shape = (1, 8, 8) if kind == "small" else (3, 32, 32)
+    given: dict[str, Any] = {"in_channels": shape[0], "classes": CLASSES, "neuron": IF, "width": width}
+    body: nn.Module = SmallSEWResNet(**given) if kind == "small" else SEWResNet(**given)
+    victim = Victim(body, Direct() if kind == "small" else Phase(gradient="straight"), T)
+    keys = image_keys(0, torch.arange(B))
+    with torch.no_grad():
+        for _ in range(10):  # to statistics at which neurons fire
+            victim(uniform(keys, shape), ATan(), keys)
+    theirs, found = spikingjelly_of(victim.eval()), []
+    for forward in (lambda x: victim(x, ATan(), keys), theirs):
+        x = uniform(keys, shape).requires_grad_()
+        logits = forward(x)
+        found.append((logits.detach(), torch.autograd.grad(logits[:, 1].sum(), x)[0]))
+    (logits, gradient), (their_logits, their_gradient) = found
+    assert float(gradient.abs().max()) > 0
+    torch.testing.assert_close(logits, their_logits, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, their_gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()))
