@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import scipy  # its stats take a second to import, and do so when they are first asked
+import numpy as np
+import scipy  # its functions take half a second to import, and do so when they are first asked
 
 from spikeproof.errors import SpikeproofError
 from spikeproof.rows import AttackRow
@@ -62,5 +63,13 @@ def foreseen(of: Falls, level: float = 0.95) -> tuple[float, int]:
         raise SpikeproofError("a confidence level between 0 and 1", level, mend="0.95 is usual")
     if not of.standing:
         return 0.0, 0
-    upper = scipy.stats.betabinom.ppf(level, of.standing, of.late + 1, of.standing + 1)
-    return of.standing * of.late / (of.standing + of.late), int(upper)
+    upper = _quantile(level, of.standing, of.late + 1, of.standing + 1)
+    return of.standing * of.late / (of.standing + of.late), upper
+
+
+def _quantile(level: float, n: int, a: int, b: int) -> int:
+    """The least number of n that a beta-binomial one exceeds with a chance of at most 1 - level. SciPy's `stats` have
+    it too, and take a second to import, in the first `evaluate` of every process."""
+    k, log_beta = np.arange(n + 1), scipy.special.betaln
+    chances = np.exp(log_beta(k + a, n - k + b) - log_beta(a, b) - log_beta(k + 1, n - k + 1) - np.log(n + 1))
+    return min(int(np.searchsorted(chances.cumsum(), level)), n)

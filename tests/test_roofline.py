@@ -1,0 +1,47 @@
+"""The floors of `benchmarks.roofline`, worked out by hand, and that nothing of a pass is lost or counted twice."""
+
+from __future__ import annotations
+
+import torch
+from benchmarks import roofline
+from benchmarks.roofline import Peak, Spent
+from torch.nn import functional as F
+
+CONV = (20, 3, 8, 8), (5, 3, 3, 3)
+
+
+def test_a_floor_is_the_larger_of_arithmetic_and_memory() -> None:
+    best = Peak(flops=2e9, bandwidth=1e9)
+    assert best.floor_ms(flop=4e6, moved=1e6) == 2.0
+    assert best.floor_ms(flop=1e6, moved=3e6) == 3.0
+
+
+def test_what_a_convolution_of_the_small_network_must_do() -> None:
+    """Its blocks are at 4x4: eight images of ten steps, 16 channels to 16 and to 32."""
+    known = roofline.convolutions("W2", 8, 10)
+    flop, moved = known[(80, 16, 4, 4), (16, 16, 3, 3)]
+    assert flop == 2 * 80 * 16 * 4 * 4 * 16 * 9
+    assert moved == 4 * (2 * 80 * 16 * 4 * 4 + 16 * 16 * 9)
+    assert known[(80, 16, 4, 4), (32, 16, 1, 1)][0] == 2 * 80 * 32 * 2 * 2 * 16
+
+
+def test_every_operation_of_a_pass_is_counted_once() -> None:
+    x, weight = torch.rand(CONV[0]).requires_grad_(), torch.rand(CONV[1])
+
+    def once() -> None:
+        torch.autograd.grad(F.conv2d(x, weight, padding=1).relu().sum(), x)
+
+    found = roofline.by_operation(once, {CONV: (6.0, 7.0)})
+    name = "3 to 5, 3x3, on 8x8"
+    assert {f"forward {name}", f"backward {name}", "everything else"} <= found.keys()
+    assert found[f"forward {name}"][2:] == found[f"backward {name}"][2:] == (6.0, 7.0)
+    assert [found[f"{way} {name}"].calls for way in ("forward", "backward")] == [1, 1]
+    assert all(of.ms >= 0 for of in found.values())
+
+
+def test_the_table_adds_up() -> None:
+    one = {"scan forth": Spent(2, 3.0, 0.0, 2e6), "everything else": Spent(0, 5.0, 0.0, 0.0)}
+    lines = roofline.table([one, one, one], Peak(1e9, 1e9)).splitlines()
+    assert lines[2] == "| everything else |  | 5.0 | 0.00 | 0.0 | 0.0 |  |"
+    assert lines[3] == "| scan forth | 2 | 3.0 | 0.00 | 2.0 | 2.0 | 1.5 |"
+    assert lines[4] == "| all | | 8.0 | | | 2.0 | 4.0 |"
