@@ -9,7 +9,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -17,12 +16,11 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from benchmarks.jobs import EPS
+from benchmarks.page import ROOT, processor, written
 
-ROOT = Path(__file__).resolve().parents[1]
 MARKS = {
     "cpu": ("<!-- made by make bench -->", "<!-- end -->"),
     "cuda": ("<!-- made by make bench-gpu -->", "<!-- end of the GPU's -->"),
@@ -218,18 +216,6 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _processor() -> str:
-    """The kind of processor, its instruction sets as far as kernels choose by them, and what limits that choice."""
-    flags = next(
-        (line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if line.startswith("flags")), ""
-    )
-    sets = [name for name in ("avx2", "avx512f", "amx_tile") if name in flags.split()]
-    limits = [
-        f"{name}={os.environ[name]}" for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA") if name in os.environ
-    ]
-    return f"{platform.machine()} with {', '.join(sets) or 'no vectors'}{''.join(f', {one}' for one in limits)}"
-
-
 def _build_seconds() -> float:
     """What building the scan in C takes, into an empty cache; a process that finds it there pays nothing of this."""
     code = (
@@ -240,12 +226,6 @@ def _build_seconds() -> float:
         where = {**os.environ, "XDG_CACHE_HOME": empty}
         told = subprocess.run([sys.executable, "-c", code], env=where, capture_output=True, text=True, check=True)
     return float(told.stdout)
-
-
-def _written(text: str, path: Path, marks: tuple[str, str]) -> None:
-    """The table between its two marks; the rest of the page is kept."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(marks[0])
-    path.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{rest.partition(marks[1])[2]}", encoding="utf-8")
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
@@ -275,7 +255,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
         "about": {
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "command": "make bench-gpu" if gpu else "make bench",
-            "machine": f"{_processor()}, {os.cpu_count()} cores, {card}",
+            "machine": f"{processor()}, {os.cpu_count()} cores, {card}",
             "threads": options.threads,
             "rounds": options.rounds,
             "build_s": round(_build_seconds(), 2),
@@ -286,7 +266,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     }
     where = ROOT / "benchmarks" / ("results-gpu.json" if gpu else "results.json")
     where.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    _written(table(results), ROOT / "docs" / "performance.md", MARKS[options.device])
+    written(table(results), MARKS[options.device])
     print(table(results))
 
 

@@ -23,6 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import networks
 from benchmarks.jobs import job
+from benchmarks.page import processor
 from spikeproof.tensors import exact, image_keys
 
 __all__ = ["Peak", "Spent", "by_operation", "convolutions"]
@@ -157,9 +158,8 @@ def main() -> None:
     once()
     alone = statistics.median(_best(once, 1) for _ in range(asked.rounds))
     passes = [by_operation(once, known) for _ in range(asked.rounds)]
-    sets = torch.backends.cpu.get_cpu_capability()
     print(
-        f"{asked.work}, B = {asked.batch}, T = 10, {asked.threads} threads, {sets}, torch "
+        f"{asked.work}, B = {asked.batch}, T = 10, {asked.threads} threads, {processor()}, torch "
         f"{torch.__version__}: {1e3 * alone:.1f} ms without the profiler; at best {best.flops / 1e9:.0f} GFLOP/s and "
         f"{best.bandwidth / 1e9:.1f} GB/s\n\n{table(passes, best)}"
     )

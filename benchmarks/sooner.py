@@ -5,7 +5,8 @@ ones before left, as torchattacks writes them, on the network in SpikingJelly; A
 tiers `quick` and `standard`, whole, with their audits. Each contender has a process of its own, and they take turns.
 What is kept is the curve: after each piece of work the seconds, the images broken, and the passes (an image forward or
 backward counts one each). Networks: W2 (`networks.py`) on digits; with `--cifar FOLDER`, a folder of images as
-`paper-cifar10-small` expects, that study's first network beside it, trained by its recipe here. Minutes a round.
+`paper-cifar10-small` expects, that study's first network beside it, trained by its recipe here. Minutes a round. Writes
+`benchmarks/sooner.jsonl` and its table in `docs/performance.md`, unless some of it is left out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import networks
+from benchmarks.page import ROOT, processor, written
 from spikeproof.attacks.apgd import APGD
 from spikeproof.commands._given import study_file
 from spikeproof.estimators.white_box import WhiteBox
@@ -47,6 +48,9 @@ from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["Curve", "Point"]
+
+KEPT = ROOT / "benchmarks" / "sooner.jsonl"
+MARKS = ("<!-- made by benchmarks.sooner -->", "<!-- end of the worst cases -->")
 
 CONTENDERS = {
     "autoattack": "AutoAttack (torchattacks) on SpikingJelly 2",
@@ -267,6 +271,15 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def page(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """How it was measured, and the table."""
+    command = "python -m benchmarks.sooner" + (" --cifar FOLDER" if about["cifar"] else "")
+    return (
+        f"`{command} --rounds {about['rounds']}`, {about['date']}: {about['machine']}, torch {about['torch']}, "
+        f"{about['threads']} threads, medians of {about['rounds']} rounds.\n\n{table(rows)}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
@@ -287,9 +300,18 @@ def main() -> None:
         seconds, broken, passes = row["points"][-1]
         print(f"{row['network']} {row['eps']} {row['contender']}: {broken} of {row['images']} in {seconds:.1f} s, "
               f"{passes} passes", file=sys.stderr, flush=True)  # fmt: skip
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    print(f"{today}: {platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_capability()}, "
-          f"torch {torch.__version__}, {asked.threads} threads, {asked.rounds} rounds\n\n{table(rows)}")  # fmt: skip
+    about = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "torch": str(torch.__version__),
+        "threads": asked.threads,
+        "rounds": asked.rounds,
+        "cifar": asked.cifar is not None,
+    }
+    print(page(about, rows))
+    if {*asked.contenders} == {*CONTENDERS}:
+        KEPT.write_text("".join(f"{json.dumps(one)}\n" for one in (about, *rows)), encoding="utf-8")
+        written(page(about, rows), MARKS)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -72,3 +73,8 @@ def test_restarts_go_on_with_what_is_left(digits: Subject, monkeypatch: pytest.M
     assert [6 - len(ids) for ids in seen[1:]] == [broken for broken, _ in pieces[:2]]
     assert all(set(later) <= set(earlier) for earlier, later in itertools.pairwise(seen))
     assert torch.get_num_threads() == 1
+
+
+def test_the_page_has_the_table_of_the_curves_that_are_kept() -> None:
+    about, *rows = [json.loads(line) for line in sooner.KEPT.read_text(encoding="utf-8").splitlines()]
+    assert sooner.page(about, rows) in (sooner.ROOT / "docs" / "performance.md").read_text(encoding="utf-8")

@@ -112,6 +112,16 @@ def test_the_averaged_backward_is_that_of_the_average_pool(shape: dict[str, Any]
     assert torch.equal(gradient(AveragedMaxPool(replaced), x, upstream), expected)
 
 
+@pytest.mark.parametrize("layer", [TieSpreadMaxPool, AveragedMaxPool])
+def test_time_may_stand_before_the_images(layer: Any) -> None:
+    """As in SpikingJelly's multi-step layers, whose place these take."""
+    pool, timed = layer(nn.MaxPool2d(3, 2, 1)), torch.stack([MAPS["spikes"], MAPS["real"]])
+    upstream = torch.stack([normal(KEYS, (2, 4, 4)).double()] * 2)
+    assert torch.equal(pool(timed).flatten(0, 1), pool(timed.flatten(0, 1)))
+    found = gradient(pool, timed, upstream).flatten(0, 1)
+    assert torch.equal(found, gradient(pool, timed.flatten(0, 1), upstream.flatten(0, 1)))
+
+
 def test_silence_has_a_quarter_of_the_gradient_in_torch_and_all_of_it_here() -> None:
     replaced, silent = nn.MaxPool2d(2), torch.zeros(2, 3, 8, 8)
     plain, spread = gradient(replaced, silent), gradient(TieSpreadMaxPool(replaced), silent)

@@ -9,6 +9,7 @@ pool's way back.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -42,7 +43,7 @@ class TieSpreadMaxPool(_MaxPool):
     """The gradient of a window goes to all its maxima, in equal shares."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(*,H,W) -> (*,H',W')."""
+        """(*,C,H,W) -> (*,C,H',W')."""
         window = (_pair(self.kernel_size), _pair(self.stride), _pair(self.padding))
         return _TieSpread.apply(x, window)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -53,7 +54,7 @@ class _TieSpread(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: _Window) -> Tensor:
-        out = F.max_pool2d(x, *window)
+        out = _pooled(F.max_pool2d, x, *window)
         ctx.window = window
         ctx.save_for_backward(x, out)
         return out
@@ -82,9 +83,9 @@ class AveragedMaxPool(_MaxPool):
     """The gradient is that of nn.AvgPool2d with the same window: every entry gets its share, the maxima no more."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(*,H,W) -> (*,H',W')."""
+        """(*,C,H,W) -> (*,C,H',W')."""
         window = (self.kernel_size, self.stride, self.padding)
-        return graft(F.max_pool2d(x.detach(), *window), F.avg_pool2d(x, *window))
+        return graft(_pooled(F.max_pool2d, x.detach(), *window), _pooled(F.avg_pool2d, x, *window))
 
 
 class OneHotAvgPool(nn.AvgPool2d):
@@ -103,6 +104,13 @@ class OneHotAvgPool(nn.AvgPool2d):
         windows = _windows(x, self, outside=0.0).flatten(-2)
         chosen = (uniform(_hashes(x.detach()), windows.shape[1:-1]) * windows.shape[-1]).to(torch.int64)
         return graft(value, windows.gather(-1, chosen[..., None])[..., 0])
+
+
+def _pooled(pool: Callable[..., Tensor], x: Tensor, *window: Any) -> Tensor:
+    """Maps (*,C,H,W), or (C,H,W): torch's pools know one leading dimension, SpikingJelly's layers have time before it."""
+    if x.dim() <= 4:
+        return pool(x, *window)
+    return pool(x.flatten(0, -4), *window).unflatten(0, x.shape[:-3])
 
 
 def _windows(x: Tensor, pool: nn.MaxPool2d | nn.AvgPool2d, *, outside: float) -> Tensor:
