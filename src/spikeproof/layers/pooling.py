@@ -107,10 +107,11 @@ class OneHotAvgPool(nn.AvgPool2d):
 
 
 def _pooled(pool: Callable[..., Tensor], x: Tensor, *window: Any) -> Tensor:
-    """Maps (*,C,H,W), or (C,H,W): torch's pools know one leading dimension, SpikingJelly's layers have time before it."""
+    """Of maps (*,C,H,W): torch's pools know one leading dimension, and SpikingJelly's layers have time before it."""
     if x.dim() <= 4:
         return pool(x, *window)
-    return pool(x.flatten(0, -4), *window).unflatten(0, x.shape[:-3])
+    found = pool(x.flatten(0, -4), *window)
+    return found.view(*x.shape[:-3], *found.shape[1:])
 
 
 def _windows(x: Tensor, pool: nn.MaxPool2d | nn.AvgPool2d, *, outside: float) -> Tensor:

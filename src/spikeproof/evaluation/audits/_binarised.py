@@ -183,7 +183,9 @@ def fitted(found: Tensor, own: Tensor) -> tuple[Readout, Tensor]:
     gram = spread @ spread.mT
     ridge = (_RIDGE * gram.diagonal(dim1=1, dim2=2).sum(1) / d.shape[1]).clamp(min=torch.finfo(d.dtype).tiny)
     eye = torch.eye(len(gram[0]), dtype=d.dtype, device=d.device)
-    within = torch.linalg.solve(gram + ridge[:, None, None] * eye, spread @ d[:, :, None])
+    # By Cholesky: MKL's LU of several matrices on several threads does not come back from some two hundred rows on.
+    root, _ = torch.linalg.cholesky_ex(gram + ridge[:, None, None] * eye)
+    within = torch.cholesky_solve(spread @ d[:, :, None], root)
     w = d - (spread.mT @ within)[:, :, 0]
     farthest, height = (spread @ w[:, :, None])[:, :, 0].amax(1), (w * d).sum(1)
     gap = height - farthest
