@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -334,3 +336,14 @@ def test_a_point_among_the_others_cannot_be_told_from_them() -> None:
         assert fitted(torch.tensor([point]).double(), corners)[1].tolist() == [apart]
     same = torch.ones(3, 1, 2).double()
     assert fitted(same[0], same)[1].tolist() == [False]
+
+
+def test_many_points_are_fitted_on_several_threads_too() -> None:
+    """In a process of its own: where MKL's LU solved these, it did not come back."""
+    code = (
+        "import torch; from spikeproof.evaluation.audits._binarised import fitted; torch.set_num_threads(2); "
+        "own = torch.randn(200, 64, 300, generator=torch.Generator().manual_seed(0)); "
+        "print(int(fitted(own[0] + 3, own)[1].sum()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "64\n"
