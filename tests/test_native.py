@@ -30,6 +30,7 @@ from spikeproof.neurons.if_ import IF
 from spikeproof.neurons.lif import LIF
 from spikeproof.neurons.plif import PLIF
 from spikeproof.rules.atan import ATan
+from spikeproof.rules.pdsg import PDSG
 from spikeproof.tensors import exact, heaviside
 
 in_c = pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
@@ -120,11 +121,28 @@ def test_layouts_keep_their_order_and_any_other_is_copied(device: str) -> None:
     assert IF().spikes(last).stride() == last.stride()
     strided = currents(10, 4, 12).to(device)[:, :, ::2]
     assert torch.equal(IF().spikes(strided), IF().spikes(strided.contiguous()))
-    expanded = currents(1, 4, 6).to(device).expand(10, 4, 6)  # direct coding before any layer
+    once = currents(4, 6, 5, 5).to(device).contiguous(memory_format=torch.channels_last)
+    expanded = once.expand(10, *once.shape)  # direct coding
     assert torch.equal(IF().spikes(expanded), IF().spikes(expanded.contiguous()))
     weights = currents(10, 4, 6, 5, 5, seed=5).to(device)
     (_, gradient), (_, expected) = both(ATan(), IF(), last, weights)
     torch.testing.assert_close(gradient, expected, rtol=2e-5, atol=2e-6)
+
+
+@everywhere
+@pytest.mark.parametrize("rule", [ATan(), ATan(through_reset=True), PDSG()], ids=str)
+@pytest.mark.parametrize("neuron", sorted(NEURONS))
+def test_currents_that_are_the_same_at_all_steps_need_memory_for_one(device: str, neuron: str, rule: Any) -> None:
+    frame = currents(4, 6, 5, 5).to(device).contiguous(memory_format=torch.channels_last)
+    weights, node, found = currents(10, 4, 6, 5, 5, seed=5).to(device), NEURONS[neuron]().to(device), []
+    for every in (frame.expand(10, *frame.shape), torch.stack([frame] * 10)):
+        point = every.detach().requires_grad_()
+        spikes = rule(node, point, "site")
+        found.append((spikes.detach(), torch.autograd.grad((spikes * weights).sum(), point)[0]))
+    for once, plain in zip(*found, strict=True):
+        assert torch.equal(once, plain)
+        assert once.stride(0) == 600
+    assert found[0][0].stride() == (600, 150, 1, 30, 6)
 
 
 @everywhere

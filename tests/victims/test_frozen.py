@@ -20,7 +20,7 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case, outcomes
 from spikeproof.layers.conv import Conv2d, as_matrix, by_matrix, fits
 from spikeproof.layers.folded import FoldedConv, fold
-from spikeproof.layers.slim_pool import slim
+from spikeproof.layers.max_pool import MaxPool2d, max_pool, slim
 from spikeproof.losses import cross_entropy
 from spikeproof.metrics.robustness import summarise
 from spikeproof.models.small_sew_resnet import SmallSEWResNet
@@ -132,25 +132,38 @@ def test_every_way_through_a_layer_is_taken() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(3, 9), st.booleans(), st.integers(0, 99))
-def test_a_slim_pool_is_the_pool_bit_by_bit(kernel: int, stride: int, size: int, last: bool, seed: int) -> None:
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(3, 9), st.integers(2, 9), st.booleans(), st.integers(0, 99))
+def test_fast_pools_are_the_pool_bit_by_bit(
+    kernel: int, stride: int, size: int, channels: int, last: bool, seed: int
+) -> None:
     """On binary maps, where everything ties."""
     pool = nn.MaxPool2d(kernel, stride, kernel // 2)
-    x = (torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(seed)) < 0.4).float()
+    x = (torch.rand(2, channels, size, size, generator=torch.Generator().manual_seed(seed)) < 0.4).float()
     x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
     found = []
-    for one in (pool, slim(pool)):
+    for one in (pool, MaxPool2d(kernel, stride, kernel // 2), slim(pool)):
         point = x.clone(memory_format=torch.preserve_format).requires_grad_()
         out = one(point)
         weights = torch.arange(out.numel()).view_as(out).float()
         found.append((out.detach(), torch.autograd.grad((out * weights).sum(), point)[0]))
-    for ours, theirs in zip(*found, strict=True):
-        assert torch.equal(ours, theirs)
-        assert ours.stride() == theirs.stride()
+    for theirs, *others in zip(*found, strict=True):
+        for ours in others:
+            assert torch.equal(ours, theirs)
+            assert ours.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    with torch.no_grad():
+        values = MaxPool2d(kernel, stride, kernel // 2)(x)
+    assert torch.equal(values, found[0][0])
+    assert values.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
     assert isinstance(slim(pool), nn.MaxPool2d)
     assert slim(nn.MaxPool2d(2, return_indices=True)).return_indices is True
     average = nn.AvgPool2d(2)
     assert slim(average) is average
+
+
+def test_a_pool_passes_nan_on_and_takes_one_map() -> None:
+    x = torch.tensor([float("nan"), -1.0, 2.0, 3.0]).view(1, 2, 2).repeat(8, 1, 1)
+    for maps in (x, x[None]):
+        torch.testing.assert_close(max_pool(maps, 2, 2), maps[..., :1, :1], equal_nan=True)
 
 
 # --- networks ---

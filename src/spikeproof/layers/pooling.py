@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikeproof.errors import UsageError
+from spikeproof.layers.max_pool import MaxPool2d, max_pool
 from spikeproof.tensors import fold, graft, image_keys, uniform
 
 __all__ = ["AveragedMaxPool", "OneHotAvgPool", "Pool", "TieSpreadMaxPool", "stem_pool", "with_pooling"]
@@ -54,7 +55,7 @@ class _TieSpread(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: _Window) -> Tensor:
-        out = _pooled(F.max_pool2d, x, *window)
+        out = _pooled(max_pool, x, *window)
         ctx.window = window
         ctx.save_for_backward(x, out)
         return out
@@ -85,7 +86,7 @@ class AveragedMaxPool(_MaxPool):
     def forward(self, x: Tensor) -> Tensor:
         """(*,C,H,W) -> (*,C,H',W')."""
         window = (self.kernel_size, self.stride, self.padding)
-        return graft(_pooled(F.max_pool2d, x.detach(), *window), _pooled(F.avg_pool2d, x, *window))
+        return graft(_pooled(max_pool, x.detach(), *window), _pooled(F.avg_pool2d, x, *window))
 
 
 class OneHotAvgPool(nn.AvgPool2d):
@@ -155,7 +156,7 @@ def stem_pool(pool: Pool) -> nn.Module:
     spread over all maxima, or over the whole window; 'avg_one_hot' has the values of 'avg', and a gradient at one
     random entry of each window. An attacker's own pooling replaces the first three.
     """
-    plain = nn.MaxPool2d(3, 2, 1)
+    plain = MaxPool2d(3, 2, 1)
     if pool == "max":
         return plain
     if pool == "avg":

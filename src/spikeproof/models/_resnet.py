@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from spikeproof.errors import UsageError
 from spikeproof.layers.conv import Conv2d
 from spikeproof.layers.folded import fold
+from spikeproof.layers.max_pool import slim
 from spikeproof.layers.over_time import over_time
 from spikeproof.layers.pooling import Pool, stem_pool
-from spikeproof.layers.slim_pool import slim
 from spikeproof.limits import WIDTH
 from spikeproof.types import Neuron, Rule
 

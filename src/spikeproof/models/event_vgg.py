@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from spikeproof.errors import UsageError
 from spikeproof.layers.conv import Conv2d
 from spikeproof.layers.folded import fold
+from spikeproof.layers.max_pool import MaxPool2d, slim
 from spikeproof.layers.over_time import over_time
-from spikeproof.layers.slim_pool import slim
 from spikeproof.limits import WIDTH
 from spikeproof.models._resnet import NeuronFactory
 from spikeproof.types import Neuron, Rule
@@ -61,7 +61,7 @@ class EventVGG(nn.Module):
         layers: list[nn.Module] = []
         for i in range(depth):
             conv = Conv2d(in_channels if i == 0 else width, width, 3, padding=1, bias=False)
-            layers += [conv, nn.BatchNorm2d(width), neuron(), nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2)]
+            layers += [conv, nn.BatchNorm2d(width), neuron(), MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2)]
         # The empty places are those of SpikingJelly's flattening, dropout and voting layers, which have no weights.
         seen = width * (size // 2**depth) ** 2
         layers += [nn.Flatten(), nn.Identity(), nn.Linear(seen, hidden), neuron(), nn.Identity()]

@@ -115,9 +115,17 @@ def _library() -> Any:
 
 
 def _ordered(x: Tensor) -> Tensor:
-    """x (T,B,*) itself where each step is one dense slab in whatever order (channels-last, say), else a copy."""
-    dense = x.stride(0) * len(x) == x.numel() and torch.empty_like(x).stride() == x.stride()
-    return x if dense else x.contiguous()
+    """x (T,B,*) itself where each step is one dense slab in whatever order (channels-last, say), and on a CPU also
+    where all steps are the same slab (x[0] expanded), else a copy."""
+    slab = x.numel() // len(x)
+    dense = torch.empty_like(x[0]).stride() == x.stride()[1:]
+    follow = x.stride(0) == slab or (x.stride(0) == 0 and x.device.type == "cpu")
+    return x if dense and follow else x.contiguous()
+
+
+def _like(x: Tensor) -> Tensor:
+    """Empty, of the shape and order of an `_ordered` x, each step with memory of its own."""
+    return torch.empty_strided(x.shape, (x.numel() // len(x), *x.stride()[1:]), dtype=x.dtype, device=x.device)
 
 
 def _membrane(neuron: Membrane) -> _Membrane:
@@ -131,10 +139,12 @@ def _pointer(x: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(x.data_ptr())
 
 
-def _sizes(x: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64, ctypes.c_int32]:
-    """Steps, floats in one step, threads; small layers are not worth waking a thread."""
+def _sizes(x: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64, ctypes.c_int32, ctypes.c_int64]:
+    """Steps, floats in one step, threads, floats from one step to the next; small layers are not worth waking a
+    thread."""
     threads = torch.get_num_threads() if x.numel() > 1 << 15 else 1
-    return ctypes.c_int64(len(x)), ctypes.c_int64(x.numel() // len(x)), ctypes.c_int32(threads)
+    slab, apart = x.numel() // len(x), x.stride(0) if len(x) > 1 else 0
+    return ctypes.c_int64(len(x)), ctypes.c_int64(slab), ctypes.c_int32(threads), ctypes.c_int64(apart)
 
 
 @functools.cache
@@ -178,14 +188,14 @@ def scan(neuron: Membrane, x: Tensor) -> tuple[Tensor, bool]:
     if x.is_cuda:
         with torch.cuda.device(x.device):
             return _on(x.device).scan(neuron, x)  # type: ignore[no-any-return]
-    spikes = torch.empty_like(x)
+    spikes = _like(x)
     return spikes, _forward(neuron, x, spikes, None)
 
 
 def heights(neuron: Membrane, x: Tensor) -> tuple[Tensor, Tensor, bool]:
     """The same of a `usable` tensor on the CPU, with how far above the threshold each membrane was, (T,B,*)."""
     x = _ordered(x.detach())
-    spikes, above = torch.empty_like(x), torch.empty_like(x)
+    spikes, above = _like(x), _like(x)
     return spikes, above, _forward(neuron, x, spikes, above)
 
 
@@ -198,12 +208,12 @@ def _forward(neuron: Membrane, x: Tensor, spikes: Tensor, above: Tensor | None) 
 def scan_backward(neuron: Membrane, slope: Slope, x: Tensor, upstream: Tensor) -> Tensor:
     """Currents of `scan` and the gradient of its spikes, both (T,B,*) -> the gradient of the currents."""
     x = _ordered(x.detach())
-    if upstream.stride() != x.stride():
-        upstream = torch.empty_like(x).copy_(upstream)
+    out = _like(x)
+    if upstream.stride() != out.stride():
+        upstream = _like(x).copy_(upstream)
     if x.is_cuda:
         with torch.cuda.device(x.device):
             return _on(x.device).scan_backward(neuron, slope, x, upstream)  # type: ignore[no-any-return]
-    out = torch.empty_like(x)
     a, b = slope.gains
     described = _Slope(_KINDS.index(slope.kind), slope.through_time, slope.through_reset, slope.alpha, a, b)
     if not _library().spikeproof_backward(

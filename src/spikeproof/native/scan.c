@@ -1,9 +1,10 @@
 /* One spiking layer over all time steps, and its gradient: what neurons/_stepwise.py and rules/_fused.py say in torch.
 
    A tensor is T slabs of n floats; a slab is one time step of the whole layer, in any dense order that all tensors of a
-   call share. Neurons do not see each other, so a slab is cut into chunks that stay in cache over all steps, and chunks
-   go to threads. Every operation is the one that torch does, in the same order (no contraction, true division): spikes
-   are equal bit by bit.
+   call share. Currents x are `apart` floats from one step to the next: n, or 0 where every step has the same ones.
+   Neurons do not see each other, so a slab is cut into chunks that stay in cache over all steps, and chunks go to
+   threads. Every operation is the one that torch does, in the same order (no contraction, true division): spikes are
+   equal bit by bit.
 */
 #include <math.h>
 #include <stdint.h>
@@ -68,8 +69,8 @@ static void fire(const struct neuron *p, int m, float *restrict u, float *restri
 
 /* x (T,n) -> spikes s (T,n), and heights h (T,n) above the threshold where h is not NULL. Returns 0 where a membrane
    ends at NaN or infinity. */
-int32_t spikeproof_forward(const struct neuron *p, int64_t steps, int64_t n, int32_t threads, const float *x, float *s,
-                           float *h)
+int32_t spikeproof_forward(const struct neuron *p, int64_t steps, int64_t n, int32_t threads, int64_t apart,
+                           const float *x, float *s, float *h)
 {
     int32_t finite = 1;
     const int64_t chunk = chunk_of(steps);
@@ -79,7 +80,7 @@ int32_t spikeproof_forward(const struct neuron *p, int64_t steps, int64_t n, int
         const int m = (int)(n - from < chunk ? n - from : chunk);
         for (int i = 0; i < m; i++) v[i] = p->v_rest;
         for (int64_t t = 0; t < steps; t++) {
-            charge(p, m, x + t * n + from, v);
+            charge(p, m, x + t * apart + from, v);
             fire(p, m, h ? h + t * n + from : u, v, s + t * n + from);
         }
         float sum = 0.0f; /* v - v is 0 for a finite number, else NaN */
@@ -143,7 +144,7 @@ static void slopes(const struct surrogate *q, int m, const float *restrict h, fl
    rules/_fused.py. The membranes are computed again, chunk by chunk: that costs less than writing them down.
    Returns 0 where there is no memory. */
 int32_t spikeproof_backward(const struct neuron *p, const struct surrogate *q, int64_t steps, int64_t n,
-                            int32_t threads, const float *x, const float *up, float *out)
+                            int32_t threads, int64_t apart, const float *x, const float *up, float *out)
 {
     const float depth = p->v_threshold - p->v_reset, r = q->through_reset ? 1.0f : 0.0f;
     const float a = q->through_time ? q->a : 0.0f, b = q->b;
@@ -160,7 +161,7 @@ int32_t spikeproof_backward(const struct neuron *p, const struct surrogate *q, i
             const int m = (int)(n - from < chunk ? n - from : chunk);
             for (int i = 0; i < m; i++) v[i] = p->v_rest, next[i] = 0.0f;
             for (int64_t t = 0; t < steps; t++) {
-                charge(p, m, x + t * n + from, v);
+                charge(p, m, x + t * apart + from, v);
                 fire(p, m, heights + t * chunk, v, s);
             }
             for (int64_t t = steps - 1; t >= 0; t--) {

@@ -48,9 +48,10 @@ class FrozenVictim(Victim):
         self._check(x)
         values, order = self.encoder.frames(x, self.steps, keys)
         currents = _parted(self.body).stem(values)
-        # Channels last while indexed, because what index_select gives is contiguous.
-        repeated = currents.movedim(2, -1).index_select(0, order).movedim(-1, 2)
-        return _parted(self.body).beyond(repeated, rule)
+        # Channels last, as the layers beyond want it. One frame for all steps needs no memory for each of them.
+        last = currents.movedim(2, -1).contiguous()
+        repeated = last.expand(len(order), *last.shape[1:]) if len(last) == 1 else last.index_select(0, order)
+        return _parted(self.body).beyond(repeated.movedim(-1, 2), rule)
 
 
 def freeze(victim: Victim) -> Victim:

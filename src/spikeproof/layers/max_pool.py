@@ -1,4 +1,4 @@
-"""A max pool that remembers where its maxima were and not the map they were in."""
+"""Max pools with the values and gradients of torch's, bit by bit, for less time or memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["SlimMaxPool2d", "slim"]
+from spikeproof.native import fast
+
+__all__ = ["MaxPool2d", "SlimMaxPool2d", "max_pool", "slim"]
+
+_FEW = 4
+"""Channels from which on torch's channels-last kernel is worth the two copies."""
+
+
+def max_pool(x: Tensor, kernel: Any, stride: Any, padding: Any = 0, dilation: Any = 1, ceil: bool = False) -> Tensor:
+    """F.max_pool2d of (N,C,H,W) or (C,H,W), in the layout of x. Where channel follows channel torch's CPU kernel
+    compares one number at a time, channels-last it does not. A maximum is not rounded; a gradient keeps torch's way."""
+    graph = torch.is_grad_enabled() and x.requires_grad
+    slow = x.device.type == "cpu" and x.dim() == 4 and x.shape[1] >= _FEW and x.is_contiguous()
+    if graph or not slow or not fast():
+        return F.max_pool2d(x, kernel, stride, padding, dilation, ceil)
+    last = x.contiguous(memory_format=torch.channels_last)
+    return F.max_pool2d(last, kernel, stride, padding, dilation, ceil).contiguous()
+
+
+class MaxPool2d(nn.MaxPool2d):
+    """nn.MaxPool2d without indices."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return max_pool(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
 
 class _Pool(torch.autograd.Function):
@@ -32,7 +55,8 @@ class _Pool(torch.autograd.Function):
 
 
 class SlimMaxPool2d(nn.MaxPool2d):
-    """nn.MaxPool2d, values and gradient bit by bit, on a fifth of the memory for binary maps; no second derivative."""
+    """nn.MaxPool2d on a fifth of the memory for binary maps: it remembers where the maxima were and not the map that
+    they were in; no second derivative."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not (torch.is_grad_enabled() and x.requires_grad):
@@ -46,8 +70,8 @@ def _pair(size: int | tuple[int, ...]) -> list[int]:
 
 
 def slim(pool: nn.Module) -> nn.Module:
-    """The slim form of a plain nn.MaxPool2d; any other layer as it is."""
-    if type(pool) is not nn.MaxPool2d or pool.return_indices:
+    """The slim form of a plain max pool; any other layer as it is."""
+    if not isinstance(pool, nn.MaxPool2d) or type(pool) not in (nn.MaxPool2d, MaxPool2d) or pool.return_indices:
         return pool
     found = SlimMaxPool2d(pool.kernel_size, pool.stride, pool.padding, pool.dilation, ceil_mode=pool.ceil_mode)
     return found.train(pool.training)
