@@ -64,6 +64,9 @@ def measurements(device: str) -> list[Measurement]:
     found = [
         Measurement("W1.input_gradient", "input_gradient", "W1", 16, gradient),
         Measurement("W1.input_gradient.b64", "input_gradient", "W1", 64, ("plain", *two), memory=True),
+        Measurement("W1.input_gradient.b10", "input_gradient", "W1", 10, two),
+        Measurement("W2.input_gradient.b64", "input_gradient", "W2", 64, two),
+        Measurement("W2.input_gradient.b10", "input_gradient", "W2", 10, two),
         Measurement("W1.pgd20", "pgd20", "W1", 16, pgd),
         Measurement("W1.pgd20_survivors", "pgd20_survivors", "W1", 16, pgd),
         Measurement("W2.pgd20", "pgd20", "W2", 64, pgd),
@@ -166,7 +169,9 @@ def ratios(found: dict[str, dict[str, Any]]) -> dict[str, float]:
     for name in found:
         if found[name].get("busy"):
             told[f"{name}.vs_spikingjelly"] = over(name, "spikingjelly")
-    for work in ("W1", "W2"):
+    for work in ("W1", "W2"):  # of an image among the last ten, over that of one among the first 64
+        few, many = (found[f"{work}.input_gradient.b{b}"]["median_ms"]["spikeproof"] / b for b in (10, 64))
+        told[f"{work}.last_ten.over_first"] = few / many
         for kind in ("pgd20", "pgd20_survivors"):
             told[f"{work}.{kind}.vs_torchattacks"] = over(f"{work}.{kind}", "torchattacks")
     told["W1.training_step.vs_spikingjelly"] = over("W1.training_step", "spikingjelly")

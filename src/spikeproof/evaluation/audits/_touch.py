@@ -24,7 +24,15 @@ def some_of(mask: Tensor, count: Tensor, keys: Tensor) -> Tensor:
 
 
 def rise(f: Objective, x0: Tensor, threat: Threat, mask: Tensor, keys: Tensor, draws: int) -> Tensor:
-    """The largest loss rise over random corners on a mask (B,N), (B,)."""
+    """The largest loss rise over random corners on a mask (B,N), (B,); 0, and nothing is asked, where it is empty."""
+    found = torch.zeros(len(x0), dtype=x0.dtype, device=x0.device)
+    touched = mask.any(1).nonzero()[:, 0]
+    if len(touched):
+        found[touched] = _risen(f.of(touched), x0[touched], threat, mask[touched], keys[touched], draws).to(found)
+    return found
+
+
+def _risen(f: Objective, x0: Tensor, threat: Threat, mask: Tensor, keys: Tensor, draws: int) -> Tensor:
     before = f(x0, exact, 0).loss
     best = torch.zeros_like(before)
     for draw in range(draws):
