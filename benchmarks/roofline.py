@@ -1,15 +1,18 @@
 """`python -m benchmarks.roofline`: where an input gradient's time goes, and what this processor could do at best.
 
 The peak of the arithmetic (a large product of matrices in float32) and of the memory (a large copy) are measured here,
-in the same process and on as many threads. Then a pass of spikeproof over W1 is profiled. Every convolution and scan
-stands beside what it must compute and move: its floor is the larger of FLOP over one peak and bytes over the other.
-Tensors are counted once each, as if caches held nothing in between. What is computed in another way than torch's
-convolution (small maps, as products of matrices) stands under everything else. Medians over `--rounds` passes.
+in the same process and on as many threads. Then a pass of spikeproof over W1 is profiled. Every convolution, product of
+matrices (which a convolution is that sees its whole map) and scan stands beside what it must compute and move: its
+floor is the larger of FLOP over one peak and bytes over the other. Tensors are counted once each, as if caches held
+nothing in between, and the floor of everything else is 0. Medians over `--rounds` passes; writes its table in
+`docs/performance.md`, where W1 was asked.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import os
 import statistics
 import time
 from collections import defaultdict
@@ -19,15 +22,16 @@ from math import prod
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import networks
 from benchmarks.jobs import job
-from benchmarks.page import processor
-from spikeproof.tensors import exact, image_keys
+from benchmarks.page import processor, written
 
 __all__ = ["Peak", "Spent", "by_operation", "convolutions"]
+
+MARKS = ("<!-- made by benchmarks.roofline -->", "<!-- end of the roofline -->")
 
 
 @dataclass(frozen=True)
@@ -69,23 +73,29 @@ def peak() -> Peak:
 Shapes = tuple[tuple[int, ...], ...]
 
 
-def convolutions(work: str, batch: int, steps: int) -> dict[Shapes, tuple[float, float]]:
-    """(input, weight) of each convolution of a network -> FLOP and bytes of one call forward; backwards to its input
-    it needs as many."""
-    victim, x, found = networks.ours(work, steps), networks.pixels(work, batch), dict[Shapes, tuple[float, float]]()
+class _Met(TorchDispatchMode):
+    """(input, weight) of each convolution that is called under it -> FLOP and bytes of one call, either way."""
 
-    def seen(module: nn.Module, given: tuple[Any, ...], out: torch.Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
-        flop = 2.0 * out.numel() * prod(module.weight.shape[1:])
-        moved = 4.0 * (given[0].numel() + module.weight.numel() + out.numel())
-        found[tuple(given[0].shape), tuple(module.weight.shape)] = (flop, moved)
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[Shapes, tuple[float, float]] = {}
 
-    hooks = [m.register_forward_hook(seen) for m in victim.body.modules() if isinstance(m, nn.Conv2d)]
-    with torch.no_grad():
-        victim(x, exact, image_keys(0, torch.arange(batch)))
-    for hook in hooks:
-        hook.remove()
-    return found
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default:
+            given, weight = args[:2]
+            flop = 2.0 * out.numel() * prod(weight.shape[1:])
+            moved = 4.0 * (given.numel() + weight.numel() + out.numel())
+            self.found[tuple(given.shape), tuple(weight.shape)] = (flop, moved)
+        return out
+
+
+def convolutions(once: Callable[[], object]) -> dict[Shapes, tuple[float, float]]:
+    """(input, weight) of each convolution of a pass -> FLOP and bytes of one call forward; backwards to its input it
+    needs as many."""
+    with _Met() as met:
+        once()
+    return met.found
 
 
 _SCANS = {"_Scan": 2, "_ScanBackward": 3}
@@ -116,6 +126,9 @@ def _named(key: str, shapes: Shapes, known: dict[Shapes, tuple[float, float]]) -
         return f"backward {_layer(*shapes[1:3])}", *known[shapes[1:3]]
     if "convolution" in key:
         return "convolutions: what is around them", 0.0, 0.0
+    if key in ("aten::addmm", "aten::mm"):
+        (n, k), (_, m) = shapes[-2:]
+        return f"product, {n}x{k} by {k}x{m}", 2.0 * n * k * m, 4.0 * (n * k + k * m + n * m)
     if key in _SCANS and shapes:
         return f"scan {'back' if 'Back' in key else 'forth'}", 0.0, 4.0 * _SCANS[key] * prod(shapes[0])
     if any(word in key for word in _POOLS):
@@ -131,16 +144,17 @@ def table(passes: list[dict[str, Spent]], best: Peak) -> str:
     """As Markdown: medians over the passes."""
     lines = ["| operation | calls | ms | GFLOP | MB | floor, ms | over its floor |", "| --- " * 7 + "|"]
     whole = statistics.median(sum(of.ms for of in one.values()) for one in passes)
-    names = sorted(passes[0], key=lambda name: (name.split(" ")[0], -passes[0][name].ms))
+    names, least = sorted(passes[0], key=lambda name: (name.split(" ")[0], -passes[0][name].ms)), 0.0
     for name in names:
         ms = statistics.median(one[name].ms for one in passes if name in one)
         calls, _, flop, moved = passes[0][name]
         floor = best.floor_ms(flop, moved)
+        least += floor
         over = f"{ms / floor:.1f}" if floor else ""
         lines.append(
             f"| {name} | {calls or ''} | {ms:.1f} | {flop / 1e9:.2f} | {moved / 1e6:.1f} | {floor:.1f} | {over} |"
         )
-    lines.append(f"| all | | {whole:.1f} | | | | |")
+    lines.append(f"| all | | {whole:.1f} | | | {least:.1f} | {whole / least:.1f} |")
     return "\n".join(lines)
 
 
@@ -153,15 +167,19 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     best, once = peak(), job("spikeproof", "input_gradient", asked.work, asked.batch, 10)
-    known = convolutions(asked.work, asked.batch, 10)
+    known = convolutions(once)
     once()
     alone = statistics.median(_best(once, 1) for _ in range(asked.rounds))
     passes = [by_operation(once, known) for _ in range(asked.rounds)]
-    print(
-        f"{asked.work}, B = {asked.batch}, T = 10, {asked.threads} threads, {processor()}, torch "
-        f"{torch.__version__}: {1e3 * alone:.1f} ms without the profiler; at best {best.flops / 1e9:.0f} GFLOP/s and "
-        f"{best.bandwidth / 1e9:.1f} GB/s\n\n{table(passes, best)}"
+    told = (
+        f"`python -m benchmarks.roofline`, {datetime.datetime.now(datetime.UTC).date().isoformat()}: {asked.work}, "
+        f"B = {asked.batch}, T = 10, {asked.threads} threads, {processor()}, {os.cpu_count()} cores, torch "
+        f"{torch.__version__}, medians of {asked.rounds} passes: {1e3 * alone:.1f} ms without the profiler; at best "
+        f"{best.flops / 1e9:.0f} GFLOP/s and {best.bandwidth / 1e9:.1f} GB/s.\n\n{table(passes, best)}"
     )
+    print(told)
+    if asked.work == "W1":
+        written(told, MARKS)
 
 
 if __name__ == "__main__":

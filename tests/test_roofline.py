@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from benchmarks import roofline
+from benchmarks.jobs import job
 from benchmarks.roofline import Peak, Spent
 from torch.nn import functional as F
 
@@ -17,12 +18,13 @@ def test_a_floor_is_the_larger_of_arithmetic_and_memory() -> None:
 
 
 def test_what_a_convolution_of_the_small_network_must_do() -> None:
-    """Its blocks are at 4x4: eight images of ten steps, 16 channels to 16 and to 32."""
-    known = roofline.convolutions("W2", 8, 10)
+    """Its blocks are at 4x4: eight images of ten steps, 16 channels to 16 and to 32. Its stem meets each image once."""
+    known = roofline.convolutions(job("spikeproof", "input_gradient", "W2", 8, 10))
     flop, moved = known[(80, 16, 4, 4), (16, 16, 3, 3)]
     assert flop == 2 * 80 * 16 * 4 * 4 * 16 * 9
     assert moved == 4 * (2 * 80 * 16 * 4 * 4 + 16 * 16 * 9)
     assert known[(80, 16, 4, 4), (32, 16, 1, 1)][0] == 2 * 80 * 32 * 2 * 2 * 16
+    assert (8, 1, 8, 8) in {given for given, _ in known}
 
 
 def test_every_operation_of_a_pass_is_counted_once() -> None:
@@ -44,4 +46,11 @@ def test_the_table_adds_up() -> None:
     lines = roofline.table([one, one, one], Peak(1e9, 1e9)).splitlines()
     assert lines[2] == "| everything else |  | 5.0 | 0.00 | 0.0 | 0.0 |  |"
     assert lines[3] == "| scan forth | 2 | 3.0 | 0.00 | 2.0 | 2.0 | 1.5 |"
-    assert lines[4] == "| all | | 8.0 | | | | |"
+    assert lines[4] == "| all | | 8.0 | | | 2.0 | 4.0 |"
+
+
+def test_products_of_matrices_are_told_by_their_sizes() -> None:
+    a, b = torch.rand(6, 4, requires_grad=True), torch.rand(4, 5)
+    found = roofline.by_operation(lambda: torch.autograd.grad(F.linear(a, b.T, torch.ones(5)).sum(), a), {})
+    assert found["product, 6x4 by 4x5"][2:] == (2 * 6 * 4 * 5, 4 * (24 + 20 + 30))
+    assert found["product, 6x5 by 5x4"].calls == 1

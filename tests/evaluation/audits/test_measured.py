@@ -20,6 +20,7 @@ from spikeproof.encoders.direct import Direct
 from spikeproof.encoders.poisson import Poisson
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.audits import AuditResult, Effort, Subject
+from spikeproof.evaluation.audits._touch import rise
 from spikeproof.evaluation.audits.domain import _rounded
 from spikeproof.evaluation.judge import Case
 from spikeproof.losses import cross_entropy
@@ -28,6 +29,7 @@ from spikeproof.tensors import exact, graft, image_keys, normal, uniform
 from spikeproof.threats import L1, L2, Linf
 from spikeproof.types import Rule
 from spikeproof.victims.batch import Batch
+from spikeproof.victims.scene import Cost
 from spikeproof.victims.victim import Victim
 
 EPS = 0.02
@@ -131,6 +133,18 @@ def false_zeros(w: Tensor, **more: Any) -> AuditResult:
 def test_true_zeros_cost_nothing() -> None:
     of = false_zeros(torch.where(torch.arange(D) % 2 == 0, 1.0, 0.0))
     assert (of.code, of.colour, of.value, of.n) == ("D6d", "green", 0.0, 12)
+
+
+def test_images_without_a_pixel_to_touch_are_not_asked_and_have_no_rise() -> None:
+    """Each pixel of weight 1 and both signs tried: the best corner of k pixels raises the loss by k eps."""
+    of = subject(linear(torch.ones(D), -1.0), clear(4))
+    cost, mask = Cost(4), torch.zeros(4, D, dtype=torch.bool)
+    mask[1, :2], mask[3, :3] = True, True
+    scene, _ = of.scene(of.batch, "touch")
+    f = scene.objective(of.case.loss, cost)
+    found = rise(f, scene.start, of.threat, mask, scene.keys, 40)
+    assert found.tolist() == pytest.approx([0.0, 2 * EPS, 0.0, 3 * EPS])
+    assert cost.forwards.tolist() == [0, 41, 0, 41]
 
 
 def test_zeros_that_a_hook_made_raise_the_loss_by_eps_times_what_they_hide() -> None:
