@@ -213,11 +213,12 @@ def measured(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = file.read_text("utf-8").splitlines() if file.exists() else []
     known = [json.loads(line) for line in lines]
-    subjects = [("W2", eps) for eps in asked.eps] + ([("W1", eps) for eps in asked.cifar_eps] if asked.cifar else [])
     rest = [str(word) for name in ("images", "threads", "out") for word in (f"--{name}", getattr(asked, name))]
     rest += ["--cifar", str(asked.cifar)] if asked.cifar else []
+    cifar_rounds = asked.cifar_rounds or asked.rounds
     for turn in range(asked.rounds):
-        for network, eps in subjects:
+        photographs = asked.cifar_eps if asked.cifar and turn < cifar_rounds else []
+        for network, eps in [*(("W2", eps) for eps in asked.eps), *(("W1", eps) for eps in photographs)]:
             for contender in asked.contenders:
                 what = {"round": turn, "network": network, "eps": eps, "contender": contender}
                 found = next((one for one in known if what.items() <= one.items()), None)
@@ -276,10 +277,14 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def page(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """How it was measured, and the table."""
-    command = "python -m benchmarks.sooner" + (" --cifar FOLDER" if about["cifar"] else "")
+    turns = {row["network"]: 1 + max(one["round"] for one in rows if one["network"] == row["network"]) for row in rows}
+    command = f"python -m benchmarks.sooner --rounds {about['rounds']}"
+    if about["cifar"]:
+        command += f" --cifar FOLDER --cifar-rounds {turns['W1']}"
+    told = ", ".join(f"{network} {n}" for network, n in turns.items())
     return (
-        f"`{command} --rounds {about['rounds']}`, {about['date']}: {about['machine']}, torch {about['torch']}, "
-        f"{about['threads']} threads, medians of {about['rounds']} rounds.\n\n{table(rows)}"
+        f"`{command}`, {about['date']}: {about['machine']}, torch {about['torch']}, {about['threads']} threads, "
+        f"medians of rounds ({told}).\n\n{table(rows)}"
     )
 
 
@@ -291,6 +296,9 @@ def main() -> None:
     parser.add_argument("--eps", nargs="*", default=["0.05"], help="budgets for W2")
     parser.add_argument("--cifar", type=Path, help="a folder of CIFAR-10 images: train/<class>/*, test/<class>/*")
     parser.add_argument("--cifar-eps", nargs="*", default=["1/255"], help="budgets for W1")
+    parser.add_argument(
+        "--cifar-rounds", type=int, help="rounds of W1, which take longer; as many as of W2 if not given"
+    )
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
     parser.add_argument("--out", type=Path, default=Path("runs/sooner"), help="networks and curves, to go on from")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)

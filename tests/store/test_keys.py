@@ -64,6 +64,7 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[set[str], se
         # what every number goes through
         ("tensors.py", ALL, ALL),
         ("native/scan.c", ALL, ALL),
+        ("native/pool.c", ALL, ALL),
         ("layers/conv.py", ALL, ALL),
         ("victims/scene.py", ALL, ALL),
         ("training/train.py", ALL, ALL),

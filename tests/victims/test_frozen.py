@@ -123,6 +123,9 @@ def test_every_way_through_a_layer_is_taken() -> None:
         matrix = as_matrix(weight, stride, padding, (2, 2))
         expected = F.conv2d(x, weight, None, stride, padding)
         torch.testing.assert_close(by_matrix(x, matrix, None, weight, stride, padding), expected)
+        for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+            small = torch.randn(2, 2, *weight.shape[2:], dtype=torch.float64, requires_grad=True)
+            assert check(lambda w, to=(stride, padding): as_matrix(w, *to, (2, 2)), small)
     stem, norm = Conv2d(3, 8, 7, 2, 3, bias=False).double(), nn.BatchNorm2d(8).double().eval()
     folded, image = FoldedConv(stem, norm), torch.randn(2, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():

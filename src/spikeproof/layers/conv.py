@@ -7,7 +7,7 @@ serve training and the copies that attacks craft on (`_folded.py`).
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,14 +69,34 @@ def fits(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> bool:
 def as_matrix(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> Tensor:
     """weight (C',C,k,k) -> (H' W' C', H W C), differentiable: row (i,j,c') holds the taps with which output (i,j) sees
     the map. Only where it `fits`."""
-    rows = []
+    return _Taps.apply(weight, _seen(weight, stride, padding, size))  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _seen(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> list[tuple[slice, slice]]:
+    """Of each output, row by row: the taps with which it sees the map."""
     down, across = _outputs(weight, stride, padding, size)
-    for i in range(down):
-        for j in range(across):
-            top, left = padding[0] - i * stride[0], padding[1] - j * stride[1]
-            seen = weight[:, :, top : top + size[0], left : left + size[1]]
-            rows.append(seen.permute(0, 2, 3, 1).reshape(len(weight), -1))
-    return torch.cat(rows)
+    tops, lefts = (
+        [pad - i * step for i in range(n)] for n, step, pad in zip((down, across), stride, padding, strict=True)
+    )
+    return [(slice(top, top + size[0]), slice(left, left + size[1])) for top in tops for left in lefts]
+
+
+class _Taps(torch.autograd.Function):
+    """Backwards all outputs add to one gradient, where torch would make and clear one as large for each of them.
+    Linear, and so its own second derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, seen: list[tuple[slice, slice]]) -> Tensor:
+        ctx.shape, ctx.seen = weight.shape, seen
+        return torch.cat([weight[:, :, *taps].permute(0, 2, 3, 1).flatten(1) for taps in seen])
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        gradient = _last(upstream.new_zeros(ctx.shape))
+        for taps, rows in zip(ctx.seen, upstream.chunk(len(ctx.seen)), strict=True):
+            part = gradient[:, :, *taps]
+            part += rows.view(ctx.shape[0], *part.shape[2:], ctx.shape[1]).permute(0, 3, 1, 2)
+        return gradient, None
 
 
 def by_matrix(x: Tensor, matrix: Tensor, bias: Tensor | None, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from spikeproof.native import fast
+from spikeproof.native.pools import Window, pool, pool_backward, poolable
 
 __all__ = ["MaxPool2d", "SlimMaxPool2d", "max_pool", "slim"]
 
@@ -24,6 +26,9 @@ def max_pool(x: Tensor, kernel: Any, stride: Any, padding: Any = 0, dilation: An
     if graph or not slow or not fast():
         return F.max_pool2d(x, kernel, stride, padding, dilation, ceil)
     last = x.contiguous(memory_format=torch.channels_last)
+    window = _window(kernel, stride, padding, dilation, ceil)
+    if window is not None and poolable(last, window):
+        return pool(last, window, places=False)[0].contiguous()
     return F.max_pool2d(last, kernel, stride, padding, dilation, ceil).contiguous()
 
 
@@ -54,19 +59,48 @@ class _Pool(torch.autograd.Function):
         return backward(upstream, shape, kernel, stride, padding, dilation, ceil, where.to(torch.int64)), None
 
 
+class _PoolInC(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: Window) -> Tensor:
+        out, where = pool(x, window, places=True)
+        ctx.window, ctx.shape = window, x.shape
+        ctx.save_for_backward(where)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        (where,) = ctx.saved_tensors
+        return pool_backward(upstream, where, ctx.shape, ctx.window), None
+
+
+def _values_in_c(x: Tensor, window: Window) -> Tensor:
+    return pool(x, window, places=False)[0]
+
+
 class SlimMaxPool2d(nn.MaxPool2d):
     """nn.MaxPool2d on a fifth of the memory for binary maps: it remembers where the maxima were and not the map that
     they were in; no second derivative."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (torch.is_grad_enabled() and x.requires_grad):
+        settings = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        window, graph = _window(*settings), torch.is_grad_enabled() and x.requires_grad
+        if window is not None and poolable(x, window):
+            in_c = _PoolInC.apply if graph else _values_in_c
+            return in_c(x, window)
+        if not graph:
             return super().forward(x)  # type: ignore[no-any-return]
-        pairs = [_pair(v) for v in (self.kernel_size, self.stride, self.padding, self.dilation)]
-        return _Pool.apply(x, (*pairs, self.ceil_mode))  # type: ignore[no-any-return, no-untyped-call]
+        return _Pool.apply(x, (*map(_pair, settings[:4]), self.ceil_mode))  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _pair(size: int | tuple[int, ...]) -> list[int]:
-    return [size, size] if isinstance(size, int) else list(size)
+def _window(kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool) -> Window | None:
+    """As the pools in C know it; None of a pool with gaps, or with windows that are not whole."""
+    return None if ceil or _pair(dilation) != (1, 1) else Window(_pair(kernel), _pair(stride), _pair(padding))
+
+
+def _pair(size: int | tuple[int, ...]) -> tuple[int, int]:
+    down, across = (size, size) if isinstance(size, int) else size
+    return down, across
 
 
 def slim(pool: nn.Module) -> nn.Module:

@@ -2,8 +2,8 @@
 
 `scan` and `scan_backward` do what `neurons/_stepwise.py` and `rules/_fused.py` do in torch: spikes are equal bit by
 bit, gradients to float tolerance; everything here is float32. On the CPU in C, built once for a machine (about a
-second) from `scan.c` beside this file (`_built.py`); on a GPU in Triton (`_gpu.py`), which comes with torch there.
-SPIKEPROOF_FAST=0 turns this and every other fast path off.
+second) from `scan.c` beside this file (`_built.py`), together with the max pools that `pools.py` calls; on a GPU in
+Triton (`_gpu.py`), which comes with torch there. SPIKEPROOF_FAST=0 turns this and every other fast path off.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from torch import Tensor
 from spikeproof.native._built import library
 
 __all__ = [
-    "Charge", "Membrane", "Slope", "available", "fast", "form", "heights", "keep_memory", "scan", "scan_backward",
-    "usable",
+    "Charge", "Membrane", "Slope", "available", "compiled", "fast", "form", "heights", "keep_memory", "scan",
+    "scan_backward", "usable",
 ]  # fmt: skip
 
 _LOG = logging.getLogger(__name__)
@@ -78,7 +78,12 @@ def fast() -> bool:
 
 def available() -> bool:
     """Whether the scan in C is there (building it, the first time) and not switched off."""
-    return fast() and _library() is not None
+    return compiled() is not None
+
+
+def compiled() -> Any:
+    """The library in C; None where it cannot be built, or is switched off."""
+    return _library() if fast() else None
 
 
 @functools.cache

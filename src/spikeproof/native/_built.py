@@ -21,11 +21,11 @@ from pathlib import Path
 
 __all__ = ["library"]
 
-_SOURCE = Path(__file__).with_name("scan.c")
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("scan.c", "pool.c"))
 # No contraction: a fused multiply-add rounds otherwise than torch, and a membrane on its threshold would flip.
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 
-_SYMBOLS = ("spikeproof_forward", "spikeproof_backward")
+_SYMBOLS = ("spikeproof_forward", "spikeproof_backward", "spikeproof_pool", "spikeproof_pool_backward")
 _LARGEST = 1 << 24
 """Bytes; ours has some ten thousand."""
 
@@ -36,7 +36,7 @@ def library(compiler: str, threads: tuple[str, ...]) -> ctypes.CDLL:
     Raises OSError or subprocess.SubprocessError where it cannot be compiled or loaded.
     """
     about = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    key = hashlib.sha256(_SOURCE.read_bytes())
+    key = hashlib.sha256(b"".join(source.read_bytes() for source in _SOURCES))
     key.update(repr((about, _FLAGS, threads, _processor())).encode())
     start = f"scan-{key.hexdigest()[:16]}-"
     with _folder() as folder:
@@ -117,12 +117,12 @@ def _keep(folder: int, start: str, code: bytes) -> None:
 
 def _compiled(compiler: str, threads: tuple[str, ...]) -> bytes:
     with tempfile.TemporaryDirectory(prefix="spikeproof-") as work:
-        compiled, linked = f"{work}/scan.o", f"{work}/scan.so"
+        linked, parts = f"{work}/scan.so", [f"{work}/{source.stem}.o" for source in _SOURCES]
         for command in (
-            [compiler, *_FLAGS, *threads, "-c", str(_SOURCE), "-o", compiled],
+            *([compiler, *_FLAGS, *threads, "-c", str(c), "-o", o] for c, o in zip(_SOURCES, parts, strict=True)),
             # Linked without -fopenmp: the threads are those of torch's own OpenMP, which is loaded already; a second
             # pool beside it would spin on the same cores.
-            [compiler, "-shared", compiled, "-o", linked, "-lm"],
+            [compiler, "-shared", *parts, "-o", linked, "-lm"],
         ):
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
         return Path(linked).read_bytes()

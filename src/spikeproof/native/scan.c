@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Neurons at once: what a chunk keeps for all its steps should stay in the second-level cache. */
+/* Neurons at once: what a chunk keeps for all its steps should stay in the first-level cache. */
 static int64_t chunk_of(int64_t steps)
 {
-    const int64_t fit = 16384 / steps / 64 * 64;
+    const int64_t fit = 4096 / steps / 64 * 64;
     return fit < 64 ? 64 : fit > 2048 ? 2048 : fit;
 }
 #define MOST 2048
@@ -32,39 +32,45 @@ struct surrogate {
     float alpha, a, b; /* a, b: du/dv and du/dx of the charge */
 };
 
-static void charge(const struct neuron *p, int m, const float *restrict x, float *restrict v)
+/* One step of m neurons in one pass over memory: charge, fire, reset. */
+#define STEP(CHARGED, SETTLED)                                                                                         \
+    for (int i = 0; i < m; i++) {                                                                                      \
+        const float u = CHARGED, height = u - threshold, spike = height >= 0.0f ? 1.0f : 0.0f;                         \
+        v[i] = SETTLED;                                                                                                \
+        s[i] = spike;                                                                                                  \
+        if (h) h[i] = height;                                                                                          \
+    }
+
+#define RESETS(CHARGED)                                                                                                \
+    if (!p->hard)                                                                                                      \
+        STEP(CHARGED, u - threshold * spike)                                                                           \
+    else if (reset == 0.0f)                                                                                            \
+        STEP(CHARGED, (1.0f - spike) * u)                                                                              \
+    else                                                                                                               \
+        STEP(CHARGED, (1.0f - spike) * u + reset * spike)
+
+/* Currents x and membranes v -> spikes s, membranes after the reset v, and heights above the threshold h, if not NULL:
+   a constant where this is called, so that each form has loops of its own. */
+static inline __attribute__((always_inline)) void step(const struct neuron *p, int m, const float *restrict x,
+                                                       float *restrict v, float *restrict s, float *restrict h)
 {
-    const float k = p->leak, rest = p->v_rest;
+    const float threshold = p->v_threshold, reset = p->v_reset, k = p->leak, rest = p->v_rest;
     switch (p->charge) {
     case ADD:
-        for (int i = 0; i < m; i++) v[i] = v[i] + x[i];
+        RESETS(v[i] + x[i])
         break;
     case LEAK_DIV:
-        for (int i = 0; i < m; i++) v[i] = v[i] + (x[i] - (v[i] - rest)) / k;
+        RESETS(v[i] + (x[i] - (v[i] - rest)) / k)
         break;
     case LEAK_DIV_INPUT:
-        for (int i = 0; i < m; i++) v[i] = v[i] - (v[i] - rest) / k + x[i];
+        RESETS(v[i] - (v[i] - rest) / k + x[i])
         break;
     case LEAK_MUL:
-        for (int i = 0; i < m; i++) v[i] = v[i] + (x[i] - (v[i] - rest)) * k;
+        RESETS(v[i] + (x[i] - (v[i] - rest)) * k)
         break;
     default:
-        for (int i = 0; i < m; i++) v[i] = v[i] - (v[i] - rest) * k + x[i];
+        RESETS(v[i] - (v[i] - rest) * k + x[i])
     }
-}
-
-/* Fires and resets; u, the membrane before, becomes the height above the threshold. */
-static void fire(const struct neuron *p, int m, float *restrict u, float *restrict v, float *restrict s)
-{
-    const float threshold = p->v_threshold, reset = p->v_reset;
-    for (int i = 0; i < m; i++) u[i] = v[i] - threshold;
-    for (int i = 0; i < m; i++) s[i] = u[i] >= 0.0f ? 1.0f : 0.0f;
-    if (!p->hard)
-        for (int i = 0; i < m; i++) v[i] = v[i] - threshold * s[i];
-    else if (reset == 0.0f)
-        for (int i = 0; i < m; i++) v[i] = (1.0f - s[i]) * v[i];
-    else
-        for (int i = 0; i < m; i++) v[i] = (1.0f - s[i]) * v[i] + reset * s[i];
 }
 
 /* x (T,n) -> spikes s (T,n), and heights h (T,n) above the threshold where h is not NULL. Returns 0 where a membrane
@@ -76,12 +82,14 @@ int32_t spikeproof_forward(const struct neuron *p, int64_t steps, int64_t n, int
     const int64_t chunk = chunk_of(steps);
 #pragma omp parallel for num_threads(threads) reduction(&& : finite) schedule(static)
     for (int64_t from = 0; from < n; from += chunk) {
-        float v[MOST], u[MOST];
+        float v[MOST];
         const int m = (int)(n - from < chunk ? n - from : chunk);
         for (int i = 0; i < m; i++) v[i] = p->v_rest;
         for (int64_t t = 0; t < steps; t++) {
-            charge(p, m, x + t * apart + from, v);
-            fire(p, m, h ? h + t * n + from : u, v, s + t * n + from);
+            if (h)
+                step(p, m, x + t * apart + from, v, s + t * n + from, h + t * n + from);
+            else
+                step(p, m, x + t * apart + from, v, s + t * n + from, NULL);
         }
         float sum = 0.0f; /* v - v is 0 for a finite number, else NaN */
         for (int i = 0; i < m; i++) sum += v[i] - v[i];
@@ -161,8 +169,7 @@ int32_t spikeproof_backward(const struct neuron *p, const struct surrogate *q, i
             const int m = (int)(n - from < chunk ? n - from : chunk);
             for (int i = 0; i < m; i++) v[i] = p->v_rest, next[i] = 0.0f;
             for (int64_t t = 0; t < steps; t++) {
-                charge(p, m, x + t * apart + from, v);
-                fire(p, m, heights + t * chunk, v, s);
+                step(p, m, x + t * apart + from, v, s, heights + t * chunk);
             }
             for (int64_t t = steps - 1; t >= 0; t--) {
                 const float *restrict h = heights + t * chunk, *restrict ut = up + t * n + from;
