@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +18,10 @@ settings.load_profile("spikeproof")
 
 # The nets are tiny: two threads that wait for each other at every operation cost far more than they save.
 torch.set_num_threads(1)
+
+# Behind nohup or a shell's & it is ignored, and so it would be in every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Found now, for the whole process: a test that hides the compiler behind another PATH may come first.
 native.available()
