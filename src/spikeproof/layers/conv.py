@@ -95,7 +95,7 @@ class _Taps(torch.autograd.Function):
         gradient = _last(upstream.new_zeros(ctx.shape))
         for taps, rows in zip(ctx.seen, upstream.chunk(len(ctx.seen)), strict=True):
             part = gradient[:, :, *taps]
-            part += rows.view(ctx.shape[0], *part.shape[2:], ctx.shape[1]).permute(0, 3, 1, 2)
+            part += rows.reshape(ctx.shape[0], *part.shape[2:], ctx.shape[1]).permute(0, 3, 1, 2)
         return gradient, None
 
 
