@@ -27,5 +27,7 @@ def processor() -> str:
 
 def written(text: str, marks: tuple[str, str]) -> None:
     """The text between its two marks on the page; the rest is kept."""
-    before, _, rest = _PAGE.read_text(encoding="utf-8").partition(marks[0])
+    before, begun, rest = _PAGE.read_text(encoding="utf-8").partition(marks[0])
+    if not begun or marks[1] not in rest:
+        raise ValueError(f"no place between {marks[0]} and {marks[1]} in {_PAGE.name}")
     _PAGE.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{rest.partition(marks[1])[2]}", encoding="utf-8")
