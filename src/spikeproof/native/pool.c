@@ -7,8 +7,14 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Channels at once, as one value: a compiler that is told their number makes single instructions of a loop over them. */
+/* Channels at once, as one value, as many as a register holds: of wider ones gcc makes single numbers. */
+#if defined(__AVX512F__)
 #define LANES 16
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
 typedef float numbers __attribute__((vector_size(4 * LANES)));
 typedef int32_t words __attribute__((vector_size(4 * LANES)));
 typedef uint8_t bytes __attribute__((vector_size(LANES)));
