@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from spikeproof import native
 from spikeproof.layers.max_pool import MaxPool2d, SlimMaxPool2d
+from spikeproof.layers.pooling import TieSpreadMaxPool
 from spikeproof.native.pools import Window, pool, pool_backward, poolable
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
@@ -76,6 +77,26 @@ def test_the_pool_of_the_networks_sums_in_torchs_order() -> None:
             assert torch.equal(*both)
     finally:
         torch.set_num_threads(before)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    windows(), st.integers(1, 3), st.sampled_from([1, 2, 15, 16, 17, 32, 40]), st.integers(1, 9), st.integers(1, 9),
+    st.integers(0, 99), st.booleans(),
+)  # fmt: skip
+def test_a_gradient_that_is_shared_among_the_tied_is_that_of_torch_bit_by_bit(
+    window: Window, images: int, channels: int, height: int, width: int, seed: int, timed: bool
+) -> None:
+    x = maps(images, channels, height, width, seed).nan_to_num(0.25, 2.0, -2.0)
+    layer = TieSpreadMaxPool(torch.nn.MaxPool2d(*window))
+    if min(window.result(x.shape)) < 1:
+        return
+    at = (x[None] if timed else x).requires_grad_()
+    upstream = torch.randn(layer(at).shape, generator=torch.Generator().manual_seed(seed))
+    (in_c,) = torch.autograd.grad(layer(at), at, upstream)
+    (in_torch,) = torch.autograd.grad(layer(at), at, upstream, create_graph=True)  # as a second derivative is asked
+    assert in_torch.shape == in_c.shape == at.shape
+    assert torch.equal(in_c, in_torch)
 
 
 def test_what_is_not_known_in_c_is_torchs() -> None:

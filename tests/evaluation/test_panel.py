@@ -476,7 +476,7 @@ GOOD: dict[str, Any] = {"images": X.float(), "labels": Y, "tier": "smoke", "eps"
         (trained, {"labels": Y[:5]}, r"12 integer labels, got torch.int64 of shape \(5,\)"),
         (trained, {"labels": Y.float()}, "12 integer labels, got torch.float32"),
         (lambda: trained().train(), {}, r"eval mode, got a victim in train mode; to mend: call victim.eval\(\)"),
-        (trained, {"images": X[:0].float(), "labels": Y[:0]}, "one image or more, got 64, 0 images"),
+        (trained, {"images": X[:0].float(), "labels": Y[:0]}, "one image or more, got 128, 0 images"),
     ],
     ids=["softmax", "cut layer", "cut encoder", "NaN weights", "NaN readout", "NaN gradient", "NaN pixels", "0..255",
          "colours", "bytes", "labels above", "labels below", "few labels", "real labels", "train mode", "no images"],

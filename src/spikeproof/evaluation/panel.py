@@ -84,7 +84,7 @@ class Asked:
     threat: Threat
     eps_text: str
     rule: Rule
-    batch_size: int = 64
+    batch_size: int = 128
     evaluation: str = "panel"
     sources: Mapping[str, Victim] = field(default_factory=dict)
     control: Victim | None = None
@@ -326,7 +326,7 @@ def evaluate(
     rule: Rule | None = None,
     seed: int = 0,
     ids: Tensor | None = None,
-    batch_size: int = 64,
+    batch_size: int = 128,
     sources: Mapping[str, Victim] | None = None,
     control: Victim | None = None,
     limits: Limits | None = None,

@@ -18,15 +18,13 @@ from torch.nn import functional as F
 
 from spikeproof.errors import UsageError
 from spikeproof.layers.max_pool import MaxPool2d, max_pool
+from spikeproof.native.pools import Window, poolable, spread_backward
 from spikeproof.tensors import fold, graft, image_keys, uniform
 
 __all__ = ["AveragedMaxPool", "OneHotAvgPool", "Pool", "TieSpreadMaxPool", "stem_pool", "with_pooling"]
 
 Pool: TypeAlias = Literal["max", "avg", "max_tie_spread", "max_avg_backward", "avg_one_hot"]
 """The pools that a network may have; see `stem_pool`."""
-
-_Window: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-"""Kernel, stride and padding, down and across."""
 
 
 class _MaxPool(nn.MaxPool2d):
@@ -45,7 +43,7 @@ class TieSpreadMaxPool(_MaxPool):
 
     def forward(self, x: Tensor) -> Tensor:
         """(*,C,H,W) -> (*,C,H',W')."""
-        window = (_pair(self.kernel_size), _pair(self.stride), _pair(self.padding))
+        window = Window(_pair(self.kernel_size), _pair(self.stride), _pair(self.padding))
         return _TieSpread.apply(x, window)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -54,7 +52,7 @@ class _TieSpread(torch.autograd.Function):
     own, and nothing is scattered. Linear in the upstream, and so its own second derivative."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, window: _Window) -> Tensor:
+    def forward(ctx: Any, x: Tensor, window: Window) -> Tensor:
         out = _pooled(max_pool, x, *window)
         ctx.window = window
         ctx.save_for_backward(x, out)
@@ -64,6 +62,9 @@ class _TieSpread(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         x, out = ctx.saved_tensors
         kernel, stride, (rows, columns) = ctx.window
+        # What is asked for a second derivative goes through torch.
+        if not torch.is_grad_enabled() and (found := _spread_in_c(x, out, upstream, ctx.window)) is not None:
+            return found, None
         padded = F.pad(x.detach(), (columns, columns, rows, rows), value=-torch.inf)
         height, width = padded.shape[-2:]
         top, left = (step * (size - 1) + 1 for step, size in zip(stride, out.shape[-2:], strict=True))
@@ -78,6 +79,12 @@ class _TieSpread(torch.autograd.Function):
         for place, one in zip(places, highest, strict=True):
             found[place] += share * one
         return found[..., rows : height - rows, columns : width - columns], None
+
+
+def _spread_in_c(x: Tensor, out: Tensor, upstream: Tensor, window: Window) -> Tensor | None:
+    """The gradient of maps (*,C,H,W), bit by bit the same; None where there is no pool in C for them."""
+    maps, best, above = (each.flatten(0, -4) if each.dim() > 4 else each for each in (x.detach(), out, upstream))
+    return spread_backward(maps, best, above, window).view_as(x) if poolable(maps, window) else None
 
 
 class AveragedMaxPool(_MaxPool):
@@ -170,5 +177,6 @@ def stem_pool(pool: Pool) -> nn.Module:
     raise UsageError("a stem pooling", repr(pool), valid=Pool.__args__, mend="set model.pool")
 
 
-def _pair(size: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+def _pair(size: int | tuple[int, ...]) -> tuple[int, int]:
+    down, across = (size, size) if isinstance(size, int) else size
+    return down, across

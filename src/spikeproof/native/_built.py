@@ -21,11 +21,14 @@ from pathlib import Path
 
 __all__ = ["library"]
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("scan.c", "pool.c"))
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("scan.c", "pool.c", "moments.c"))
 # No contraction: a fused multiply-add rounds otherwise than torch, and a membrane on its threshold would flip.
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 
-_SYMBOLS = ("spikeproof_forward", "spikeproof_backward", "spikeproof_pool", "spikeproof_pool_backward")
+_SYMBOLS = (
+    "spikeproof_forward", "spikeproof_backward", "spikeproof_pool", "spikeproof_pool_backward",
+    "spikeproof_pool_spread", "spikeproof_moments",
+)  # fmt: skip
 _LARGEST = 1 << 24
 """Bytes; ours has some ten thousand."""
 

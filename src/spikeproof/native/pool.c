@@ -1,5 +1,6 @@
 /* Max pools of channels-last maps and their gradient, value by value what torch's are: of equal maxima the first in the
    window counts, a NaN beats every number, and the gradients that a pixel gets are added in the order of the windows.
+   And the gradient that goes to all the maxima of a window in equal shares (layers/pooling.py).
 
    A place is the number of a pixel in its window, row by row; it is remembered in one byte. Backwards every pixel asks
    the windows that it lies in, so that nothing is cleared before and each float is written once.
@@ -134,6 +135,73 @@ int32_t spikeproof_pool_backward(const struct window *g, int32_t threads, const 
                     gathered(g, y, z, rows, columns, LANES, up + image + c, where + image + c, to + c);
                 else
                     gathered(g, y, z, rows, columns, m, up + image + c, where + image + c, to + c);
+            }
+        }
+    }
+    return 1;
+}
+
+/* Of m channels from c on: the gradient of one maximum, divided by how many pixels of its window have it. */
+ALWAYS void divided(const struct window *g, const float *image, int64_t top, int64_t left, int64_t c, int m,
+                    const float *highest_of, const float *up, float *share)
+{
+    const numbers best = read(highest_of, m);
+    words ties = {0};
+    for (int64_t y = most(0, -top); y < least(g->down, g->height - top); y++)
+        for (int64_t z = most(0, -left); z < least(g->across, g->width - left); z++)
+            ties -= read(image + ((top + y) * g->width + left + z) * g->channels + c, m) == best;
+    const numbers found = read(up, m) / __builtin_convertvector(ties, numbers);
+    memcpy(share, &found, sizeof(float) * (size_t)m);
+}
+
+/* Of m channels: the shares of the windows that hold the pixel (y,z) and have its value as their maximum. The last
+   window comes first, as it does where one place of all windows after the other is looked at. */
+ALWAYS void shared_out(const struct window *g, struct holding rows, struct holding columns, int m, const float *pixel,
+                       const float *highest_of, const float *share, float *out)
+{
+    const numbers seen = read(pixel, m);
+    numbers sum = {0};
+    for (int64_t r = rows.end - 1; r >= rows.first; r--)
+        for (int64_t k = columns.end - 1; k >= columns.first; k--) {
+            const int64_t from = (r * g->columns + k) * g->channels;
+            sum += (numbers)((words)read(share + from, m) & (read(highest_of + from, m) == seen));
+        }
+    memcpy(out, &sum, sizeof(float) * (size_t)m);
+}
+
+/* Maps x (N,H,W,C), their maxima best and the gradient of these up, both (N,rows,columns,C) -> the gradient of the maps
+   out (N,H,W,C); share is room for as many numbers as up has. */
+int32_t spikeproof_pool_spread(const struct window *g, int32_t threads, const float *x, const float *best,
+                               const float *up, float *share, float *out)
+{
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t line = 0; line < g->images * g->rows; line++) {
+        const int64_t top = line % g->rows * g->step_down - g->above;
+        const float *image = x + line / g->rows * g->height * g->width * g->channels;
+        for (int64_t j = 0; j < g->columns; j++) {
+            const int64_t left = j * g->step_across - g->before, at = (line * g->columns + j) * g->channels;
+            for (int64_t c = 0; c < g->channels; c += LANES) {
+                const int m = (int)least(LANES, g->channels - c);
+                if (m == LANES)
+                    divided(g, image, top, left, c, LANES, best + at + c, up + at + c, share + at + c);
+                else
+                    divided(g, image, top, left, c, m, best + at + c, up + at + c, share + at + c);
+            }
+        }
+    }
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t line = 0; line < g->images * g->height; line++) {
+        const int64_t image = line / g->height * g->rows * g->columns * g->channels;
+        const struct holding rows = held(line % g->height + g->above, g->down, g->step_down, g->rows);
+        for (int64_t z = 0; z < g->width; z++) {
+            const struct holding columns = held(z + g->before, g->across, g->step_across, g->columns);
+            const int64_t at = (line * g->width + z) * g->channels;
+            for (int64_t c = 0; c < g->channels; c += LANES) {
+                const int m = (int)least(LANES, g->channels - c);
+                if (m == LANES)
+                    shared_out(g, rows, columns, LANES, x + at + c, best + image + c, share + image + c, out + at + c);
+                else
+                    shared_out(g, rows, columns, m, x + at + c, best + image + c, share + image + c, out + at + c);
             }
         }
     }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spikeproof.native import compiled
 
-__all__ = ["Window", "pool", "pool_backward", "poolable"]
+__all__ = ["Window", "pool", "pool_backward", "poolable", "spread_backward"]
 
 
 class Window(NamedTuple):
@@ -56,6 +56,15 @@ def pool_backward(upstream: Tensor, where: Tensor, size: torch.Size, window: Win
     out = _empty(size, torch.float32)
     compiled().spikeproof_pool_backward(*_given(size, window), *map(_pointer, (upstream, where, out)))
     return out
+
+
+def spread_backward(x: Tensor, out: Tensor, upstream: Tensor, window: Window) -> Tensor:
+    """Maps that are `poolable`, their maxima, and the gradient of these -> the gradient of the maps, where each window
+    divides its own between all its maxima; channels-last."""
+    out, upstream = (each.contiguous(memory_format=torch.channels_last) for each in (out, upstream))
+    share, found = torch.empty_like(upstream), _empty(x.shape, torch.float32)
+    compiled().spikeproof_pool_spread(*_given(x.shape, window), *map(_pointer, (x, out, upstream, share, found)))
+    return found
 
 
 def _empty(size: torch.Size, dtype: torch.dtype) -> Tensor:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from spikeproof.native.moments import moments
 from spikeproof.neurons import Stepwise
 from spikeproof.rules._fused import fused_scan
 from spikeproof.tensors import graft, heaviside
@@ -59,6 +60,9 @@ class PDSG:
 def _sums(heights: Tensor) -> tuple[Tensor, Tensor]:
     """Of each step (T,B,*): the sum of the values that belong together, and of their squares, in double precision."""
     space = tuple(range(3, heights.dim()))  # of (T,B,C,...)
+    if space and (in_c := moments(heights.detach().flatten(0, 1))) is not None:
+        total, square = (part.view(*heights.shape[:3], *[1] * len(space)) for part in in_c)
+        return total, square
     u = heights.double()
     return (u.sum(space, keepdim=True), u.square().sum(space, keepdim=True)) if space else (u, u.square())
 

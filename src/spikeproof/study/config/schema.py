@@ -112,6 +112,7 @@ class Panel(Evaluation):
 
     USUAL: ClassVar[dict[str, Any]] = {
         **{k: v for k, v in Pixels.USUAL.items() if k not in ("attacks", "loss", "estimator")}, "tier": "quick",
+        "batch_size": 128,
     }  # fmt: skip
 
 
