@@ -22,6 +22,7 @@ from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
+from spikeproof.training.train import Recipe
 from spikeproof.victims.frozen import freeze
 from spikeproof.victims.scene import Scene
 
@@ -121,7 +122,7 @@ def _their_pgd(work: str, steps: int, x: Tensor) -> Job:
 
 def _our_step(work: str, steps: int, x: Tensor) -> Job:
     victim, keys, rule = networks.ours(work, steps).train(), _keys(x), ATan()
-    y, optimiser = torch.arange(len(x)) % 10, torch.optim.Adam(victim.parameters(), 1e-3, weight_decay=1e-3)
+    y, optimiser = torch.arange(len(x)) % 10, Recipe(lr=1e-3, weight_decay=1e-3).build([*victim.parameters()])
 
     def once() -> None:
         loss = F.cross_entropy(victim(x, rule, keys), y)

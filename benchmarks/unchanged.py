@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import subprocess
@@ -43,9 +44,10 @@ MARKS = ("<!-- made by benchmarks.unchanged -->", "<!-- end of the unchanged -->
 @dataclass(frozen=True)
 class Panel:
     """One network under a tier: its clean answers, whether each attack fooled each image, what is left, and the words
-    for it. rows: by 'attack, image'."""
+    for it. weights: a hash of them; rows: by 'attack, image'."""
 
     network: str
+    weights: str
     answers: list[int]
     rows: dict[str, bool]
     left: list[int]
@@ -54,6 +56,8 @@ class Panel:
 
 def compared(fast: Panel, plain: Panel) -> list[object]:
     """A line of the table. An image that one of the two never came to, fooled before, has no row there to compare."""
+    if fast.weights != plain.weights:
+        raise ValueError(f"{fast.network}: two networks, trained from different sources, say; another --out")
     common = fast.rows.keys() & plain.rows.keys()
     left = (f"{len(fast.left)}, {len(plain.left)}", len({*fast.left} ^ {*plain.left}))
     words = fast.verdict if fast.verdict == plain.verdict else f"**{fast.verdict}**, **{plain.verdict}**"
@@ -72,7 +76,11 @@ def panels(asked: argparse.Namespace) -> Iterator[Panel]:
         answers = {row["image"]: row["predicted"] for row in attacks}
         rows = {f"{row['attack']}, {row['image']}": row["fooled"] for row in attacks}
         left = sorted(answers.keys() - {row["image"] for row in attacks if row["fooled"]})
-        yield Panel(config.name, [answers[i] for i in sorted(answers)], rows, left, str(found.verdict))
+        values = {
+            name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in victim.state_dict().items()
+        }
+        weights = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        yield Panel(config.name, weights, [answers[i] for i in sorted(answers)], rows, left, str(found.verdict))
 
 
 def controls(asked: argparse.Namespace) -> Iterator[tuple[str, str, bool]]:

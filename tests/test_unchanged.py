@@ -6,7 +6,7 @@ import pytest
 from benchmarks.page import ROOT
 from benchmarks.unchanged import MARKS, Panel, compared
 
-ONE = Panel("a", [1, 2, 3], {"fgsm, 0": True, "fgsm, 1": False, "pgd, 1": False}, [1, 2], "supported")
+ONE = Panel("a", "w", [1, 2, 3], {"fgsm, 0": True, "fgsm, 1": False, "pgd, 1": False}, [1, 2], "supported")
 
 
 def test_the_same_is_no_difference() -> None:
@@ -15,13 +15,15 @@ def test_the_same_is_no_difference() -> None:
 
 def test_each_difference_is_told() -> None:
     """A row that one side alone has is none to compare; images left are told apart though as many."""
-    other = Panel("a", [1, 2, 4], {"fgsm, 0": False, "fgsm, 1": False}, [1, 5], "unsettled")
+    other = Panel("a", "w", [1, 2, 4], {"fgsm, 0": False, "fgsm, 1": False}, [1, 5], "unsettled")
     assert compared(ONE, other) == ["a", "1 of 3", "1 of 2", "2, 2", 2, "**supported**, **unsettled**"]
 
 
 def test_other_images_are_refused() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        compared(ONE, Panel("a", [1], {}, [], "supported"))
+        compared(ONE, Panel("a", "w", [1], {}, [], "supported"))
+    with pytest.raises(ValueError, match="two networks"):
+        compared(ONE, Panel("a", "v", [1, 2, 3], {}, [], "supported"))
 
 
 def test_its_table_is_on_the_page_with_no_difference_in_clean_answers() -> None:

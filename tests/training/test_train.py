@@ -508,3 +508,19 @@ def test_a_loss_that_is_not_a_number_is_refused_by_name(tmp_path: Path) -> None:
 
     with pytest.raises(SpikeproofError, match=r"a finite training loss, got nan in epoch 1; to mend: lower recipe\.lr"):
         go(tmp_path, defence=broken)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+def test_the_fused_optimiser_takes_the_steps_of_the_plain_one(optimiser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, found = torch.randn(37, 5, generator=torch.Generator().manual_seed(0)), list[torch.Tensor]()
+    for switch in ("1", "0"):
+        monkeypatch.setenv("SPIKEPROOF_FAST", switch)
+        weight = torch.nn.Parameter(start.clone())
+        steps = Recipe(optimiser=optimiser, lr=0.01).build([weight])
+        assert steps.defaults["fused"] is (switch == "1")
+        for turn in range(20):
+            weight.grad = torch.sin(weight.detach() * 3 + turn)
+            steps.step()
+        found.append(weight.detach())
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+    assert (found[0] - start).abs().min() > 0

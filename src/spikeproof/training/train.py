@@ -26,6 +26,7 @@ from tqdm import tqdm
 from spikeproof.data import Images
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.files import disk_errors
+from spikeproof.native import fast
 from spikeproof.rows import HistoryRow
 from spikeproof.tensors import exact, fold, image_keys, integers, per_image, uniform
 from spikeproof.training.checkpoint import check_fit, load_into, read_tensors, write_tensors
@@ -87,9 +88,13 @@ class Recipe:
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * (epoch - 1) / self.epochs))
 
     def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        """torch's; fused, where that is, which takes each number through memory once."""
+        fused = fast() and all(p.device.type in ("cpu", "cuda") for p in parameters)
         if self.optimiser == "adam":
-            return torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay)
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+            return torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
+        return torch.optim.SGD(
+            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=fused
+        )
 
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
