@@ -1,7 +1,8 @@
 """`python -m benchmarks.unchanged`: whether the fast paths change a number.
 
 The same weights (the demo's six networks, trained once) are examined twice, each time in a process of its own: with
-every fast path, and with SPIKEPROOF_FAST=0, which leaves torch's own operations. So are the controls. A forward is the
+every fast path, and with SPIKEPROOF_FAST=0, which leaves torch's own operations. The controls are, too, and are trained
+there as well. A forward is the
 same bit by bit either way; a gradient is equal but for rounding, and an attack that takes its sign may go another way
 from there. Told are the clean answers that differ, the attack's rows that do, what the tier leaves, and every verdict
 and outcome. Some minutes on one core; `--out` keeps the networks. Prints the table of `docs/performance.md`, and writes
@@ -15,10 +16,11 @@ import datetime
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -57,7 +59,7 @@ class Panel:
 def compared(fast: Panel, plain: Panel) -> list[object]:
     """A line of the table. An image that one of the two never came to, fooled before, has no row there to compare."""
     if fast.weights != plain.weights:
-        raise ValueError(f"{fast.network}: two networks, trained from different sources, say; another --out")
+        raise ValueError(f"{fast.network}: two networks, not one")
     common = fast.rows.keys() & plain.rows.keys()
     left = (f"{len(fast.left)}, {len(plain.left)}", len({*fast.left} ^ {*plain.left}))
     words = fast.verdict if fast.verdict == plain.verdict else f"**{fast.verdict}**, **{plain.verdict}**"
@@ -67,9 +69,14 @@ def compared(fast: Panel, plain: Panel) -> list[object]:
 
 
 def panels(asked: argparse.Namespace) -> Iterator[Panel]:
-    """Of the demo's networks, in this process."""
+    """Of the demo's networks, in this process: trained with the fast paths, and without them with those weights."""
     for config in load_study(study_file("demo")).cells():
-        victim, _ = trained_victim(config, Store(asked.out), Machine(progress=False), load_images(config, "train"))
+        given = asked.out / f"{config.name}.safetensors"
+        if not native.fast():
+            config = replace(config, weights=str(given))
+        victim, weights = trained_victim(config, Store(asked.out), Machine(progress=False))
+        if native.fast():
+            shutil.copyfile(weights, given)
         x, y, ids = some_images(load_images(config, "test"), asked.images).at(torch.arange(asked.images))
         found = evaluate(borrowed(victim.eval()), x, y, ids=ids, tier=asked.tier, eps=asked.eps, rule=ATan())
         attacks = of_kind(found.rows, AttackRow)
