@@ -155,7 +155,7 @@ def main() -> None:
     told = (
         f"Controls that pass, trained anew either way: {passed[0]} of {len(fast_controls)}, and {passed[1]} in torch."
     )
-    told += "".join(f"\n- {name}: {a}; in torch {b}" for name, a, b in other) or " The same is said of every one."
+    told += "\n" + "".join(f"\n- {name}: {a}; in torch {b}" for name, a, b in other) if other else " No word differs."
     print(text := "\n".join([about, "", *lines, "", told]))
     written(text, MARKS)
 
