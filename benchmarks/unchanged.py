@@ -2,11 +2,10 @@
 
 The same weights (the demo's six networks, trained once) are examined twice, each time in a process of its own: with
 every fast path, and with SPIKEPROOF_FAST=0, which leaves torch's own operations. The controls are, too, and are trained
-there as well. A forward is the
-same bit by bit either way; a gradient is equal but for rounding, and an attack that takes its sign may go another way
-from there. Told are the clean answers that differ, the attack's rows that do, what the tier leaves, and every verdict
-and outcome. Some minutes on one core; `--out` keeps the networks. Prints the table of `docs/performance.md`, and writes
-it there.
+there as well. A forward is the same bit by bit either way; a gradient is equal but for rounding, and an attack that
+takes its sign may go another way from there. Told are the clean answers that differ, the rows of attacked images that
+do, what the tier leaves, and every verdict and outcome. Some minutes on one core; `--out` keeps the networks. Prints
+the table of `docs/performance.md`, and writes it there.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ MARKS = ("<!-- made by benchmarks.unchanged -->", "<!-- end of the unchanged -->
 
 @dataclass(frozen=True)
 class Panel:
-    """One network under a tier: its clean answers, whether each attack fooled each image, what is left, and the words
-    for it. weights: a hash of them; rows: by 'attack, image'."""
+    """One network under a tier: its clean answers, whether each attack fooled each image that it asked anything
+    about, what is left, and the words for it. weights: a hash of them; rows: by 'attack, image'."""
 
     network: str
     weights: str
@@ -80,14 +79,14 @@ def panels(asked: argparse.Namespace) -> Iterator[Panel]:
         given = asked.out / f"{config.name}.safetensors"
         if not native.fast():
             config = replace(config, weights=str(given))
-        victim, weights = trained_victim(config, Store(asked.out), Machine(progress=False))
+        victim, file = trained_victim(config, Store(asked.out), Machine(progress=False))
         if native.fast():
-            shutil.copyfile(weights, given)
+            shutil.copyfile(file, given)
         x, y, ids = some_images(load_images(config, "test"), asked.images).at(torch.arange(asked.images))
         found = evaluate(borrowed(victim.eval()), x, y, ids=ids, tier=asked.tier, eps=asked.eps, rule=ATan())
         attacks = of_kind(found.rows, AttackRow)
         answers = {row["image"]: row["predicted"] for row in attacks}
-        rows = {f"{row['attack']}, {row['image']}": row["fooled"] for row in attacks}
+        rows = {f"{row['attack']}, {row['image']}": row["fooled"] for row in attacks if row["forwards"]}
         left = sorted(answers.keys() - {row["image"] for row in attacks if row["fooled"]})
         values = {
             name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in victim.state_dict().items()
