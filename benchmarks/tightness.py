@@ -1,9 +1,10 @@
 """`python -m benchmarks.tightness`: how far an opponent lowers a tier's number, and whether its slack foresaw that.
 
-For the networks of a study (the demo's, if no other is named): what each tier leaves of the images that are right when
-clean; what seven more runs of it with fresh randomness leave (`--again`); and what R2 leaves of the images that stood
-all that, a fixed recipe that shares no stage with the tiers (many restarts of APGD on DLR under a wide surrogate, then
-a long search). What nothing broke is the union of everything known. The slack of a tier is right where no more fall
+For the networks of a study (the demo's, if no other is named): what each tier leaves of the images that are right
+when clean; what seven more runs of it with fresh randomness leave (`--again`); and what two opponents leave of the
+images that stood all that: R2, a fixed recipe that shares no stage with the tiers (many restarts of APGD on DLR under a
+wide surrogate, then a long search through blocks), and the tiers' own search with more members and queries than they
+have. What nothing broke is the union of everything known. The slack of a tier is right where no more fall
 than its upper end. Minutes a network on one core; `--out` keeps networks and results, and the command goes on from
 there.
 """
@@ -21,6 +22,7 @@ import torch
 from spikeproof import parts
 from spikeproof.attacks.apgd import APGD
 from spikeproof.attacks.block_search import BlockSearch
+from spikeproof.attacks.genetic_search import GeneticSearch
 from spikeproof.commands._given import study_file
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case, outcomes
@@ -79,6 +81,13 @@ def opponent(victim: Victim, rule: Rule, threat: Linf, restarts: int, queries: i
     return Case(BlockSearch(queries), wide, margin, after=start)
 
 
+def long_search(victim: Victim, rule: Rule, threat: Linf, queries: int) -> Case:
+    """The search of the tiers, longer than in any of them."""
+    wide, plain = WhiteBox(ATan(alpha=1.0), fill_zeros=True), plain_case(victim, rule, threat)
+    start = Case(APGD(100), wide, margin, plain.encoder, "tie_spread")
+    return Case(GeneticSearch(queries, population=128, children=32), wide, margin, after=start)
+
+
 def standing(victim: Victim, batch: Batch, cases: Mapping[str, Case], threat: Linf) -> Batch:
     """What some cases, one after the other, leave of a batch."""
     for name, case in cases.items():
@@ -129,11 +138,14 @@ def found(config: CellConfig, eps: str, asked: argparse.Namespace) -> Found:
     for name in asked.tiers:
         tiers[name], ids, rows = of_tier(victim, batch, Asked(name, threat, eps, rule), name in asked.again)
         stood &= ids
-    last = {"R2": opponent(victim, rule, threat, asked.restarts, asked.queries)}
-    r2 = standing(victim, some(batch, stood), last, threat)
+    last = {
+        "R2": opponent(victim, rule, threat, asked.restarts, asked.queries),
+        "long": long_search(victim, rule, threat, asked.queries),
+    }
+    after = standing(victim, some(batch, stood), last, threat)
     plain = [row for row in rows if row["attack"] == "pgd-20"]
     right, kept = sum(row["predicted"] == row["label"] for row in plain), sum(not row["fooled"] for row in plain)
-    return Found(f"{config.name}, seed {config.seed}, {eps}", len(batch), right, kept, tiers, len(r2))
+    return Found(f"{config.name}, seed {config.seed}, {eps}", len(batch), right, kept, tiers, len(after))
 
 
 def all_found(asked: argparse.Namespace) -> Iterator[Found]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from spikeproof.attacks._best import Best
+from spikeproof.attacks._grid import Grid, sides
 from spikeproof.attacks._options import at_least_one, check_ball
 from spikeproof.errors import UsageError
 from spikeproof.tensors import exact, fold, normal, signs, uniform
@@ -96,10 +96,10 @@ class BlockSearch:
         if start is None:
             start = x0 + threat.eps * threat.ascend(normal(fold(keys, "block start"), x0.shape[1:]).to(x0))
         walk = _Walk(f, x0, threat, keys, threat.project(start, x0), self.queries)
-        sides = self.sides(*(1, *x0.shape[1:])[-2:])
+        edges = sides(self.share, x0)
         sweep = 0
         while len(walk.at):
-            walk.enter(sweep, _Grid(x0, sides[min(sweep, len(sides) - 1)]), kick=sweep >= len(sides))
+            walk.enter(sweep, Grid(x0, edges[min(sweep, len(edges) - 1)]), kick=sweep >= len(edges))
             for first in range(0, walk.grid.count, self.width):
                 if len(walk.at):
                     walk.round(slice(first, first + self.width), f"round {sweep} {first}")
@@ -108,36 +108,13 @@ class BlockSearch:
             sweep += 1
         return walk.best.x
 
-    def sides(self, height: int, width: int) -> list[int]:
-        """Edges of the blocks in pixels, sweep by sweep; the last, 1, for all that follow."""
-        found = [max(int(self.share * min(height, width)), 1)]
-        while found[-1] > 1:
-            found.append(found[-1] // 2)
-        return found
-
-
-class _Grid:
-    """The blocks of one size. of (n,): the block of each number of an image; size (count,): how many numbers it has.
-
-    The last block of a row or column may be cut short. An image that has no rows is one row.
-    """
-
-    def __init__(self, x0: Tensor, side: int) -> None:
-        height, width = (1, *x0.shape[1:])[-2:]
-        down, across = -(-height // side), -(-width // side)
-        plane = torch.arange(prod(x0.shape[1:]) // (height * width), device=x0.device)[:, None, None]
-        row, column = (torch.arange(n, device=x0.device) // side for n in (height, width))
-        self.of = ((plane * down + row[:, None]) * across + column).flatten()
-        self.size = torch.bincount(self.of)
-        self.count = len(self.size)
-
 
 @dataclass(frozen=True)
 class _Moves:
     """Where the blocks (n,k) of images at x (n,*) lead, each by a signed `push` (n,k) of its own, in units of eps."""
 
     threat: Threat
-    grid: _Grid
+    grid: Grid
     x0: Tensor
     x: Tensor
     blocks: Tensor
@@ -150,7 +127,7 @@ class _Moves:
         if self.threat.norm != "Linf":
             spread = spread / self.grid.size ** (1.0 if self.threat.norm == "L1" else 0.5)
         x = self.x[owner]
-        return self.threat.project(x + self.threat.eps * spread[:, self.grid.of].view_as(x), self.x0[owner])
+        return self.threat.project(x + self.threat.eps * self.grid.spread(spread).view_as(x), self.x0[owner])
 
 
 class _Walk:
@@ -172,7 +149,7 @@ class _Walk:
         self._stand(self.at, x, self._ask(lambda some: x[some], self.at))
         self.first = self.top.clone()
 
-    def enter(self, sweep: int, grid: _Grid, *, kick: bool) -> None:
+    def enter(self, sweep: int, grid: Grid, *, kick: bool) -> None:
         """A new order of the blocks; with `kick`, what the last sweep did not raise leaves its optimum."""
         keys = fold(self.keys, f"sweep {sweep}")
         self.salt += 1

@@ -9,9 +9,9 @@ from typing import ClassVar, Protocol
 
 from spikeproof import parts
 from spikeproof.attacks.apgd import APGD
-from spikeproof.attacks.block_search import BlockSearch
 from spikeproof.attacks.code_search import CodeSearch
 from spikeproof.attacks.fgsm import FGSM
+from spikeproof.attacks.genetic_search import GeneticSearch
 from spikeproof.attacks.pgd import PGD
 from spikeproof.attacks.random_corners import RandomCorners
 from spikeproof.attacks.sa_pgd import SAPGD
@@ -176,8 +176,10 @@ class Maker:
             return None
         return "tie_spread"
 
-    def search(self, queries: int, steps: int, word: str = "dense twin", patience: float | None = 1.0) -> Stage:
-        """Blocks of pixels, from where APGD under a wide surrogate led, or Square where there is no gradient."""
+    def search(
+        self, queries: int, steps: int, word: str = "dense twin", patience: float | None = 1.0, population: int = 32
+    ) -> Stage:
+        """A population of points, from where APGD under a wide surrogate led, or Square where there is no gradient."""
         start = self.stage("black box", Square(2 * steps) if self.linf else RandomCorners(2 * steps), margin)
         for wide in (word, *_WIDE):
             led = self.dense(APGD(steps), margin, wide)
@@ -187,7 +189,7 @@ class Maker:
         if self.victim.one_gradient:
             start = self.own(start)
         to_the_end = "" if patience else ", to the end"
-        asked = BlockSearch(queries, patience=patience)
+        asked = GeneticSearch(queries, population, patience=patience)
         stage = self.stage("search", asked, margin, variant=f"after {start.name}{to_the_end}")
         return replace(stage, case=replace(stage.case, after=start.case))
 

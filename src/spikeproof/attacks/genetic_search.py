@@ -1,0 +1,215 @@
+"""Genetic search: a population of points, crossed and mutated; no gradient, and on from where others ended.
+
+After Alzantot, Sharma, Chakraborty, Zhang, Hsieh and Srivastava, "GenAttack: practical black-box attacks with
+gradient-free optimization" (GECCO 2019). Departures: it starts around the best point of another attack, a mutation sets
+a block of pixels to a random level of the ball, parents are picked by their rank, the best of parents and children live
+on, and of points of one loss only one does: a loss made of spike counts has few values, and a population that may share
+one is soon a single point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from spikeproof.attacks._best import Best
+from spikeproof.attacks._grid import Grid, sides
+from spikeproof.attacks._options import at_least_one, check_ball
+from spikeproof.errors import UsageError
+from spikeproof.tensors import exact, fold, normal, uniform
+from spikeproof.types import Estimator, Objective, Score, Threat
+
+__all__ = ["GeneticSearch"]
+
+_RIVALS = 3
+"""Members that are drawn for each parent; the best of them is it."""
+
+_STIRRED = 0.2
+"""The share of the blocks that the first members have mutated."""
+
+_POINTS, _NUMBERS = 512, 2**19
+"""A pass holds so many points at most, of so many numbers together; but always one of each image."""
+
+_LOOK, _PACE = 300, 2.0
+"""Queries after which the pace is looked at first, and how many times what was gained by then may still be missing, at
+a patience of 1. Chosen on four networks, two of them adversarially trained (docs/decisions.md, 159)."""
+
+_HELD = 2**25
+"""Numbers of the populations that are searched at once; but always those of one image."""
+
+_ROUNDING = 1e-6
+"""Losses (relative above 1) that differ by less are equal: the same spikes, summed in another order."""
+
+
+@dataclass(frozen=True)
+class GeneticSearch:
+    """queries >= 1: points asked an image, none more (each `scene.COMMON_DRAWS` forwards where the encoder draws).
+
+    A population of `population` points an image: the start, and copies of it with a fifth of their blocks mutated. Each
+    round makes `children` more: two parents, each the best of three members drawn at random; every block is either's
+    with equal chance; one block is mutated, and each other with chance 1 / blocks. The best `population` of all, of
+    those with one loss the newest alone, are the next population. Blocks are squares of one channel, whose side halves
+    from round to round from `share` of the image's shorter side to single pixels, and starts anew.
+
+    L-inf: a mutation sets a block to a random shift in [-eps, eps] from x0. L2 and L1: it adds up to eps of the norm,
+    spread evenly over the block, with a random sign and scale, and the projection takes it from all others. Without
+    `start` it begins at a random corner, as `random_corners` does. Use it with the margin loss.
+
+    patience > 0: an image is left alone where its loss is too far from 0, which under the margin loss is the boundary.
+    After 300 queries (the round that they end in), 600, 1,200 and so on it may be as far as 2, 1/2, 1/8, ... times the
+    patience what the search has gained since its start; None: to the end. Some are left alone that it would have
+    broken, for most of the queries (docs/decisions.md, 159).
+    """
+
+    asks_gradient: ClassVar[bool] = False
+    queries: int = 1000
+    population: int = 32
+    children: int = 16
+    share: float = 0.125
+    patience: float | None = None
+
+    def __post_init__(self) -> None:
+        at_least_one(queries=self.queries, population=self.population, children=self.children)
+        if not 0 < self.share <= 1:
+            raise UsageError("share in (0,1]", self.share)
+        if self.patience is not None and not self.patience > 0:
+            raise UsageError("patience > 0, or None for a search to the end", self.patience)
+
+    @property
+    def label(self) -> str:
+        return f"genetic-{self.queries}"
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        f: Objective,
+        x0: Tensor,
+        threat: Threat,
+        estimator: Estimator,
+        keys: Tensor,
+        *,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        check_ball(threat)
+        if start is None:
+            start = x0 + threat.eps * threat.ascend(normal(fold(keys, "genetic start"), x0.shape[1:]).to(x0))
+        start = threat.project(start, x0)
+        best = Best(x0, final=f.final)
+        grids = [Grid(x0, side) for side in sides(self.share, x0)]
+        some = max(_HELD // (x0[0].numel() * (self.population + self.children)), 1)
+        for first in range(0, len(x0), some):
+            at = torch.arange(first, min(first + some, len(x0)), device=x0.device)
+            self._search(_Population(f, x0, threat, keys, best, at), start[at], grids)
+        return best.x
+
+    def _search(self, alive: _Population, start: Tensor, grids: list[Grid]) -> None:
+        """One group of images, whose populations are held at once."""
+        alive.begin(start, min(self.population, self.queries), grids[0])
+        asked, number, look = min(self.population, self.queries), 0, _LOOK
+        while asked < self.queries and len(alive.at):
+            count = min(self.children, self.queries - asked)
+            alive.round(count, grids[number % len(grids)], f"round {number}")
+            asked, number = asked + count, number + 1
+            if self.patience is not None and asked >= look:
+                alive.leave(self.patience * _PACE * (_LOOK / look) ** 2)
+                look *= 2
+
+
+class _Population:
+    """The images (n,) that are still searched: which of the batch they are (`at`), their members x (n,p,*), the best
+    first, and what these score (n,p)."""
+
+    def __init__(self, f: Objective, x0: Tensor, threat: Threat, keys: Tensor, best: Best, at: Tensor) -> None:
+        self.f, self.x0, self.threat, self.keys = f, x0, threat, keys
+        self.best, self.at = best, at
+        self.most = max(min(_POINTS, _NUMBERS // x0[0].numel()), len(x0))
+        self.salt = 0  # of a round, whatever company the image is in
+
+    def begin(self, start: Tensor, count: int, grid: Grid) -> None:
+        """The start (n,*), and `count` - 1 mutants of it."""
+        keys = fold(self.keys, "first")[self.at]
+        x = start[:, None].expand(-1, count, *start.shape[1:])
+        x = self._mutated(x, uniform(fold(keys, "where"), (count, grid.count)) < _STIRRED, grid, keys)
+        x = torch.cat([start[:, None], x[:, 1:]], 1)
+        self.size = count
+        score = self._ask(x)
+        self.first = score.loss[:, 0]
+        self._survive(x, score)
+
+    def round(self, count: int, grid: Grid, name: str) -> None:
+        """`count` children (n,count,*) of this population, and who lives on."""
+        keys = fold(self.keys, name)[self.at]
+        first, second = (self._parents(fold(keys, which), count) for which in ("first parent", "second parent"))
+        from_first = grid.spread(uniform(fold(keys, "cross"), (count, grid.count)) < 0.5).view_as(first)
+        luck = uniform(fold(keys, "where"), (count, grid.count))
+        where = (luck < 1 / grid.count) | (luck == luck.amin(2, keepdim=True))
+        x = self._mutated(torch.where(from_first, first, second), where, grid, keys)
+        score = self._ask(x)
+        both = (torch.cat(pair, 1) for pair in zip(score, self.score, strict=True))
+        self._survive(torch.cat([x, self.x], 1), Score(*both))
+
+    def _parents(self, keys: Tensor, count: int) -> Tensor:
+        """One for each child, (n,count,*): members stand in the order of what they are worth."""
+        drawn = uniform(keys, (count, _RIVALS)) * self.x.shape[1]
+        return _picked(self.x, drawn.long().amin(2))
+
+    def _mutated(self, x: Tensor, where: Tensor, grid: Grid, keys: Tensor) -> Tensor:
+        """Points x (n,c,*) with the blocks `where` (n,c,count) at a random level, and all within the threat."""
+        threat, x0 = self.threat, self.x0[self.at].repeat_interleave(x.shape[1], 0)
+        shift = 2.0 * uniform(fold(keys, "level"), where.shape[1:]).to(x) - 1.0
+        if threat.norm == "Linf":
+            level = x0.view_as(x) + threat.eps * grid.spread(shift).view_as(x)
+            moved = torch.where(grid.spread(where).view_as(x), level, x)
+        else:
+            scale = 2.0 ** (-5.0 * uniform(fold(keys, "length"), where.shape[1:]).to(x))
+            spread = grid.size ** (1.0 if threat.norm == "L1" else 0.5)
+            moved = x + threat.eps * grid.spread(where * shift.sign() * scale / spread).view_as(x)
+        return threat.project(moved.flatten(0, 1), x0).view_as(x)
+
+    def _ask(self, x: Tensor) -> Score:
+        """Of points x (n,c,*), in passes of bounded size: (n,c)."""
+        self.salt += 1
+        points, owner, found = x.flatten(0, 1), self.at.repeat_interleave(x.shape[1]), []
+        for first in range(0, len(points), self.most):
+            some = slice(first, first + self.most)
+            found.append(self.f.of(owner[some])(points[some], exact, self.salt))
+        return Score(*(torch.cat(one).view(x.shape[:2]) for one in zip(*found, strict=True)))
+
+    def _survive(self, x: Tensor, score: Score) -> None:
+        """The best of points (n,c,*) are the members; an image that is fooled leaves where that is final."""
+        order = _order(score)[:, : self.size]
+        self.x, self.score = _picked(x, order), Score(*(one.gather(1, order) for one in score))
+        self.best.offer(self.x[:, 0], Score(*(one[:, 0] for one in self.score)), self.at)
+        if self.f.final:
+            self._keep(~self.score.fooled[:, 0])
+
+    def leave(self, times: float) -> None:
+        """Give up those that are farther from the boundary than so many times what they have gained."""
+        top, fooled = (one[:, 0] for one in self.score)
+        self._keep((top + times * (top - self.first) >= 0) | fooled)
+
+    def _keep(self, which: Tensor) -> None:
+        """Of the images those alone, (n,) bool."""
+        self.at, self.first, self.x = self.at[which], self.first[which], self.x[which]
+        self.score = Score(*(one[which] for one in self.score))
+
+
+def _order(score: Score) -> Tensor:
+    """The best first, of scores (n,c): what is fooled, then by the loss; but of those with one loss all but the first
+    come last. (n,c) int64."""
+    loss = score.loss.double()
+    level = (loss / (_ROUNDING * loss.abs().amin(1, keepdim=True).clamp(min=1.0))).round()
+    order = level.argsort(dim=1, descending=True, stable=True)
+    order = order.gather(1, score.fooled.gather(1, order).int().argsort(dim=1, descending=True, stable=True))
+    level, fooled = level.gather(1, order), score.fooled.gather(1, order)
+    twin = torch.zeros_like(fooled)
+    twin[:, 1:] = (level[:, 1:] == level[:, :-1]) & (fooled[:, 1:] == fooled[:, :-1])
+    return order.gather(1, twin.int().argsort(dim=1, stable=True))
+
+
+def _picked(x: Tensor, which: Tensor) -> Tensor:
+    """Members `which` (n,k) of populations x (n,p,*): (n,k,*)."""
+    return x[torch.arange(len(x), device=x.device)[:, None], which]
