@@ -30,6 +30,9 @@ _RIVALS = 3
 _STIRRED = 0.2
 """The share of the blocks that the first members have mutated."""
 
+_ENDS = 4 / 3
+"""How far random shifts would reach, in units of eps: a quarter of them are clamped to an end of the ball."""
+
 _POINTS, _NUMBERS = 512, 2**19
 """A pass holds so many points at most, of so many numbers together; but always one of each image."""
 
@@ -54,7 +57,7 @@ class GeneticSearch:
     those with one loss the newest alone, are the next population. Blocks are squares of one channel, whose side halves
     from round to round from `share` of the image's shorter side to single pixels, and starts anew.
 
-    L-inf: a mutation sets a block to a random shift in [-eps, eps] from x0. L2 and L1: it adds up to eps of the norm,
+    L-inf: a mutation sets a block to a random shift from x0, a quarter of which are -eps or eps, the others between. L2 and L1: it adds up to eps of the norm,
     spread evenly over the block, with a random sign and scale, and the projection takes it from all others. Without
     `start` it begins at a random corner, as `random_corners` does. Use it with the margin loss.
 
@@ -161,7 +164,7 @@ class _Population:
         threat, x0 = self.threat, self.x0[self.at].repeat_interleave(x.shape[1], 0)
         shift = 2.0 * uniform(fold(keys, "level"), where.shape[1:]).to(x) - 1.0
         if threat.norm == "Linf":
-            level = x0.view_as(x) + threat.eps * grid.spread(shift).view_as(x)
+            level = x0.view_as(x) + threat.eps * grid.spread((_ENDS * shift).clamp(-1, 1)).view_as(x)
             moved = torch.where(grid.spread(where).view_as(x), level, x)
         else:
             scale = 2.0 ** (-5.0 * uniform(fold(keys, "length"), where.shape[1:]).to(x))
