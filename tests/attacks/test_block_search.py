@@ -10,6 +10,7 @@ from typing import Any
 import affine
 import pytest
 import torch
+from counted import KEYS, B, Counted, corners, images, no_estimator, weighted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,71 +19,14 @@ from spikeproof.attacks import block_search
 from spikeproof.attacks.block_search import BlockSearch
 from spikeproof.errors import UsageError
 from spikeproof.losses import margin
-from spikeproof.tensors import image_keys, normal, signs, uniform
+from spikeproof.tensors import image_keys, normal, signs
 from spikeproof.threats import L1, L2, Linf
-from spikeproof.types import Objective, Score
-
-B = 6
-KEYS = image_keys(0, torch.arange(B))
-
-
-def images(*shape: int, count: int = B, seed: int = 1) -> Tensor:
-    """Many pixels at the ends of the range."""
-    return (1.4 * uniform(image_keys(seed, torch.arange(count)), shape).double() - 0.2).clamp(0, 1)
-
-
-class Counted:
-    """loss(points (m,*), which images (m,)) -> (m,), fooled above `above`; notes what is asked, image by image."""
-
-    classes = 4
-
-    def __init__(
-        self,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        count: int = B,
-        *,
-        above: float = float("inf"),
-        final: bool = False,
-    ) -> None:
-        self.loss, self.above, self.final = loss, above, final
-        self.at = torch.arange(count)
-        self.keys = image_keys(0, self.at)
-        self.asked = torch.zeros(count, dtype=torch.int64)
-        self.points: list[tuple[Tensor, Tensor]] = []
-
-    def __call__(self, x: Tensor, rule: Any, salt: int) -> Score:
-        assert not torch.is_grad_enabled()
-        assert len(x) == len(self.at) > 0
-        self.asked += torch.bincount(self.at, minlength=len(self.asked))
-        self.points.append((self.at, x.clone()))
-        loss = self.loss(x, self.at)
-        return Score(loss, loss > self.above)
-
-    def of(self, index: Tensor) -> Objective:
-        part: Any = object.__new__(Counted)
-        part.__dict__.update(self.__dict__, at=self.at[index], keys=self.keys[index])
-        return part
-
-    def aimed(self, rank: int) -> Objective:
-        raise NotImplementedError
-
-    encode = encoded = difference = aimed  # type: ignore[assignment]
-
-
-def no_estimator(*_: Any) -> Any:
-    raise AssertionError("a search that asks for no gradient asked for one")
 
 
 def search(
     f: Any, x0: Tensor, threat: Any, keys: Tensor = KEYS, *, start: Tensor | None = None, **options: Any
 ) -> Tensor:
     return BlockSearch(**options)(f, x0, threat, no_estimator, keys, start=start)  # type: ignore[arg-type]
-
-
-def corners(x0: Tensor, eps: float) -> Tensor:
-    """All 2^n corners of an image's ball (n,), clipped to the box: (2^n,n)."""
-    sides = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=x0.numel())), dtype=x0.dtype)
-    return (x0.flatten() + eps * sides).clamp(0, 1)
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 4), (1, 3, 3), (3, 2, 2), (10,)])
@@ -217,12 +161,6 @@ def test_far_from_the_box_it_comes_near_the_optimum_of_an_affine_loss(threat: An
     assert loss(search(Counted(loss), x0, threat, queries=1), KEYS).mean() < 0.5 * best
 
 
-def weighted(x: Tensor, at: Tensor) -> Tensor:
-    """Each image its own plane, in whole steps: equal in every company, whatever order a sum is taken in."""
-    w = normal(image_keys(8, at), (x[0].numel(),)).double()
-    return ((x.flatten(1) * w).sum(1) / 0.05).round()
-
-
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5), L1(1.0)], ids=str)
 @pytest.mark.parametrize("queries", [1, 2, 37, 150])
 def test_the_budget_is_kept_to_the_query(threat: Any, queries: int) -> None:
@@ -313,13 +251,6 @@ def test_no_point_leaves_the_ball_or_the_box(threat: Any, eps: float, shape: Any
         assert (ball.distance(points, x0[at]) <= eps * (1 + 1e-12) + 1e-12).all()
         assert (points >= 0).all()
         assert (points <= 1).all()
-
-
-def test_blocks_halve_from_an_eighth_of_the_shorter_side() -> None:
-    assert BlockSearch().sides(8, 8) == [1]
-    assert BlockSearch().sides(32, 48) == [4, 2, 1]
-    assert BlockSearch().sides(224, 224) == [28, 14, 7, 3, 1]
-    assert BlockSearch(share=0.5).sides(8, 8) == [4, 2, 1]
 
 
 def test_a_candidate_is_one_square_of_one_channel_at_the_other_side() -> None:

@@ -144,7 +144,7 @@ def test_balls_and_events_are_not_confused() -> None:
     for name in ("top_events", "random_events", "swap_search", "random_swaps"):
         with pytest.raises(UsageError, match=r"whole events.*got Linf.*flips, insert"):
             run({"name": name}, linear(x0), x0, Linf(0.1))
-    for name in ("pgd", "fgsm", "rfgsm", "mi_fgsm", "random_corners", "block_search"):
+    for name in ("pgd", "fgsm", "rfgsm", "mi_fgsm", "random_corners", "block_search", "genetic_search"):
         with pytest.raises(UsageError, match=r"a ball.*got flips.*swap_search"):
             run({"name": name}, linear(x0), x0, Flips(1))
     for name in ("apgd", "fab", "sa_pgd", "square", "code_search"):

@@ -144,7 +144,9 @@ def test_a_panel_goes_on_from_any_prefix_of_its_pieces() -> None:
 def test_a_long_panel_goes_on_from_the_middle_of_a_stage() -> None:
     victim = trained().double()
     pieces = list(panel(victim, tier="quick", batch_size=3).run())
-    (middle, *_) = (at for at, piece in enumerate(pieces) if piece[0].get("attack") == "blocks-4000 after apgd-50 pdsg")
+    (middle, *_) = (
+        at for at, piece in enumerate(pieces) if piece[0].get("attack") == "genetic-4000 of 32 after apgd-50 pdsg"
+    )
     written = json.loads(json.dumps(pieces[: middle + 1]))
     assert list(panel(victim, tier="quick", batch_size=3).run(written)) == pieces[middle + 1 :]
 

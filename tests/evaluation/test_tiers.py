@@ -254,7 +254,7 @@ def test_what_a_stage_is_compared_with_differs_in_what_its_role_is_about_alone()
     assert dense.compares_with(plain)
     assert not replace(dense, case=replace(dense.case, loss=margin)).compares_with(plain)
     assert not replace(dense, case=replace(dense.case, attack=PGD(steps=21))).compares_with(plain)
-    assert not stages["blocks-6000 after apgd-100 dense twin"].compares_with(plain)
+    assert not stages["genetic-6000 of 32 after apgd-100 dense twin"].compares_with(plain)
     assert "from a" in tier("quick", sources={"a": victim_of()}).compared
 
 
@@ -282,7 +282,7 @@ def test_the_highest_tier_has_what_each_reported_number_needs() -> None:
     for wanted in ("apgd-100", "apgd-100 dlr", "apgd-t-100", "fab-t-100", "square-2000", "corners-200",
                    "pgd-20 smooth twin", "mi-fgsm-20 mdse", "apgd-100 rga margin", "apgd-100 pdsg margin",
                    "apgd-100 bptr margin", "apgd-100 hart 0.5 margin", "apgd-100 hart 1 margin",
-                   "apgd-100 hart 2 margin", "blocks-5000 after apgd-100 dense twin, to the end"):  # fmt: skip
+                   "apgd-100 hart 2 margin", "genetic-5000 of 32 after apgd-100 dense twin, to the end"):  # fmt: skip
         assert wanted in said
     assert sum("assg" in name for name in said) >= 4
     more = names(tier("audit"), "more effort")

@@ -168,7 +168,7 @@ def test_a_callable_is_attacked_as_a_black_box() -> None:
     with pytest.raises(CutGraph):
         WhiteBox(ATan())(scene.objective(margin), X, None, 0)
     found = spikeproof.evaluate(victim, X, Y, tier="quick", eps=0.3)
-    assert list(found.left()) == ["corners-20", "blocks-4000 after square-100"]
+    assert list(found.left()) == ["corners-20", "genetic-4000 of 32 after square-100"]
     assert found.verdict.word == "unsettled"
     assert found.verdict.red == ("attacks",)  # not D10: no white box has been led astray
     open_box = spikeproof.evaluate(spikeproof.wrap(model, X), X, Y, tier="quick", eps=0.3)

@@ -140,7 +140,7 @@ def test_the_quick_tier_with_its_audits_runs(form: str) -> None:
     with untouched(model):
         victim = spikeproof.wrap(model, X, **how)
         found = examined(victim)
-    assert {"pgd-20 dense twin", "corners-20", "blocks-4000 after apgd-50 dense twin"} <= set(found.left())
+    assert {"pgd-20 dense twin", "corners-20", "genetic-4000 of 32 after apgd-50 dense twin"} <= set(found.left())
     assert {"sa-pgd-100 assg margin", "square-2000"} <= stages(victim)
 
 

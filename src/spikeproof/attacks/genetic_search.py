@@ -9,6 +9,7 @@ one is soon a single point.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,9 +37,10 @@ _ENDS = 4 / 3
 _POINTS, _NUMBERS = 512, 2**19
 """A pass holds so many points at most, of so many numbers together; but always one of each image."""
 
-_LOOK, _PACE = 300, 2.0
-"""Queries after which the pace is looked at first, and how many times what was gained by then may still be missing, at
-a patience of 1. Chosen on four networks, two of them adversarially trained (docs/decisions.md, 159)."""
+_HOPELESS, _LATER = (192, 20.0), (300, 2.0)
+"""Queries after which the pace is looked at, and how many times what was gained by then may still be missing, at a
+patience of 1; at every doubling of the latter, a quarter of it. Chosen on four networks, two of them adversarially
+trained (docs/decisions.md, 159)."""
 
 _HELD = 2**25
 """Numbers of the populations that are searched at once; but always those of one image."""
@@ -57,14 +59,15 @@ class GeneticSearch:
     those with one loss the newest alone, are the next population. Blocks are squares of one channel, whose side halves
     from round to round from `share` of the image's shorter side to single pixels, and starts anew.
 
-    L-inf: a mutation sets a block to a random shift from x0, a quarter of which are -eps or eps, the others between. L2 and L1: it adds up to eps of the norm,
-    spread evenly over the block, with a random sign and scale, and the projection takes it from all others. Without
-    `start` it begins at a random corner, as `random_corners` does. Use it with the margin loss.
+    L-inf: a mutation sets a block to a random shift from x0, a quarter of which are -eps or eps, the others between.
+    L2 and L1: it adds up to eps of the norm, spread evenly over the block, with a random sign and scale, and the
+    projection takes it from all others. Without `start` it begins at a random corner, as `random_corners` does. Use it
+    with the margin loss.
 
     patience > 0: an image is left alone where its loss is too far from 0, which under the margin loss is the boundary.
-    After 300 queries (the round that they end in), 600, 1,200 and so on it may be as far as 2, 1/2, 1/8, ... times the
-    patience what the search has gained since its start; None: to the end. Some are left alone that it would have
-    broken, for most of the queries (docs/decisions.md, 159).
+    After 192 queries (the round that they end in) it may be as far as 20 times the patience what the search has gained
+    since its start, after 300 twice, and after 600, 1,200 and so on a quarter of that each time. None: to the end. Some
+    are left alone that it would have broken, for most of the queries (docs/decisions.md, 159).
     """
 
     asks_gradient: ClassVar[bool] = False
@@ -83,7 +86,7 @@ class GeneticSearch:
 
     @property
     def label(self) -> str:
-        return f"genetic-{self.queries}"
+        return f"genetic-{self.queries} of {self.population}"
 
     @torch.no_grad()
     def __call__(
@@ -111,14 +114,25 @@ class GeneticSearch:
     def _search(self, alive: _Population, start: Tensor, grids: list[Grid]) -> None:
         """One group of images, whose populations are held at once."""
         alive.begin(start, min(self.population, self.queries), grids[0])
-        asked, number, look = min(self.population, self.queries), 0, _LOOK
+        asked, number = min(self.population, self.queries), 0
+        looks = _looks()
+        look, times = next(looks)
         while asked < self.queries and len(alive.at):
             count = min(self.children, self.queries - asked)
             alive.round(count, grids[number % len(grids)], f"round {number}")
             asked, number = asked + count, number + 1
             if self.patience is not None and asked >= look:
-                alive.leave(self.patience * _PACE * (_LOOK / look) ** 2)
-                look *= 2
+                alive.leave(self.patience * times)
+                look, times = next(looks)
+
+
+def _looks() -> Iterator[tuple[int, float]]:
+    """When the pace is looked at, and how far an image may be then."""
+    yield _HOPELESS
+    after, times = _LATER
+    while True:
+        yield after, times
+        after, times = 2 * after, times / 4
 
 
 class _Population:
