@@ -20,6 +20,7 @@ import torch
 
 from spikeproof.attacks.apgd import APGD
 from spikeproof.attacks.block_search import BlockSearch
+from spikeproof.attacks.genetic_search import GeneticSearch
 from spikeproof.attacks.pgd import PGD
 from spikeproof.commands._given import study_file
 from spikeproof.estimators.white_box import WhiteBox
@@ -77,8 +78,9 @@ def candidates(victim: Victim, threat: Linf) -> dict[str, Case]:
     }
     starts = [None, *(name for name in gradients if name.startswith("apgd") and "margin" in name)]
     searches = {
-        f"blocks-{queries} after {start}": Case(BlockSearch(queries), wide, margin, after=gradients.get(start or ""))
-        for queries in (200, 500, 1000)
+        f"{attack.label} after {start}": Case(attack, wide, margin, after=gradients.get(start or ""))
+        for queries in (200, 500, 1000, 4000)
+        for attack in (BlockSearch(queries), GeneticSearch(queries))
         for start in starts
     }
     stages = [stage for tier in TIERS for stage in tier_of(tier, victim, RULE, threat).stages if not stage.everyone]

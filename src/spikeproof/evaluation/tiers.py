@@ -184,10 +184,9 @@ class _Plan(NamedTuple):
     """The stages of a tier, in the order in which those of one role run, and what its audits may spend.
 
     A tier is to have a budget, forwards and backwards an image on average: 400, 2,000 and 20,000 from `quick` on. Where
-    no image falls and every search is at a standstill, the stages take 312, 1,462 and 16,411 on a linear network of two
-    classes, and 352 and 1,582 on one of ten with a phase code, where `audit` was not measured. An image that seems
-    about to fall may be given up to 4,210, 19,200 and 34,100. On noise each draw counts, behind a gradient and behind a
-    query.
+    no image falls and every search is at a standstill, the stages take 398, 1,720 and 16,669 on a linear network of two
+    classes. An image that seems about to fall may be given some 4,200, 22,800 and 37,800. On noise each draw counts,
+    behind a gradient and behind a query.
     """
 
     stages: Callable[[Maker], list[Stage]]
