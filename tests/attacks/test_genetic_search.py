@@ -73,13 +73,13 @@ def twin(loss: Any, image: list[float], start: list[float], key: Tensor, eps: fl
         rest = [m for i, m in enumerate(ranked) if i and loss(m) == loss(ranked[i - 1])]
         return [*first, *rest][:population]
 
-    where, levels = draw("first", "where", population, size), draw("first", "level", population, size)
-    members = [start] + [
+    where, levels = (draw("first", what, population - 1, size) for what in ("where", "level"))
+    mutants = [
         [level(levels[c][i], image[i], eps) if where[c][i] < 0.2 else start[i] for i in range(size)]
-        for c in range(1, population)
+        for c in range(population - 1)
     ]
-    members = survivors(members)
-    best = members[0]
+    members = survivors([*mutants, start])
+    best = members[0] if loss(members[0]) > loss(start) else start
     for number in range(rounds):
         word = f"round {number}"
         mothers, fathers = (draw(word, f"{which} parent", children, 3) for which in ("first", "second"))
@@ -196,13 +196,13 @@ def test_the_budget_is_kept_to_the_query(threat: Any, queries: int) -> None:
     assert f.asked.tolist() == [queries] * B
 
 
-def test_the_start_is_asked_first_and_a_start_that_fools_costs_one_generation() -> None:
+def test_the_start_is_asked_first_and_one_that_fools_costs_one_query() -> None:
     x0 = images(1, 4, 4)
     f = Counted(weighted, above=-1e9, final=True)
     start = Linf(0.1).project(x0 + 0.05, x0)
-    search(f, x0, Linf(0.1), start=start, population=8)
-    assert torch.equal(torch.cat([x for _, x in f.points]).view(B, 8, 1, 4, 4)[:, 0], start)
-    assert f.asked.tolist() == [8] * B
+    assert torch.equal(search(f, x0, Linf(0.1), start=start), start)
+    ((_, asked),) = f.points
+    assert torch.equal(asked, start)
 
 
 @pytest.mark.parametrize("above", [-5.0, 0.0, 3.0])
@@ -249,7 +249,7 @@ def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("shape", "count", "most"),
-    [((1, 8, 8), 3, 96), ((1, 8, 8), 40, 512), ((3, 224, 224), 2, 3), ((3, 224, 224), 6, 6)],
+    [((1, 8, 8), 3, 93), ((1, 8, 8), 40, 512), ((3, 224, 224), 2, 3), ((3, 224, 224), 6, 6)],
 )
 def test_a_pass_and_the_populations_are_bounded(
     shape: tuple[int, ...], count: int, most: int, monkeypatch: pytest.MonkeyPatch

@@ -122,7 +122,8 @@ def test_no_attack_hoards(name: str, threat: Any) -> None:
     accepts = inspect.signature(parts.find("attacks", name)).parameters
     queries = 60 if moves_events(name) else 30  # a search over swaps asks for a swap and for a move back in one pass
     draws = 1 if "steps" in accepts else 30
-    wanted = {"steps": 30, "queries": queries, "draws": draws, "width": 1, "restarts": 1, "levels": 15, "first": 1}
+    wanted = {"steps": 30, "queries": queries, "draws": draws, "restarts": 1, "levels": 15}
+    wanted |= dict.fromkeys(("width", "first", "population", "children"), 1)  # points in a pass
     attack = parts.build("attacks", {"name": name, **{k: v for k, v in wanted.items() if k in accepts}})
     f = Weighed()
     x0 = torch.zeros_like(X0) if moves_events(name) else X0

@@ -147,14 +147,14 @@ class _Population:
 
     def begin(self, start: Tensor, count: int, grid: Grid) -> None:
         """The start (n,*), and `count` - 1 mutants of it."""
-        keys = fold(self.keys, "first")[self.at]
-        x = start[:, None].expand(-1, count, *start.shape[1:])
-        x = self._mutated(x, uniform(fold(keys, "where"), (count, grid.count)) < _STIRRED, grid, keys)
-        x = torch.cat([start[:, None], x[:, 1:]], 1)
-        self.size = count
+        self.size, x = count, start[:, None]
         score = self._ask(x)
         self.first = score.loss[:, 0]
         self._survive(x, score)
+        if count > 1 and len(self.at):
+            keys = fold(self.keys, "first")[self.at]
+            where = uniform(fold(keys, "where"), (count - 1, grid.count)) < _STIRRED
+            self._born(self._mutated(self.x.expand(-1, count - 1, *start.shape[1:]), where, grid, keys))
 
     def round(self, count: int, grid: Grid, name: str) -> None:
         """`count` children (n,count,*) of this population, and who lives on."""
@@ -163,7 +163,10 @@ class _Population:
         from_first = grid.spread(uniform(fold(keys, "cross"), (count, grid.count)) < 0.5).view_as(first)
         luck = uniform(fold(keys, "where"), (count, grid.count))
         where = (luck < 1 / grid.count) | (luck == luck.amin(2, keepdim=True))
-        x = self._mutated(torch.where(from_first, first, second), where, grid, keys)
+        self._born(self._mutated(torch.where(from_first, first, second), where, grid, keys))
+
+    def _born(self, x: Tensor) -> None:
+        """New points (n,c,*) beside the members: who lives on."""
         score = self._ask(x)
         both = (torch.cat(pair, 1) for pair in zip(score, self.score, strict=True))
         self._survive(torch.cat([x, self.x], 1), Score(*both))
