@@ -51,13 +51,15 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class GeneticSearch:
-    """queries >= 1: points asked an image, none more (each `scene.COMMON_DRAWS` forwards where the encoder draws).
+    """x0 (B,*) in [0,1], and so what it returns: the best point asked. UsageError for a threat of whole events.
 
-    A population of `population` points an image: the start, and copies of it with a fifth of their blocks mutated. Each
-    round makes `children` more: two parents, each the best of three members drawn at random; every block is either's
-    with equal chance; one block is mutated, and each other with chance 1 / blocks. The best `population` of all, of
-    those with one loss the newest alone, are the next population. Blocks are squares of one channel, whose side halves
-    from round to round from `share` of the image's shorter side to single pixels, and starts anew.
+    queries >= 1: points asked an image, none more (each `scene.COMMON_DRAWS` forwards where the encoder draws).
+
+    A population of `population` >= 1 points an image: the start, and copies of it with a fifth of their blocks mutated.
+    Each round makes `children` >= 1 more: two parents, each the best of three members drawn at random; every block is
+    either's with equal chance; one block is mutated, and each other with chance 1 / blocks. The best `population` of
+    all, of those with one loss the newest alone, are the next population. Blocks are squares of one channel, whose side
+    halves from round to round from `share` in (0,1] of the image's shorter side to single pixels, and starts anew.
 
     L-inf: a mutation sets a block to a random shift from x0, a quarter of which are -eps or eps, the others between.
     L2 and L1: it adds up to eps of the norm, spread evenly over the block, with a random sign and scale, and the
