@@ -3,6 +3,7 @@ bounded passes and populations, and the same for an image in any company."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import affine
@@ -19,6 +20,8 @@ from spikeproof.errors import UsageError
 from spikeproof.losses import margin
 from spikeproof.tensors import fold, image_keys, normal, signs, uniform
 from spikeproof.threats import L1, L2, Linf
+
+MEMORY = 20
 
 
 def search(
@@ -60,12 +63,46 @@ def level(draw: float, x: float, eps: float) -> float:
     return min(max(x + eps * min(max(4 / 3 * (2 * draw - 1), -1), 1), 0), 1)
 
 
-def twin(loss: Any, image: list[float], start: list[float], key: Tensor, eps: float, rounds: int) -> list[float]:
+def told(known: list[tuple[list[float], float]], x: list[float]) -> float:
+    """A forecast in plain Python: kernel ridge regression, solved by Gauss and Jordan."""
+    count, scores = len(known), [score for _, score in known]
+    squares = [[sum((p - q) ** 2 for p, q in zip(a, b, strict=True)) for b, _ in known] for a, _ in [*known, (x, 0.0)]]
+    scale = 2 * 3.0 * sum(map(sum, squares[:count])) / count**2
+    kernel = [[math.exp(-square / scale) for square in row] for row in squares]
+    mean = sum(scores) / count
+    sd = max((sum((score - mean) ** 2 for score in scores) / count) ** 0.5, 1e-12)
+    rows = [[*kernel[i], (scores[i] - mean) / sd] for i in range(count)]
+    for i in range(count):
+        rows[i][i] += 0.03
+    for i in range(count):
+        rows[i] = [value / rows[i][i] for value in rows[i]]
+        for j in set(range(count)) - {i}:
+            rows[j] = [value - rows[j][i] * of for value, of in zip(rows[j], rows[i], strict=True)]
+    return sum(value * row[count] for value, row in zip(kernel[count], rows, strict=True))
+
+
+def twin(
+    loss: Any, image: list[float], start: list[float], key: Tensor, eps: float, rounds: int, candidates: int
+) -> list[float]:
     """One image of single numbers, generation by generation, in plain Python; its draws are those of the search."""
     size, population, children = len(image), 6, 4
+    known: list[tuple[list[float], float]] = []
 
     def draw(word: str, name: str, *shape: int) -> Any:
         return uniform(fold(fold(key, word), name), shape)[0].tolist()
+
+    def learned(members: list[list[float]]) -> None:
+        shifts = [[a - b for a, b in zip(member, image, strict=True)] for member in members]
+        known.extend(zip(shifts, map(loss, members), strict=True))
+        del known[:-MEMORY]
+
+    def promising(made: list[list[float]], word: str) -> list[list[float]]:
+        guesses = [told(known, [a - b for a, b in zip(x, image, strict=True)]) for x in made]
+        mean = sum(guesses) / len(guesses)
+        sd = (sum((guess - mean) ** 2 for guess in guesses) / len(guesses)) ** 0.5
+        luck = normal(fold(fold(key, word), "luck"), (len(made),))[0].tolist()
+        worth = [guess + 0.3 * sd * by for guess, by in zip(guesses, luck, strict=True)]
+        return [made[i] for i in sorted(range(len(made)), key=lambda i: -worth[i])[:children]]
 
     def survivors(members: list[list[float]]) -> list[list[float]]:
         ranked = sorted(members, key=lambda member: -loss(member))
@@ -79,25 +116,33 @@ def twin(loss: Any, image: list[float], start: list[float], key: Tensor, eps: fl
         for c in range(population - 1)
     ]
     members = survivors([*mutants, start])
+    learned([start, *mutants])
     best = members[0] if loss(members[0]) > loss(start) else start
     for number in range(rounds):
-        word = f"round {number}"
-        mothers, fathers = (draw(word, f"{which} parent", children, 3) for which in ("first", "second"))
-        cross, luck, levels = (draw(word, what, children, size) for what in ("cross", "where", "level"))
+        word, made = f"round {number}", candidates * children
+        mothers, fathers = (draw(word, f"{which} parent", made, 3) for which in ("first", "second"))
+        cross, luck, levels = (draw(word, what, made, size) for what in ("cross", "where", "level"))
         born = []
-        for c in range(children):
+        for c in range(made):
             mother, father = (members[min(int(rival * population) for rival in of[c])] for of in (mothers, fathers))
             child = [mother[i] if cross[c][i] < 0.5 else father[i] for i in range(size)]
             moved = [luck[c][i] < 1 / size or luck[c][i] == min(luck[c]) for i in range(size)]
             born.append([level(levels[c][i], image[i], eps) if moved[i] else child[i] for i in range(size)])
+        if candidates > 1:
+            born = promising(born, word)
+        learned(born)
         members = survivors([*born, *members])
         best = members[0] if loss(members[0]) > loss(best) else best
     return best
 
 
+@pytest.mark.parametrize("candidates", [1, 3])
 @pytest.mark.parametrize("rounds", [0, 1, 7, 40])
-def test_it_goes_from_generation_to_generation_as_its_twin(rounds: int) -> None:
-    """On a rugged loss of few values, so that the rule of one a loss matters."""
+def test_it_goes_from_generation_to_generation_as_its_twin(
+    rounds: int, candidates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a rugged loss of few values, so that the rule of one a loss matters; of 166 points the last 20 are known."""
+    monkeypatch.setattr(genetic_search, "_MEMORY", MEMORY)
     x0, eps, count = images(7, count=8), 0.2, 8
     pull = normal(image_keys(3, torch.arange(1)), (7,))[0].double().tolist()
     pairs = normal(image_keys(4, torch.arange(1)), (7, 7))[0].double().tolist()
@@ -113,18 +158,17 @@ def test_it_goes_from_generation_to_generation_as_its_twin(rounds: int) -> None:
 
     keys = image_keys(0, torch.arange(count))
     start = Linf(eps).project(x0 + eps * signs(image_keys(5, torch.arange(count)), (7,)).double(), x0)
-    found = search(
-        Counted(loss, count), x0, Linf(eps), keys, start=start, queries=6 + 4 * rounds, population=6, children=4
-    )
+    sizes = {"queries": 6 + 4 * rounds, "population": 6, "children": 4, "candidates": candidates}
+    found = search(Counted(loss, count), x0, Linf(eps), keys, start=start, **sizes)
     for i in range(count):
-        expected = twin(rugged, x0[i].tolist(), start[i].tolist(), keys[i : i + 1], eps, rounds)
+        expected = twin(rugged, x0[i].tolist(), start[i].tolist(), keys[i : i + 1], eps, rounds, candidates)
         assert rugged(found[i].tolist()) == rugged(expected)
         torch.testing.assert_close(found[i], torch.tensor(expected).double(), rtol=0, atol=1e-7)
 
 
 def test_it_comes_to_the_best_of_a_rugged_function() -> None:
     """A sum over pairs of ten signs, which has local optima; between the corners it is nowhere higher."""
-    count = 24
+    count = 64
     x0, keys = torch.full((count, 10), 0.5).double(), image_keys(6, torch.arange(count))
     pull = normal(image_keys(3, torch.arange(1)), (10,))[0].double()
     pairs = normal(image_keys(4, torch.arange(1)), (10, 10))[0].double().tril(-1)
@@ -135,7 +179,7 @@ def test_it_comes_to_the_best_of_a_rugged_function() -> None:
 
     best = loss(corners(x0[0], 0.1), keys).max()
     start = x0 + 0.1 * signs(image_keys(5, torch.arange(count)), (10,)).double()
-    found = loss(search(Counted(loss, count), x0, Linf(0.1), keys, start=start, queries=4000), keys)
+    found = loss(search(Counted(loss, count), x0, Linf(0.1), keys, start=start, queries=4000, population=96), keys)
     assert (found <= best + 1e-9).all()
     assert ((best - found) < 1e-9).double().mean() > 0.5  # the others are at the second best optimum
 
@@ -148,13 +192,13 @@ def test_of_points_with_one_loss_one_lives_on() -> None:
 
     x0 = torch.full((B, 6), 0.5).double()
     population = genetic_search._Population(
-        Counted(loss), x0, Linf(0.1), KEYS, genetic_search.Best(x0), torch.arange(B)
+        Counted(loss), x0, Linf(0.1), KEYS, genetic_search.Best(x0), torch.arange(B), None
     )
     grid = genetic_search.Grid(x0, 1)
     with torch.no_grad():
         population.begin(x0 - 0.1, 5, grid)
         for number in range(12):
-            population.round(4, grid, f"round {number}")
+            population.round(4, 1, grid, f"round {number}")
     assert population.score.loss[:, :3].tolist() == [[2.0, 1.0, 0.0]] * B
 
 
@@ -243,7 +287,7 @@ def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: 
     same(run(shuffled), whole[shuffled])
     monkeypatch.setattr(genetic_search, "_POINTS", 7)
     same(torch.cat([run(part) for part in every.split(5)]), whole)
-    monkeypatch.setattr(genetic_search, "_HELD", 2500)
+    monkeypatch.setattr(genetic_search.GeneticSearch, "_held", lambda *_: (7, 128))
     same(run(every), whole)
 
 
@@ -255,7 +299,7 @@ def test_a_pass_and_the_populations_are_bounded(
     shape: tuple[int, ...], count: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By 512 points, by 2^19 numbers (3 images of 3x224x224), and by the images that it was given, which did fit; and
-    of populations by 2^25 numbers, with their children (4 images of 3x224x224)."""
+    of populations by 2^25 numbers, with their candidates and what is remembered of them (1 image of 3x224x224)."""
     groups = []
     begin = genetic_search._Population.begin
 
@@ -268,7 +312,18 @@ def test_a_pass_and_the_populations_are_bounded(
     search(f, images(*shape, count=count), Linf(0.1), image_keys(0, torch.arange(count)), queries=40)
     assert max(len(at) for at, _ in f.points) == most
     assert f.asked.tolist() == [40] * count
-    assert max(groups) == (min(count, 4) if shape[-1] == 224 else count)
+    assert max(groups) == (1 if shape[-1] == 224 else count)
+
+
+@pytest.mark.parametrize("numbers", [64, 3 * 32 * 32, 3 * 224 * 224, 3 * 4000 * 4000])
+@pytest.mark.parametrize("candidates", [1, 4])
+def test_what_is_held_is_bounded(numbers: int, candidates: int) -> None:
+    """Members, candidates and, as two numbers each, 128 remembered points; of a larger image fewer of these."""
+    images, memory = GeneticSearch(candidates=candidates)._held(numbers)
+    whole = numbers * (32 + 16 * candidates + 2 * memory)
+    assert images * whole <= 2**25 or (images, memory) == (1, 16 if candidates > 1 else 0)
+    assert (images + 1) * whole > 2**25
+    assert memory == {1: 0, 4: {64: 128, 3072: 128, 150528: 63, 48000000: 16}[numbers]}[candidates]
 
 
 @settings(max_examples=60, deadline=None)
@@ -307,7 +362,15 @@ def test_blocks_of_the_round_move_as_one() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"queries": 0}, {"population": 0}, {"children": 0}, {"share": 0.0}, {"share": 1.5}, {"patience": 0.0}],
+    [
+        {"queries": 0},
+        {"population": 0},
+        {"children": 0},
+        {"candidates": 0},
+        {"share": 0.0},
+        {"share": 1.5},
+        {"patience": 0.0},
+    ],
 )
 def test_wrong_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=r">= 1|share in|patience > 0"):
@@ -319,7 +382,7 @@ def test_who_would_not_get_there_at_the_pace_is_left_alone() -> None:
     After 192 queries (32 and 10 rounds of 16) it may miss as much as 20 times what it gained by then, after 304 twice
     that, after 608 half of it, after 1,200 an eighth; at ten times the patience, ten times as much."""
     x0 = torch.full((B, 1, 10, 10), 0.5, dtype=torch.float64)
-    need = torch.tensor([1.0, 12.0, 20.0, 21.0, 100.0, 1000.0], dtype=torch.float64)
+    need = torch.tensor([12.0, 20.0, 24.0, 35.0, 100.0, 1000.0], dtype=torch.float64)
 
     def loss(x: Tensor, at: Tensor) -> Tensor:
         return (x - 0.4).flatten(1).sum(1) - need[at]
@@ -338,7 +401,7 @@ def test_who_would_not_get_there_at_the_pace_is_left_alone() -> None:
             gains = {after: rises[i][:after].max() for after in looks}
             left = [after for after, times in looks.items() if need[i] > (1 + patience * times) * gains[after]]
             assert asked[patience][i] == min([*left, 1600])
-    assert sorted(set(asked[1.0])) == [192, 304, 608, 1600]
+    assert sorted(set(asked[1.0])) == [192, 304, 608, 1200, 1600]
 
 
 def test_a_pace_does_not_depend_on_the_company() -> None:

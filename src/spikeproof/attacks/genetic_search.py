@@ -2,9 +2,9 @@
 
 After Alzantot, Sharma, Chakraborty, Zhang, Hsieh and Srivastava, "GenAttack: practical black-box attacks with
 gradient-free optimization" (GECCO 2019). Departures: it starts around the best point of another attack, a mutation sets
-a block of pixels to a random level of the ball, parents are picked by their rank, the best of parents and children live
-on, and of points of one loss only one does: a loss made of spike counts has few values, and a population that may share
-one is soon a single point.
+a block of pixels to a random level of the ball, parents are picked by their rank, more children are made than asked
+about and a forecast picks, the best of parents and children live on, and of points of one loss only one does: a loss
+made of spike counts has few values, and a population that may share one is soon a single point.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from spikeproof.attacks._best import Best
+from spikeproof.attacks._forecast import Forecast
 from spikeproof.attacks._grid import Grid, sides
 from spikeproof.attacks._options import at_least_one, check_ball
 from spikeproof.errors import UsageError
@@ -45,6 +46,12 @@ trained (docs/decisions.md, 159)."""
 _HELD = 2**25
 """Numbers of the populations that are searched at once; but always those of one image."""
 
+_MEMORY = 128
+"""Points of an image that a forecast is made from; fewer where `_HELD` numbers are not enough."""
+
+_LUCK = 0.3
+"""Of the spread of the forecasts, the noise that is added before the best are picked: a forecast may be wrong."""
+
 _ROUNDING = 1e-6
 """Losses (relative above 1) that differ by less are equal: the same spikes, summed in another order."""
 
@@ -56,9 +63,11 @@ class GeneticSearch:
     queries >= 1: points asked an image, none more (each `scene.COMMON_DRAWS` forwards where the encoder draws).
 
     A population of `population` >= 1 points an image: the start, and copies of it with a fifth of their blocks mutated.
-    Each round makes `children` >= 1 more: two parents, each the best of three members drawn at random; every block is
-    either's with equal chance; one block is mutated, and each other with chance 1 / blocks. The best `population` of
-    all, of those with one loss the newest alone, are the next population. Blocks are squares of one channel, whose side
+    Each round asks about `children` >= 1 more, and makes `candidates` >= 1 times as many: two parents, each the best of
+    three members drawn at random; every block is either's with equal chance; one block is mutated, and each other with
+    chance 1 / blocks. Those are asked about that promise most by kernel ridge regression over the last 128 points of
+    the image, with noise of 0.3 of the forecasts' spread; all, where `candidates` is 1. The best `population` of all,
+    of those with one loss the newest alone, are the next population. Blocks are squares of one channel, whose side
     halves from round to round from `share` in (0,1] of the image's shorter side to single pixels, and starts anew.
 
     L-inf: a mutation sets a block to a random shift from x0, a quarter of which are -eps or eps, the others between.
@@ -76,11 +85,13 @@ class GeneticSearch:
     queries: int = 1000
     population: int = 32
     children: int = 16
+    candidates: int = 4
     share: float = 0.125
     patience: float | None = None
 
     def __post_init__(self) -> None:
-        at_least_one(queries=self.queries, population=self.population, children=self.children)
+        at_least_one(queries=self.queries, population=self.population)
+        at_least_one(children=self.children, candidates=self.candidates)
         if not 0 < self.share <= 1:
             raise UsageError("share in (0,1]", self.share)
         if self.patience is not None and not self.patience > 0:
@@ -107,11 +118,21 @@ class GeneticSearch:
         start = threat.project(start, x0)
         best = Best(x0, final=f.final)
         grids = [Grid(x0, side) for side in sides(self.share, x0)]
-        some = max(_HELD // (x0[0].numel() * (self.population + self.children)), 1)
+        some, memory = self._held(x0[0].numel())
         for first in range(0, len(x0), some):
             at = torch.arange(first, min(first + some, len(x0)), device=x0.device)
-            self._search(_Population(f, x0, threat, keys, best, at), start[at], grids)
+            forecast = Forecast(memory) if self.candidates > 1 else None
+            self._search(_Population(f, x0, threat, keys, best, at, forecast), start[at], grids)
         return best.x
+
+    def _held(self, numbers: int) -> tuple[int, int]:
+        """Images that are searched at once, and points of each that a forecast is made from; an image is of so many
+        `numbers`, and twice as many where they are remembered, in float64."""
+        most, born = _HELD // numbers, self.population + self.candidates * self.children
+        if self.candidates == 1:
+            return max(most // born, 1), 0
+        memory = max(min(_MEMORY, (most - born) // 2), self.children)
+        return max(most // (born + 2 * memory), 1), memory
 
     def _search(self, alive: _Population, start: Tensor, grids: list[Grid]) -> None:
         """One group of images, whose populations are held at once."""
@@ -121,7 +142,7 @@ class GeneticSearch:
         look, times = next(looks)
         while asked < self.queries and len(alive.at):
             count = min(self.children, self.queries - asked)
-            alive.round(count, grids[number % len(grids)], f"round {number}")
+            alive.round(count, self.candidates, grids[number % len(grids)], f"round {number}")
             asked, number = asked + count, number + 1
             if self.patience is not None and asked >= look:
                 alive.leave(self.patience * times)
@@ -141,9 +162,11 @@ class _Population:
     """The images (n,) that are still searched: which of the batch they are (`at`), their members x (n,p,*), the best
     first, and what these score (n,p)."""
 
-    def __init__(self, f: Objective, x0: Tensor, threat: Threat, keys: Tensor, best: Best, at: Tensor) -> None:
+    def __init__(
+        self, f: Objective, x0: Tensor, threat: Threat, keys: Tensor, best: Best, at: Tensor, forecast: Forecast | None
+    ) -> None:
         self.f, self.x0, self.threat, self.keys = f, x0, threat, keys
-        self.best, self.at = best, at
+        self.best, self.at, self.forecast = best, at, forecast
         self.most = max(min(_POINTS, _NUMBERS // x0[0].numel()), len(x0))
         self.salt = 0  # of a round, whatever company the image is in
 
@@ -158,14 +181,25 @@ class _Population:
             where = uniform(fold(keys, "where"), (count - 1, grid.count)) < _STIRRED
             self._born(self._mutated(self.x.expand(-1, count - 1, *start.shape[1:]), where, grid, keys))
 
-    def round(self, count: int, grid: Grid, name: str) -> None:
-        """`count` children (n,count,*) of this population, and who lives on."""
-        keys = fold(self.keys, name)[self.at]
+    def round(self, asked: int, candidates: int, grid: Grid, name: str) -> None:
+        """Children (n,asked,*) of this population, of so many candidates each, and who lives on."""
+        keys, count = fold(self.keys, name)[self.at], asked * candidates
         first, second = (self._parents(fold(keys, which), count) for which in ("first parent", "second parent"))
         from_first = grid.spread(uniform(fold(keys, "cross"), (count, grid.count)) < 0.5).view_as(first)
         luck = uniform(fold(keys, "where"), (count, grid.count))
         where = (luck < 1 / grid.count) | (luck == luck.amin(2, keepdim=True))
-        self._born(self._mutated(torch.where(from_first, first, second), where, grid, keys))
+        x = self._mutated(torch.where(from_first, first, second), where, grid, keys)
+        self._born(x if self.forecast is None else self._promising(x, asked, self.forecast, fold(keys, "luck")))
+
+    def _promising(self, x: Tensor, count: int, forecast: Forecast, keys: Tensor) -> Tensor:
+        """So many of points x (n,c,*), the best by their forecasts and luck."""
+        told = forecast.of(self._shift(x))
+        luck = told.std(1, correction=0, keepdim=True) * normal(keys, told.shape[1:])
+        return _picked(x, (told + _LUCK * luck).argsort(dim=1, descending=True, stable=True)[:, :count])
+
+    def _shift(self, x: Tensor) -> Tensor:
+        """How far points x (n,c,*) are from their images."""
+        return x - self.x0[self.at][:, None]
 
     def _born(self, x: Tensor) -> None:
         """New points (n,c,*) beside the members: who lives on."""
@@ -198,7 +232,10 @@ class _Population:
         for first in range(0, len(points), self.most):
             some = slice(first, first + self.most)
             found.append(self.f.of(owner[some])(points[some], exact, self.salt))
-        return Score(*(torch.cat(one).view(x.shape[:2]) for one in zip(*found, strict=True)))
+        score = Score(*(torch.cat(one).view(x.shape[:2]) for one in zip(*found, strict=True)))
+        if self.forecast is not None:
+            self.forecast.learn(self._shift(x), score.loss)
+        return score
 
     def _survive(self, x: Tensor, score: Score) -> None:
         """The best of points (n,c,*) are the members; an image that is fooled leaves where that is final."""
@@ -216,6 +253,8 @@ class _Population:
     def _keep(self, which: Tensor) -> None:
         """Of the images those alone, (n,) bool."""
         self.at, self.first, self.x = self.at[which], self.first[which], self.x[which]
+        if self.forecast is not None:
+            self.forecast.keep(which)
         self.score = Score(*(one[which] for one in self.score))
 
 
