@@ -135,7 +135,7 @@ def _quick(on: Maker) -> list[Stage]:
         *on.first(few),
         on.dense(few),
         on.stage("random", RandomCorners(20)),
-        on.search(4000, steps=50, word="pdsg", patience=0.6),
+        on.search(4000, steps=50, word="pdsg", patience=0.45),
     ]
 
 
@@ -145,11 +145,10 @@ def _standard(on: Maker) -> list[Stage]:
         *on.first(few),
         on.dense(few),
         on.stage("long", long, margin, variant="margin"),
-        on.stage("white box", long, margin, by=on.estimator(PDSG()), estimator="pdsg", variant="margin"),
         on.stage("random", RandomCorners(50)),
-        on.search(6000, steps=100, patience=4.0),
-        on.search(8000, steps=100, word="pdsg", patience=6.0, population=64),
-        on.search(8000, steps=100, word="sigmoid 4", patience=10.0, population=96),
+        on.search(3000, steps=100, word="pdsg"),
+        on.search(8000, steps=100, word="sigmoid 4", patience=8.0, population=96),
+        on.search(6000, steps=100, patience=6.0, population=64),
     ]
 
 
@@ -158,6 +157,7 @@ def _audit(on: Maker) -> list[Stage]:
     return [
         *_standard(on),
         on.dense(long, on.ratio),
+        on.stage("white box", long, margin, by=on.estimator(PDSG()), estimator="pdsg", variant="margin"),
         on.stage("white box", long),
         on.stage("white box", long, on.ratio, variant=on.ratio.__name__),
         *on.secants(long),
