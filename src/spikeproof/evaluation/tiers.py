@@ -145,6 +145,7 @@ def _standard(on: Maker) -> list[Stage]:
         *on.first(few),
         on.dense(few),
         on.stage("long", long, margin, variant="margin"),
+        on.stage("white box", long, margin, by=on.estimator(PDSG()), estimator="pdsg", variant="margin"),
         on.stage("random", RandomCorners(50)),
         on.search(3000, steps=100, word="pdsg"),
         on.search(8000, steps=100, word="sigmoid 4", patience=8.0, population=96),
@@ -157,7 +158,6 @@ def _audit(on: Maker) -> list[Stage]:
     return [
         *_standard(on),
         on.dense(long, on.ratio),
-        on.stage("white box", long, margin, by=on.estimator(PDSG()), estimator="pdsg", variant="margin"),
         on.stage("white box", long),
         on.stage("white box", long, on.ratio, variant=on.ratio.__name__),
         *on.secants(long),
