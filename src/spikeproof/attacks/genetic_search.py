@@ -9,7 +9,6 @@ made of spike counts has few values, and a population that may share one is soon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,10 +37,8 @@ _ENDS = 4 / 3
 _POINTS, _NUMBERS = 512, 2**19
 """A pass holds so many points at most, of so many numbers together; but always one of each image."""
 
-_HOPELESS, _LATER = (192, 20.0), (300, 2.0)
-"""Queries after which the pace is looked at, and how many times what was gained by then may still be missing, at a
-patience of 1; at every doubling of the latter, a quarter of it. Chosen on four networks, two of them adversarially
-trained (docs/decisions.md, 159)."""
+_LOOK = 64
+"""Queries after which the pace is looked at first; then at every doubling (docs/decisions.md, 161)."""
 
 _HELD = 2**25
 """Numbers of the populations that are searched at once; but always those of one image."""
@@ -76,9 +73,9 @@ class GeneticSearch:
     with the margin loss.
 
     patience > 0: an image is left alone where its loss is too far from 0, which under the margin loss is the boundary.
-    After 192 queries (the round that they end in) it may be as far as 20 times the patience what the search has gained
-    since its start, after 300 twice, and after 600, 1,200 and so on a quarter of that each time. None: to the end. Some
-    are left alone that it would have broken, for most of the queries (docs/decisions.md, 159).
+    After 64 queries (the round that they end in) it may be as far as `patience` times what was gained since the clean
+    image, gradients before the search included, after 128 half of that, and so on; the clean image is asked about once,
+    after the first members. None: to the end. Some are left alone that it would have broken, for most of the queries.
     """
 
     asks_gradient: ClassVar[bool] = False
@@ -138,24 +135,17 @@ class GeneticSearch:
         """One group of images, whose populations are held at once."""
         alive.begin(start, min(self.population, self.queries), grids[0])
         asked, number = min(self.population, self.queries), 0
-        looks = _looks()
-        look, times = next(looks)
+        look, times = _LOOK, self.patience
+        if times is not None and asked < self.queries:
+            alive.compare()
+            asked += 1
         while asked < self.queries and len(alive.at):
             count = min(self.children, self.queries - asked)
             alive.round(count, self.candidates, grids[number % len(grids)], f"round {number}")
             asked, number = asked + count, number + 1
-            if self.patience is not None and asked >= look:
-                alive.leave(self.patience * times)
-                look, times = next(looks)
-
-
-def _looks() -> Iterator[tuple[int, float]]:
-    """When the pace is looked at, and how far an image may be then."""
-    yield _HOPELESS
-    after, times = _LATER
-    while True:
-        yield after, times
-        after, times = 2 * after, times / 4
+            while times is not None and asked >= look:
+                alive.leave(times)
+                look, times = 2 * look, times / 2
 
 
 class _Population:
@@ -173,13 +163,17 @@ class _Population:
     def begin(self, start: Tensor, count: int, grid: Grid) -> None:
         """The start (n,*), and `count` - 1 mutants of it."""
         self.size, x = count, start[:, None]
-        score = self._ask(x)
-        self.first = score.loss[:, 0]
-        self._survive(x, score)
+        self._survive(x, self._ask(x))
         if count > 1 and len(self.at):
             keys = fold(self.keys, "first")[self.at]
             where = uniform(fold(keys, "where"), (count - 1, grid.count)) < _STIRRED
             self._born(self._mutated(self.x.expand(-1, count - 1, *start.shape[1:]), where, grid, keys))
+
+    def compare(self) -> None:
+        """What the clean images score."""
+        if len(self.at):
+            score = self.f.of(self.at)(self.x0[self.at], exact, self.salt)
+            self.clean = score.loss.new_zeros(len(self.x0)).index_copy(0, self.at, score.loss)
 
     def round(self, asked: int, candidates: int, grid: Grid, name: str) -> None:
         """Children (n,asked,*) of this population, of so many candidates each, and who lives on."""
@@ -246,13 +240,13 @@ class _Population:
             self._keep(~self.score.fooled[:, 0])
 
     def leave(self, times: float) -> None:
-        """Give up those that are farther from the boundary than so many times what they have gained."""
+        """Give up those that are farther from the boundary than so many times their gain since the clean image."""
         top, fooled = (one[:, 0] for one in self.score)
-        self._keep((top + times * (top - self.first) >= 0) | fooled)
+        self._keep((top + times * (top - self.clean[self.at]) >= 0) | fooled)
 
     def _keep(self, which: Tensor) -> None:
         """Of the images those alone, (n,) bool."""
-        self.at, self.first, self.x = self.at[which], self.first[which], self.x[which]
+        self.at, self.x = self.at[which], self.x[which]
         if self.forecast is not None:
             self.forecast.keep(which)
         self.score = Score(*(one[which] for one in self.score))

@@ -177,7 +177,7 @@ class Maker:
         return "tie_spread"
 
     def search(
-        self, queries: int, steps: int, word: str = "dense twin", patience: float | None = 1.0, population: int = 32
+        self, queries: int, steps: int, word: str = "dense twin", patience: float | None = None, population: int = 32
     ) -> Stage:
         """A population of points, from where APGD under a wide surrogate led, or Square where there is no gradient."""
         start = self.stage("black box", Square(2 * steps) if self.linf else RandomCorners(2 * steps), margin)

@@ -135,7 +135,7 @@ def _quick(on: Maker) -> list[Stage]:
         *on.first(few),
         on.dense(few),
         on.stage("random", RandomCorners(20)),
-        on.search(4000, steps=50, word="pdsg", patience=0.45),
+        on.search(4000, steps=50, word="pdsg", patience=1.2),
     ]
 
 
@@ -147,9 +147,9 @@ def _standard(on: Maker) -> list[Stage]:
         on.stage("long", long, margin, variant="margin"),
         on.stage("white box", long, margin, by=on.estimator(PDSG()), estimator="pdsg", variant="margin"),
         on.stage("random", RandomCorners(50)),
-        on.search(3000, steps=100, word="pdsg"),
-        on.search(8000, steps=100, word="sigmoid 4", patience=8.0, population=96),
-        on.search(6000, steps=100, patience=6.0, population=64),
+        on.search(3000, steps=100, word="pdsg", patience=2.0),
+        on.search(8000, steps=100, word="sigmoid 4", patience=6.0, population=96),
+        on.search(8000, steps=100, patience=4.0, population=64),
     ]
 
 
@@ -176,7 +176,7 @@ def _audit(on: Maker) -> list[Stage]:
         on.queried(PGD(steps=20), called="spsa"),
         on.adaptive("more effort", on.stable(200), variant="margin"),
         on.stage("more effort", PGD(steps=40, restarts=10), margin, variant="restarts 10"),
-        on.search(5000, steps=100, patience=None),
+        on.search(5000, steps=100),
     ]
 
 
