@@ -10,7 +10,7 @@ made of spike counts has few values, and a population that may share one is soon
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -37,8 +37,15 @@ _ENDS = 4 / 3
 _POINTS, _NUMBERS = 512, 2**19
 """A pass holds so many points at most, of so many numbers together; but always one of each image."""
 
+_Since = Literal["clean", "start"]
+"""What a gain is counted from: the clean image, or what the search started from."""
+
 _LOOK = 64
 """Queries after which the pace is looked at first; then at every doubling (docs/decisions.md, 161)."""
+
+_STILL, _CRAWL = (192, 4), 100.0
+"""Queries, and how many times the population, after which an image stands still that misses more than 100 times what
+the search itself has gained."""
 
 _HELD = 2**25
 """Numbers of the populations that are searched at once; but always those of one image."""
@@ -75,7 +82,8 @@ class GeneticSearch:
     patience > 0: an image is left alone where its loss is too far from 0, which under the margin loss is the boundary.
     After 64 queries (the round that they end in) it may be as far as `patience` times what was gained since the clean
     image, gradients before the search included, after 128 half of that, and so on; the clean image is asked about once,
-    after the first members. None: to the end. Some are left alone that it would have broken, for most of the queries.
+    after the first members. After 192, or four times the population, it may not be 100 times as far as the search has
+    come since its start. None: to the end. Some are left alone that it would have broken, for most of the queries.
     """
 
     asks_gradient: ClassVar[bool] = False
@@ -135,17 +143,25 @@ class GeneticSearch:
         """One group of images, whose populations are held at once."""
         alive.begin(start, min(self.population, self.queries), grids[0])
         asked, number = min(self.population, self.queries), 0
-        look, times = _LOOK, self.patience
-        if times is not None and asked < self.queries:
+        looks = self._looks()
+        if looks and asked < self.queries and len(alive.at):
             alive.compare()
             asked += 1
         while asked < self.queries and len(alive.at):
             count = min(self.children, self.queries - asked)
             alive.round(count, self.candidates, grids[number % len(grids)], f"round {number}")
             asked, number = asked + count, number + 1
-            while times is not None and asked >= look:
-                alive.leave(times)
-                look, times = 2 * look, times / 2
+            while looks and asked >= looks[0][0]:
+                _, times, since = looks.pop(0)
+                alive.leave(times, since)
+
+    def _looks(self) -> list[tuple[int, float, _Since]]:
+        """After how many queries the pace is looked at, and how many times what was gained may be missing."""
+        if self.patience is None:
+            return []
+        doublings = range((self.queries // _LOOK).bit_length())
+        looks: list[tuple[int, float, _Since]] = [(_LOOK << k, self.patience / 2**k, "clean") for k in doublings]
+        return sorted([*looks, (max(_STILL[0], _STILL[1] * self.population), _CRAWL, "start")])
 
 
 class _Population:
@@ -163,7 +179,9 @@ class _Population:
     def begin(self, start: Tensor, count: int, grid: Grid) -> None:
         """The start (n,*), and `count` - 1 mutants of it."""
         self.size, x = count, start[:, None]
-        self._survive(x, self._ask(x))
+        score = self._ask(x)
+        self.first = self.clean = score.loss[:, 0]  # until the clean images are asked about
+        self._survive(x, score)
         if count > 1 and len(self.at):
             keys = fold(self.keys, "first")[self.at]
             where = uniform(fold(keys, "where"), (count - 1, grid.count)) < _STIRRED
@@ -171,9 +189,7 @@ class _Population:
 
     def compare(self) -> None:
         """What the clean images score."""
-        if len(self.at):
-            score = self.f.of(self.at)(self.x0[self.at], exact, self.salt)
-            self.clean = score.loss.new_zeros(len(self.x0)).index_copy(0, self.at, score.loss)
+        self.clean = self.f.of(self.at)(self.x0[self.at], exact, self.salt).loss
 
     def round(self, asked: int, candidates: int, grid: Grid, name: str) -> None:
         """Children (n,asked,*) of this population, of so many candidates each, and who lives on."""
@@ -239,14 +255,16 @@ class _Population:
         if self.f.final:
             self._keep(~self.score.fooled[:, 0])
 
-    def leave(self, times: float) -> None:
-        """Give up those that are farther from the boundary than so many times their gain since the clean image."""
+    def leave(self, times: float, since: _Since) -> None:
+        """Give up those that are farther from the boundary than so many times what they have gained."""
         top, fooled = (one[:, 0] for one in self.score)
-        self._keep((top + times * (top - self.clean[self.at]) >= 0) | fooled)
+        gained = top - (self.first if since == "start" else self.clean)
+        self._keep((top + times * gained >= 0) | fooled)
 
     def _keep(self, which: Tensor) -> None:
         """Of the images those alone, (n,) bool."""
         self.at, self.x = self.at[which], self.x[which]
+        self.first, self.clean = self.first[which], self.clean[which]
         if self.forecast is not None:
             self.forecast.keep(which)
         self.score = Score(*(one[which] for one in self.score))
