@@ -184,8 +184,8 @@ class _Plan(NamedTuple):
     """The stages of a tier, in the order in which those of one role run, and what its audits may spend.
 
     A tier is to have a budget, forwards and backwards an image on average: 400, 2,000 and 20,000 from `quick` on. Where
-    no image falls and every search is at a standstill, the stages take 398, 1,720 and 16,669 on a linear network of two
-    classes. An image that seems about to fall may be given some 4,200, 18,100 and 33,100. On noise each draw counts,
+    no image falls and every search is at a standstill, the stages take 399, 1,979 and 16,928 on a linear network of two
+    classes. An image that seems about to fall may be given some 4,200, 20,100 and 35,100. On noise each draw counts,
     behind a gradient and behind a query.
     """
 
