@@ -15,10 +15,12 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import torch
 
+import spikeproof
 from spikeproof import parts
 from spikeproof.attacks.apgd import APGD
 from spikeproof.attacks.block_search import BlockSearch
@@ -28,7 +30,7 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case, outcomes
 from spikeproof.evaluation.panel import Asked, Panel
 from spikeproof.evaluation.stages import plain_case
-from spikeproof.evaluation.tiers import Tier
+from spikeproof.evaluation.tiers import TIERS, Tier
 from spikeproof.losses import dlr, margin
 from spikeproof.metrics.slack import FORESEEN, falls, foreseen
 from spikeproof.rows import AttackRow, of_kind
@@ -150,9 +152,9 @@ def found(config: CellConfig, eps: str, asked: argparse.Namespace) -> Found:
 
 
 def all_found(asked: argparse.Namespace) -> Iterator[Found]:
-    """From the file in `out` what is there already."""
+    """From the file in `out` what is there already, of the same attacks."""
     what = "-".join([*asked.tiers, "again", *asked.again])
-    file = asked.out / f"found-{asked.images}-{asked.restarts}-{asked.queries}-{what}.jsonl"
+    file = asked.out / f"found-{asked.images}-{asked.restarts}-{asked.queries}-{what}-{attacks()}.jsonl"
     lines = file.read_text("utf-8").splitlines() if file.exists() else []
     known = {(one := loaded(line)).network: one for line in lines}
     for cell in replace(load_study(study_file(asked.study)), seeds=asked.seeds).cells():
@@ -165,6 +167,13 @@ def all_found(asked: argparse.Namespace) -> Iterator[Found]:
             yield known[name]
 
 
+def attacks() -> str:
+    """A digest of the sources of attacks and tiers: what was found with others is not gone on from."""
+    home = Path(spikeproof.__file__).parent
+    files = sorted([*home.glob("attacks/*.py"), *home.glob("evaluation/*.py")])
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+
+
 def loaded(line: str) -> Found:
     fields = json.loads(line)
     return Found(**{**fields, "tiers": {name: OfTier(**of) for name, of in fields["tiers"].items()}})
@@ -175,8 +184,8 @@ def main() -> None:
     parser.add_argument("--study", default="demo", help="a shipped study, or a file of one")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 2], help="of the networks; the demo's own are of 0")
     parser.add_argument("--eps", nargs="+", default=["0.05"])
-    parser.add_argument("--tiers", nargs="+", default=["quick", "standard"])
-    parser.add_argument("--again", nargs="*", default=["quick"], help="tiers that are run eight times")
+    parser.add_argument("--tiers", nargs="+", default=["quick", "standard"], choices=TIERS[1:])
+    parser.add_argument("--again", nargs="*", default=["quick"], choices=TIERS[1:], help="run eight times")
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--restarts", type=int, default=64, help="of R2's gradient attack")
     parser.add_argument("--queries", type=int, default=30_000, help="of R2's search")

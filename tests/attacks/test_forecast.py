@@ -81,3 +81,11 @@ def test_where_nothing_can_be_told_all_points_are_worth_the_same(memory: int) ->
     same = forecast(x[:, :1].expand(-1, 5, -1), drawn(2, 5, seed=2), memory).of(new)
     assert same.isfinite().all()
     torch.testing.assert_close(same, torch.zeros(2, 4).double(), rtol=0, atol=1e-9)
+
+
+def test_points_that_differ_by_rounding_alone_are_one() -> None:
+    """Their square distances are below 0 by rounding here and there; of points this alike that would be much."""
+    x = (1e4 * drawn(3, 1, 40)).expand(-1, 9, -1)
+    found = forecast(x, drawn(3, 9, seed=1)).of(x[:, :4])
+    assert found.isfinite().all()
+    assert found.abs().max() < 3

@@ -51,7 +51,7 @@ _HELD = 2**25
 """Numbers of the populations that are searched at once; but always those of one image."""
 
 _MEMORY = 128
-"""Points of an image that a forecast is made from; fewer where `_HELD` numbers are not enough."""
+"""Points of an image that a forecast is made from; fewer where `_HELD` numbers are not enough, but a round's."""
 
 _LUCK = 0.3
 """Of the spread of the forecasts, the noise that is added before the best are picked: a forecast may be wrong."""
@@ -62,15 +62,18 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class GeneticSearch:
-    """x0 (B,*) in [0,1], and so what it returns: the best point asked. UsageError for a threat of whole events.
+    """x0 (B,*) in [0,1], and so what it returns: the best point asked, the clean image apart.
+
+    UsageError for a threat of whole events.
 
     queries >= 1: points asked an image, none more (each `scene.COMMON_DRAWS` forwards where the encoder draws).
 
     A population of `population` >= 1 points an image: the start, and copies of it with a fifth of their blocks mutated.
     Each round asks about `children` >= 1 more, and makes `candidates` >= 1 times as many: two parents, each the best of
-    three members drawn at random; every block is either's with equal chance; one block is mutated, and each other with
-    chance 1 / blocks. Those are asked about that promise most by kernel ridge regression over the last 128 points of
-    the image, with noise of 0.3 of the forecasts' spread; all, where `candidates` is 1. The best `population` of all,
+    three members drawn at random; every block is either's with equal chance; each block is mutated with chance
+    1 / blocks, and one at least. Those are asked about that promise most by kernel ridge regression over the last 128
+    points of the image (of large images fewer, down to one round's), with noise of 0.3 of the forecasts' spread; all,
+    where `candidates` is 1. The best `population` of all,
     of those with one loss the newest alone, are the next population. Blocks are squares of one channel, whose side
     halves from round to round from `share` in (0,1] of the image's shorter side to single pixels, and starts anew.
 
@@ -83,7 +86,8 @@ class GeneticSearch:
     After 64 queries (the round that they end in) it may be as far as `patience` times what was gained since the clean
     image, gradients before the search included, after 128 half of that, and so on; the clean image is asked about once,
     after the first members. After 192, or four times the population, it may not be 100 times as far as the search has
-    come since its start. None: to the end. Some are left alone that it would have broken, for most of the queries.
+    come since its start. None: to the end. Some are left alone that it would have broken, for most of the queries; from
+    a random start, where nothing was gained before, more of them.
     """
 
     asks_gradient: ClassVar[bool] = False
@@ -131,13 +135,13 @@ class GeneticSearch:
         return best.x
 
     def _held(self, numbers: int) -> tuple[int, int]:
-        """Images that are searched at once, and points of each that a forecast is made from; an image is of so many
-        `numbers`, and twice as many where they are remembered, in float64."""
+        """Images that are searched at once, and points of each that a forecast is made from. An image is of so many
+        `numbers`; of what is remembered, in float64, each counts twice, and so do some four matrices of it."""
         most, born = _HELD // numbers, self.population + self.candidates * self.children
         if self.candidates == 1:
             return max(most // born, 1), 0
         memory = max(min(_MEMORY, (most - born) // 2), self.children)
-        return max(most // (born + 2 * memory), 1), memory
+        return max(_HELD // (numbers * (born + 2 * memory) + 8 * memory**2), 1), memory
 
     def _search(self, alive: _Population, start: Tensor, grids: list[Grid]) -> None:
         """One group of images, whose populations are held at once."""
@@ -203,13 +207,9 @@ class _Population:
 
     def _promising(self, x: Tensor, count: int, forecast: Forecast, keys: Tensor) -> Tensor:
         """So many of points x (n,c,*), the best by their forecasts and luck."""
-        told = forecast.of(self._shift(x))
+        told = forecast.of(x)
         luck = told.std(1, correction=0, keepdim=True) * normal(keys, told.shape[1:])
         return _picked(x, (told + _LUCK * luck).argsort(dim=1, descending=True, stable=True)[:, :count])
-
-    def _shift(self, x: Tensor) -> Tensor:
-        """How far points x (n,c,*) are from their images."""
-        return x - self.x0[self.at][:, None]
 
     def _born(self, x: Tensor) -> None:
         """New points (n,c,*) beside the members: who lives on."""
@@ -244,7 +244,7 @@ class _Population:
             found.append(self.f.of(owner[some])(points[some], exact, self.salt))
         score = Score(*(torch.cat(one).view(x.shape[:2]) for one in zip(*found, strict=True)))
         if self.forecast is not None:
-            self.forecast.learn(self._shift(x), score.loss)
+            self.forecast.learn(x, (score.loss.double() / _ROUNDING).round())
         return score
 
     def _survive(self, x: Tensor, score: Score) -> None:
@@ -263,6 +263,8 @@ class _Population:
 
     def _keep(self, which: Tensor) -> None:
         """Of the images those alone, (n,) bool."""
+        if which.all():
+            return
         self.at, self.x = self.at[which], self.x[which]
         self.first, self.clean = self.first[which], self.clean[which]
         if self.forecast is not None:
