@@ -51,7 +51,7 @@ _HELD = 2**25
 """Numbers of the populations that are searched at once; but always those of one image."""
 
 _MEMORY = 128
-"""Points of an image that a forecast is made from; fewer where `_HELD` numbers are not enough, but a round's."""
+"""Points of an image that a forecast is made from; fewer where `_HELD` numbers are not enough."""
 
 _LUCK = 0.3
 """Of the spread of the forecasts, the noise that is added before the best are picked: a forecast may be wrong."""
@@ -140,7 +140,7 @@ class GeneticSearch:
         most, born = _HELD // numbers, self.population + self.candidates * self.children
         if self.candidates == 1:
             return max(most // born, 1), 0
-        memory = max(min(_MEMORY, (most - born) // 2), self.children)
+        memory = min(_MEMORY, max((most - born) // 2, self.children))
         return max(_HELD // (numbers * (born + 2 * memory) + 8 * memory**2), 1), memory
 
     def _search(self, alive: _Population, start: Tensor, grids: list[Grid]) -> None:
