@@ -73,9 +73,9 @@ class GeneticSearch:
     three members drawn at random; every block is either's with equal chance; each block is mutated with chance
     1 / blocks, and one at least. Those are asked about that promise most by kernel ridge regression over the last 128
     points of the image (of large images fewer, down to one round's), with noise of 0.3 of the forecasts' spread; all,
-    where `candidates` is 1. The best `population` of all,
-    of those with one loss the newest alone, are the next population. Blocks are squares of one channel, whose side
-    halves from round to round from `share` in (0,1] of the image's shorter side to single pixels, and starts anew.
+    where `candidates` is 1. The best `population` of all, of those with one loss the newest alone, are the next
+    population. Blocks are squares of one channel, whose side halves from round to round from `share` in (0,1] of the
+    image's shorter side to single pixels, and starts anew.
 
     L-inf: a mutation sets a block to a random shift from x0, a quarter of which are -eps or eps, the others between.
     L2 and L1: it adds up to eps of the norm, spread evenly over the block, with a random sign and scale, and the
