@@ -130,6 +130,15 @@ class Slurm:
         self._nodes[node].kill()
         self._nodes[node].wait()
 
+    def clear(self) -> None:
+        """No job is left, and every node is back and idle."""
+        for node in NODES:
+            if self._nodes[node].poll() is not None:
+                self.start_node(node)
+        if left := {line.split("_")[0] for line in self.jobs("%i")}:
+            self.ask("scancel", *left)
+        self.wait(lambda: not self.jobs() and self.states() == dict.fromkeys(NODES, "idle"), 120, "two idle nodes")
+
     def restart_controller(self) -> None:
         """Killed, and started again with what it has kept on disk."""
         self._controller.kill()
