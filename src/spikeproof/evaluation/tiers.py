@@ -135,7 +135,7 @@ def _quick(on: Maker) -> list[Stage]:
         *on.first(few),
         on.dense(few),
         on.stage("random", RandomCorners(20)),
-        on.search(4000, steps=50, word="pdsg", patience=1.2),
+        on.search(4000, steps=50, word="pdsg", patience=0.9),
     ]
 
 
@@ -147,9 +147,9 @@ def _standard(on: Maker) -> list[Stage]:
         on.stage("long", long, margin, variant="margin"),
         on.stage("white box", long, margin, by=on.estimator(PDSG()), estimator="pdsg", variant="margin"),
         on.stage("random", RandomCorners(50)),
-        on.search(3000, steps=100, word="pdsg", patience=2.0),
-        on.search(8000, steps=100, word="sigmoid 4", patience=6.0, population=96),
-        on.search(8000, steps=100, patience=4.0, population=64),
+        on.search(3000, steps=50, word="pdsg", patience=2.0),
+        on.search(8000, steps=50, word="sigmoid 4", patience=6.0, population=96),
+        on.search(8000, steps=50, patience=4.0, population=64),
     ]
 
 
@@ -184,8 +184,8 @@ class _Plan(NamedTuple):
     """The stages of a tier, in the order in which those of one role run, and what its audits may spend.
 
     A tier is to have a budget, forwards and backwards an image on average: 400, 2,000 and 20,000 from `quick` on. Where
-    no image falls and every search is at a standstill, the stages take 399, 1,979 and 16,928 on a linear network of two
-    classes. An image that seems about to fall may be given some 4,200, 20,100 and 35,100. On noise each draw counts,
+    no image falls and every search is at a standstill, the stages take 399, 1,679 and 16,628 on a linear network of two
+    classes. An image that seems about to fall may be given some 4,200, 19,800 and 34,800. On noise each draw counts,
     behind a gradient and behind a query.
     """
 
