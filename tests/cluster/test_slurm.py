@@ -33,10 +33,10 @@ def two() -> Iterator[Slurm]:
 
 
 @pytest.fixture
-def slurm(two: Slurm) -> Iterator[Slurm]:
+def slurm(two: Slurm) -> Slurm:
     """No job, and both nodes idle, whatever the test before has killed."""
     two.clear()
-    yield two
+    return two
 
 
 def words(folder: Path) -> list[str]:

@@ -254,7 +254,7 @@ def test_what_a_stage_is_compared_with_differs_in_what_its_role_is_about_alone()
     assert dense.compares_with(plain)
     assert not replace(dense, case=replace(dense.case, loss=margin)).compares_with(plain)
     assert not replace(dense, case=replace(dense.case, attack=PGD(steps=21))).compares_with(plain)
-    assert not stages["genetic-8000 of 64 after apgd-100 dense twin"].compares_with(plain)
+    assert not stages["genetic-8000 of 64 after apgd-50 dense twin"].compares_with(plain)
     assert "from a" in tier("quick", sources={"a": victim_of()}).compared
 
 

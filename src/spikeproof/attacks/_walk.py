@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from spikeproof.attacks._asking import at_once, gain
 from spikeproof.attacks._best import Best
 from spikeproof.tensors import exact
 from spikeproof.types import EventThreat, Objective, Score
@@ -17,14 +18,11 @@ __all__ = ["KICK", "Walk"]
 _TOGETHER = (2, 3, 5, 8, 13, 21, 34)
 """How many of a round's best changes are tried at once when each has been tried alone."""
 
-_POINTS, _NUMBERS = 512, 2**22
-"""A pass holds so many points at most, of so many numbers together; but always one of each image."""
+_NUMBERS = 2**22
+"""Of the points of one pass together."""
 
 KICK: Final = 3
 """Changes at random, after as many rounds without a gain."""
-
-_ROUNDING = 1e-6
-"""Losses (relative above 1) that differ by less are equal: the same spikes, summed in another order."""
 
 
 class Walk(ABC):
@@ -37,7 +35,7 @@ class Walk(ABC):
         self.at = torch.arange(len(x0), device=x0.device)
         self.left = torch.full_like(self.at, queries)
         self.stuck = torch.zeros_like(self.at)  # rounds without a gain
-        self.most = max(min(_POINTS, _NUMBERS // x0[0].numel()), len(x0))
+        self.most = at_once(x0, _NUMBERS)
         self.salt = 0
         self.x, self.held = x.clone(), Score(x0.new_full((len(x0),), float("-inf")), self.at < 0)
         self._stand(self.at, x, self._ask(x, self.at))
@@ -63,11 +61,11 @@ class Walk(ABC):
         left = self.left.clone()
         alone = torch.eye(width, dtype=torch.bool, device=self.at.device).expand(len(self.at), -1, -1)
         found = self._score(alone)
-        gain = self._gain(found)
-        order = gain.argsort(dim=1, descending=True, stable=True)
+        worth = gain(found, self.held)
+        order = worth.argsort(dim=1, descending=True, stable=True)
         rank = order.argsort(dim=1, stable=True)
         few = [count for count in _TOGETHER if count <= width]
-        sets = torch.stack([(rank < count) & (gain > 0) for count in few], 1) if few else alone[:, :0]
+        sets = torch.stack([(rank < count) & (worth > 0) for count in few], 1) if few else alone[:, :0]
         sets &= sets.sum(2, keepdim=True) > 1
         more = self._score(sets)
         sets = torch.cat([alone, sets], 1)
@@ -95,18 +93,10 @@ class Walk(ABC):
         self.left -= torch.bincount(owner, minlength=len(self.left))
         return self.f.of(self.at[owner])(x, exact, self.salt)
 
-    def _gain(self, found: Score) -> Tensor:
-        """Over what is held, in units of what rounding may be: (n,s). A success first, a loss of it never."""
-        held, fooled = self.held.loss[:, None], self.held.fooled[:, None]
-        gain = ((found.loss - held).double() / (_ROUNDING * held.abs().clamp(min=1.0))).round()
-        gain = torch.where(found.fooled & ~fooled, gain + 1e12, gain)
-        return torch.where(fooled & ~found.fooled, float("-inf"), gain)
-
     def _go(self, sets: Tensor, found: Score) -> None:
         """Each image to the best of its points: where none gains, to one that loses nothing, or after some rounds of
         that to any."""
-        gain = self._gain(found)
-        top, which = gain.max(1)
+        top, which = gain(found, self.held).max(1)
         kicked = self.stuck >= KICK
         self.stuck = torch.where((top > 0) | kicked, 0, self.stuck + 1)
         (on,) = (((top >= 0) | kicked) & torch.isfinite(top)).nonzero(as_tuple=True)

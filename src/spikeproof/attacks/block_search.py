@@ -14,11 +14,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from spikeproof.attacks._asking import ask, at_once, gain
 from spikeproof.attacks._best import Best
 from spikeproof.attacks._grid import Grid, sides
 from spikeproof.attacks._options import at_least_one, check_ball
 from spikeproof.errors import UsageError
-from spikeproof.tensors import exact, fold, normal, signs, uniform
+from spikeproof.tensors import fold, normal, signs, uniform
 from spikeproof.types import Estimator, Objective, Score, Threat
 
 __all__ = ["BlockSearch"]
@@ -29,18 +30,12 @@ _TOGETHER = (2, 3, 5, 8, 13, 21, 34, 55)
 _KICK = 3
 """Blocks that are moved at a local optimum."""
 
-_POINTS, _NUMBERS = 512, 2**19
-"""A pass holds so many points at most, of so many numbers together; but always one of each image."""
-
 _ACROSS = 3.0
 """In units of eps: beyond the far side of an L-inf ball from wherever, so that rounding leaves no pixel short of it."""
 
 _PACE = ((100, 3.0), (600, 0.5))
 """Queries after which the pace is looked at, and how many times what was gained by then may still be missing, at a
 patience of 1. Chosen on two adversarially trained networks (docs/decisions.md, 82)."""
-
-_ROUNDING = 1e-6
-"""Losses (relative above 1) that differ by less are equal: the same spikes, summed in another order."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,7 @@ class _Walk:
         self.left = torch.full_like(self.at, queries)
         self.risen = torch.zeros_like(self.at, dtype=torch.bool)
         self.looks = torch.zeros_like(self.at)  # at its pace, so far
-        self.most = max(min(_POINTS, _NUMBERS // x0[0].numel()), len(x0))
+        self.most = at_once(x0)
         self.salt = 0  # of a step of the search, whatever company the image is in
         self.x = x.clone()
         self.held = Score(x.new_full((len(x),), float("-inf")), torch.zeros_like(self.risen))
@@ -168,7 +163,7 @@ class _Walk:
         moves = self._moves(self.order[:, columns], fold(self.keys, name))
         alone = torch.eye(moves.blocks.shape[1], dtype=torch.bool, device=self.x.device).expand(len(self.x), -1, -1)
         score = self._score(moves, alone)
-        worth = self._worth(score)
+        worth = gain(score, self.held)
         least = (worth.amax(1) > 0).to(worth)[:, None]  # what gains, or where nothing does, what loses nothing
         useful = (worth >= least).sum(1)
         rank = worth.argsort(dim=1, descending=True, stable=True).argsort(1)
@@ -177,7 +172,7 @@ class _Walk:
         more = self._score(moves, joined)
         sets = torch.cat([joined, alone], 1)
         both = Score(torch.cat([more.loss, score.loss], 1), torch.cat([more.fooled, score.fooled], 1))
-        worth = self._worth(both)
+        worth = gain(both, self.held)
         top, chosen = worth.max(1)
         self.risen |= top > 0
         taken = (top >= 0).nonzero()[:, 0]
@@ -222,22 +217,8 @@ class _Walk:
 
     def _ask(self, points: Callable[[slice], Tensor], owner: Tensor) -> Score:
         """Of one point for each entry of `owner` (m,) into the images, in passes of bounded size."""
-        found = []
-        for first in range(0, len(owner), self.most):
-            some = slice(first, first + self.most)
-            found.append(self.f.of(self.at[owner[some]])(points(some), exact, self.salt))
         self.left -= torch.bincount(owner, minlength=len(self.left))
-        empty = self.x.new_zeros(0)
-        return Score(
-            torch.cat([empty, *(s.loss for s in found)]), torch.cat([empty.bool(), *(s.fooled for s in found)])
-        )
-
-    def _worth(self, score: Score) -> Tensor:
-        """The gain over what is held, in units of what rounding may be: (n,s). A success first, a loss of it never."""
-        held, fooled = self.held.loss[:, None], self.held.fooled[:, None]
-        gain = ((score.loss - held).double() / (_ROUNDING * held.abs().clamp(min=1.0))).round()
-        gain = torch.where(score.fooled & ~fooled, gain + 1e12, gain)
-        return torch.where(fooled & ~score.fooled, float("-inf"), gain)
+        return ask(self.f, self.at[owner], points, self.salt, self.most)
 
     def _stand(self, on: Tensor, x: Tensor, score: Score) -> None:
         """The images `on` (m,) stand at x (m,*) now; where a success is final, what is fooled has no queries left."""

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from spikeproof.attacks._asking import ROUNDING, ask, at_once
 from spikeproof.attacks._best import Best
 from spikeproof.attacks._forecast import Forecast
 from spikeproof.attacks._grid import Grid, sides
@@ -34,9 +35,6 @@ _STIRRED = 0.2
 _ENDS = 4 / 3
 """How far random shifts would reach, in units of eps: a quarter of them are clamped to an end of the ball."""
 
-_POINTS, _NUMBERS = 512, 2**19
-"""A pass holds so many points at most, of so many numbers together; but always one of each image."""
-
 _Since = Literal["clean", "start"]
 """What a gain is counted from: the clean image, or what the search started from."""
 
@@ -55,9 +53,6 @@ _MEMORY = 128
 
 _LUCK = 0.3
 """Of the spread of the forecasts, the noise that is added before the best are picked: a forecast may be wrong."""
-
-_ROUNDING = 1e-6
-"""Losses (relative above 1) that differ by less are equal: the same spikes, summed in another order."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +172,7 @@ class _Population:
     ) -> None:
         self.f, self.x0, self.threat, self.keys = f, x0, threat, keys
         self.best, self.at, self.forecast = best, at, forecast
-        self.most = max(min(_POINTS, _NUMBERS // x0[0].numel()), len(x0))
+        self.most = at_once(x0)
         self.salt = 0  # of a round, whatever company the image is in
 
     def begin(self, start: Tensor, count: int, grid: Grid) -> None:
@@ -238,13 +233,10 @@ class _Population:
     def _ask(self, x: Tensor) -> Score:
         """Of points x (n,c,*), in passes of bounded size: (n,c)."""
         self.salt += 1
-        points, owner, found = x.flatten(0, 1), self.at.repeat_interleave(x.shape[1]), []
-        for first in range(0, len(points), self.most):
-            some = slice(first, first + self.most)
-            found.append(self.f.of(owner[some])(points[some], exact, self.salt))
-        score = Score(*(torch.cat(one).view(x.shape[:2]) for one in zip(*found, strict=True)))
+        found = ask(self.f, self.at.repeat_interleave(x.shape[1]), x.flatten(0, 1).__getitem__, self.salt, self.most)
+        score = Score(*(one.view(x.shape[:2]) for one in found))
         if self.forecast is not None:
-            self.forecast.learn(x, (score.loss.double() / _ROUNDING).round())
+            self.forecast.learn(x, (score.loss.double() / ROUNDING).round())
         return score
 
     def _survive(self, x: Tensor, score: Score) -> None:
@@ -276,7 +268,7 @@ def _order(score: Score) -> Tensor:
     """The best first, of scores (n,c): what is fooled, then by the loss; but of those with one loss all but the first
     come last. (n,c) int64."""
     loss = score.loss.double()
-    level = (loss / (_ROUNDING * loss.abs().amin(1, keepdim=True).clamp(min=1.0))).round()
+    level = (loss / (ROUNDING * loss.abs().amin(1, keepdim=True).clamp(min=1.0))).round()
     order = level.argsort(dim=1, descending=True, stable=True)
     order = order.gather(1, score.fooled.gather(1, order).int().argsort(dim=1, descending=True, stable=True))
     level, fooled = level.gather(1, order), score.fooled.gather(1, order)
