@@ -26,9 +26,9 @@ def at_once(x0: Tensor, numbers: int = 2**19) -> int:
 
 
 def ask(f: Objective, owner: Tensor, points: Callable[[slice], Tensor], salt: int, most: int) -> Score:
-    """Of one point for each entry of `owner` (m,) into the images of f, which may be none; `points` of a slice of them
-    are made when they are asked, `most` at a time: (m,)."""
-    found = [Score(torch.zeros_like(owner[:0], dtype=torch.float32), torch.zeros_like(owner[:0], dtype=torch.bool))]
+    """Of one point for each entry of `owner` (m,), m >= 1, into the images of f; the `points` of a slice of them are
+    made when they are asked, `most` at a time: (m,)."""
+    found = []
     for first in range(0, len(owner), most):
         some = slice(first, first + most)
         found.append(f.of(owner[some])(points(some), exact, salt))

@@ -209,10 +209,11 @@ class _Walk:
         asked = sets.any(2)
         asked &= asked.cumsum(1) <= self.left[:, None]
         owner, which = asked.nonzero(as_tuple=True)
-        found = self._ask(lambda some: moves.points(owner[some], sets[owner[some], which[some]]), owner)
         loss = self.x.new_full(asked.shape, float("-inf"))
         fooled = torch.zeros_like(asked)
-        loss[asked], fooled[asked] = found.loss, found.fooled
+        if len(owner):
+            found = self._ask(lambda some: moves.points(owner[some], sets[owner[some], which[some]]), owner)
+            loss[asked], fooled[asked] = found
         return Score(loss, fooled)
 
     def _ask(self, points: Callable[[slice], Tensor], owner: Tensor) -> Score:
