@@ -449,7 +449,11 @@ def test_controls_exit_1_where_one_is_not_what_it_is_said_to_be(
 ) -> None:
     def outcomes(store: Store, machine: Any, *, tier: str, images: int, smallest: bool) -> list[Outcome]:
         assert (store.root, tier, images, smallest) == (tmp_path, "smoke", 5, True)
-        return [Outcome("fine", False, False, "supported", 1.0), Outcome("odd", masked, True, "unsettled (red: D5)")]
+        power = "16 of 16 planted examples found"
+        return [
+            Outcome("fine", False, False, "supported", 1.0, power=power),
+            Outcome("odd", masked, True, "unsettled (red: D5)"),
+        ]
 
     monkeypatch.setattr("spikeproof.study.controls.run_controls", outcomes)
     given = ("controls", "--tier=smoke", "--images=5", "--smallest", "--out", tmp_path, "--quiet")
@@ -457,5 +461,6 @@ def test_controls_exit_1_where_one_is_not_what_it_is_said_to_be(
     assert (got, err) == (code, "")
     lines = out.splitlines()
     assert re.match(r"ok   honest: fine +supported; 100\.0 % fell", lines[0])
-    assert re.match(rf"{word} {'masked' if masked else 'honest'}: odd +unsettled \(red: D5\)$", lines[1])
-    assert lines[2] == f"controls: {code} failed"
+    assert lines[1] == "     power: 16 of 16 planted examples found"
+    assert re.match(rf"{word} {'masked' if masked else 'honest'}: odd +unsettled \(red: D5\)$", lines[2])
+    assert lines[3] == f"controls: {code} failed"

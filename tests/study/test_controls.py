@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from spikeproof import parts
 from spikeproof.data.digits import Digits
+from spikeproof.metrics.robustness import Interval
+from spikeproof.metrics.verdict import NOT_EVALUATED, Verdict, Word
 from spikeproof.rules.atan import ATan
 from spikeproof.store.store import Store
 from spikeproof.study import controls, masks
@@ -258,7 +261,7 @@ def test_an_honest_network_passes_and_masked_ones_do_not(monkeypatch: pytest.Mon
         cut=CONTROLS["detached encoder"],
     )
     honest = found["honest"]
-    assert (honest.masked, honest.flagged) == (False, False)
+    assert (honest.masked, honest.flagged, honest.power) == (False, False, "")
     assert honest.broken is not None
     assert 0.5 < honest.broken <= 1
     for name, by in (("noise", "D13"), ("state", "D13"), ("cut", "refused: .*a cut graph")):
@@ -282,3 +285,20 @@ def test_an_honest_network_that_is_found_unfit_fails_and_does_not_stop_the_rest(
     assert (first.flagged, first.broken, first.passed) == (True, None, False)
     assert "D13" in first.by
     assert found["second"].passed
+
+
+@pytest.mark.parametrize("word", ["supported", NOT_EVALUATED])
+def test_it_is_told_what_the_attacks_find_of_what_is_planted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: Word
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"code": "D5", "value": 0.5, "says": "another"},
+        {"code": "D21", "value": 1.0, "says": "16 of 16"},
+    ]
+    verdict, fell = Verdict(word, (), (), ()), Interval(0.9, 0.7, 1.0, 18, 20)
+    told = SimpleNamespace(verdict=verdict, asr_conditional=fell, slack=None, findings=rows)
+    monkeypatch.setattr(controls, "evaluate", lambda *_, **__: told)
+    one = Control(controls._FIRST, masked=False)
+    assert outcomes(monkeypatch, tmp_path, "quick", one=one)["one"].power == "16 of 16"
+    rows[1]["value"] = None
+    assert outcomes(monkeypatch, tmp_path, "quick", one=one)["one"].power == ""

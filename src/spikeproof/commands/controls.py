@@ -31,6 +31,8 @@ def run(options: Namespace) -> int:
         if one.most is not None and one.most != one.broken:
             fell += f", {100 * one.most:.1f} with the slack"
         print(f"{'ok  ' if one.passed else 'FAIL'} {wanted}: {one.name:36s} {one.by}{fell}", flush=True)
+        if one.power:
+            print(f"     power: {one.power}", flush=True)
         failed += not one.passed
     print(f"controls: {failed} failed")
     return 1 if failed else 0

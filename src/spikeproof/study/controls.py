@@ -19,7 +19,7 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.evaluation.audits.control import Control as PositiveControl
 from spikeproof.evaluation.panel import evaluate
 from spikeproof.interop.wrap import wrap
-from spikeproof.metrics.verdict import NOT_EVALUATED
+from spikeproof.metrics.verdict import NOT_EVALUATED, POWER
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.rectangle import Rectangle
 from spikeproof.store.store import Store
@@ -117,7 +117,7 @@ class Outcome:
     most: the same with what the slack foresees. At this budget an undefended network keeps nothing: 99 % or more must
     fall, or be foreseen to. Of a masked one, whose forward is that of an undefended one, no more than two points may be
     left then, unless it is flagged: then the mask has won nothing. An honest one that is defended may keep its images,
-    and is not to be flagged.
+    and is not to be flagged. power: what D21 says of the attacks on it, '' where it was not run.
     """
 
     name: str
@@ -127,6 +127,7 @@ class Outcome:
     broken: float | None = None
     most: float | None = None
     defended: bool = False
+    power: str = ""
 
     @property
     def passed(self) -> bool:
@@ -175,8 +176,9 @@ def _examined(name: str, control: Control, victim: Victim, batch: tuple[Tensor, 
         return Outcome(name, control.masked, True, f"refused: {error}", defended=control.defended)
     flagged = found.verdict.word == NOT_EVALUATED
     fell = None if flagged else found.asr_conditional
+    power = "".join(row["says"] for row in found.findings if row["code"] == POWER and row["value"] is not None)
     if fell is None:
-        return Outcome(name, control.masked, flagged, str(found.verdict), defended=control.defended)
+        return Outcome(name, control.masked, flagged, str(found.verdict), defended=control.defended, power=power)
     slack = 0.0 if found.slack is None else found.slack["high"]
     most = min(1.0, fell.share + slack * len(y) / fell.total)
-    return Outcome(name, control.masked, flagged, str(found.verdict), fell.share, most, control.defended)
+    return Outcome(name, control.masked, flagged, str(found.verdict), fell.share, most, control.defended, power)
