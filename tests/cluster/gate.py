@@ -34,7 +34,8 @@ class Gated:
 def _pass(gate: Path) -> None:
     if (gate / "open").exists():
         return
-    who = {"pid": os.getpid(), "node": os.environ.get("SLURMD_NODENAME", "")}
+    names = {"node": "SLURMD_NODENAME", "task": "SLURM_ARRAY_TASK_ID"}
+    who = {"pid": os.getpid(), **{word: os.environ.get(name, "") for word, name in names.items()}}
     try:
         with open(gate / "held", "x", encoding="utf-8") as file:
             json.dump(who, file)

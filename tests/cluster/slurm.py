@@ -153,9 +153,14 @@ class Slurm:
     def jobs(self, form: str = "%i %T %N") -> list[str]:
         return self.ask("squeue", "--noheader", "--array", f"--format={form}").splitlines()
 
-    def ask(self, *words: str) -> str:
-        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
-        return done.stdout
+    def ask(self, *words: str, seconds: float = 60) -> str:
+        """What a command says; '' where it does not come back in time, as scancel, which tries again for a minute or
+        more while a lost node's job is being queued again."""
+        with suppress(subprocess.TimeoutExpired):
+            return subprocess.run(
+                words, env=self.environment, capture_output=True, text=True, timeout=seconds, check=False
+            ).stdout
+        return ""
 
     def wait(self, true: Callable[[], object], seconds: float, what: str) -> None:
         end = time.monotonic() + seconds

@@ -103,18 +103,19 @@ def test_a_node_that_is_lost_with_its_processes_loses_nothing(slurm: Slurm, tmp_
     slurm.kill_node(other)
     assert kill(workers_of(job, other))
     slurm.restart_controller()
-    warn_until(lambda: "stopped by SIGUSR1; what is written is kept" in logs(root), slurm, job, gate)
+    task = f"{job}_{held['task']}"
+    warn_until(lambda: "stopped by SIGUSR1; what is written is kept" in logs(root), slurm, task, gate)
     until(lambda: finished(root) == 12, 240, "twelve finished cells")
     assert numbers(root) == expected()
 
 
-def warn_until(true: Callable[[], object], slurm: Slurm, job: str, gate: Path) -> None:
+def warn_until(true: Callable[[], object], slurm: Slurm, task: str, gate: Path) -> None:
     """The signal that comes before a limit, again where a controller that has just started did not pass it on; the gate
     opens once it was sent."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 180
     while not true():
-        assert time.monotonic() < end, f"no end at a batch in 120 s; {slurm.jobs()}, {slurm.states()}"
-        slurm.ask("scancel", "--signal=USR1", "--batch", job)
+        assert time.monotonic() < end, f"no end at a batch in 180 s; {slurm.jobs()}, {slurm.states()}"
+        slurm.ask("scancel", "--signal=USR1", "--batch", task, seconds=15)
         time.sleep(1.0)
         (gate / "open").touch()
 
