@@ -1,11 +1,12 @@
 """`python -m benchmarks.roofline`: where an input gradient's time goes, and what this processor could do at best.
 
-The peak of the arithmetic (a large product of matrices in float32) and of the memory (a large copy) are measured here,
-in the same process and on as many threads. Then a pass of spikeproof over W1 is profiled. Every convolution, product of
-matrices (which a convolution is that sees its whole map) and scan stands beside what it must compute and move: its
-floor is the larger of FLOP over one peak and bytes over the other. Tensors are counted once each, as if caches held
-nothing in between, and the floor of everything else is 0. Medians over `--rounds` passes; writes its table in
-`docs/performance.md`, where W1 was asked.
+The peak of the arithmetic (a large product or convolution in float32, whichever is quicker) and of the memory (a large
+copy) are measured here, in the same process and on as many threads. Then a pass of spikeproof over W1 is profiled.
+Every convolution, product of matrices (which a convolution is that sees its whole map) and scan stands beside what it
+must compute and move: its floor is the larger of FLOP over one peak and bytes over the other. Tensors are counted once
+each, as if caches held nothing in between, and the floor of everything else is 0. A convolution by tiles counts as the
+taps that see a pixel; it does a quarter of them to three quarters, and may be below that floor. Medians over `--rounds`
+passes; writes its table in `docs/performance.md`, where W1 was asked.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import networks
 from benchmarks.jobs import job
 from benchmarks.page import processor, written
+from spikeproof.layers import winograd
+from spikeproof.native.winograd import convolved
 
 __all__ = ["Peak", "Spent", "by_operation", "convolutions"]
 
@@ -65,9 +70,18 @@ def _best(once: Callable[[], object], rounds: int = 7) -> float:
 
 
 def peak() -> Peak:
+    """Of a large product and a large convolution the better, which come from different libraries."""
     a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
+    maps, weight = (
+        each.contiguous(memory_format=torch.channels_last)
+        for each in (torch.rand(64, 64, 32, 32), torch.rand(64, 64, 3, 3))
+    )
+    flops = (
+        2 * 2048**3 / _best(lambda: torch.mm(a, b)),
+        2 * 9 * 64 * maps.numel() / _best(lambda: torch.conv2d(maps, weight, padding=1)),
+    )
     x, y = torch.rand(2**26), torch.empty(2**26)
-    return Peak(2 * 2048**3 / _best(lambda: torch.mm(a, b)), 2 * x.nbytes / _best(lambda: y.copy_(x)))
+    return Peak(max(flops), 2 * x.nbytes / _best(lambda: y.copy_(x)))
 
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -92,10 +106,19 @@ class _Met(TorchDispatchMode):
 
 def convolutions(once: Callable[[], object]) -> dict[Shapes, tuple[float, float]]:
     """(input, weight) of each convolution of a pass -> FLOP and bytes of one call forward; backwards to its input it
-    needs as many."""
-    with _Met() as met:
+    needs as many. Of those by tiles (input,), with the FLOP of all taps that see a pixel: more than they do."""
+    by_tiles: dict[Shapes, tuple[float, float]] = {}
+
+    def seen(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
+        out = convolved(x, found, bias)
+        moved = 4.0 * (x.numel() + found.numel() + out.numel())
+        taps = prod(3 * side - 2 for side in x.shape[2:])  # of all pixels of a map
+        by_tiles[(tuple(x.shape),)] = (2.0 * len(x) * found.shape[1] * x.shape[1] * taps, moved)
+        return out
+
+    with _Met() as met, patch.object(winograd, "convolved", seen):
         once()
-    return met.found
+    return met.found | by_tiles
 
 
 _SCANS = {"_Scan": 2, "_ScanBackward": 3}
@@ -124,6 +147,9 @@ def _named(key: str, shapes: Shapes, known: dict[Shapes, tuple[float, float]]) -
         return f"forward {_layer(*shapes[:2])}", *known[shapes[:2]]
     if key == "aten::convolution_backward" and shapes[1:3] in known:
         return f"backward {_layer(*shapes[1:3])}", *known[shapes[1:3]]
+    if key == "_ByTiles" and shapes[:1] in known:
+        channels, *size = shapes[0][1:]
+        return f"by tiles, {channels}, 3x3, on {size[0]}x{size[1]}", *known[shapes[:1]]
     if "convolution" in key:
         return "convolutions: what is around them", 0.0, 0.0
     if key in ("aten::addmm", "aten::mm"):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from benchmarks import roofline
 from benchmarks.jobs import job
 from benchmarks.roofline import Peak, Spent
 from torch.nn import functional as F
+
+from spikeproof import native
+from spikeproof.layers.winograd import Tiles, by_tiles
 
 CONV = (20, 3, 8, 8), (5, 3, 3, 3)
 
@@ -24,7 +28,23 @@ def test_what_a_convolution_of_the_small_network_must_do() -> None:
     assert flop == 2 * 80 * 16 * 4 * 4 * 16 * 9
     assert moved == 4 * (2 * 80 * 16 * 4 * 4 + 16 * 16 * 9)
     assert known[(80, 16, 4, 4), (32, 16, 1, 1)][0] == 2 * 80 * 32 * 2 * 2 * 16
-    assert (8, 1, 8, 8) in {given for given, _ in known}
+    assert (8, 1, 8, 8) in {given for given, *_ in known}
+
+
+@pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
+def test_what_goes_by_tiles_counts_as_the_taps_that_see_a_pixel() -> None:
+    """Of 3x3 taps at each of 4x5 pixels 80 lie beside the map: (3 * 4 - 2) * (3 * 5 - 2) see one."""
+    x, layer = torch.rand(7, 32, 4, 5).requires_grad_(), Tiles(torch.rand(64, 32, 3, 3))
+
+    def once() -> None:
+        torch.autograd.grad(by_tiles(x, layer, None).sum(), x)
+
+    known = roofline.convolutions(once)
+    flop, bytes_each = 2 * 7 * 32 * 64 * 130, 4 * 7 * (32 + 64) * 20
+    assert known[((7, 32, 4, 5),)] == (flop, bytes_each + 4 * 16 * 32 * 64)
+    assert known[((7, 64, 4, 5),)] == (flop, bytes_each + 4 * 36 * 32 * 64)
+    found = roofline.by_operation(once, known)
+    assert found["by tiles, 32, 3x3, on 4x5"][::2] == found["by tiles, 64, 3x3, on 4x5"][::2] == (1, flop)
 
 
 def test_every_operation_of_a_pass_is_counted_once() -> None:

@@ -66,6 +66,7 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[set[str], se
         ("native/scan.c", ALL, ALL),
         ("native/pool.c", ALL, ALL),
         ("native/moments.c", ALL, ALL),
+        ("native/winograd.c", ALL, ALL),
         ("layers/conv.py", ALL, ALL),
         ("victims/scene.py", ALL, ALL),
         ("training/train.py", ALL, ALL),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spikeproof.layers.winograd import fits_tiles, learned_by_tiles
 from spikeproof.native import fast
 
 __all__ = ["Conv2d", "Pair", "as_matrix", "by_matrix", "fits", "usual"]
@@ -34,6 +35,8 @@ class Conv2d(nn.Conv2d):
         if self.kernel_size == (1, 1) and padding == (0, 0):
             return _pointwise(x, self.weight, self.bias, stride)
         size = cast(Pair, tuple(x.shape[-2:]))
+        if size != (2, 2) and fits_tiles(x, self.weight, stride, padding):
+            return learned_by_tiles(x, self.weight, self.bias)
         if fits(self.weight, stride, padding, size):
             return by_matrix(x, as_matrix(self.weight, stride, padding, size), self.bias, self.weight, stride, padding)
         return F.conv2d(_last(x), _last(self.weight), self.bias, stride, padding)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikeproof.layers.conv import Conv2d, Pair, as_matrix, by_matrix, fits, usual
+from spikeproof.layers.winograd import Tiles, by_tiles, fits_tiles
 
 __all__ = ["FoldedConv", "fold"]
 
@@ -28,12 +29,15 @@ class FoldedConv(nn.Module):
         self.stride, self.padding = cast(Pair, conv.stride), cast(Pair, conv.padding)
         self._matrices: dict[Pair, Tensor] = {}
         self._deep: Tensor | None = None
+        self._tiles = Tiles(self.weight)
 
     weight: Tensor
     bias: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         size = cast(Pair, tuple(x.shape[-2:]))
+        if fits_tiles(x, self.weight, self.stride, self.padding):
+            return by_tiles(x, self._tiles, self.bias)
         if fits(self.weight, self.stride, self.padding, size):
             if size not in self._matrices:
                 self._matrices[size] = as_matrix(self.weight, self.stride, self.padding, size)

@@ -21,13 +21,15 @@ from pathlib import Path
 
 __all__ = ["library"]
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("scan.c", "pool.c", "moments.c"))
-# No contraction: a fused multiply-add rounds otherwise than torch, and a membrane on its threshold would flip.
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("scan.c", "pool.c", "moments.c", "winograd.c"))
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
+# No contraction: a fused multiply-add rounds otherwise than torch, and a membrane on its threshold would flip. Products
+# of matrices round otherwise than torch's in any case.
+_CONTRACTED = {"winograd.c": "fast"}
 
 _SYMBOLS = (
     "spikeproof_forward", "spikeproof_backward", "spikeproof_pool", "spikeproof_pool_backward",
-    "spikeproof_pool_spread", "spikeproof_moments",
+    "spikeproof_pool_spread", "spikeproof_moments", "spikeproof_winograd", "spikeproof_winograd_kernels",
 )  # fmt: skip
 _LARGEST = 1 << 24
 """Bytes; ours has some ten thousand."""
@@ -40,7 +42,7 @@ def library(compiler: str, threads: tuple[str, ...]) -> ctypes.CDLL:
     """
     about = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     key = hashlib.sha256(b"".join(source.read_bytes() for source in _SOURCES))
-    key.update(repr((about, _FLAGS, threads, _processor())).encode())
+    key.update(repr((about, [_flags(source) for source in _SOURCES], threads, _processor())).encode())
     start = f"scan-{key.hexdigest()[:16]}-"
     with _folder() as folder:
         for code in [] if folder is None else _kept(folder, start):
@@ -122,13 +124,17 @@ def _compiled(compiler: str, threads: tuple[str, ...]) -> bytes:
     with tempfile.TemporaryDirectory(prefix="spikeproof-") as work:
         linked, parts = f"{work}/scan.so", [f"{work}/{source.stem}.o" for source in _SOURCES]
         for command in (
-            *([compiler, *_FLAGS, *threads, "-c", str(c), "-o", o] for c, o in zip(_SOURCES, parts, strict=True)),
+            *([compiler, *_flags(c), *threads, "-c", str(c), "-o", o] for c, o in zip(_SOURCES, parts, strict=True)),
             # Linked without -fopenmp: the threads are those of torch's own OpenMP, which is loaded already; a second
             # pool beside it would spin on the same cores.
             [compiler, "-shared", *parts, "-o", linked, "-lm"],
         ):
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
         return Path(linked).read_bytes()
+
+
+def _flags(source: Path) -> list[str]:
+    return [*_FLAGS, f"-ffp-contract={_CONTRACTED.get(source.name, 'off')}"]
 
 
 def _loaded(code: bytes) -> ctypes.CDLL:

@@ -1,0 +1,70 @@
+"""3x3 convolutions by Winograd's tiles in C, of channels-last maps in float32 on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from spikeproof.native import compiled
+
+__all__ = ["Points", "convolved", "kernels", "tileable"]
+
+Points = Literal[3, 4, 6]
+"""Of a line of a tile. 3: of maps of 2x2 pixels alone, 9 products for 16. 4: 4 for 9. Both round less than torch's
+kernels do. 6: 2.25 for 9 with some ten times their rounding, so not for what decides over spikes."""
+
+_WHOLE = 32
+"""Channels that fill two registers of the widest processors; their number is to be a multiple of it on every one."""
+
+
+class _Maps(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int64) for name in ("images", "height", "width", "channels", "results")]
+
+
+class _Taps(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int64) for name in ("results", "channels", "result", "channel", "row", "column")]
+
+
+def tileable(x: Tensor, weight: Tensor) -> bool:
+    """Whether maps (N,C,H,W) can go by tiles through a weight (K,C,k,k), and their gradient back: a 3x3 one, with a
+    multiple of 32 channels before and behind."""
+    kind = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
+    whole = weight.shape[2:] == (3, 3) and not any(count % _WHOLE for count in weight.shape[:2])
+    return kind and whole and compiled() is not None
+
+
+def kernels(weight: Tensor, points: Points, *, back: bool) -> Tensor:
+    """A weight (K,C,3,3) that is `tileable`, at the points of tiles: (points^2,K,C), in the order in which this
+    processor reads it. back: of the convolution that takes the gradient of the results to that of the maps,
+    (points^2,C,K)."""
+    results, channels = weight.shape[:2]
+    result, channel, row, column = weight.stride()
+    first = weight.data_ptr()
+    if back:  # channels and results change places, and the taps are read from the last to the first
+        results, channels, result, channel = channels, results, channel, result
+        first += 2 * (row + column) * weight.element_size()
+        row, column = -row, -column
+    found = torch.empty(points**2, results, channels, dtype=weight.dtype, device="cpu")
+    taps = _Taps(results, channels, result, channel, row, column)
+    threads = torch.get_num_threads() if weight.numel() > 1 << 15 else 1
+    given = ctypes.c_int32(points), ctypes.byref(taps), ctypes.c_int32(threads)
+    compiled().spikeproof_winograd_kernels(*given, ctypes.c_void_p(first), ctypes.c_void_p(found.data_ptr()))
+    return found
+
+
+def convolved(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
+    """Maps (N,C,H,W) through `kernels`, stride 1 and one pixel of zeros around -> (N,K,H,W), channels-last."""
+    x = x.detach().contiguous(memory_format=torch.channels_last)
+    points, results = round(len(found) ** 0.5), found.shape[1]
+    size = (len(x), results, *x.shape[2:])
+    out = torch.empty(size, dtype=x.dtype, device="cpu", memory_format=torch.channels_last)
+    maps = _Maps(len(x), *x.shape[2:], x.shape[1], results)
+    threads = torch.get_num_threads() if x.numel() > 1 << 15 else 1
+    given = ctypes.c_int32(points), ctypes.byref(maps), ctypes.c_int32(threads)
+    pointers = (ctypes.c_void_p(None if each is None else each.data_ptr()) for each in (x, found, bias, out))
+    if not compiled().spikeproof_winograd(*given, *pointers):
+        raise MemoryError("no memory for the tiles of one block")
+    return out

@@ -1,0 +1,202 @@
+"""3x3 convolutions by tiles: torch's in double precision, forward and through every gradient."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any, cast
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spikeproof import native
+from spikeproof.layers.conv import Conv2d
+from spikeproof.layers.folded import FoldedConv
+from spikeproof.layers.winograd import Tiles, by_tiles, fits_tiles, learned_by_tiles
+from spikeproof.native.winograd import Points, convolved, kernels
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
+
+OFF: dict[Points, float] = {3: 2e-6, 4: 2e-6, 6: 5e-5}
+"""How far from the sum of a result's products, each without its sign, it may lie: float32 has 6e-8 of each product."""
+
+channels = st.sampled_from([32, 64, 96])
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def largest(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What rounding is a share of."""
+    return F.conv2d(x.abs(), weight.abs(), None if bias is None else bias.abs(), 1, 1)
+
+
+def turned(weight: Tensor) -> Tensor:
+    """That of the convolution which takes the gradient of the results to that of the maps, by hand."""
+    found = torch.empty(weight.shape[1], weight.shape[0], 3, 3)
+    for i, j in product(range(3), range(3)):
+        found[:, :, i, j] = weight[:, :, 2 - i, 2 - j].T
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    images=st.integers(1, 60), before=channels, behind=channels, size=st.tuples(st.integers(1, 11), st.integers(1, 11)),
+    points=st.sampled_from([4, 6]), last=st.booleans(), bias=st.booleans(), back=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_every_form_is_the_convolution(
+    images: int, before: int, behind: int, size: tuple[int, int], points: Points, last: bool, bias: bool, back: bool,
+    seed: int,
+) -> None:  # fmt: skip
+    layout = torch.channels_last if last else torch.contiguous_format
+    weight = drawn(behind, before, 3, 3, seed=seed).contiguous(memory_format=layout)
+    x = drawn(images, behind if back else before, *size, seed=seed + 1).contiguous(memory_format=layout)
+    shift = drawn(before if back else behind, seed=seed + 2) if bias else None
+    taps = turned(weight) if back else weight
+    found = convolved(x, kernels(weight, points, back=back), shift)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    expected = F.conv2d(x.double(), taps.double(), None if shift is None else shift.double(), 1, 1)
+    assert bool(((found - expected).abs() <= OFF[points] * largest(x, taps, shift)).all())
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("images", [1, 11, 12, 13, 49, 160])
+def test_maps_of_four_pixels_have_a_form_of_their_own(images: int, back: bool) -> None:
+    weight, x = drawn(32, 64, 3, 3), drawn(images, 32 if back else 64, 2, 2, seed=1)
+    taps = turned(weight) if back else weight
+    found = convolved(x, kernels(weight, 3, back=back), None)
+    expected = F.conv2d(x.double(), taps.double(), None, 1, 1)
+    assert bool(((found - expected).abs() <= OFF[3] * largest(x, taps)).all())
+
+
+@pytest.mark.parametrize("points", [4, 6])
+def test_spikes_through_whole_weights_are_exact(points: Points) -> None:
+    """Small whole numbers have no rounding at 4 points; at 6 they are divided by 24, and are not exact."""
+    x, weight = (drawn(5, 32, 6, 7) > 0).float(), (4 * drawn(32, 32, 3, 3, seed=1)).round()
+    found, expected = convolved(x, kernels(weight, points, back=False), None), F.conv2d(x, weight, None, 1, 1)
+    assert torch.equal(found, expected) == (points == 4)
+
+
+@pytest.mark.parametrize(("size", "points"), [((2, 2), 3), ((5, 6), 4), ((5, 6), 6), ((2, 9), 4)])
+def test_neither_company_nor_threads_change_a_bit(size: tuple[int, int], points: Points) -> None:
+    """Nor what lies around the maps in memory, which is not read."""
+    whole = torch.full((40, 64, *size), torch.nan).contiguous(memory_format=torch.channels_last)
+    x = whole[1:-1].copy_(drawn(38, 64, *size))
+    table, before = kernels(drawn(32, 64, 3, 3, seed=1), points, back=False), torch.get_num_threads()
+    together = convolved(x, table, None)
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert torch.equal(convolved(x, table, None), together)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(convolved(x[i : i + 1], table, None)[0], together[i]) for i in (0, 13, 37))
+
+
+@pytest.mark.parametrize("size", [(2, 2), (2, 5), (4, 4), (7, 6)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_of_every_order(size: tuple[int, int], bias: bool) -> None:
+    given = [drawn(3, 32, *size), 0.05 * drawn(64, 32, 3, 3, seed=1), drawn(64, seed=2)]
+
+    def found(convolution: Any, dtype: torch.dtype) -> list[Tensor]:
+        x, weight, shift = (each.to(dtype).requires_grad_() for each in given)
+        asked = [x, weight, *([shift] if bias else [])]
+        out = convolution(x, weight, shift if bias else None).tanh().square().sum()
+        first = torch.autograd.grad(out, asked, create_graph=True)
+        second = torch.autograd.grad(sum(each.square().sum() for each in first), asked)
+        return [each.detach() for each in (*first, *second)]
+
+    expected = found(lambda x, weight, shift: F.conv2d(x, weight, shift, 1, 1), torch.float64)
+    for ours, theirs in zip(found(learned_by_tiles, torch.float32), expected, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=3e-5 * float(theirs.abs().max()))
+
+
+def test_a_gradient_in_the_maps_alone() -> None:
+    x, weight = drawn(9, 32, 8, 8).requires_grad_(), drawn(64, 32, 3, 3, seed=1)
+    up = drawn(9, 64, 8, 8, seed=2)
+    ours = torch.autograd.grad(by_tiles(x, Tiles(weight), None), x, up)[0]
+    theirs = torch.autograd.grad(F.conv2d(x.double(), weight.double(), None, 1, 1), x, up.double())[0]
+    assert bool(((ours - theirs).abs() <= OFF[6] * largest(up, turned(weight))).all())
+
+
+class Met:
+    """Which convolutions went by tiles."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        for module, name in (("folded", "by_tiles"), ("conv", "learned_by_tiles")):
+            path = f"spikeproof.layers.{module}.{name}"
+            monkeypatch.setattr(path, self.seeing(by_tiles if name == "by_tiles" else learned_by_tiles))
+
+    def seeing(self, real: Any) -> Any:
+        def called(*given: Any) -> Tensor:
+            self.count += 1
+            return cast(Tensor, real(*given))
+
+        return called
+
+
+def layer(**options: Any) -> tuple[Conv2d, nn.BatchNorm2d]:
+    torch.manual_seed(0)
+    conv = Conv2d(**{"in_channels": 32, "out_channels": 64, "kernel_size": 3, "padding": 1, **options})
+    norm = nn.BatchNorm2d(conv.out_channels)
+    with torch.no_grad():
+        norm(3 * drawn(50, conv.out_channels, 2, 2) + 1)
+        norm.weight.uniform_(0.5, 2)
+    return conv, norm.eval()
+
+
+@pytest.mark.parametrize("size", [(2, 2), (4, 4), (9, 5)])
+def test_layers_take_this_way(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+    """A folded one, and one that is trained but for maps of four pixels, whose weight's gradient is a matrix."""
+    (conv, norm), x, met = layer(), drawn(6, 32, *size), Met(monkeypatch)
+    expected = norm.double()(conv.double().eval()(x.double()))
+    found = FoldedConv(conv.float(), norm.float())(x)
+    assert met.count == 1
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    trained = conv.train()(x)
+    assert met.count == 1 + (size != (2, 2))
+    torch.testing.assert_close(trained, conv.eval()(x), rtol=1e-5, atol=1e-5)
+    assert met.count == 1 + (size != (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"stride": 2}, (6, 6)), ({"padding": 0}, (6, 6)), ({"padding": 2}, (6, 6)),
+        ({"kernel_size": 5, "padding": 1}, (6, 6)), ({"kernel_size": 1, "padding": 0}, (6, 6)),
+        ({"in_channels": 16}, (6, 6)), ({"out_channels": 80}, (6, 6)), ({}, (1, 6)), ({}, (1, 1)),
+    ],
+)  # fmt: skip
+def test_others_go_their_own(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], size: tuple[int, int]) -> None:
+    (conv, norm), met = layer(**options), Met(monkeypatch)
+    x = drawn(3, conv.in_channels, *size)
+    expected = norm(conv.eval()(x))
+    torch.testing.assert_close(FoldedConv(conv, norm)(x), expected, rtol=1e-4, atol=1e-5)
+    conv.train()(x)
+    assert met.count == 0
+
+
+def test_doubles_nothing_and_what_is_switched_off_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, x = drawn(32, 32, 3, 3), drawn(2, 32, 4, 4)
+    assert fits_tiles(x, weight, (1, 1), (1, 1))
+    assert not fits_tiles(x.double(), weight.double(), (1, 1), (1, 1))
+    assert not fits_tiles(x.half(), weight, (1, 1), (1, 1))
+    assert not fits_tiles(x[:0], weight, (1, 1), (1, 1))
+    monkeypatch.setenv("SPIKEPROOF_FAST", "0")
+    assert not fits_tiles(x, weight, (1, 1), (1, 1))
+
+
+def test_a_block_that_memory_does_not_hold_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def spikeproof_winograd(self, *_: object) -> int:
+            return 0
+
+    table = kernels(drawn(32, 32, 3, 3), 4, back=False)
+    monkeypatch.setattr("spikeproof.native.winograd.compiled", Full)
+    with pytest.raises(MemoryError, match="no memory"):
+        convolved(drawn(1, 32, 4, 4), table, None)
