@@ -35,7 +35,7 @@ class Conv2d(nn.Conv2d):
         if self.kernel_size == (1, 1) and padding == (0, 0):
             return _pointwise(x, self.weight, self.bias, stride)
         size = cast(Pair, tuple(x.shape[-2:]))
-        if size != (2, 2) and fits_tiles(x, self.weight, stride, padding):
+        if fits_tiles(x, self.weight, stride, padding):
             return learned_by_tiles(x, self.weight, self.bias)
         if fits(self.weight, stride, padding, size):
             return by_matrix(x, as_matrix(self.weight, stride, padding, size), self.bias, self.weight, stride, padding)
@@ -90,12 +90,13 @@ class _Taps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, seen: list[tuple[slice, slice]]) -> Tensor:
-        ctx.shape, ctx.seen = weight.shape, seen
+        ctx.shape, ctx.strides, ctx.seen = weight.shape, weight.stride(), seen
         return torch.cat([weight[:, :, *taps].permute(0, 2, 3, 1).flatten(1) for taps in seen])
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
-        gradient = _last(upstream.new_zeros(ctx.shape))
+        # In the order of the weight: torch would copy it there, one float after the other.
+        gradient = upstream.new_zeros(ctx.shape).as_strided(ctx.shape, ctx.strides)
         for taps, rows in zip(ctx.seen, upstream.chunk(len(ctx.seen)), strict=True):
             part = gradient[:, :, *taps]
             part += rows.reshape(ctx.shape[0], *part.shape[2:], ctx.shape[1]).permute(0, 3, 1, 2)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, channels_last, ops
+from torch import Tensor
 from torch.autograd import Function
 
-from spikeproof.native.winograd import Points, convolved, kernels, tileable
+from spikeproof.native.winograd import Points, convolved, kernels, tileable, weight_gradient
 
 __all__ = ["Tiles", "by_tiles", "fits_tiles", "learned_by_tiles"]
 
@@ -70,12 +70,25 @@ class _ByTiles(Function):
             of_x = _ByTiles.apply(upstream, weight, ctx.tiles, None, not ctx.back)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
             maps, results = (upstream, x) if ctx.back else (x, upstream)
-            of_weight = _weight_gradient(maps, weight, results)
+            of_weight = _OfWeight.apply(maps, results)  # type: ignore[no-untyped-call]
         return of_x, of_weight, None, None, None
 
 
-def _weight_gradient(maps: Tensor, weight: Tensor | None, results: Tensor) -> Tensor:
-    """Of a 3x3 convolution of maps (N,C,H,W), from the gradient of its results (N,K,H,W): (K,C,3,3)."""
-    maps, results = (each.contiguous(memory_format=channels_last) for each in (maps, results))
-    rest = [1, 1], [1, 1], [1, 1], False, [0, 0], 1
-    return ops.aten.convolution_backward(results, maps, weight, None, *rest, [False, True, False])[1]  # type: ignore[no-any-return]
+class _OfWeight(Function):
+    """The gradient of a weight, from maps (N,C,H,W) and the gradient of its results (N,K,H,W): linear in both."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, results: Tensor) -> Tensor:
+        ctx.save_for_backward(maps, results)
+        return weight_gradient(maps, results, _points(maps.shape[2:], back=True))
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        maps, results = ctx.saved_tensors
+        upstream = upstream.contiguous()
+        tiles, of_maps, of_results = Tiles(upstream), None, None
+        if ctx.needs_input_grad[0]:
+            of_maps = _ByTiles.apply(results, upstream, tiles, None, True)  # type: ignore[no-untyped-call]
+        if ctx.needs_input_grad[1]:
+            of_results = _ByTiles.apply(maps, upstream, tiles, None, False)  # type: ignore[no-untyped-call]
+        return of_maps, of_results

@@ -30,6 +30,7 @@ _CONTRACTED = {"winograd.c": "fast"}
 _SYMBOLS = (
     "spikeproof_forward", "spikeproof_backward", "spikeproof_pool", "spikeproof_pool_backward",
     "spikeproof_pool_spread", "spikeproof_moments", "spikeproof_winograd", "spikeproof_winograd_kernels",
+    "spikeproof_winograd_points",
 )  # fmt: skip
 _LARGEST = 1 << 24
 """Bytes; ours has some ten thousand."""

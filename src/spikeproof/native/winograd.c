@@ -88,6 +88,30 @@ ALWAYS void from_points(int points, const numbers *q, numbers *s)
     }
 }
 
+/* A y: the gradient of the results of a line -> that of its points. */
+ALWAYS void spread(int points, const numbers *y, numbers *e)
+{
+    if (points == 3) {
+        e[0] = y[0] + y[1];
+        e[1] = y[0];
+        e[2] = y[1];
+    } else if (points == 4) {
+        e[0] = y[0];
+        e[1] = y[0] + y[1];
+        e[2] = y[0] - y[1];
+        e[3] = -y[1];
+    } else {
+        const numbers even = y[0] + y[2], odd = y[1] + y[3];
+        const numbers far = y[0] + 4.0f * y[2], apart = 2.0f * y[1] + 8.0f * y[3];
+        e[0] = y[0];
+        e[1] = even + odd;
+        e[2] = even - odd;
+        e[3] = far + apart;
+        e[4] = far - apart;
+        e[5] = y[3];
+    }
+}
+
 /* G k: the taps of a line -> its points. */
 ALWAYS void kernel_points(int points, const numbers *k, numbers *e)
 {
@@ -113,11 +137,12 @@ ALWAYS void kernel_points(int points, const numbers *k, numbers *e)
     }
 }
 
-/* The tile of an image whose first pixel is (top,left), of all channels -> its points, `apart` floats one from another. */
-ALWAYS void seen(int points, const struct maps *g, const float *image, int64_t top, int64_t left, float *out,
+/* The tile of an image whose first pixel is (top,left), of all channels -> its points, `apart` floats one from another.
+   made: the image is the gradient of results, and its tiles do not overlap. */
+ALWAYS void seen(int points, int made, const struct maps *g, const float *image, int64_t top, int64_t left, float *out,
                  int64_t apart)
 {
-    const int span = span_of(points);
+    const int span = made ? side_of(points) : span_of(points);
     for (int64_t c = 0; c < g->channels; c += LANES) {
         numbers down[6][6];
         for (int j = 0; j < span; j++) {
@@ -127,12 +152,12 @@ ALWAYS void seen(int points, const struct maps *g, const float *image, int64_t t
                 const int inside = y >= 0 && y < g->height && x >= 0 && x < g->width;
                 column[i] = inside ? read(image + (y * g->width + x) * g->channels + c) : (numbers){0};
             }
-            to_points(points, column, found);
+            made ? spread(points, column, found) : to_points(points, column, found);
             for (int i = 0; i < points; i++) down[i][j] = found[i];
         }
         for (int i = 0; i < points; i++) {
             numbers found[6];
-            to_points(points, down[i], found);
+            made ? spread(points, down[i], found) : to_points(points, down[i], found);
             for (int j = 0; j < points; j++) write(out + (i * points + j) * apart + c, found[j]);
         }
     }
@@ -191,7 +216,7 @@ ALWAYS void block(int points, const struct maps *g, int64_t first, int64_t count
     const int64_t here = TILES * g->channels + APART, there = TILES * g->results + APART;
     for (int64_t t = 0; t < count; t++) {
         const int64_t image = (first + t) / (down * across), tile = (first + t) % (down * across);
-        seen(points, g, x + image * pixels * g->channels, tile / across * side - before, tile % across * side - before,
+        seen(points, 0, g, x + image * pixels * g->channels, tile / across * side - before, tile % across * side - before,
              seen_here + t * g->channels, here);
     }
     for (int64_t p = 0; p < points * points; p++)
@@ -204,6 +229,29 @@ ALWAYS void block(int points, const struct maps *g, int64_t first, int64_t count
         made(points, g, products + t * g->results, there, bias, tile / across * side, tile % across * side,
              out + image * pixels * g->results);
     }
+}
+
+/* Maps x (N,H,W,C) -> the points of their tiles (points^2,tiles,C), for the gradient of a weight; made: x is the gradient
+   of results. */
+int32_t spikeproof_winograd_points(int32_t points, int32_t made, const struct maps *g, int32_t threads, const float *x,
+                                   float *out)
+{
+    const int64_t side = side_of(points), before = made ? 0 : before_of(points);
+    const int64_t down = (g->height + side - 1) / side, across = (g->width + side - 1) / side;
+    const int64_t tiles = g->images * down * across, apart = tiles * g->channels;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t t = 0; t < tiles; t++) {
+        const int64_t tile = t % (down * across), top = tile / across * side - before, left = tile % across * side - before;
+        const float *image = x + t / (down * across) * g->height * g->width * g->channels;
+        float *to = out + t * g->channels;
+        if (points == 3)
+            made ? seen(3, 1, g, image, top, left, to, apart) : seen(3, 0, g, image, top, left, to, apart);
+        else if (points == 4)
+            made ? seen(4, 1, g, image, top, left, to, apart) : seen(4, 0, g, image, top, left, to, apart);
+        else
+            made ? seen(6, 1, g, image, top, left, to, apart) : seen(6, 0, g, image, top, left, to, apart);
+    }
+    return 1;
 }
 
 /* Where the taps of a weight lie: floats from one result, channel, row and column to the next. */

@@ -10,11 +10,25 @@ from torch import Tensor
 
 from spikeproof.native import compiled
 
-__all__ = ["Points", "convolved", "kernels", "tileable"]
+__all__ = ["Points", "convolved", "kernels", "tileable", "weight_gradient"]
 
 Points = Literal[3, 4, 6]
 """Of a line of a tile. 3: of maps of 2x2 pixels alone, 9 products for 16. 4: 4 for 9. Both round less than torch's
 kernels do. 6: 2.25 for 9 with some ten times their rounding, so not for what decides over spikes."""
+
+_TAPS: dict[Points, list[list[float]]] = {
+    3: [[0, 1, 0], [0, -1, 1], [1, -1, 0]],
+    4: [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
+    6: [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ],
+}
+"""The taps of a line at each of its points: G of Lavin and Gray, CVPR 2016, as `kernel_points` has it in C."""
 
 _WHOLE = 32
 """Channels that fill two registers of the widest processors; their number is to be a multiple of it on every one."""
@@ -61,10 +75,34 @@ def convolved(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
     points, results = round(len(found) ** 0.5), found.shape[1]
     size = (len(x), results, *x.shape[2:])
     out = torch.empty(size, dtype=x.dtype, device="cpu", memory_format=torch.channels_last)
-    maps = _Maps(len(x), *x.shape[2:], x.shape[1], results)
-    threads = torch.get_num_threads() if x.numel() > 1 << 15 else 1
-    given = ctypes.c_int32(points), ctypes.byref(maps), ctypes.c_int32(threads)
+    given = ctypes.c_int32(points), *_sizes(x, results)
     pointers = (ctypes.c_void_p(None if each is None else each.data_ptr()) for each in (x, found, bias, out))
     if not compiled().spikeproof_winograd(*given, *pointers):
         raise MemoryError("no memory for the tiles of one block")
     return out
+
+
+def weight_gradient(maps: Tensor, upstream: Tensor, points: Points) -> Tensor:
+    """Maps (N,C,H,W) and the gradient of what such a convolution makes of them (N,K,H,W) -> that of its weight
+    (K,C,3,3)."""
+    seen, made = _at_points(maps, points, False), _at_points(upstream, points, True)
+    taps = torch.tensor(_TAPS[points], dtype=maps.dtype)
+    both = torch.einsum("ia,jb->abij", taps, taps).flatten(2).flatten(0, 1)
+    found = both @ torch.bmm(made.transpose(1, 2), seen).flatten(1)
+    return found.view(3, 3, upstream.shape[1], maps.shape[1]).permute(2, 3, 0, 1).contiguous()
+
+
+def _at_points(x: Tensor, points: Points, made: bool) -> Tensor:
+    """(N,C,H,W) at the points of its tiles, (points^2,tiles,C); made: x is the gradient of results."""
+    x, side = x.detach().contiguous(memory_format=torch.channels_last), 4 if points == 6 else 2
+    tiles = len(x) * -(-x.shape[2] // side) * -(-x.shape[3] // side)
+    found = torch.empty(points**2, tiles, x.shape[1], dtype=x.dtype, device="cpu")
+    given = ctypes.c_int32(points), ctypes.c_int32(made), *_sizes(x, 0)
+    compiled().spikeproof_winograd_points(*given, *(ctypes.c_void_p(each.data_ptr()) for each in (x, found)))
+    return found
+
+
+def _sizes(x: Tensor, results: int) -> tuple[object, ctypes.c_int32]:
+    """Of maps (N,C,H,W), and threads: few numbers are not worth waking one."""
+    maps = _Maps(len(x), *x.shape[2:], x.shape[1], results)
+    return ctypes.byref(maps), ctypes.c_int32(torch.get_num_threads() if x.numel() > 1 << 15 else 1)
