@@ -118,8 +118,23 @@ def test_the_switch_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not poolable(x, window)
 
 
-def test_there_is_no_second_derivative() -> None:
-    x = torch.rand(1, 4, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
-    (gradient,) = torch.autograd.grad(SlimMaxPool2d(2)(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+@settings(max_examples=60, deadline=None)
+@given(windows(), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.sampled_from([MaxPool2d, SlimMaxPool2d]))
+def test_the_second_derivative_is_torchs(
+    window: Window, images: int, height: int, width: int, kind: type[torch.nn.MaxPool2d]
+) -> None:
+    """And the third; no two numbers of a map are equal, so that no order matters."""
+    x = torch.randperm(images * 4 * height * width, generator=torch.Generator().manual_seed(0)).float()
+    x = (x / x.numel()).view(images, 4, height, width).contiguous(memory_format=torch.channels_last)
+    if min(window.result(x.shape)) < 1:
+        return
+
+    def found(layer: torch.nn.Module, at: Tensor) -> list[Tensor]:
+        at = at.clone(memory_format=torch.preserve_format).requires_grad_()
+        (first,) = torch.autograd.grad(layer(at).pow(4).sum(), at, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), at, create_graph=True)
+        (third,) = torch.autograd.grad(second.square().sum(), at)
+        return [each.detach().double() for each in (first, second, third)]
+
+    for ours, theirs in zip(found(kind(*window), x), found(torch.nn.MaxPool2d(*window), x.double()), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)

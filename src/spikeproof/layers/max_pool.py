@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from spikeproof.native import fast
@@ -20,13 +19,14 @@ _FEW = 4
 
 def max_pool(x: Tensor, kernel: Any, stride: Any, padding: Any = 0, dilation: Any = 1, ceil: bool = False) -> Tensor:
     """F.max_pool2d of (N,C,H,W) or (C,H,W), in the layout of x. Where channel follows channel torch's CPU kernel
-    compares one number at a time, channels-last it does not. A maximum is not rounded; a gradient keeps torch's way."""
-    graph = torch.is_grad_enabled() and x.requires_grad
+    compares one number at a time, channels-last it does not. A maximum is not rounded."""
+    graph, window = torch.is_grad_enabled() and x.requires_grad, _window(kernel, stride, padding, dilation, ceil)
+    if graph and window is not None and poolable(x, window):
+        return _PoolInC.apply(x, window)  # type: ignore[no-any-return, no-untyped-call]
     slow = x.device.type == "cpu" and x.dim() == 4 and x.shape[1] >= _FEW and x.is_contiguous()
     if graph or not slow or not fast():
         return F.max_pool2d(x, kernel, stride, padding, dilation, ceil)
     last = x.contiguous(memory_format=torch.channels_last)
-    window = _window(kernel, stride, padding, dilation, ceil)
     if window is not None and poolable(last, window):
         return pool(last, window, places=False)[0].contiguous()
     return F.max_pool2d(last, kernel, stride, padding, dilation, ceil).contiguous()
@@ -68,10 +68,31 @@ class _PoolInC(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         (where,) = ctx.saved_tensors
-        return pool_backward(upstream, where, ctx.shape, ctx.window), None
+        return _BackInC.apply(upstream, where, ctx.shape, ctx.window), None  # type: ignore[no-untyped-call]
+
+
+class _BackInC(torch.autograd.Function):
+    """Linear: each number of the upstream gradient is sent to the place of its maximum, and its own is read there."""
+
+    @staticmethod
+    def forward(ctx: Any, upstream: Tensor, where: Tensor, size: torch.Size, window: Window) -> Tensor:
+        ctx.window = window
+        ctx.save_for_backward(where)
+        return pool_backward(upstream, where, size, window)
+
+    @staticmethod
+    def backward(ctx: Any, second: Tensor) -> tuple[Tensor, None, None, None]:
+        (where,) = ctx.saved_tensors
+        (_, across), steps, padding = ctx.window
+        down, right = (
+            torch.arange(count, device=where.device) * step - pad
+            for count, step, pad in zip(where.shape[2:], steps, padding, strict=True)
+        )
+        place = where.to(torch.int64)
+        pixel = (down[:, None] + place // across) * second.shape[3] + right + place % across
+        return second.flatten(2).gather(2, pixel.flatten(2)).view(where.shape), None, None, None
 
 
 def _values_in_c(x: Tensor, window: Window) -> Tensor:
@@ -80,7 +101,7 @@ def _values_in_c(x: Tensor, window: Window) -> Tensor:
 
 class SlimMaxPool2d(nn.MaxPool2d):
     """nn.MaxPool2d on a fifth of the memory for binary maps: it remembers where the maxima were and not the map that
-    they were in; no second derivative."""
+    they were in; a second derivative in C alone."""
 
     def forward(self, x: Tensor) -> Tensor:
         settings = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
