@@ -5,7 +5,7 @@ copy) are measured here, in the same process and on as many threads. Then a pass
 Every convolution, product of matrices (which a convolution is that sees its whole map) and scan stands beside what it
 must compute and move: its floor is the larger of FLOP over one peak and bytes over the other. Tensors are counted once
 each, as if caches held nothing in between, and the floor of everything else is 0. A convolution by tiles counts as the
-taps that see a pixel; it does a quarter of them to three quarters, and may be below that floor. Medians over `--rounds`
+taps that see a pixel; it does fewer on all but the smallest maps, and may be below that floor. Medians over `--rounds`
 passes; writes its table in `docs/performance.md`, where W1 was asked.
 """
 
@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from statistics import fmean
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -107,18 +108,20 @@ class _Met(TorchDispatchMode):
 def convolutions(once: Callable[[], object]) -> dict[Shapes, tuple[float, float]]:
     """(input, weight) of each convolution of a pass -> FLOP and bytes of one call forward; backwards to its input it
     needs as many. Of those by tiles (input,), with the FLOP of all taps that see a pixel: more than they do."""
-    by_tiles: dict[Shapes, tuple[float, float]] = {}
+    by_tiles: dict[Shapes, list[tuple[float, float]]] = defaultdict(list)
 
     def seen(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
         out = convolved(x, found, bias)
         moved = 4.0 * (x.numel() + found.numel() + out.numel())
         taps = prod(3 * side - 2 for side in x.shape[2:])  # of all pixels of a map
-        by_tiles[(tuple(x.shape),)] = (2.0 * len(x) * found.shape[1] * x.shape[1] * taps, moved)
+        by_tiles[(tuple(x.shape),)].append((2.0 * len(x) * found.shape[1] * x.shape[1] * taps, moved))
         return out
 
     with _Met() as met, patch.object(winograd, "convolved", seen):
         once()
-    return met.found | by_tiles
+    # Forth and back, and whatever is behind maps of one shape: a call is profiled by that shape alone.
+    means = {shape: (fmean(flop for flop, _ in each), fmean(b for _, b in each)) for shape, each in by_tiles.items()}
+    return met.found | means
 
 
 _SCANS = {"_Scan": 2, "_ScanBackward": 3}

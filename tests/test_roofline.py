@@ -34,10 +34,10 @@ def test_what_a_convolution_of_the_small_network_must_do() -> None:
 @pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
 def test_what_goes_by_tiles_counts_as_the_taps_that_see_a_pixel() -> None:
     """Of 3x3 taps at each of 4x5 pixels 80 lie beside the map: (3 * 4 - 2) * (3 * 5 - 2) see one."""
-    x, layer = torch.rand(7, 32, 4, 5).requires_grad_(), Tiles(torch.rand(64, 32, 3, 3))
+    x, weight = torch.rand(7, 32, 4, 5).requires_grad_(), torch.rand(64, 32, 3, 3)
 
     def once() -> None:
-        torch.autograd.grad(by_tiles(x, layer, None).sum(), x)
+        torch.autograd.grad(by_tiles(x, weight, None, Tiles()).sum(), x)
 
     known = roofline.convolutions(once)
     flop, bytes_each = 2 * 7 * 32 * 64 * 130, 4 * 7 * (32 + 64) * 20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from itertools import product
 from typing import Any, cast
 
@@ -15,7 +17,7 @@ from torch.nn import functional as F
 from spikeproof import native
 from spikeproof.layers.conv import Conv2d
 from spikeproof.layers.folded import FoldedConv
-from spikeproof.layers.winograd import Tiles, by_tiles, fits_tiles, learned_by_tiles
+from spikeproof.layers.winograd import Tiles, by_tiles, fits_tiles, learned_by_tiles, taps_alone
 from spikeproof.native.winograd import Points, convolved, kernels
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
@@ -84,8 +86,8 @@ def test_spikes_through_whole_weights_are_exact(points: Points) -> None:
 @pytest.mark.parametrize(("size", "points"), [((2, 2), 3), ((5, 6), 4), ((5, 6), 6), ((2, 9), 4)])
 def test_neither_company_nor_threads_change_a_bit(size: tuple[int, int], points: Points) -> None:
     """Nor what lies around the maps in memory, which is not read."""
-    whole = torch.full((40, 64, *size), torch.nan).contiguous(memory_format=torch.channels_last)
-    x = whole[1:-1].copy_(drawn(38, 64, *size))
+    whole = torch.full((162, 64, *size), torch.nan).contiguous(memory_format=torch.channels_last)
+    x = whole[1:-1].copy_(drawn(160, 64, *size))
     table, before = kernels(drawn(32, 64, 3, 3, seed=1), points, back=False), torch.get_num_threads()
     together = convolved(x, table, None)
     try:
@@ -94,7 +96,7 @@ def test_neither_company_nor_threads_change_a_bit(size: tuple[int, int], points:
             assert torch.equal(convolved(x, table, None), together)
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(convolved(x[i : i + 1], table, None)[0], together[i]) for i in (0, 13, 37))
+    assert all(torch.equal(convolved(x[i : i + 1], table, None)[0], together[i]) for i in (0, 13, 159))
 
 
 @pytest.mark.parametrize("size", [(2, 2), (2, 5), (4, 4), (7, 6)])
@@ -118,9 +120,50 @@ def test_gradients_of_every_order(size: tuple[int, int], bias: bool) -> None:
 def test_a_gradient_in_the_maps_alone() -> None:
     x, weight = drawn(9, 32, 8, 8).requires_grad_(), drawn(64, 32, 3, 3, seed=1)
     up = drawn(9, 64, 8, 8, seed=2)
-    ours = torch.autograd.grad(by_tiles(x, Tiles(weight), None), x, up)[0]
+    ours = torch.autograd.grad(by_tiles(x, weight, None, Tiles()), x, up)[0]
     theirs = torch.autograd.grad(F.conv2d(x.double(), weight.double(), None, 1, 1), x, up.double())[0]
     assert bool(((ours - theirs).abs() <= OFF[6] * largest(up, turned(weight))).all())
+
+
+@pytest.mark.parametrize(("size", "points"), [((2, 2), 3), ((5, 6), 4), ((9, 5), 6), ((4, 4), 6)])
+def test_what_sees_nothing_is_the_bias_itself(size: tuple[int, int], points: Points) -> None:
+    """A share of exact zeros is what spikeproof measures: what is added and taken away again must not fill them."""
+    x = drawn(30, 32, *size)
+    x *= torch.rand(30, 1, *size, generator=torch.Generator().manual_seed(1)) < 0.1
+    weight, bias = drawn(64, 32, 3, 3, seed=1), drawn(64, seed=2)
+    seen = F.conv2d((x != 0).any(1, keepdim=True).float(), torch.ones(1, 1, 3, 3), None, 1, 1) > 0
+    for shift in (torch.zeros(64), bias):
+        found = convolved(x, kernels(weight, points, back=False), shift)
+        still = (found == shift[:, None, None]).all(1, keepdim=True)
+        assert torch.equal(still, ~seen)
+        assert 0 < float(seen.float().mean()) < 1
+
+
+def test_sparse_gradients_have_the_zeros_of_torch() -> None:
+    """Through a pool, which sends most of its gradient nowhere, and a layer before it."""
+    torch.manual_seed(0)
+    first, second = (Conv2d(32, 32, 3, padding=1, bias=False) for _ in range(2))
+    net, x = nn.Sequential(first, nn.ReLU(), second, nn.MaxPool2d(5)), drawn(6, 32, 10, 10).requires_grad_()
+    shares = []
+    for mode in (True, False):
+        out = net.train(mode)(x)
+        (gradient,) = torch.autograd.grad(out[:, 3].sum(), x)
+        shares.append(gradient == 0)
+    assert torch.equal(*shares)
+    assert 0.1 < float(shares[0].float().mean()) < 0.9
+
+
+def test_zeros_of_a_weights_gradient_are_counted_tap_by_tap() -> None:
+    layer, x = Conv2d(32, 32, 3, padding=1).train(), torch.zeros(1, 32, 4, 4)
+    x[:, :, 0, 0] = 1.0
+
+    def share() -> float:
+        (gradient,) = torch.autograd.grad(layer(x).square().sum(), [layer.weight])
+        return float((gradient == 0).float().mean())
+
+    with taps_alone():
+        assert share() == pytest.approx(5 / 9)
+    assert share() < 5 / 9
 
 
 class Met:
@@ -189,6 +232,60 @@ def test_doubles_nothing_and_what_is_switched_off_do_not(monkeypatch: pytest.Mon
     assert not fits_tiles(x[:0], weight, (1, 1), (1, 1))
     monkeypatch.setenv("SPIKEPROOF_FAST", "0")
     assert not fits_tiles(x, weight, (1, 1), (1, 1))
+
+
+@pytest.mark.parametrize("channels", [16, 40, 64])
+def test_maps_of_other_channels_are_refused_as_by_torch(channels: int) -> None:
+    (conv, norm), x = layer(), drawn(2, channels, 4, 4)
+    for asked in (conv.train(), FoldedConv(conv, norm)):
+        with pytest.raises(RuntimeError, match="channels"):
+            asked(x)
+
+
+def test_maps_without_a_batch_go_their_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    (conv, _), x, met = layer(), drawn(32, 4, 4), Met(monkeypatch)
+    torch.testing.assert_close(F.conv2d(x, conv.weight, conv.bias, 1, 1), conv.eval()(x))
+    assert not fits_tiles(x, conv.weight, (1, 1), (1, 1))
+    assert met.count == 0
+
+
+def test_autocast_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (conv, _), x, met = layer(), drawn(2, 32, 4, 4), Met(monkeypatch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert conv.train()(x).dtype == torch.bfloat16
+    assert met.count == 0
+
+
+def test_tiles_follow_their_weight() -> None:
+    """When it is written to, loaded or copied; and a copy is no larger than the layer was at first."""
+    (conv, norm), x = layer(), drawn(3, 32, 4, 4)
+    folded = FoldedConv(conv, norm)
+    small = len(pickle.dumps(folded))
+    before = folded(x)
+    assert len(pickle.dumps(folded)) < small + 100
+    for other in (copy.deepcopy(folded), pickle.loads(pickle.dumps(folded))):
+        assert torch.equal(other(x), before)
+        other.load_state_dict({name: 2 * value for name, value in folded.state_dict().items()})
+        torch.testing.assert_close(other(x), 2 * before)
+    assert torch.equal(folded(x), before)
+    with torch.no_grad():
+        folded.weight.mul_(2), folded.bias.mul_(2)
+    torch.testing.assert_close(folded(x), 2 * before)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (1, 1), (4, 4)])
+def test_weights_that_share_or_skip_memory(size: tuple[int, int]) -> None:
+    """Expanded and sliced ones, and gradients that come expanded."""
+    x = drawn(2, 32, *size).requires_grad_()
+    whole, one = drawn(64, 32, 3, 3, seed=1), drawn(1, 32, 3, 3, seed=2)
+    for weight in (whole[::2], one.expand(32, 32, 3, 3), whole.transpose(2, 3)[:32]):
+        conv = Conv2d(32, 32, 3, padding=1, bias=False)
+        found = []
+        for mode in (True, False):
+            conv.weight = nn.Parameter(weight)
+            found.append(torch.autograd.grad(conv.train(mode)(x).sum(), [x, conv.weight]))
+        for ours, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_a_block_that_memory_does_not_hold_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

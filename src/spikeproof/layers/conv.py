@@ -2,7 +2,7 @@
 
 A network of 32x32 images works on 4x4, 2x2 and 1x1 maps for most of its depth, where a general kernel multiplies
 padding. Other kernels round otherwise: so evaluation keeps torch's own, bit by bit that of other frameworks, and these
-serve training and the copies that attacks craft on (`_folded.py`).
+serve training and the copies that attacks craft on (`folded.py`).
 """
 
 from __future__ import annotations
@@ -90,13 +90,14 @@ class _Taps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, seen: list[tuple[slice, slice]]) -> Tensor:
-        ctx.shape, ctx.strides, ctx.seen = weight.shape, weight.stride(), seen
+        ctx.shape, ctx.seen = weight.shape, seen
+        ctx.strides = torch.empty_like(weight, device="meta").stride()
         return torch.cat([weight[:, :, *taps].permute(0, 2, 3, 1).flatten(1) for taps in seen])
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         # In the order of the weight: torch would copy it there, one float after the other.
-        gradient = upstream.new_zeros(ctx.shape).as_strided(ctx.shape, ctx.strides)
+        gradient = upstream.new_empty_strided(ctx.shape, ctx.strides).zero_()
         for taps, rows in zip(ctx.seen, upstream.chunk(len(ctx.seen)), strict=True):
             part = gradient[:, :, *taps]
             part += rows.reshape(ctx.shape[0], *part.shape[2:], ctx.shape[1]).permute(0, 3, 1, 2)

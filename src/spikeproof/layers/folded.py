@@ -29,7 +29,7 @@ class FoldedConv(nn.Module):
         self.stride, self.padding = cast(Pair, conv.stride), cast(Pair, conv.padding)
         self._matrices: dict[Pair, Tensor] = {}
         self._deep: Tensor | None = None
-        self._tiles = Tiles(self.weight)
+        self._tiles = Tiles()
 
     weight: Tensor
     bias: Tensor
@@ -37,7 +37,7 @@ class FoldedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         size = cast(Pair, tuple(x.shape[-2:]))
         if fits_tiles(x, self.weight, self.stride, self.padding):
-            return by_tiles(x, self._tiles, self.bias)
+            return by_tiles(x, self.weight, self.bias, self._tiles)
         if fits(self.weight, self.stride, self.padding, size):
             if size not in self._matrices:
                 self._matrices[size] = as_matrix(self.weight, self.stride, self.padding, size)

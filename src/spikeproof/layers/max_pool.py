@@ -20,16 +20,16 @@ _FEW = 4
 def max_pool(x: Tensor, kernel: Any, stride: Any, padding: Any = 0, dilation: Any = 1, ceil: bool = False) -> Tensor:
     """F.max_pool2d of (N,C,H,W) or (C,H,W), in the layout of x. Where channel follows channel torch's CPU kernel
     compares one number at a time, channels-last it does not. A maximum is not rounded."""
-    graph, window = torch.is_grad_enabled() and x.requires_grad, _window(kernel, stride, padding, dilation, ceil)
-    if graph and window is not None and poolable(x, window):
+    graph, last = torch.is_grad_enabled() and x.requires_grad, x.is_contiguous(memory_format=torch.channels_last)
+    if graph and last and (window := _window(kernel, stride, padding, dilation, ceil)) and poolable(x, window):
         return _PoolInC.apply(x, window)  # type: ignore[no-any-return, no-untyped-call]
     slow = x.device.type == "cpu" and x.dim() == 4 and x.shape[1] >= _FEW and x.is_contiguous()
     if graph or not slow or not fast():
         return F.max_pool2d(x, kernel, stride, padding, dilation, ceil)
-    last = x.contiguous(memory_format=torch.channels_last)
-    if window is not None and poolable(last, window):
-        return pool(last, window, places=False)[0].contiguous()
-    return F.max_pool2d(last, kernel, stride, padding, dilation, ceil).contiguous()
+    copy, window = x.contiguous(memory_format=torch.channels_last), _window(kernel, stride, padding, dilation, ceil)
+    if window is not None and poolable(copy, window):
+        return pool(copy, window, places=False)[0].contiguous()
+    return F.max_pool2d(copy, kernel, stride, padding, dilation, ceil).contiguous()
 
 
 class MaxPool2d(nn.MaxPool2d):
@@ -101,7 +101,7 @@ def _values_in_c(x: Tensor, window: Window) -> Tensor:
 
 class SlimMaxPool2d(nn.MaxPool2d):
     """nn.MaxPool2d on a fifth of the memory for binary maps: it remembers where the maxima were and not the map that
-    they were in; a second derivative in C alone."""
+    they were in."""
 
     def forward(self, x: Tensor) -> Tensor:
         settings = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)

@@ -1,7 +1,10 @@
-"""3x3 convolutions with half the products and less, where their channels fill the processor's registers."""
+"""3x3 convolutions with fewer products than taps, where their channels fill the processor's registers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from torch import Tensor
@@ -9,27 +12,31 @@ from torch.autograd import Function
 
 from spikeproof.native.winograd import Points, convolved, kernels, tileable, weight_gradient
 
-__all__ = ["Tiles", "by_tiles", "fits_tiles", "learned_by_tiles"]
+__all__ = ["Tiles", "by_tiles", "fits_tiles", "learned_by_tiles", "taps_alone"]
 
 
 class Tiles:
-    """A weight (K,C,3,3) at the points of tiles, for maps forward and for their gradient back; made when needed."""
+    """A weight (K,C,3,3) at the points of tiles, for maps forward and for their gradient back; made when needed, and
+    again when the weight has been written to. A copy begins with none."""
 
-    def __init__(self, weight: Tensor) -> None:
-        self.weight = weight.detach()
-        self._known: dict[tuple[bool, Points], Tensor] = {}
+    def __init__(self) -> None:
+        self._known: dict[tuple[bool, Points], tuple[tuple[int, int], Tensor]] = {}
 
-    def of(self, size: tuple[int, ...], back: bool) -> Tensor:
+    def __reduce__(self) -> tuple[type[Tiles], tuple[()]]:
+        return Tiles, ()
+
+    def of(self, weight: Tensor, size: tuple[int, ...], back: bool) -> Tensor:
         """For maps of (H,W) pixels."""
-        points = _points(size, back)
-        if (back, points) not in self._known:
-            self._known[back, points] = kernels(self.weight, points, back=back)
-        return self._known[back, points]
+        points, version = _points(size, back), (weight.data_ptr(), weight._version)
+        known = self._known.get((back, points))
+        if known is None or known[0] != version:
+            known = self._known[back, points] = version, kernels(weight.detach(), points, back=back)
+        return known[1]
 
 
 def _points(size: tuple[int, ...], back: bool) -> Points:
-    """A membrane near its threshold fires by the last bits of its currents: forward they are rounded less than by
-    torch, and backwards, where nothing hangs on them, somewhat more."""
+    """A membrane near its threshold fires by the last bits of its currents: forward they are rounded about as by torch,
+    and backwards, where nothing hangs on them, somewhat more."""
     if tuple(size) == (2, 2):
         return 3
     return 6 if back and min(size) > 2 else 4
@@ -38,17 +45,33 @@ def _points(size: tuple[int, ...], back: bool) -> Points:
 def fits_tiles(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> bool:
     """Whether x (N,C,H,W) goes through a weight by tiles: 3x3, at each pixel, with one pixel of zeros around, and maps
     of more than a line, which are a product of matrices."""
-    return stride == padding == (1, 1) and min(x.shape[2:]) > 1 and tileable(x, weight)
+    fit = stride == padding == (1, 1) and tileable(x, weight) and min(x.shape[2:]) > 1
+    return fit and not _TAPS_ALONE.get()
 
 
-def by_tiles(x: Tensor, tiles: Tiles, bias: Tensor | None) -> Tensor:
-    """x (N,C,H,W) that `fits_tiles` -> (N,K,H,W), channels-last. It has a gradient in x alone."""
-    return _ByTiles.apply(x, None, tiles, bias, False)  # type: ignore[no-any-return, no-untyped-call]
+@contextmanager
+def taps_alone() -> Iterator[None]:
+    """No convolution goes by tiles within. For who counts the zeros of a weight's gradient: tap by tap there are more,
+    since what tiles add and take away again leaves rounding. Of maps and their gradients the zeros are the same."""
+    before = _TAPS_ALONE.set(True)
+    try:
+        yield
+    finally:
+        _TAPS_ALONE.reset(before)
+
+
+_TAPS_ALONE: ContextVar[bool] = ContextVar("taps alone", default=False)
+
+
+def by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, tiles: Tiles) -> Tensor:
+    """x (N,C,H,W) that `fits_tiles` -> (N,K,H,W), channels-last, with gradients of every order in x and the weight, and
+    none in the bias; tiles: those of this weight, kept from call to call."""
+    return _ByTiles.apply(x, weight, tiles, bias, False)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def learned_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The same with gradients in the weight and the bias too, and of every order."""
-    out: Tensor = _ByTiles.apply(x, weight, Tiles(weight), None, False)  # type: ignore[no-untyped-call]
+    """The same of a weight that is another one at the next call, with a gradient in the bias too."""
+    out = by_tiles(x, weight, None, Tiles())
     return out if bias is None else out + bias[:, None, None]
 
 
@@ -57,19 +80,19 @@ class _ByTiles(Function):
     the maps, which is what its own gradient is made of."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | None, tiles: Tiles, bias: Tensor | None, back: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, tiles: Tiles, bias: Tensor | None, back: bool) -> Tensor:
         ctx.tiles, ctx.back = tiles, back
-        ctx.save_for_backward(*([] if weight is None else [x, weight]))
-        return convolved(x, tiles.of(x.shape[2:], back), bias)
+        ctx.save_for_backward(weight, *([x] if ctx.needs_input_grad[1] else []))
+        return convolved(x, tiles.of(weight, x.shape[2:], back), bias)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors or (upstream, None)
+        weight, *rest = ctx.saved_tensors
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
             of_x = _ByTiles.apply(upstream, weight, ctx.tiles, None, not ctx.back)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
-            maps, results = (upstream, x) if ctx.back else (x, upstream)
+            maps, results = (upstream, *rest) if ctx.back else (*rest, upstream)
             of_weight = _OfWeight.apply(maps, results)  # type: ignore[no-untyped-call]
         return of_x, of_weight, None, None, None
 
@@ -85,8 +108,7 @@ class _OfWeight(Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
         maps, results = ctx.saved_tensors
-        upstream = upstream.contiguous()
-        tiles, of_maps, of_results = Tiles(upstream), None, None
+        tiles, of_maps, of_results = Tiles(), None, None
         if ctx.needs_input_grad[0]:
             of_maps = _ByTiles.apply(results, upstream, tiles, None, True)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:

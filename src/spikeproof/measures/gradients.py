@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.errors import Failed, SpikeproofError, Unfinite, UsageError
+from spikeproof.layers.winograd import taps_alone
 from spikeproof.losses import margin
 from spikeproof.metrics.gradients import by_probe, means
 from spikeproof.metrics.sparsity import event_measures, measures
@@ -168,7 +169,7 @@ def weight_rows(victim: Victim, batch: Batch, *, rule: Rule, batchnorm: BatchNor
     copy = borrowed(victim, train=batchnorm == "train")
     modules = {n: m for n, m in copy.body.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     weights = [m.weight.requires_grad_() for m in modules.values()]
-    with torch.enable_grad(), tapped(copy, rule) as (_, taps):
+    with torch.enable_grad(), taps_alone(), tapped(copy, rule) as (_, taps):
         losses = scalar_of("ce", copy(batch.x, rule, fold(batch.keys, "measure")), batch.y).unbind()
     sizes = {tap.site: tap.tensor.shape[-2:] for tap in taps if tap.side == "input"}
     alive = [

@@ -33,7 +33,7 @@ _SYMBOLS = (
     "spikeproof_winograd_points",
 )  # fmt: skip
 _LARGEST = 1 << 24
-"""Bytes; ours has some ten thousand."""
+"""Bytes; ours has some hundred thousand."""
 
 
 def library(compiler: str, threads: tuple[str, ...]) -> ctypes.CDLL:

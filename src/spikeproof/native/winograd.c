@@ -8,7 +8,9 @@
       4     2 x 2      4 x 4      interpolated at 0, 1, -1, infinity
       6     4 x 4      6 x 6      at 2 and -2 besides
 
-   Each tile is computed alike, whatever the images beside it.
+   Each tile is computed alike, whatever the images beside it. What is added and taken away again leaves rounding where
+   taps would leave nothing: so a result that sees no pixel but zeros is written as the bias itself. A NaN or an infinity
+   reaches the whole tile.
 */
 #include <stdint.h>
 #include <stdlib.h>
@@ -26,7 +28,7 @@
 #define ROWS 6
 #endif
 #define WIDE (2 * LANES)
-#define TILES 48 /* of a block: its points and its products stay in the second-level cache */
+#define TILES 48 /* of a block: of some hundred channels its points and its products stay in the second-level cache */
 #define APART 64 /* floats between the points of a block: at multiples of 4096 bytes they would share a set of the cache */
 
 typedef float numbers __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -43,6 +45,7 @@ ALWAYS int span_of(int points) { return points == 3 ? 2 : points; }
 ALWAYS int before_of(int points) { return points == 3 ? 0 : 1; }
 
 ALWAYS int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+ALWAYS int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 ALWAYS numbers read(const float *from) { return *(const numbers *)from; }
 ALWAYS void write(float *to, numbers value) { *(numbers *)to = value; }
 
@@ -138,11 +141,11 @@ ALWAYS void kernel_points(int points, const numbers *k, numbers *e)
 }
 
 /* The tile of an image whose first pixel is (top,left), of all channels -> its points, `apart` floats one from another.
-   made: the image is the gradient of results, and its tiles do not overlap. */
-ALWAYS void seen(int points, int made, const struct maps *g, const float *image, int64_t top, int64_t left, float *out,
+   back: the image is the gradient of results, and its tiles do not overlap. */
+ALWAYS void seen(int points, int back, const struct maps *g, const float *image, int64_t top, int64_t left, float *out,
                  int64_t apart)
 {
-    const int span = made ? side_of(points) : span_of(points);
+    const int span = back ? side_of(points) : span_of(points);
     for (int64_t c = 0; c < g->channels; c += LANES) {
         numbers down[6][6];
         for (int j = 0; j < span; j++) {
@@ -152,20 +155,43 @@ ALWAYS void seen(int points, int made, const struct maps *g, const float *image,
                 const int inside = y >= 0 && y < g->height && x >= 0 && x < g->width;
                 column[i] = inside ? read(image + (y * g->width + x) * g->channels + c) : (numbers){0};
             }
-            made ? spread(points, column, found) : to_points(points, column, found);
+            back ? spread(points, column, found) : to_points(points, column, found);
             for (int i = 0; i < points; i++) down[i][j] = found[i];
         }
         for (int i = 0; i < points; i++) {
             numbers found[6];
-            made ? spread(points, down[i], found) : to_points(points, down[i], found);
+            back ? spread(points, down[i], found) : to_points(points, down[i], found);
             for (int j = 0; j < points; j++) write(out + (i * points + j) * apart + c, found[j]);
         }
     }
 }
 
-/* Products of a tile at its points -> its results, from pixel (top,left) of an image on. */
+/* Whether any channel of a pixel is not 0. */
+ALWAYS uint8_t alive(const struct maps *g, const float *pixel)
+{
+    for (int64_t c = 0; c < g->channels; c++)
+        if (pixel[c] != 0.0f) return 1;
+    return 0;
+}
+
+/* Of the results of a tile those that see a pixel which is alive, one bit each. */
+ALWAYS uint32_t lit(int side, const struct maps *g, const uint8_t *of_image, int64_t top, int64_t left)
+{
+    uint32_t found = 0;
+    for (int i = 0; i < side; i++)
+        for (int j = 0; j < side; j++) {
+            uint8_t any = 0;
+            for (int64_t y = most(top + i - 1, 0); y <= least(top + i + 1, g->height - 1); y++)
+                for (int64_t x = most(left + j - 1, 0); x <= least(left + j + 1, g->width - 1); x++)
+                    any |= of_image[y * g->width + x];
+            found |= (uint32_t)any << (i * side + j);
+        }
+    return found;
+}
+
+/* Products of a tile at its points -> its results, from pixel (top,left) of an image on; seeing: which see anything. */
 ALWAYS void made(int points, const struct maps *g, const float *products, int64_t apart, const float *bias, int64_t top,
-                 int64_t left, float *image)
+                 int64_t left, uint32_t seeing, float *image)
 {
     const int side = side_of(points);
     for (int64_t c = 0; c < g->results; c += LANES) {
@@ -181,7 +207,8 @@ ALWAYS void made(int points, const struct maps *g, const float *products, int64_
             numbers found[4];
             from_points(points, down[i], found);
             for (int j = 0; j < side && left + j < g->width; j++)
-                write(image + ((top + i) * g->width + left + j) * g->results + c, found[j] + shift);
+                write(image + ((top + i) * g->width + left + j) * g->results + c,
+                      seeing >> (i * side + j) & 1 ? found[j] + shift : shift);
         }
     }
 }
@@ -208,8 +235,8 @@ ALWAYS void product(const float *restrict tiles, const float *restrict kernel, c
 }
 
 /* A block of `count` tiles, the first of which is number `first` of all images. */
-ALWAYS void block(int points, const struct maps *g, int64_t first, int64_t count, const float *x, const float *kernels,
-                  const float *bias, float *out, float *seen_here, float *products)
+ALWAYS void block(int points, const struct maps *g, int64_t first, int64_t count, const float *x, const uint8_t *living,
+                  const float *kernels, const float *bias, float *out, float *seen_here, float *products)
 {
     const int64_t side = side_of(points), before = before_of(points), pixels = g->height * g->width;
     const int64_t down = (g->height + side - 1) / side, across = (g->width + side - 1) / side;
@@ -226,17 +253,18 @@ ALWAYS void block(int points, const struct maps *g, int64_t first, int64_t count
                         products + p * there + t * g->results + c);
     for (int64_t t = 0; t < count; t++) {
         const int64_t image = (first + t) / (down * across), tile = (first + t) % (down * across);
-        made(points, g, products + t * g->results, there, bias, tile / across * side, tile % across * side,
-             out + image * pixels * g->results);
+        const int64_t top = tile / across * side, left = tile % across * side;
+        const uint32_t seeing = lit((int)side, g, living + image * pixels, top, left);
+        made(points, g, products + t * g->results, there, bias, top, left, seeing, out + image * pixels * g->results);
     }
 }
 
-/* Maps x (N,H,W,C) -> the points of their tiles (points^2,tiles,C), for the gradient of a weight; made: x is the gradient
+/* Maps x (N,H,W,C) -> the points of their tiles (points^2,tiles,C), for the gradient of a weight; back: x is the gradient
    of results. */
-int32_t spikeproof_winograd_points(int32_t points, int32_t made, const struct maps *g, int32_t threads, const float *x,
+int32_t spikeproof_winograd_points(int32_t points, int32_t back, const struct maps *g, int32_t threads, const float *x,
                                    float *out)
 {
-    const int64_t side = side_of(points), before = made ? 0 : before_of(points);
+    const int64_t side = side_of(points), before = back ? 0 : before_of(points);
     const int64_t down = (g->height + side - 1) / side, across = (g->width + side - 1) / side;
     const int64_t tiles = g->images * down * across, apart = tiles * g->channels;
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -245,11 +273,11 @@ int32_t spikeproof_winograd_points(int32_t points, int32_t made, const struct ma
         const float *image = x + t / (down * across) * g->height * g->width * g->channels;
         float *to = out + t * g->channels;
         if (points == 3)
-            made ? seen(3, 1, g, image, top, left, to, apart) : seen(3, 0, g, image, top, left, to, apart);
+            back ? seen(3, 1, g, image, top, left, to, apart) : seen(3, 0, g, image, top, left, to, apart);
         else if (points == 4)
-            made ? seen(4, 1, g, image, top, left, to, apart) : seen(4, 0, g, image, top, left, to, apart);
+            back ? seen(4, 1, g, image, top, left, to, apart) : seen(4, 0, g, image, top, left, to, apart);
         else
-            made ? seen(6, 1, g, image, top, left, to, apart) : seen(6, 0, g, image, top, left, to, apart);
+            back ? seen(6, 1, g, image, top, left, to, apart) : seen(6, 0, g, image, top, left, to, apart);
     }
     return 1;
 }
@@ -306,7 +334,12 @@ int32_t spikeproof_winograd(int32_t points, const struct maps *g, int32_t thread
     const int64_t tiles = g->images * ((g->height + side - 1) / side) * ((g->width + side - 1) / side);
     const int64_t rows = (tiles + ROWS - 1) / ROWS;
     const int64_t size = of_tile * (TILES * g->channels + APART), rest = of_tile * (TILES * g->results + APART);
-    int32_t whole = 1;
+    const int64_t pixels = g->images * g->height * g->width;
+    uint8_t *living = malloc((size_t)pixels);
+    int32_t whole = living != NULL;
+    if (!living) return 0;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t pixel = 0; pixel < pixels; pixel++) living[pixel] = alive(g, x + pixel * g->channels);
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(&& : whole)
     for (int64_t thread = 0; thread < threads; thread++) {
         const int64_t end = least(rows * (thread + 1) / threads * ROWS, tiles);
@@ -317,13 +350,14 @@ int32_t spikeproof_winograd(int32_t points, const struct maps *g, int32_t thread
         for (int64_t first = rows * thread / threads * ROWS; first < end; first += TILES) {
             const int64_t count = least(TILES, end - first);
             if (points == 3)
-                block(3, g, first, count, x, kernels, bias, out, room, room + size);
+                block(3, g, first, count, x, living, kernels, bias, out, room, room + size);
             else if (points == 4)
-                block(4, g, first, count, x, kernels, bias, out, room, room + size);
+                block(4, g, first, count, x, living, kernels, bias, out, room, room + size);
             else
-                block(6, g, first, count, x, kernels, bias, out, room, room + size);
+                block(6, g, first, count, x, living, kernels, bias, out, room, room + size);
         }
         free(room);
     }
+    free(living);
     return whole;
 }

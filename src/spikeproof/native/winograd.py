@@ -13,8 +13,9 @@ from spikeproof.native import compiled
 __all__ = ["Points", "convolved", "kernels", "tileable", "weight_gradient"]
 
 Points = Literal[3, 4, 6]
-"""Of a line of a tile. 3: of maps of 2x2 pixels alone, 9 products for 16. 4: 4 for 9. Both round less than torch's
-kernels do. 6: 2.25 for 9 with some ten times their rounding, so not for what decides over spikes."""
+"""Of a line of a tile. 3: of maps of 2x2 pixels alone, 9 products for 16. 4: 4 for 9. Either rounds about as torch's
+kernels do, less on maps of 4x4 and more. 6: 2.25 for 9 with some ten times that rounding, so not for what decides over
+spikes."""
 
 _TAPS: dict[Points, list[list[float]]] = {
     3: [[0, 1, 0], [0, -1, 1], [1, -1, 0]],
@@ -44,10 +45,11 @@ class _Taps(ctypes.Structure):
 
 def tileable(x: Tensor, weight: Tensor) -> bool:
     """Whether maps (N,C,H,W) can go by tiles through a weight (K,C,k,k), and their gradient back: a 3x3 one, with a
-    multiple of 32 channels before and behind."""
-    kind = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
-    whole = weight.shape[2:] == (3, 3) and not any(count % _WHOLE for count in weight.shape[:2])
-    return kind and whole and compiled() is not None
+    multiple of 32 channels before and behind, and no autocast."""
+    kind = x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu"
+    fit = x.dim() == 4 and x.numel() > 0 and weight.shape[2:] == (3, 3) and x.shape[1] == weight.shape[1]
+    whole = not any(count % _WHOLE for count in weight.shape[:2])
+    return kind and fit and whole and not torch.is_autocast_enabled("cpu") and compiled() is not None
 
 
 def kernels(weight: Tensor, points: Points, *, back: bool) -> Tensor:
@@ -85,19 +87,19 @@ def convolved(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
 def weight_gradient(maps: Tensor, upstream: Tensor, points: Points) -> Tensor:
     """Maps (N,C,H,W) and the gradient of what such a convolution makes of them (N,K,H,W) -> that of its weight
     (K,C,3,3)."""
-    seen, made = _at_points(maps, points, False), _at_points(upstream, points, True)
+    seen, made = _at_points(maps, points, back=False), _at_points(upstream, points, back=True)
     taps = torch.tensor(_TAPS[points], dtype=maps.dtype)
     both = torch.einsum("ia,jb->abij", taps, taps).flatten(2).flatten(0, 1)
     found = both @ torch.bmm(made.transpose(1, 2), seen).flatten(1)
     return found.view(3, 3, upstream.shape[1], maps.shape[1]).permute(2, 3, 0, 1).contiguous()
 
 
-def _at_points(x: Tensor, points: Points, made: bool) -> Tensor:
-    """(N,C,H,W) at the points of its tiles, (points^2,tiles,C); made: x is the gradient of results."""
+def _at_points(x: Tensor, points: Points, *, back: bool) -> Tensor:
+    """(N,C,H,W) at the points of its tiles, (points^2,tiles,C); back: x is the gradient of results."""
     x, side = x.detach().contiguous(memory_format=torch.channels_last), 4 if points == 6 else 2
     tiles = len(x) * -(-x.shape[2] // side) * -(-x.shape[3] // side)
     found = torch.empty(points**2, tiles, x.shape[1], dtype=x.dtype, device="cpu")
-    given = ctypes.c_int32(points), ctypes.c_int32(made), *_sizes(x, 0)
+    given = ctypes.c_int32(points), ctypes.c_int32(back), *_sizes(x, 0)
     compiled().spikeproof_winograd_points(*given, *(ctypes.c_void_p(each.data_ptr()) for each in (x, found)))
     return found
 
