@@ -5,7 +5,7 @@ copy) are measured here, in the same process and on as many threads. Then a pass
 Every convolution, product of matrices (which a convolution is that sees its whole map) and scan stands beside what it
 must compute and move: its floor is the larger of FLOP over one peak and bytes over the other. Tensors are counted once
 each, as if caches held nothing in between, and the floor of everything else is 0. A convolution by tiles counts as the
-taps that see a pixel; it does fewer on all but the smallest maps, and may be below that floor. Medians over `--rounds`
+taps that see a pixel; it does fewer on most maps, and may be below that floor. Medians over `--rounds`
 passes; writes its table in `docs/performance.md`, where W1 was asked.
 """
 
@@ -119,7 +119,7 @@ def convolutions(once: Callable[[], object]) -> dict[Shapes, tuple[float, float]
 
     with _Met() as met, patch.object(winograd, "convolved", seen):
         once()
-    # Forth and back, and whatever is behind maps of one shape: a call is profiled by that shape alone.
+    # Forth and back, and whatever is behind maps of one shape: calls are told apart by that shape alone.
     means = {shape: (fmean(flop for flop, _ in each), fmean(b for _, b in each)) for shape, each in by_tiles.items()}
     return met.found | means
 

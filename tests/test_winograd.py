@@ -166,6 +166,22 @@ def test_zeros_of_a_weights_gradient_are_counted_tap_by_tap() -> None:
     assert share() < 5 / 9
 
 
+@pytest.mark.parametrize("points", [4, 6])
+def test_a_nan_reaches_what_sees_it(points: Points) -> None:
+    """At 6 points others of its tile too, if they see anything."""
+    x = drawn(1, 32, 12, 12)
+    x[0, 3, 5, 6] = torch.nan
+    found = convolved(x, kernels(drawn(32, 32, 3, 3, seed=1), points, back=False), None).isnan()[0]
+    expected = torch.zeros(12, 12, dtype=torch.bool)
+    expected[4:7, 5:8] = True
+    tile = torch.zeros(12, 12, dtype=torch.bool)
+    tile[4:8, 4:8] = True
+    assert bool((found.any(0) == found.all(0)).all())
+    assert (
+        torch.equal(found[0], expected) if points == 4 else bool((found[0] >= expected).all() and tile[found[0]].all())
+    )
+
+
 class Met:
     """Which convolutions went by tiles."""
 
@@ -268,6 +284,10 @@ def test_tiles_follow_their_weight() -> None:
         other.load_state_dict({name: 2 * value for name, value in folded.state_dict().items()})
         torch.testing.assert_close(other(x), 2 * before)
     assert torch.equal(folded(x), before)
+    folded.weight = folded.weight.transpose(2, 3)  # of the same memory and version
+    expected = F.conv2d(x.double(), folded.weight.double(), folded.bias.double(), 1, 1)
+    torch.testing.assert_close(folded(x).double(), expected, rtol=1e-5, atol=1e-5)
+    folded.weight = folded.weight.transpose(2, 3)
     with torch.no_grad():
         folded.weight.mul_(2), folded.bias.mul_(2)
     torch.testing.assert_close(folded(x), 2 * before)
@@ -286,6 +306,12 @@ def test_weights_that_share_or_skip_memory(size: tuple[int, int]) -> None:
             found.append(torch.autograd.grad(conv.train(mode)(x).sum(), [x, conv.weight]))
         for ours, theirs in zip(*found, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_layer_of_inference_mode() -> None:
+    with torch.inference_mode():
+        (conv, norm), x = layer(), drawn(3, 32, 4, 4)
+        torch.testing.assert_close(FoldedConv(conv, norm)(x), norm(conv.eval()(x)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_block_that_memory_does_not_hold_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spikeproof.errors import CutGraph
+from spikeproof.layers.winograd import taps_alone
 from spikeproof.metrics import sparsity
 from spikeproof.rows import AttackHead, AttackRow, CleanRow, OfGradient, Outcome, Protocol, Split
 from spikeproof.tensors import exact, fold, rule_of
@@ -144,7 +145,7 @@ def spared(answer: int, margin: float) -> Outcome:
 def gradient_fields(victim: Victim, batch: Batch, name: str, one: Case, threat: Threat) -> list[OfGradient]:
     """Of the attacked loss at the clean point, per image: is it all zero, its share of zeros, its l1 norm."""
     scene = Scene(one.attacked(freeze(victim)), batch.x, batch.y, fold(batch.keys, name), threat.surface)
-    with _naming_the_cut(scene, batch.x, one):
+    with _naming_the_cut(scene, batch.x, one), taps_alone():
         _, g, _ = one.estimator(scene.objective(one.loss), scene.start, one.estimator.init(scene.start), 0)
     return [
         {"zero_gradient": share == 1.0, "zero_share": share, "gradient_l1": scale}

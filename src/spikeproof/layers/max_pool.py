@@ -20,9 +20,11 @@ _FEW = 4
 def max_pool(x: Tensor, kernel: Any, stride: Any, padding: Any = 0, dilation: Any = 1, ceil: bool = False) -> Tensor:
     """F.max_pool2d of (N,C,H,W) or (C,H,W), in the layout of x. Where channel follows channel torch's CPU kernel
     compares one number at a time, channels-last it does not. A maximum is not rounded."""
-    graph, last = torch.is_grad_enabled() and x.requires_grad, x.is_contiguous(memory_format=torch.channels_last)
-    if graph and last and (window := _window(kernel, stride, padding, dilation, ceil)) and poolable(x, window):
-        return _PoolInC.apply(x, window)  # type: ignore[no-any-return, no-untyped-call]
+    graph = torch.is_grad_enabled() and x.requires_grad
+    if graph and x.is_contiguous(memory_format=torch.channels_last):
+        known = _window(kernel, stride, padding, dilation, ceil)
+        if known is not None and poolable(x, known):
+            return _PoolInC.apply(x, known)  # type: ignore[no-any-return, no-untyped-call]
     slow = x.device.type == "cpu" and x.dim() == 4 and x.shape[1] >= _FEW and x.is_contiguous()
     if graph or not slow or not fast():
         return F.max_pool2d(x, kernel, stride, padding, dilation, ceil)

@@ -17,21 +17,30 @@ __all__ = ["Tiles", "by_tiles", "fits_tiles", "learned_by_tiles", "taps_alone"]
 
 class Tiles:
     """A weight (K,C,3,3) at the points of tiles, for maps forward and for their gradient back; made when needed, and
-    again when the weight has been written to. A copy begins with none."""
+    again for another weight or one that was written to (but through `.data`). A copy begins with none."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bool, Points], tuple[tuple[int, int], Tensor]] = {}
+        self._known: dict[tuple[bool, Points], tuple[_Version, Tensor, Tensor]] = {}
 
     def __reduce__(self) -> tuple[type[Tiles], tuple[()]]:
         return Tiles, ()
 
     def of(self, weight: Tensor, size: tuple[int, ...], back: bool) -> Tensor:
         """For maps of (H,W) pixels."""
-        points, version = _points(size, back), (weight.data_ptr(), weight._version)
+        points = _points(size, back)
+        if weight.is_inference():  # has no version
+            return kernels(weight, points, back=back)
+        version = weight.data_ptr(), weight._version, weight.shape, weight.stride()
         known = self._known.get((back, points))
         if known is None or known[0] != version:
-            known = self._known[back, points] = version, kernels(weight.detach(), points, back=back)
+            # The weight is kept, so that no other one comes to lie at its address.
+            known = version, kernels(weight.detach(), points, back=back), weight.detach()
+            self._known[back, points] = known
         return known[1]
+
+
+_Version = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+"""Where a weight lies, how often it was written to, and which numbers there it has."""
 
 
 def _points(size: tuple[int, ...], back: bool) -> Points:
@@ -51,8 +60,8 @@ def fits_tiles(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tupl
 
 @contextmanager
 def taps_alone() -> Iterator[None]:
-    """No convolution goes by tiles within. For who counts the zeros of a weight's gradient: tap by tap there are more,
-    since what tiles add and take away again leaves rounding. Of maps and their gradients the zeros are the same."""
+    """No convolution goes by tiles within. For who counts the zeros of a gradient: what tiles add and take away again
+    leaves rounding where taps leave nothing, in a weight's gradient, and in a map's where taps are themselves 0."""
     before = _TAPS_ALONE.set(True)
     try:
         yield

@@ -102,7 +102,7 @@ def gradient_rows(
     """
     copy = borrowed(victim, train=batchnorm == "train")
     x, y = batch.x.detach().requires_grad_(), batch.y
-    with torch.enable_grad(), tapped(copy, rule) as (watched, taps):
+    with torch.enable_grad(), taps_alone(), tapped(copy, rule) as (watched, taps):
         z = copy.encode(x, fold(batch.keys, "measure"))
         logits = copy.classify(z, watched)
     places = [Tap("image", "input", x), Tap("encoded", "input", z), *(taps if layers else [])]

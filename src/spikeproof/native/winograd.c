@@ -8,9 +8,9 @@
       4     2 x 2      4 x 4      interpolated at 0, 1, -1, infinity
       6     4 x 4      6 x 6      at 2 and -2 besides
 
-   Each tile is computed alike, whatever the images beside it. What is added and taken away again leaves rounding where
-   taps would leave nothing: so a result that sees no pixel but zeros is written as the bias itself. A NaN or an infinity
-   reaches the whole tile.
+   Each tile is computed alike, whatever the images beside it. With 3 and 4 points a result is made of the pixels that it
+   sees. With 6 it is made of the whole tile, what it does not see being taken away again but for rounding: so one that
+   sees no pixel but zeros is written as the bias itself, and others may meet a NaN that they do not see.
 */
 #include <stdint.h>
 #include <stdlib.h>
@@ -254,7 +254,7 @@ ALWAYS void block(int points, const struct maps *g, int64_t first, int64_t count
     for (int64_t t = 0; t < count; t++) {
         const int64_t image = (first + t) / (down * across), tile = (first + t) % (down * across);
         const int64_t top = tile / across * side, left = tile % across * side;
-        const uint32_t seeing = lit((int)side, g, living + image * pixels, top, left);
+        const uint32_t seeing = points == 6 ? lit((int)side, g, living + image * pixels, top, left) : ~0u;
         made(points, g, products + t * g->results, there, bias, top, left, seeing, out + image * pixels * g->results);
     }
 }
@@ -335,11 +335,13 @@ int32_t spikeproof_winograd(int32_t points, const struct maps *g, int32_t thread
     const int64_t rows = (tiles + ROWS - 1) / ROWS;
     const int64_t size = of_tile * (TILES * g->channels + APART), rest = of_tile * (TILES * g->results + APART);
     const int64_t pixels = g->images * g->height * g->width;
-    uint8_t *living = malloc((size_t)pixels);
+    uint8_t *living = malloc((size_t)pixels); /* asked for at 6 points alone */
     int32_t whole = living != NULL;
     if (!living) return 0;
+    if (points == 6) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t pixel = 0; pixel < pixels; pixel++) living[pixel] = alive(g, x + pixel * g->channels);
+        for (int64_t pixel = 0; pixel < pixels; pixel++) living[pixel] = alive(g, x + pixel * g->channels);
+    }
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(&& : whole)
     for (int64_t thread = 0; thread < threads; thread++) {
         const int64_t end = least(rows * (thread + 1) / threads * ROWS, tiles);

@@ -74,6 +74,7 @@ def kernels(weight: Tensor, points: Points, *, back: bool) -> Tensor:
 def convolved(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
     """Maps (N,C,H,W) through `kernels`, stride 1 and one pixel of zeros around -> (N,K,H,W), channels-last."""
     x = x.detach().contiguous(memory_format=torch.channels_last)
+    bias = None if bias is None else bias.detach().to(x).contiguous()
     points, results = round(len(found) ** 0.5), found.shape[1]
     size = (len(x), results, *x.shape[2:])
     out = torch.empty(size, dtype=x.dtype, device="cpu", memory_format=torch.channels_last)
