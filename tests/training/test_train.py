@@ -443,8 +443,11 @@ def test_a_recipe_refuses_a_shift_below_0() -> None:
 
 @pytest.mark.parametrize("select", ["accuracy", "loss", "last"])
 def test_the_kept_epoch_is_the_best_on_validation(tmp_path: Path, select: Any) -> None:
-    recipe = replace(RECIPE, epochs=5, lr=0.05, select=select)
-    run = go(tmp_path / "all", recipe=recipe)
+    for lr in (0.05, 0.1, 0.2):  # which epoch is the best hangs on rounding, until the network is silent
+        recipe = replace(RECIPE, epochs=5, lr=lr, select=select)
+        run = go(tmp_path / f"all {lr}", recipe=recipe)
+        if run.best < 5:
+            break
     values = {
         "accuracy": [(-e["validation_accuracy"], e["validation_loss"]) for e in run.history],
         "loss": [(e["validation_loss"],) for e in run.history],
