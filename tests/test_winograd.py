@@ -18,7 +18,7 @@ from spikeproof import native
 from spikeproof.layers.conv import Conv2d
 from spikeproof.layers.folded import FoldedConv
 from spikeproof.layers.winograd import Tiles, by_tiles, fits_tiles, learned_by_tiles, taps_alone
-from spikeproof.native.winograd import Points, convolved, kernels
+from spikeproof.native.winograd import Points, convolved, kernels, weight_gradient
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
 
@@ -123,6 +123,15 @@ def test_a_gradient_in_the_maps_alone() -> None:
     ours = torch.autograd.grad(by_tiles(x, weight, None, Tiles()), x, up)[0]
     theirs = torch.autograd.grad(F.conv2d(x.double(), weight.double(), None, 1, 1), x, up.double())[0]
     assert bool(((ours - theirs).abs() <= OFF[6] * largest(up, turned(weight))).all())
+
+
+@pytest.mark.parametrize("held", [1, 36 * 4 * 64 * 3, 2**24])
+def test_a_weights_gradient_is_summed_from_pieces_that_memory_holds(monkeypatch: pytest.MonkeyPatch, held: int) -> None:
+    maps, upstream = drawn(7, 32, 8, 5), drawn(7, 64, 8, 5, seed=1)
+    monkeypatch.setattr("spikeproof.native.winograd._HELD", held)
+    expected = torch.nn.grad.conv2d_weight(maps.double(), (64, 32, 3, 3), upstream.double(), padding=1)
+    found = weight_gradient(maps, upstream, 6)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize(("size", "points"), [((2, 2), 3), ((5, 6), 4), ((9, 5), 6), ((4, 4), 6)])

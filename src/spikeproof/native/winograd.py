@@ -34,6 +34,9 @@ _TAPS: dict[Points, list[list[float]]] = {
 _WHOLE = 32
 """Channels that fill two registers of the widest processors; their number is to be a multiple of it on every one."""
 
+_HELD = 2**24
+"""Numbers of maps at the points of their tiles, and as many of their results, that are held at once."""
+
 
 class _Maps(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in ("images", "height", "width", "channels", "results")]
@@ -88,21 +91,31 @@ def convolved(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
 def weight_gradient(maps: Tensor, upstream: Tensor, points: Points) -> Tensor:
     """Maps (N,C,H,W) and the gradient of what such a convolution makes of them (N,K,H,W) -> that of its weight
     (K,C,3,3)."""
-    seen, made = _at_points(maps, points, back=False), _at_points(upstream, points, back=True)
+    results, channels = upstream.shape[1], maps.shape[1]
+    held = points**2 * _tiles(maps, points) * max(results, channels)
+    sums, some = maps.new_zeros(points**2, results, channels), max(_HELD * len(maps) // held, 1)
+    for i in range(0, len(maps), some):
+        seen = _at_points(maps[i : i + some], points, back=False)
+        made = _at_points(upstream[i : i + some], points, back=True)
+        sums.baddbmm_(made.transpose(1, 2), seen)
     taps = torch.tensor(_TAPS[points], dtype=maps.dtype)
     both = torch.einsum("ia,jb->abij", taps, taps).flatten(2).flatten(0, 1)
-    found = both @ torch.bmm(made.transpose(1, 2), seen).flatten(1)
-    return found.view(3, 3, upstream.shape[1], maps.shape[1]).permute(2, 3, 0, 1).contiguous()
+    return (both @ sums.flatten(1)).view(3, 3, results, channels).permute(2, 3, 0, 1).contiguous()
 
 
 def _at_points(x: Tensor, points: Points, *, back: bool) -> Tensor:
     """(N,C,H,W) at the points of its tiles, (points^2,tiles,C); back: x is the gradient of results."""
-    x, side = x.detach().contiguous(memory_format=torch.channels_last), 4 if points == 6 else 2
-    tiles = len(x) * -(-x.shape[2] // side) * -(-x.shape[3] // side)
-    found = torch.empty(points**2, tiles, x.shape[1], dtype=x.dtype, device="cpu")
+    x = x.detach().contiguous(memory_format=torch.channels_last)
+    found = torch.empty(points**2, _tiles(x, points), x.shape[1], dtype=x.dtype, device="cpu")
     given = ctypes.c_int32(points), ctypes.c_int32(back), *_sizes(x, 0)
     compiled().spikeproof_winograd_points(*given, *(ctypes.c_void_p(each.data_ptr()) for each in (x, found)))
     return found
+
+
+def _tiles(x: Tensor, points: Points) -> int:
+    """Of all maps (N,C,H,W)."""
+    side = 4 if points == 6 else 2
+    return len(x) * -(-x.shape[2] // side) * -(-x.shape[3] // side)
 
 
 def _sizes(x: Tensor, results: int) -> tuple[object, ctypes.c_int32]:
