@@ -96,7 +96,7 @@ class _Taps(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
-        # In the order of the weight: torch would copy it there, one float after the other.
+        # In the weight's own memory layout: torch would copy it there, one float after the other.
         gradient = upstream.new_empty_strided(ctx.shape, ctx.strides).zero_()
         for taps, rows in zip(ctx.seen, upstream.chunk(len(ctx.seen)), strict=True):
             part = gradient[:, :, *taps]

@@ -1,4 +1,5 @@
-"""3x3 convolutions with fewer products than taps, where their channels fill the processor's registers."""
+"""3x3 convolutions with fewer products than taps, where their channels fill the processor's registers: Winograd's tiles
+(Lavin and Gray, "Fast algorithms for convolutional neural networks", CVPR 2016), with their gradients."""
 
 from __future__ import annotations
 

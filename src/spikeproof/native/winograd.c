@@ -335,10 +335,11 @@ int32_t spikeproof_winograd(int32_t points, const struct maps *g, int32_t thread
     const int64_t rows = (tiles + ROWS - 1) / ROWS;
     const int64_t size = of_tile * (TILES * g->channels + APART), rest = of_tile * (TILES * g->results + APART);
     const int64_t pixels = g->images * g->height * g->width;
-    uint8_t *living = malloc((size_t)pixels); /* asked for at 6 points alone */
-    int32_t whole = living != NULL;
-    if (!living) return 0;
+    uint8_t *living = NULL;
+    int32_t whole = 1;
     if (points == 6) {
+        living = malloc((size_t)pixels);
+        if (!living) return 0;
 #pragma omp parallel for num_threads(threads) schedule(static)
         for (int64_t pixel = 0; pixel < pixels; pixel++) living[pixel] = alive(g, x + pixel * g->channels);
     }

@@ -1,4 +1,4 @@
-"""3x3 convolutions by Winograd's tiles in C, of channels-last maps in float32 on the CPU."""
+"""3x3 convolutions by Winograd's tiles in C, of channels-last maps in float32 on a CPU (Lavin and Gray, CVPR 2016)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def kernels(weight: Tensor, points: Points, *, back: bool) -> Tensor:
 
 
 def convolved(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
-    """Maps (N,C,H,W) through `kernels`, stride 1 and one pixel of zeros around -> (N,K,H,W), channels-last."""
+    """Maps (N,C,H,W) through `kernels` of C channels, stride 1 and one pixel of zeros around, and a bias (K,) ->
+    (N,K,H,W), channels-last. MemoryError where a block's points find no room."""
     x = x.detach().contiguous(memory_format=torch.channels_last)
     bias = None if bias is None else bias.detach().to(x).contiguous()
     points, results = round(len(found) ** 0.5), found.shape[1]
