@@ -19,6 +19,7 @@ from benchmarks import networks
 from spikeproof.attacks.pgd import PGD
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
+from spikeproof.native import keep_memory
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
 from spikeproof.threats import Linf
@@ -121,6 +122,7 @@ def _their_pgd(work: str, steps: int, x: Tensor) -> Job:
 
 
 def _our_step(work: str, steps: int, x: Tensor) -> Job:
+    keep_memory()  # as `train` does
     victim, keys, rule = networks.ours(work, steps).train(), _keys(x), ATan()
     y, optimiser = torch.arange(len(x)) % 10, Recipe(lr=1e-3, weight_decay=1e-3).build([*victim.parameters()])
 

@@ -524,7 +524,7 @@ def test_of_two_users_neither_runs_what_the_other_has_kept(whole: Path, planted:
         (folder / name).write_bytes(planted[0])
         code = Path(shared) / "code"
         code.mkdir()
-        for path in (Path(_built.__file__), *_built._SOURCES):
+        for path in (Path(_built.__file__), *_built._SOURCES, *_built._HEADERS):
             shutil.copy(path, code)
         # Everything is imported before: Python itself may lie where the other user reads nothing.
         other = ASKED.replace("print(", "import os; os.setgid(65534); os.setuid(65534); print(")

@@ -125,13 +125,28 @@ def test_a_gradient_in_the_maps_alone() -> None:
     assert bool(((ours - theirs).abs() <= OFF[6] * largest(up, turned(weight))).all())
 
 
-@pytest.mark.parametrize("held", [1, 36 * 4 * 64 * 3, 2**24])
-def test_a_weights_gradient_is_summed_from_pieces_that_memory_holds(monkeypatch: pytest.MonkeyPatch, held: int) -> None:
-    maps, upstream = drawn(7, 32, 8, 5), drawn(7, 64, 8, 5, seed=1)
-    monkeypatch.setattr("spikeproof.native.winograd._HELD", held)
-    expected = torch.nn.grad.conv2d_weight(maps.double(), (64, 32, 3, 3), upstream.double(), padding=1)
-    found = weight_gradient(maps, upstream, 6)
+@pytest.mark.parametrize(
+    ("images", "channels", "results", "size", "points"),
+    [(7, 32, 64, (8, 5), 6), (7, 64, 32, (5, 6), 4), (7, 32, 64, (2, 2), 3), (1, 32, 32, (4, 4), 6),
+     (90, 32, 64, (16, 13), 6), (1100, 64, 96, (2, 2), 3)],
+)  # fmt: skip
+def test_a_weights_gradient_is_summed_over_all_tiles(
+    images: int, channels: int, results: int, size: tuple[int, int], points: Points
+) -> None:
+    """The last two are more than is held at once. Whatever the number of threads, the bits are the same."""
+    whole = torch.full((images + 2, channels, *size), torch.nan).contiguous(memory_format=torch.channels_last)
+    maps, upstream = whole[1:-1].copy_(drawn(images, channels, *size)), drawn(images, results, *size, seed=1)
+    shape = results, channels, 3, 3
+    expected = torch.nn.grad.conv2d_weight(maps.double(), shape, upstream.double(), padding=1)
+    found, before = weight_gradient(maps, upstream, points), torch.get_num_threads()
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert torch.equal(weight_gradient(maps, upstream, points), found)
+    finally:
+        torch.set_num_threads(before)
+    assert found.is_contiguous()
 
 
 @pytest.mark.parametrize(("size", "points"), [((2, 2), 3), ((5, 6), 4), ((9, 5), 6), ((4, 4), 6)])
@@ -328,7 +343,12 @@ def test_a_block_that_memory_does_not_hold_is_said(monkeypatch: pytest.MonkeyPat
         def spikeproof_winograd(self, *_: object) -> int:
             return 0
 
-    table = kernels(drawn(32, 32, 3, 3), 4, back=False)
+        def spikeproof_winograd_weight(self, *_: object) -> int:
+            return 0
+
+    table, maps = kernels(drawn(32, 32, 3, 3), 4, back=False), drawn(1, 32, 4, 4)
     monkeypatch.setattr("spikeproof.native.winograd.compiled", Full)
     with pytest.raises(MemoryError, match="no memory"):
-        convolved(drawn(1, 32, 4, 4), table, None)
+        convolved(maps, table, None)
+    with pytest.raises(MemoryError, match="no memory"):
+        weight_gradient(maps, maps, 6)

@@ -134,6 +134,33 @@ def test_every_way_through_a_layer_is_taken() -> None:
     assert folded._deep.shape == (8, 12, 4, 4)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("fast", ["1", "0"])
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"),
+    [((2, 2), (1, 1), (1, 1)), ((2, 2), (2, 2), (1, 1)), ((1, 1), (1, 1), (1, 1)), ((1, 2), (1, 2), (1, 1))],
+)
+def test_taps_become_rows_and_rows_taps(
+    monkeypatch: pytest.MonkeyPatch, layout: torch.memory_format, fast: str,
+    size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
+) -> None:  # fmt: skip
+    """In C and in torch, in every order of derivatives, bit by bit: whole numbers, the sums of which are exact."""
+    monkeypatch.setenv("SPIKEPROOF_FAST", fast)
+    weight = torch.arange(8 * 4 * 9).view(8, 4, 3, 3).float().contiguous(memory_format=layout).requires_grad_()
+    matrix = as_matrix(weight, stride, padding, size)
+    x = torch.randint(9, (5, 4, *size)).float()
+    expected = F.conv2d(x, weight, None, stride, padding)
+    assert torch.equal(by_matrix(x, matrix, None, weight, stride, padding), expected)
+    upstream = torch.arange(expected.numel()).view_as(expected).float().requires_grad_()
+    ours = torch.autograd.grad(by_matrix(x, matrix, None, weight, stride, padding), weight, upstream, create_graph=True)
+    theirs = torch.autograd.grad(expected, weight, upstream, create_graph=True)
+    assert torch.equal(ours[0], theirs[0])
+    assert ours[0].stride() == weight.stride()
+    turned = torch.arange(weight.numel()).view_as(weight).float()
+    second = [torch.autograd.grad(each, upstream, turned)[0] for each in (*ours, *theirs)]
+    assert torch.equal(*second)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(3, 9), st.integers(2, 9), st.booleans(), st.integers(0, 99))
 def test_fast_pools_are_the_pool_bit_by_bit(

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from spikeproof.layers.winograd import fits_tiles, learned_by_tiles
 from spikeproof.native import fast
+from spikeproof.native.taps import from_rows, rowable, to_rows
 
 __all__ = ["Conv2d", "Pair", "as_matrix", "by_matrix", "fits", "usual"]
 
@@ -72,36 +73,56 @@ def fits(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> bool:
 def as_matrix(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> Tensor:
     """weight (C',C,k,k) -> (H' W' C', H W C), differentiable: row (i,j,c') holds the taps with which output (i,j) sees
     the map. Only where it `fits`."""
-    return _Taps.apply(weight, _seen(weight, stride, padding, size))  # type: ignore[no-any-return, no-untyped-call]
+    return _Taps.apply(weight, size, _first(weight, stride, padding, size))  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _seen(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> list[tuple[slice, slice]]:
-    """Of each output, row by row: the taps with which it sees the map."""
+def _first(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> list[Pair]:
+    """Of each output, row by row: the first of the taps, down and across, with which it sees the map."""
     down, across = _outputs(weight, stride, padding, size)
-    tops, lefts = (
-        [pad - i * step for i in range(n)] for n, step, pad in zip((down, across), stride, padding, strict=True)
-    )
-    return [(slice(top, top + size[0]), slice(left, left + size[1])) for top in tops for left in lefts]
+    return [(padding[0] - i * stride[0], padding[1] - j * stride[1]) for i in range(down) for j in range(across)]
+
+
+def _seen(size: Pair, first: list[Pair]) -> list[tuple[slice, slice]]:
+    return [(slice(top, top + size[0]), slice(left, left + size[1])) for top, left in first]
 
 
 class _Taps(torch.autograd.Function):
-    """Backwards all outputs add to one gradient, where torch would make and clear one as large for each of them.
-    Linear, and so its own second derivative."""
+    """`as_matrix`, linear; its gradient is `_Rows`, and that one's is this."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, seen: list[tuple[slice, slice]]) -> Tensor:
-        ctx.shape, ctx.seen = weight.shape, seen
-        ctx.strides = torch.empty_like(weight, device="meta").stride()
-        return torch.cat([weight[:, :, *taps].permute(0, 2, 3, 1).flatten(1) for taps in seen])
+    def forward(ctx: Any, weight: Tensor, size: Pair, first: list[Pair]) -> Tensor:
+        ctx.rest = weight.shape, torch.empty_like(weight, device="meta").stride(), size, first
+        if rowable(weight):
+            return to_rows(weight, size, first)
+        return torch.cat([weight[:, :, *taps].permute(0, 2, 3, 1).flatten(1) for taps in _seen(size, first)])
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
-        # In the weight's own memory layout: torch would copy it there, one float after the other.
-        gradient = upstream.new_empty_strided(ctx.shape, ctx.strides).zero_()
-        for taps, rows in zip(ctx.seen, upstream.chunk(len(ctx.seen)), strict=True):
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        return _Rows.apply(upstream, *ctx.rest), None, None  # type: ignore[no-untyped-call]
+
+
+class _Rows(torch.autograd.Function):
+    """All outputs add to one gradient of the weight, where torch would make and clear one as large for each of them; in
+    the weight's own memory layout, where torch would copy it, one float after the other."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], size: Pair, first: list[Pair]
+    ) -> Tensor:
+        ctx.rest = size, first
+        gradient = rows.new_empty_strided(shape, strides)
+        if rowable(gradient):
+            from_rows(rows, gradient, size, first)
+            return gradient
+        gradient.zero_()
+        for taps, each in zip(_seen(size, first), rows.chunk(len(first)), strict=True):
             part = gradient[:, :, *taps]
-            part += rows.reshape(ctx.shape[0], *part.shape[2:], ctx.shape[1]).permute(0, 3, 1, 2)
-        return gradient, None
+            part += each.reshape(shape[0], *size, shape[1]).permute(0, 3, 1, 2)
+        return gradient
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return _Taps.apply(upstream, *ctx.rest), None, None, None, None  # type: ignore[no-untyped-call]
 
 
 def by_matrix(x: Tensor, matrix: Tensor, bias: Tensor | None, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:

@@ -21,16 +21,19 @@ from pathlib import Path
 
 __all__ = ["library"]
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("scan.c", "pool.c", "moments.c", "winograd.c"))
+_SOURCES = tuple(
+    Path(__file__).with_name(f"{name}.c") for name in ("scan", "pool", "moments", "taps", "winograd", "winograd_weight")
+)
+_HEADERS = (Path(__file__).with_name("winograd.h"),)
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 # No contraction: a fused multiply-add rounds otherwise than torch, and a membrane on its threshold would flip. Products
 # of matrices round otherwise than torch's in any case.
-_CONTRACTED = {"winograd.c": "fast"}
+_CONTRACTED = {"winograd.c": "fast", "winograd_weight.c": "fast"}
 
 _SYMBOLS = (
     "spikeproof_forward", "spikeproof_backward", "spikeproof_pool", "spikeproof_pool_backward",
-    "spikeproof_pool_spread", "spikeproof_moments", "spikeproof_winograd", "spikeproof_winograd_kernels",
-    "spikeproof_winograd_points",
+    "spikeproof_pool_spread", "spikeproof_moments", "spikeproof_taps", "spikeproof_winograd",
+    "spikeproof_winograd_kernels", "spikeproof_winograd_weight",
 )  # fmt: skip
 _LARGEST = 1 << 24
 """Bytes; ours has some hundred thousand."""
@@ -42,7 +45,7 @@ def library(compiler: str, threads: tuple[str, ...]) -> ctypes.CDLL:
     Raises OSError or subprocess.SubprocessError where it cannot be compiled or loaded.
     """
     about = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    key = hashlib.sha256(b"".join(source.read_bytes() for source in _SOURCES))
+    key = hashlib.sha256(b"".join(source.read_bytes() for source in (*_SOURCES, *_HEADERS)))
     key.update(repr((about, [_flags(source) for source in _SOURCES], threads, _processor())).encode())
     start = f"scan-{key.hexdigest()[:16]}-"
     with _folder() as folder:

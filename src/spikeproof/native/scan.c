@@ -32,6 +32,13 @@ struct surrogate {
     float alpha, a, b; /* a, b: du/dv and du/dx of the charge */
 };
 
+/* m floats into the cache, before they are needed: the stretches of a chunk are too short for the processor to see them
+   coming, and lie far apart. */
+static inline void fetch(const float *from, int m)
+{
+    for (int i = 0; i < m; i += 16) __builtin_prefetch(from + i);
+}
+
 /* One step of m neurons in one pass over memory: charge, fire, reset. */
 #define STEP(CHARGED, SETTLED)                                                                                         \
     for (int i = 0; i < m; i++) {                                                                                      \
@@ -86,6 +93,7 @@ int32_t spikeproof_forward(const struct neuron *p, int64_t steps, int64_t n, int
         const int m = (int)(n - from < chunk ? n - from : chunk);
         for (int i = 0; i < m; i++) v[i] = p->v_rest;
         for (int64_t t = 0; t < steps; t++) {
+            if (from + 2 * chunk <= n) fetch(x + t * apart + from + chunk, m);
             if (h)
                 step(p, m, x + t * apart + from, v, s + t * n + from, h + t * n + from);
             else
@@ -169,11 +177,13 @@ int32_t spikeproof_backward(const struct neuron *p, const struct surrogate *q, i
             const int m = (int)(n - from < chunk ? n - from : chunk);
             for (int i = 0; i < m; i++) v[i] = p->v_rest, next[i] = 0.0f;
             for (int64_t t = 0; t < steps; t++) {
+                fetch(up + t * n + from, m);
                 step(p, m, x + t * apart + from, v, s, heights + t * chunk);
             }
             for (int64_t t = steps - 1; t >= 0; t--) {
                 const float *restrict h = heights + t * chunk, *restrict ut = up + t * n + from;
                 float *restrict ot = out + t * n + from;
+                if (from + 2 * chunk <= n) fetch(x + (steps - 1 - t) * apart + from + chunk, m);
                 slopes(q, m, h, d);
                 if (p->hard)
                     for (int i = 0; i < m; i++) {

@@ -1,77 +1,13 @@
-/* 3x3 convolutions of channels-last maps, stride 1 and one pixel of zeros around, with fewer products than they have
-   taps. A map is cut into tiles. The pixels that a tile's results see, and the kernel, are taken to `points` points down
-   and across, where a convolution is one product (Winograd 1980; Lavin and Gray, CVPR 2016): for pixels d and a kernel k,
-   results = A' [(G k G') * (B' d B)] A, where * is product by product. Channels make a matrix product of every point.
+/* The convolution of maps by tiles (winograd.h), and the kernels that it multiplies by. */
+#include "winograd.h"
 
-   points  results  pixels seen
-      3     2 x 2      2 x 2      a whole map, zeros around it left out: x0 + x1, x1, x0
-      4     2 x 2      4 x 4      interpolated at 0, 1, -1, infinity
-      6     4 x 4      6 x 6      at 2 and -2 besides
-
-   Each tile is computed alike, whatever the images beside it. With 3 and 4 points a result is made of the pixels that it
-   sees. With 6 it is made of the whole tile, what it does not see being taken away again but for rounding: so one that
-   sees no pixel but zeros is written as the bias itself, and others may meet a NaN that they do not see.
-*/
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-/* Channels at once, and tiles at once: sums of ROWS x 2 registers, which leave room for what is multiplied. */
-#if defined(__AVX512F__)
-#define LANES 16
+/* Tiles at once: sums of ROWS x 2 registers, which leave room for what is multiplied. */
+#if LANES == 16
 #define ROWS 12
-#elif defined(__AVX2__)
-#define LANES 8
-#define ROWS 6
 #else
-#define LANES 4
 #define ROWS 6
 #endif
-#define WIDE (2 * LANES)
 #define TILES 48 /* of a block: of some hundred channels its points and its products stay in the second-level cache */
-#define APART 64 /* floats between the points of a block: at multiples of 4096 bytes they would share a set of the cache */
-
-typedef float numbers __attribute__((vector_size(4 * LANES), aligned(4)));
-
-#define ALWAYS static inline __attribute__((always_inline))
-
-struct maps {
-    int64_t images, height, width, channels, results;
-};
-
-/* Of a line of a tile, by its points. */
-ALWAYS int side_of(int points) { return points == 6 ? 4 : 2; }
-ALWAYS int span_of(int points) { return points == 3 ? 2 : points; }
-ALWAYS int before_of(int points) { return points == 3 ? 0 : 1; }
-
-ALWAYS int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-ALWAYS int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-ALWAYS numbers read(const float *from) { return *(const numbers *)from; }
-ALWAYS void write(float *to, numbers value) { *(numbers *)to = value; }
-
-/* B' d: the pixels of a line -> its points. */
-ALWAYS void to_points(int points, const numbers *d, numbers *e)
-{
-    if (points == 3) {
-        e[0] = d[0] + d[1];
-        e[1] = d[1];
-        e[2] = d[0];
-    } else if (points == 4) {
-        e[0] = d[0] - d[2];
-        e[1] = d[1] + d[2];
-        e[2] = d[2] - d[1];
-        e[3] = d[1] - d[3];
-    } else {
-        const numbers far = d[4] - 4.0f * d[2], near = d[3] - 4.0f * d[1];
-        const numbers even = d[4] - d[2], odd = 2.0f * (d[3] - d[1]);
-        e[0] = 4.0f * d[0] - 5.0f * d[2] + d[4];
-        e[1] = far + near;
-        e[2] = far - near;
-        e[3] = even + odd;
-        e[4] = even - odd;
-        e[5] = 4.0f * d[1] - 5.0f * d[3] + d[5];
-    }
-}
 
 /* A' q: the points of a line -> its results. */
 ALWAYS void from_points(int points, const numbers *q, numbers *s)
@@ -88,30 +24,6 @@ ALWAYS void from_points(int points, const numbers *q, numbers *s)
         s[1] = difference + 2.0f * apart;
         s[2] = sum + 4.0f * far;
         s[3] = difference + 8.0f * apart + q[5];
-    }
-}
-
-/* A y: the gradient of the results of a line -> that of its points. */
-ALWAYS void spread(int points, const numbers *y, numbers *e)
-{
-    if (points == 3) {
-        e[0] = y[0] + y[1];
-        e[1] = y[0];
-        e[2] = y[1];
-    } else if (points == 4) {
-        e[0] = y[0];
-        e[1] = y[0] + y[1];
-        e[2] = y[0] - y[1];
-        e[3] = -y[1];
-    } else {
-        const numbers even = y[0] + y[2], odd = y[1] + y[3];
-        const numbers far = y[0] + 4.0f * y[2], apart = 2.0f * y[1] + 8.0f * y[3];
-        e[0] = y[0];
-        e[1] = even + odd;
-        e[2] = even - odd;
-        e[3] = far + apart;
-        e[4] = far - apart;
-        e[5] = y[3];
     }
 }
 
@@ -137,32 +49,6 @@ ALWAYS void kernel_points(int points, const numbers *k, numbers *e)
         e[3] = far + apart;
         e[4] = far - apart;
         e[5] = k[2];
-    }
-}
-
-/* The tile of an image whose first pixel is (top,left), of all channels -> its points, `apart` floats one from another.
-   back: the image is the gradient of results, and its tiles do not overlap. */
-ALWAYS void seen(int points, int back, const struct maps *g, const float *image, int64_t top, int64_t left, float *out,
-                 int64_t apart)
-{
-    const int span = back ? side_of(points) : span_of(points);
-    for (int64_t c = 0; c < g->channels; c += LANES) {
-        numbers down[6][6];
-        for (int j = 0; j < span; j++) {
-            numbers column[6], found[6];
-            for (int i = 0; i < span; i++) {
-                const int64_t y = top + i, x = left + j;
-                const int inside = y >= 0 && y < g->height && x >= 0 && x < g->width;
-                column[i] = inside ? read(image + (y * g->width + x) * g->channels + c) : (numbers){0};
-            }
-            back ? spread(points, column, found) : to_points(points, column, found);
-            for (int i = 0; i < points; i++) down[i][j] = found[i];
-        }
-        for (int i = 0; i < points; i++) {
-            numbers found[6];
-            back ? spread(points, down[i], found) : to_points(points, down[i], found);
-            for (int j = 0; j < points; j++) write(out + (i * points + j) * apart + c, found[j]);
-        }
     }
 }
 
@@ -244,7 +130,7 @@ ALWAYS void block(int points, const struct maps *g, int64_t first, int64_t count
     for (int64_t t = 0; t < count; t++) {
         const int64_t image = (first + t) / (down * across), tile = (first + t) % (down * across);
         seen(points, 0, g, x + image * pixels * g->channels, tile / across * side - before, tile % across * side - before,
-             seen_here + t * g->channels, here);
+             seen_here + t * g->channels, here, WIDE);
     }
     for (int64_t p = 0; p < points * points; p++)
         for (int64_t c = 0; c < g->results; c += WIDE)
@@ -257,29 +143,6 @@ ALWAYS void block(int points, const struct maps *g, int64_t first, int64_t count
         const uint32_t seeing = points == 6 ? lit((int)side, g, living + image * pixels, top, left) : ~0u;
         made(points, g, products + t * g->results, there, bias, top, left, seeing, out + image * pixels * g->results);
     }
-}
-
-/* Maps x (N,H,W,C) -> the points of their tiles (points^2,tiles,C), for the gradient of a weight; back: x is the gradient
-   of results. */
-int32_t spikeproof_winograd_points(int32_t points, int32_t back, const struct maps *g, int32_t threads, const float *x,
-                                   float *out)
-{
-    const int64_t side = side_of(points), before = back ? 0 : before_of(points);
-    const int64_t down = (g->height + side - 1) / side, across = (g->width + side - 1) / side;
-    const int64_t tiles = g->images * down * across, apart = tiles * g->channels;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t t = 0; t < tiles; t++) {
-        const int64_t tile = t % (down * across), top = tile / across * side - before, left = tile % across * side - before;
-        const float *image = x + t / (down * across) * g->height * g->width * g->channels;
-        float *to = out + t * g->channels;
-        if (points == 3)
-            back ? seen(3, 1, g, image, top, left, to, apart) : seen(3, 0, g, image, top, left, to, apart);
-        else if (points == 4)
-            back ? seen(4, 1, g, image, top, left, to, apart) : seen(4, 0, g, image, top, left, to, apart);
-        else
-            back ? seen(6, 1, g, image, top, left, to, apart) : seen(6, 0, g, image, top, left, to, apart);
-    }
-    return 1;
 }
 
 /* Where the taps of a weight lie: floats from one result, channel, row and column to the next. */

@@ -17,25 +17,8 @@ Points = Literal[3, 4, 6]
 kernels do, less on maps of 4x4 and more. 6: 2.25 for 9 with some ten times that rounding, so not for what decides over
 spikes."""
 
-_TAPS: dict[Points, list[list[float]]] = {
-    3: [[0, 1, 0], [0, -1, 1], [1, -1, 0]],
-    4: [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
-    6: [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ],
-}
-"""The taps of a line at each of its points: G of Lavin and Gray, CVPR 2016, as `kernel_points` has it in C."""
-
 _WHOLE = 32
 """Channels that fill two registers of the widest processors; their number is to be a multiple of it on every one."""
-
-_HELD = 2**24
-"""Numbers of maps at the points of their tiles, and as many of their results, that are held at once."""
 
 
 class _Maps(ctypes.Structure):
@@ -91,32 +74,15 @@ def convolved(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
 
 def weight_gradient(maps: Tensor, upstream: Tensor, points: Points) -> Tensor:
     """Maps (N,C,H,W) and the gradient of what such a convolution makes of them (N,K,H,W) -> that of its weight
-    (K,C,3,3)."""
+    (K,C,3,3). MemoryError where the points of some tiles find no room."""
+    maps, upstream = (x.detach().contiguous(memory_format=torch.channels_last) for x in (maps, upstream))
     results, channels = upstream.shape[1], maps.shape[1]
-    held = points**2 * _tiles(maps, points) * max(results, channels)
-    sums, some = maps.new_zeros(points**2, results, channels), max(_HELD * len(maps) // held, 1)
-    for i in range(0, len(maps), some):
-        seen = _at_points(maps[i : i + some], points, back=False)
-        made = _at_points(upstream[i : i + some], points, back=True)
-        sums.baddbmm_(made.transpose(1, 2), seen)
-    taps = torch.tensor(_TAPS[points], dtype=maps.dtype)
-    both = torch.einsum("ia,jb->abij", taps, taps).flatten(2).flatten(0, 1)
-    return (both @ sums.flatten(1)).view(3, 3, results, channels).permute(2, 3, 0, 1).contiguous()
-
-
-def _at_points(x: Tensor, points: Points, *, back: bool) -> Tensor:
-    """(N,C,H,W) at the points of its tiles, (points^2,tiles,C); back: x is the gradient of results."""
-    x = x.detach().contiguous(memory_format=torch.channels_last)
-    found = torch.empty(points**2, _tiles(x, points), x.shape[1], dtype=x.dtype, device="cpu")
-    given = ctypes.c_int32(points), ctypes.c_int32(back), *_sizes(x, 0)
-    compiled().spikeproof_winograd_points(*given, *(ctypes.c_void_p(each.data_ptr()) for each in (x, found)))
-    return found
-
-
-def _tiles(x: Tensor, points: Points) -> int:
-    """Of all maps (N,C,H,W)."""
-    side = 4 if points == 6 else 2
-    return len(x) * -(-x.shape[2] // side) * -(-x.shape[3] // side)
+    out = torch.empty(results, channels, 3, 3, dtype=maps.dtype, device="cpu")
+    given = ctypes.c_int32(points), *_sizes(maps, results)
+    pointers = (ctypes.c_void_p(each.data_ptr()) for each in (maps, upstream, out))
+    if not compiled().spikeproof_winograd_weight(*given, *pointers):
+        raise MemoryError("no memory for the tiles of a weight's gradient")
+    return out
 
 
 def _sizes(x: Tensor, results: int) -> tuple[object, ctypes.c_int32]:

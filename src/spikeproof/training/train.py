@@ -26,7 +26,7 @@ from tqdm import tqdm
 from spikeproof.data import Images
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.files import disk_errors
-from spikeproof.native import fast
+from spikeproof.native import fast, keep_memory
 from spikeproof.rows import HistoryRow
 from spikeproof.tensors import exact, fold, image_keys, integers, per_image, uniform
 from spikeproof.training.checkpoint import check_fit, load_into, read_tensors, write_tensors
@@ -229,6 +229,7 @@ def train(
     SpikeproofError when the loss stops being finite or explodes.
     """
     check_labels(victim, training.pixels, training.labels)
+    keep_memory()
     victim.to(device)
     optimiser = recipe.build(list(victim.parameters()))
     run = _Run(victim, optimiser, history=[], best={})
