@@ -18,7 +18,7 @@ from spikeproof.encoders.phase import Phase
 from spikeproof.errors import SpikeproofError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case, outcomes
-from spikeproof.layers.conv import Conv2d, as_matrix, by_matrix, fits
+from spikeproof.layers.conv import Conv2d, as_matrix, by_matrix, fits, pointwise
 from spikeproof.layers.folded import FoldedConv, fold
 from spikeproof.layers.max_pool import MaxPool2d, max_pool, slim
 from spikeproof.losses import cross_entropy
@@ -132,6 +132,33 @@ def test_every_way_through_a_layer_is_taken() -> None:
         torch.testing.assert_close(folded(image), norm(stem.eval()(image)))
     assert folded._deep is not None
     assert folded._deep.shape == (8, 12, 4, 4)
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (2, 3)])
+def test_a_kernel_of_one_tap_has_every_derivative(stride: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randn(size, generator=generator, dtype=torch.float64, requires_grad=True)
+        for size in ((2, 3, 5, 4), (4, 3, 1, 1), (4,))
+    )
+    torch.testing.assert_close(pointwise(x, weight, bias, stride), F.conv2d(x, weight, bias, stride))
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(lambda *each: pointwise(*each, stride), (x, weight, bias))
+        assert check(lambda each: pointwise(each, weight.detach(), None, stride), (x,))
+
+
+def test_a_kernel_of_one_tap_under_autocast_alone_and_with_no_image() -> None:
+    conv, x = Conv2d(3, 4, 1, 2), torch.randn(2, 3, 5, 4, requires_grad=True)
+    with torch.autocast("cpu"):
+        out = conv(x)
+    found = torch.autograd.grad(out.float().square().sum(), [x, *conv.parameters()])
+    expected = torch.autograd.grad(conv.eval()(x).square().sum(), [x, *conv.parameters()])
+    assert out.dtype == torch.bfloat16
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05 * float(theirs.abs().max()))
+    conv.train()
+    assert conv(x[0]).shape == (4, 3, 2)
+    assert conv(x[:0]).shape == (0, 4, 3, 2)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -17,7 +17,7 @@ from spikeproof.layers.winograd import fits_tiles, learned_by_tiles
 from spikeproof.native import fast
 from spikeproof.native.taps import from_rows, rowable, to_rows
 
-__all__ = ["Conv2d", "Pair", "as_matrix", "by_matrix", "fits", "usual"]
+__all__ = ["Conv2d", "Pair", "as_matrix", "by_matrix", "fits", "pointwise", "usual"]
 
 Pair = tuple[int, int]
 
@@ -25,16 +25,17 @@ Pair = tuple[int, int]
 class Conv2d(nn.Conv2d):
     """nn.Conv2d, and in train mode on a CPU the same sums in the order that is fast on small maps.
 
-    A 1x1 kernel must be a matrix product: oneDNN's weight gradient of channels-last 1x1 convolutions writes beyond its
-    memory where channels are no multiple of 8 (torch 2.13 on AVX2: jit_avx2_1x1_convolution_bwd_weights, by valgrind).
+    The gradient of a 1x1 kernel must be a matrix product: oneDNN's weight gradient of channels-last 1x1 convolutions
+    writes beyond its memory where channels are no multiple of 8 (torch 2.13 on AVX2:
+    jit_avx2_1x1_convolution_bwd_weights, by valgrind).
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and fast() and x.device.type == "cpu" and usual(self)):
+        if not (self.training and fast() and x.device.type == "cpu" and x.dim() == 4 and usual(self)):
             return super().forward(x)
         stride, padding = cast(Pair, self.stride), cast(Pair, self.padding)
         if self.kernel_size == (1, 1) and padding == (0, 0):
-            return _pointwise(x, self.weight, self.bias, stride)
+            return pointwise(x, self.weight, self.bias, stride)
         size = cast(Pair, tuple(x.shape[-2:]))
         if fits_tiles(x, self.weight, stride, padding):
             return learned_by_tiles(x, self.weight, self.bias)
@@ -53,10 +54,39 @@ def _last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair) -> Tensor:
-    """x (N,C,H,W) through a 1x1 kernel without padding -> (N,C',H',W'), channels-last."""
-    pixels = x[:, :, :: stride[0], :: stride[1]].permute(0, 2, 3, 1)
-    return F.linear(pixels, weight.flatten(1), bias).permute(0, 3, 1, 2)
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair) -> Tensor:
+    """x (N,C,H,W) through a 1x1 kernel (C',C,1,1) without padding -> (N,C',H',W'), channels-last."""
+    return _Pointwise.apply(x, weight, bias, stride)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Pointwise(torch.autograd.Function):
+    """Forward a convolution, which need not copy the pixels that it sees; backwards products of matrices."""
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu")
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair) -> Tensor:
+        ctx.stride, ctx.shape = stride, x.shape
+        ctx.save_for_backward(weight, *([x] if ctx.needs_input_grad[1] else []))
+        return F.conv2d(_last(x), _last(weight), bias, stride)
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (weight, *maps), (down, across) = ctx.saved_tensors, ctx.stride
+        results, of_x, of_weight, of_bias = upstream.permute(0, 2, 3, 1), None, None, None
+        if ctx.needs_input_grad[0]:
+            of_x = results @ weight.flatten(1)
+            if ctx.stride != (1, 1):
+                images, channels, *pixels = ctx.shape
+                seen, of_x = of_x, of_x.new_zeros(images, *pixels, channels)
+                of_x[:, ::down, ::across] = seen
+            of_x = of_x.permute(0, 3, 1, 2)
+        if ctx.needs_input_grad[1]:
+            seen = maps[0][:, :, ::down, ::across].permute(0, 2, 3, 1).flatten(0, 2)
+            of_weight = (results.flatten(0, 2).t() @ seen).view(weight.shape)
+        if ctx.needs_input_grad[2]:
+            of_bias = upstream.sum((0, 2, 3))
+        return of_x, of_weight, of_bias, None
 
 
 def _outputs(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> Pair:

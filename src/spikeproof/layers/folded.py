@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spikeproof.layers.conv import Conv2d, Pair, as_matrix, by_matrix, fits, usual
+from spikeproof.layers.conv import Conv2d, Pair, as_matrix, by_matrix, fits, pointwise, usual
 from spikeproof.layers.winograd import Tiles, by_tiles, fits_tiles
 
 __all__ = ["FoldedConv", "fold"]
@@ -38,6 +38,8 @@ class FoldedConv(nn.Module):
         size = cast(Pair, tuple(x.shape[-2:]))
         if fits_tiles(x, self.weight, self.stride, self.padding):
             return by_tiles(x, self.weight, self.bias, self._tiles)
+        if x.device.type == "cpu" and self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and x.dim() == 4:
+            return pointwise(x, self.weight, self.bias, self.stride)
         if fits(self.weight, self.stride, self.padding, size):
             if size not in self._matrices:
                 self._matrices[size] = as_matrix(self.weight, self.stride, self.padding, size)
