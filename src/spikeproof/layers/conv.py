@@ -63,14 +63,14 @@ class _Pointwise(torch.autograd.Function):
     """Forward a convolution, which need not copy the pixels that it sees; backwards products of matrices."""
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu")
+    @torch.amp.custom_fwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair) -> Tensor:
         ctx.stride, ctx.shape = stride, x.shape
         ctx.save_for_backward(weight, *([x] if ctx.needs_input_grad[1] else []))
         return F.conv2d(_last(x), _last(weight), bias, stride)
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (weight, *maps), (down, across) = ctx.saved_tensors, ctx.stride
         results, of_x, of_weight, of_bias = upstream.permute(0, 2, 3, 1), None, None, None
