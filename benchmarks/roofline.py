@@ -32,7 +32,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import networks
 from benchmarks.jobs import job
 from benchmarks.page import processor, written
-from spikeproof.layers import winograd
+from spikeproof.layers import folded, winograd
+from spikeproof.native.few import few_backward
 from spikeproof.native.winograd import convolved
 
 __all__ = ["Peak", "Spent", "by_operation", "convolutions"]
@@ -107,7 +108,8 @@ class _Met(TorchDispatchMode):
 
 def convolutions(once: Callable[[], object]) -> dict[Shapes, tuple[float, float]]:
     """(input, weight) of each convolution of a pass -> FLOP and bytes of one call forward; backwards to its input it
-    needs as many. Of those by tiles (input,), with the FLOP of all taps that see a pixel: more than they do."""
+    needs as many. Of those by tiles (input,), with the FLOP of all taps that see a pixel: more than they do. Of the
+    gradient at maps of few channels (gradient of the results,)."""
     by_tiles: dict[Shapes, list[tuple[float, float]]] = defaultdict(list)
 
     def seen(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
@@ -117,11 +119,19 @@ def convolutions(once: Callable[[], object]) -> dict[Shapes, tuple[float, float]
         by_tiles[(tuple(x.shape),)].append((2.0 * len(x) * found.shape[1] * x.shape[1] * taps, moved))
         return out
 
-    with _Met() as met, patch.object(winograd, "convolved", seen):
+    few: dict[Shapes, tuple[float, float]] = {}
+
+    def back(upstream: Tensor, weight: Tensor, *rest: Any) -> Tensor:
+        out = few_backward(upstream, weight, *rest)
+        moved = 4.0 * (upstream.numel() + weight.numel() + out.numel())
+        few[(tuple(upstream.shape),)] = 2.0 * upstream.numel() * prod(weight.shape[1:]), moved
+        return out
+
+    with _Met() as met, patch.object(winograd, "convolved", seen), patch.object(folded, "few_backward", back):
         once()
     # Forth and back, and whatever is behind maps of one shape: calls are told apart by that shape alone.
     means = {shape: (fmean(flop for flop, _ in each), fmean(b for _, b in each)) for shape, each in by_tiles.items()}
-    return met.found | means
+    return met.found | means | few
 
 
 _SCANS = {"_Scan": 2, "_ScanBackward": 3}
@@ -153,6 +163,9 @@ def _named(key: str, shapes: Shapes, known: dict[Shapes, tuple[float, float]]) -
     if key == "_ByTiles" and shapes[:1] in known:
         channels, *size = shapes[0][1:]
         return f"by tiles, {channels}, 3x3, on {size[0]}x{size[1]}", *known[shapes[:1]]
+    if key == "_BackToFew" and shapes[:1] in known:
+        channels, *size = shapes[0][1:]
+        return f"backward from {channels}, {size[0]}x{size[1]}, to few channels", *known[shapes[:1]]
     if "convolution" in key:
         return "convolutions: what is around them", 0.0, 0.0
     if key in ("aten::addmm", "aten::mm"):

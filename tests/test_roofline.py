@@ -7,9 +7,12 @@ import torch
 from benchmarks import roofline
 from benchmarks.jobs import job
 from benchmarks.roofline import Peak, Spent
+from torch import nn
 from torch.nn import functional as F
 
 from spikeproof import native
+from spikeproof.layers.conv import Conv2d
+from spikeproof.layers.folded import FoldedConv
 from spikeproof.layers.winograd import Tiles, by_tiles
 
 CONV = (20, 3, 8, 8), (5, 3, 3, 3)
@@ -45,6 +48,21 @@ def test_what_goes_by_tiles_counts_as_the_taps_that_see_a_pixel() -> None:
     assert known[((7, 64, 4, 5),)] == (flop, bytes_each + 4 * 36 * 32 * 64)
     found = roofline.by_operation(once, known)
     assert found["by tiles, 32, 3x3, on 4x5"][::2] == found["by tiles, 64, 3x3, on 4x5"][::2] == (1, flop)
+
+
+@pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
+def test_the_gradient_at_few_channels_counts_all_taps_of_the_kernel() -> None:
+    layer = FoldedConv(Conv2d(3, 32, 7, 2, 3), nn.BatchNorm2d(32).eval())
+    x = torch.rand(5, 3, 16, 16).requires_grad_()
+
+    def once() -> None:
+        torch.autograd.grad(layer(x).sum(), x)
+
+    known = roofline.convolutions(once)
+    flop, moved = 2 * 5 * 32 * 8 * 8 * 3 * 49, 4 * (5 * 32 * 64 + 32 * 3 * 49 + 5 * 3 * 256)
+    assert known[((5, 32, 8, 8),)] == (flop, moved)
+    found = roofline.by_operation(once, known)["backward from 32, 8x8, to few channels"]
+    assert (found.calls, *found[2:]) == (1, flop, moved)
 
 
 def test_every_operation_of_a_pass_is_counted_once() -> None:

@@ -18,7 +18,7 @@ from spikeproof.encoders.phase import Phase
 from spikeproof.errors import SpikeproofError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case, outcomes
-from spikeproof.layers.conv import Conv2d, as_matrix, by_matrix, fits, pointwise
+from spikeproof.layers.conv import Conv2d, as_matrix, by_matrix, fits
 from spikeproof.layers.folded import FoldedConv, fold
 from spikeproof.layers.max_pool import MaxPool2d, max_pool, slim
 from spikeproof.losses import cross_entropy
@@ -132,60 +132,6 @@ def test_every_way_through_a_layer_is_taken() -> None:
         torch.testing.assert_close(folded(image), norm(stem.eval()(image)))
     assert folded._deep is not None
     assert folded._deep.shape == (8, 12, 4, 4)
-
-
-@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (2, 3)])
-def test_a_kernel_of_one_tap_has_every_derivative(stride: tuple[int, int]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    x, weight, bias = (
-        torch.randn(size, generator=generator, dtype=torch.float64, requires_grad=True)
-        for size in ((2, 3, 5, 4), (4, 3, 1, 1), (4,))
-    )
-    torch.testing.assert_close(pointwise(x, weight, bias, stride), F.conv2d(x, weight, bias, stride))
-    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
-        assert check(lambda *each: pointwise(*each, stride), (x, weight, bias))
-        assert check(lambda each: pointwise(each, weight.detach(), None, stride), (x,))
-
-
-def test_a_kernel_of_one_tap_under_autocast_alone_and_with_no_image() -> None:
-    conv, x = Conv2d(3, 4, 1, 2), torch.randn(2, 3, 5, 4, requires_grad=True)
-    with torch.autocast("cpu"):
-        out = conv(x)
-    found = torch.autograd.grad(out.float().square().sum(), [x, *conv.parameters()])
-    expected = torch.autograd.grad(conv.eval()(x).square().sum(), [x, *conv.parameters()])
-    assert out.dtype == torch.bfloat16
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05 * float(theirs.abs().max()))
-    conv.train()
-    assert conv(x[0]).shape == (4, 3, 2)
-    assert conv(x[:0]).shape == (0, 4, 3, 2)
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("fast", ["1", "0"])
-@pytest.mark.parametrize(
-    ("size", "stride", "padding"),
-    [((2, 2), (1, 1), (1, 1)), ((2, 2), (2, 2), (1, 1)), ((1, 1), (1, 1), (1, 1)), ((1, 2), (1, 2), (1, 1))],
-)
-def test_taps_become_rows_and_rows_taps(
-    monkeypatch: pytest.MonkeyPatch, layout: torch.memory_format, fast: str,
-    size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
-) -> None:  # fmt: skip
-    """In C and in torch, in every order of derivatives, bit by bit: whole numbers, the sums of which are exact."""
-    monkeypatch.setenv("SPIKEPROOF_FAST", fast)
-    weight = torch.arange(8 * 4 * 9).view(8, 4, 3, 3).float().contiguous(memory_format=layout).requires_grad_()
-    matrix = as_matrix(weight, stride, padding, size)
-    x = torch.randint(9, (5, 4, *size)).float()
-    expected = F.conv2d(x, weight, None, stride, padding)
-    assert torch.equal(by_matrix(x, matrix, None, weight, stride, padding), expected)
-    upstream = torch.arange(expected.numel()).view_as(expected).float().requires_grad_()
-    ours = torch.autograd.grad(by_matrix(x, matrix, None, weight, stride, padding), weight, upstream, create_graph=True)
-    theirs = torch.autograd.grad(expected, weight, upstream, create_graph=True)
-    assert torch.equal(ours[0], theirs[0])
-    assert ours[0].stride() == weight.stride()
-    turned = torch.arange(weight.numel()).view_as(weight).float()
-    second = [torch.autograd.grad(each, upstream, turned)[0] for each in (*ours, *theirs)]
-    assert torch.equal(*second)
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional as F
 
 from spikeproof.layers.conv import Conv2d, Pair, as_matrix, by_matrix, fits, pointwise, usual
 from spikeproof.layers.winograd import Tiles, by_tiles, fits_tiles
+from spikeproof.native.few import few, few_backward
 
 __all__ = ["FoldedConv", "fold"]
 
@@ -44,12 +46,19 @@ class FoldedConv(nn.Module):
             if size not in self._matrices:
                 self._matrices[size] = as_matrix(self.weight, self.stride, self.padding, size)
             return by_matrix(x, self._matrices[size], self.bias, self.weight, self.stride, self.padding)
+        if x.requires_grad and few(x, self.weight, self.stride, self.padding):
+            return _OfFew.apply(x, self, True)  # type: ignore[no-any-return, no-untyped-call]
+        return self.plain(x, self.bias)
+
+    def plain(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """By torch's convolution."""
+        size = x.shape[-2:]
         # torch's pixel_unshuffle leaves the channels of no image as they are.
         if len(x) and self.stride == (2, 2) and x.shape[1] <= 4 and size[0] % 2 == size[1] % 2 == 0:
-            return self._by_depth(x)
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+            return self._by_depth(x, bias)
+        return F.conv2d(x, self.weight, bias, self.stride, self.padding)
 
-    def _by_depth(self, x: Tensor) -> Tensor:
+    def _by_depth(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Stride 2 on few channels as stride 1 on four times as many, each 2x2 block of pixels laid into channels: the
         same products, in vectors that are full."""
         kernel, padding = self.weight.shape[-2:], self.padding
@@ -66,7 +75,31 @@ class FoldedConv(nn.Module):
             )
         ]
         blocks = F.pad(F.pixel_unshuffle(x, 2), (before[1], after[1], before[0], after[0]))
-        return F.conv2d(blocks.contiguous(memory_format=torch.channels_last), self._deep, self.bias)
+        return F.conv2d(blocks.contiguous(memory_format=torch.channels_last), self._deep, bias)
+
+
+class _OfFew(Function):
+    """A layer's convolution of maps of few channels, whose gradient is in C; linear but for the bias."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: FoldedConv, shifted: bool) -> Tensor:
+        ctx.layer, ctx.size = layer, cast(Pair, tuple(x.shape[-2:]))
+        return layer.plain(x, layer.bias if shifted else None)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        return _BackToFew.apply(upstream, ctx.layer, ctx.size), None, None  # type: ignore[no-untyped-call]
+
+
+class _BackToFew(Function):
+    @staticmethod
+    def forward(ctx: Any, upstream: Tensor, layer: FoldedConv, size: Pair) -> Tensor:
+        ctx.layer = layer
+        return few_backward(upstream, layer.weight, size, layer.stride, layer.padding)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        return _OfFew.apply(upstream, ctx.layer, False), None, None  # type: ignore[no-untyped-call]
 
 
 def _settled(norm: nn.BatchNorm2d) -> bool:

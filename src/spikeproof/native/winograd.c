@@ -1,12 +1,6 @@
 /* The convolution of maps by tiles (winograd.h), and the kernels that it multiplies by. */
 #include "winograd.h"
 
-/* Tiles at once: sums of ROWS x 2 registers, which leave room for what is multiplied. */
-#if LANES == 16
-#define ROWS 12
-#else
-#define ROWS 6
-#endif
 #define TILES 48 /* of a block: of some hundred channels its points and its products stay in the second-level cache */
 
 /* A' q: the points of a line -> its results. */
@@ -99,27 +93,6 @@ ALWAYS void made(int points, const struct maps *g, const float *products, int64_
     }
 }
 
-/* ROWS tiles (,channels) at one point by a kernel (channels,WIDE) -> WIDE of their products (,results). */
-ALWAYS void product(const float *restrict tiles, const float *restrict kernel, const struct maps *g,
-                    float *restrict products)
-{
-    numbers sum[ROWS][2] = {{{0}}};
-    for (int64_t c = 0; c < g->channels; c++) {
-        const numbers first = read(kernel + c * WIDE), second = read(kernel + c * WIDE + LANES);
-#pragma GCC unroll 12
-        for (int r = 0; r < ROWS; r++) {
-            const float one = tiles[r * g->channels + c];
-            sum[r][0] += one * first;
-            sum[r][1] += one * second;
-        }
-    }
-#pragma GCC unroll 12
-    for (int r = 0; r < ROWS; r++) {
-        write(products + r * g->results, sum[r][0]);
-        write(products + r * g->results + LANES, sum[r][1]);
-    }
-}
-
 /* A block of `count` tiles, the first of which is number `first` of all images. */
 ALWAYS void block(int points, const struct maps *g, int64_t first, int64_t count, const float *x, const uint8_t *living,
                   const float *kernels, const float *bias, float *out, float *seen_here, float *products)
@@ -135,8 +108,9 @@ ALWAYS void block(int points, const struct maps *g, int64_t first, int64_t count
     for (int64_t p = 0; p < points * points; p++)
         for (int64_t c = 0; c < g->results; c += WIDE)
             for (int64_t t = 0; t < count; t += ROWS)
-                product(seen_here + p * here + t * g->channels, kernels + (p * g->results + c) * g->channels, g,
-                        products + p * there + t * g->results + c);
+                product(g->channels, seen_here + p * here + t * g->channels, g->channels,
+                        kernels + (p * g->results + c) * g->channels, WIDE, products + p * there + t * g->results + c,
+                        g->results);
     for (int64_t t = 0; t < count; t++) {
         const int64_t image = (first + t) / (down * across), tile = (first + t) % (down * across);
         const int64_t top = tile / across * side, left = tile % across * side;

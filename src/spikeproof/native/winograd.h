@@ -12,24 +12,9 @@
    sees. With 6 it is made of the whole tile, what it does not see being taken away again but for rounding: so one that
    sees no pixel but zeros is written as the bias itself, and others may meet a NaN that they do not see.
 */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "vectors.h"
 
-/* Channels at once. */
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX2__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
-#define WIDE (2 * LANES)
 #define APART 64 /* floats between the points of a block: at multiples of 4096 bytes they would share a set of the cache */
-
-typedef float numbers __attribute__((vector_size(4 * LANES), aligned(4)));
-
-#define ALWAYS static inline __attribute__((always_inline))
 
 struct maps {
     int64_t images, height, width, channels, results;
@@ -39,11 +24,6 @@ struct maps {
 ALWAYS int side_of(int points) { return points == 6 ? 4 : 2; }
 ALWAYS int span_of(int points) { return points == 3 ? 2 : points; }
 ALWAYS int before_of(int points) { return points == 3 ? 0 : 1; }
-
-ALWAYS int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-ALWAYS int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-ALWAYS numbers read(const float *from) { return *(const numbers *)from; }
-ALWAYS void write(float *to, numbers value) { *(numbers *)to = value; }
 
 /* B' d: the pixels of a line -> its points. */
 ALWAYS void to_points(int points, const numbers *d, numbers *e)
