@@ -1,5 +1,6 @@
 """Convolutions by other ways than torch's, against torch's own in float64, with every derivative: kernels of one tap,
-taps as rows of a matrix, and the gradient at maps of few channels. Those by tiles: `test_winograd.py`."""
+taps as rows of a matrix, the gradient at maps of few channels, and maps of two values by tables. Those by tiles:
+`test_winograd.py`."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from spikeproof import native
 from spikeproof.layers.conv import Conv2d, as_matrix, by_matrix, pointwise
 from spikeproof.layers.folded import FoldedConv
 from spikeproof.native.few import few_backward
+from spikeproof.native.two_valued import looked_up, tabled, tables
 
 in_c = pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
 
@@ -127,3 +129,95 @@ def test_taps_become_rows_and_rows_taps(
     turned = torch.arange(weight.numel()).view_as(weight).float()
     second = [torch.autograd.grad(each, upstream, turned)[0] for each in (*ours, *theirs)]
     assert torch.equal(*second)
+
+
+TWO_VALUED: dict[str, tuple[tuple[Any, ...], tuple[int, int]]] = {
+    "the paper's stem": ((3, 64, 7, 2, 3), (32, 32)),
+    "digits": ((1, 16, 3, 1, 1), (8, 8)),
+    "odd": ((2, 48, (3, 5), (2, 1), (0, 2)), (9, 11)),
+    "pixels that no tap sees": ((3, 32, 2, 3), (14, 13)),
+    "a line of 64": ((1, 16, 3), (5, 64)),
+    "a kernel of 64 lines": ((8, 16, (8, 2)), (9, 4)),
+}
+
+
+def spikes(count: int, channels: int, size: tuple[int, int]) -> torch.Tensor:
+    """Images of two values: the first has zeros alone, the second no zero, and the values are of either sign."""
+    generator = torch.Generator().manual_seed(1)
+    found = (torch.rand(count, channels, *size, generator=generator) < 0.4).float()
+    found[0], found[1] = 0.0, 1.0
+    return found * torch.randn(count, 1, 1, 1, generator=generator)
+
+
+@in_c
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("case", TWO_VALUED)
+def test_maps_of_two_values_are_looked_up(case: str, bias: bool) -> None:
+    (channels, results, kernel, *rest), size = TWO_VALUED[case]
+    conv = nn.Conv2d(channels, results, kernel, *rest, bias=bias).requires_grad_(False)
+    steps = conv.stride, conv.padding
+    x = spikes(7, channels, size)
+    assert tabled(x, conv.weight, *steps)
+    out, fit = looked_up(x, tables(conv.weight), conv.weight, conv.bias, *steps)
+    assert fit.all()
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    expected = conv.double()(x.double())
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=2e-6 * float(expected.abs().max()))
+
+
+@in_c
+@pytest.mark.parametrize("other", [0.25, -1.0, float("nan"), float("inf")])
+def test_an_image_of_more_values_goes_its_own_way_and_no_other_notices(other: float) -> None:
+    conv, norm = Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64).eval()
+    layer, x = FoldedConv(conv, norm), spikes(7, 3, (32, 32)).abs()
+    together = layer(x)
+    x[4, 2, 31, 31] = other
+    x[4, 0, 0, 0] = 1.0
+    mixed = layer(x)
+    alike = [image for image in range(7) if image != 4]
+    assert torch.equal(mixed[alike], together[alike])
+    assert torch.equal(layer(x[2:3])[0], together[2])
+    with torch.no_grad():
+        expected = norm(conv.eval()(x))
+    torch.testing.assert_close(mixed, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+    torch.testing.assert_close(layer(x[4:5])[0], mixed[4], rtol=0, atol=1e-5, equal_nan=True)
+    asked = x[alike].requires_grad_()
+    assert torch.equal(layer(asked), together[alike])
+
+
+@in_c
+def test_threads_change_no_bit_of_what_is_looked_up() -> None:
+    weight, x, before = torch.randn(32, 3, 5, 5), spikes(40, 3, (20, 20)), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(looked_up(x, tables(weight), weight, None, (1, 1), (2, 2))[0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@in_c
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((16, 1, 3, 3), (5, 66)), ((64, 1, 7, 14), (9, 20)), ((64, 8, 8, 8), (9, 9)), ((16, 9, 8, 2), (9, 9)),
+     ((17, 1, 3, 3), (5, 5)), ((16, 1, 6, 6), (5, 5))],
+)  # fmt: skip
+def test_what_does_not_fit_the_tables_is_not_looked_up(shape: tuple[int, ...], size: tuple[int, int]) -> None:
+    """Lines too long, tables too many or too large, results that fill no register, and no result at all."""
+    assert not tabled(torch.ones(1, shape[1], *size), torch.ones(shape), (1, 1), (0, 0))
+
+
+@in_c
+def test_bits_that_memory_does_not_hold_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def spikeproof_two_valued(self, *_: object) -> int:
+            return 0
+
+    weight = torch.ones(16, 3, 3, 3)
+    known = tables(weight)
+    monkeypatch.setattr("spikeproof.native.two_valued.compiled", Full)
+    with pytest.raises(MemoryError, match="no memory"):
+        looked_up(torch.ones(1, 3, 8, 8), known, weight, None, (1, 1), (0, 0))

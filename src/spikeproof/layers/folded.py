@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from spikeproof.layers.conv import Conv2d, Pair, as_matrix, by_matrix, fits, pointwise, usual
 from spikeproof.layers.winograd import Tiles, by_tiles, fits_tiles
 from spikeproof.native.few import few, few_backward
+from spikeproof.native.two_valued import looked_up, tabled, tables
 
 __all__ = ["FoldedConv", "fold"]
 
@@ -31,6 +32,7 @@ class FoldedConv(nn.Module):
         self.stride, self.padding = cast(Pair, conv.stride), cast(Pair, conv.padding)
         self._matrices: dict[Pair, Tensor] = {}
         self._deep: Tensor | None = None
+        self._tables: Tensor | None = None
         self._tiles = Tiles()
 
     weight: Tensor
@@ -40,18 +42,32 @@ class FoldedConv(nn.Module):
         size = cast(Pair, tuple(x.shape[-2:]))
         if fits_tiles(x, self.weight, self.stride, self.padding):
             return by_tiles(x, self.weight, self.bias, self._tiles)
-        if x.device.type == "cpu" and self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and x.dim() == 4:
-            return pointwise(x, self.weight, self.bias, self.stride)
         if fits(self.weight, self.stride, self.padding, size):
             if size not in self._matrices:
                 self._matrices[size] = as_matrix(self.weight, self.stride, self.padding, size)
             return by_matrix(x, self._matrices[size], self.bias, self.weight, self.stride, self.padding)
+        if x.device.type == "cpu" and self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and x.dim() == 4:
+            return pointwise(x, self.weight, self.bias, self.stride)
         if x.requires_grad and few(x, self.weight, self.stride, self.padding):
             return _OfFew.apply(x, self, True)  # type: ignore[no-any-return, no-untyped-call]
         return self.plain(x, self.bias)
 
     def plain(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """By torch's convolution."""
+        """Images of two values by tables where no graph is wanted, each alike whatever is beside it; others by torch's
+        convolution."""
+        wanted = x.requires_grad and torch.is_grad_enabled()
+        if wanted or not tabled(x, self.weight, self.stride, self.padding):
+            return self._by_torch(x, bias)
+        if self._tables is None:
+            self._tables = tables(self.weight)
+        out, fit = looked_up(x, self._tables, self.weight, bias, self.stride, self.padding)
+        if bool(fit.all()):
+            return out
+        rest = (~fit).nonzero()[:, 0]
+        found = self._by_torch(x[rest], bias)
+        return found if len(rest) == len(x) else out.index_copy_(0, rest, found)
+
+    def _by_torch(self, x: Tensor, bias: Tensor | None) -> Tensor:
         size = x.shape[-2:]
         # torch's pixel_unshuffle leaves the channels of no image as they are.
         if len(x) and self.stride == (2, 2) and x.shape[1] <= 4 and size[0] % 2 == size[1] % 2 == 0:

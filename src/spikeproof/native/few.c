@@ -1,12 +1,6 @@
 /* The gradient of a convolution at maps of few channels, as the first layer has them: the gradient of each result by the
    whole kernel, a product of matrices, whose lines are added to the pixels that they belong to. */
-#include "vectors.h"
-
-struct convolution {
-    int64_t images, height, width, channels;      /* of the maps */
-    int64_t tall, broad, stride_down, stride_across, top, left; /* the kernel, its steps, and zeros before the maps */
-    int64_t down, across, results;                /* of what is made of them */
-};
+#include "convolution.h"
 
 /* A row of products (tall,broad,channels) of the result at (y,x) -> added to its pixels of an image. */
 ALWAYS void add(const struct convolution *g, const float *restrict row, int64_t y, int64_t x, float *restrict image)

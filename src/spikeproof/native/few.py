@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikeproof.native import compiled
+from spikeproof.native.convolution import Pair, described, outputs
 
 __all__ = ["few", "few_backward"]
 
@@ -22,43 +23,27 @@ _ROWS = 12
 """Results of an image at once, at least."""
 
 
-class _Convolution(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_int64)
-        for name in (
-            "images", "height", "width", "channels", "tall", "broad", "stride_down", "stride_across", "top", "left",
-            "down", "across", "results",
-        )
-    ]  # fmt: skip
-
-
-def few(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> bool:
+def few(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> bool:
     """Whether the gradient of maps (N,C,H,W) comes this way back through a weight (K,C,k,k): of few channels, no tiny
     results, and no autocast."""
     kind = x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu"
     if not kind or x.dim() != 4 or not x.numel() or not weight.numel() or not x.shape[1] == weight.shape[1] <= _FEW:
         return False
-    results = 1
-    for size, taps, step, zeros in zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True):
-        results *= max((size + 2 * zeros - taps) // step + 1, 0)
-    return results >= _ROWS and not torch.is_autocast_enabled("cpu") and compiled() is not None
+    down, across = outputs(tuple(x.shape[2:]), tuple(weight.shape[2:]), stride, padding)
+    return down * across >= _ROWS and not torch.is_autocast_enabled("cpu") and compiled() is not None
 
 
-def few_backward(
-    upstream: Tensor, weight: Tensor, size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
-) -> Tensor:
+def few_backward(upstream: Tensor, weight: Tensor, size: Pair, stride: Pair, padding: Pair) -> Tensor:
     """The gradient of results (N,K,H',W') through a weight (K,C,k,k) for which it is `few` -> that of the maps
     (N,C,H,W) of that size (H,W), channels-last. MemoryError where some rows find no room."""
     upstream = upstream.detach().contiguous(memory_format=torch.channels_last)
-    results, channels, *kernel = weight.shape
     rows = weight.detach().permute(0, 2, 3, 1).flatten(1)
     rows = F.pad(rows, (0, -rows.shape[1] % _WHOLE)).contiguous()
-    shape = (len(upstream), channels, *size)
+    shape = (len(upstream), weight.shape[1], *size)
     out = torch.empty(shape, dtype=upstream.dtype, device="cpu", memory_format=torch.channels_last)
-    described = _Convolution(len(out), *size, channels, *kernel, *stride, *padding, *upstream.shape[2:], results)
     threads = ctypes.c_int32(torch.get_num_threads() if upstream.numel() > 1 << 15 else 1)
     pointers = (ctypes.c_void_p(each.data_ptr()) for each in (upstream, rows, out))
-    given = ctypes.byref(described), threads, ctypes.c_int64(rows.shape[1])
+    given = described(shape, tuple(weight.shape), stride, padding), threads, ctypes.c_int64(rows.shape[1])
     if not compiled().spikeproof_few_backward(*given, *pointers):
         raise MemoryError("no memory for the gradient of a convolution")
     return out
