@@ -5,8 +5,8 @@ copy) are measured here, before and after, in the same process and on as many th
 is profiled. Every convolution, product of matrices (which a convolution is that sees its whole map) and scan stands
 beside what it must compute and move: its floor is the larger of FLOP over one peak and bytes over the other. Tensors
 are counted once each, as if caches held nothing in between, and the floor of everything else is 0. A convolution by
-tiles counts as the taps that see a pixel; it does fewer on most maps, and may be below that floor. Medians over
-`--rounds` passes; writes its table in `docs/performance.md`, where W1 was asked.
+tiles counts as the taps that see a pixel, one by tables as all of them; they do fewer on most maps, and may be below
+that floor. Medians over `--rounds` passes; writes its table in `docs/performance.md`, where W1 was asked.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from benchmarks.jobs import job
 from benchmarks.page import processor, written
 from spikeproof.layers import folded, winograd
 from spikeproof.native.few import few_backward
+from spikeproof.native.two_valued import looked_up
 from spikeproof.native.winograd import convolved
 
 __all__ = ["Peak", "Spent", "by_operation", "convolutions"]
@@ -109,7 +110,8 @@ class _Met(TorchDispatchMode):
 def convolutions(once: Callable[[], object]) -> dict[Shapes, tuple[float, float]]:
     """(input, weight) of each convolution of a pass -> FLOP and bytes of one call forward; backwards to its input it
     needs as many. Of those by tiles (input,), with the FLOP of all taps that see a pixel: more than they do. Of the
-    gradient at maps of few channels (gradient of the results,)."""
+    first layer the gradient at its maps, ((), gradient of the results), and what is looked up, ((), (), input), with
+    the FLOP of all taps."""
     by_tiles: dict[Shapes, list[tuple[float, float]]] = defaultdict(list)
 
     def seen(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
@@ -119,19 +121,26 @@ def convolutions(once: Callable[[], object]) -> dict[Shapes, tuple[float, float]
         by_tiles[(tuple(x.shape),)].append((2.0 * len(x) * found.shape[1] * x.shape[1] * taps, moved))
         return out
 
-    few: dict[Shapes, tuple[float, float]] = {}
+    first: dict[Shapes, tuple[float, float]] = {}
 
     def back(upstream: Tensor, weight: Tensor, *rest: Any) -> Tensor:
         out = few_backward(upstream, weight, *rest)
         moved = 4.0 * (upstream.numel() + weight.numel() + out.numel())
-        few[(tuple(upstream.shape),)] = 2.0 * upstream.numel() * prod(weight.shape[1:]), moved
+        first[(), tuple(upstream.shape)] = 2.0 * upstream.numel() * prod(weight.shape[1:]), moved
         return out
 
-    with _Met() as met, patch.object(winograd, "convolved", seen), patch.object(folded, "few_backward", back):
+    def forth(x: Tensor, known: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        out, fit = looked_up(x, known, weight, *rest)
+        moved = 4.0 * (x.numel() + weight.numel() + out.numel())
+        first[(), (), tuple(x.shape)] = 2.0 * out.numel() * prod(weight.shape[1:]), moved
+        return out, fit
+
+    ours = patch.multiple(folded, few_backward=back, looked_up=forth)
+    with _Met() as met, patch.object(winograd, "convolved", seen), ours:
         once()
     # Forth and back, and whatever is behind maps of one shape: calls are told apart by that shape alone.
     means = {shape: (fmean(flop for flop, _ in each), fmean(b for _, b in each)) for shape, each in by_tiles.items()}
-    return met.found | means | few
+    return met.found | means | first
 
 
 _SCANS = {"_Scan": 2, "_ScanBackward": 3}
@@ -163,9 +172,12 @@ def _named(key: str, shapes: Shapes, known: dict[Shapes, tuple[float, float]]) -
     if key == "_ByTiles" and shapes[:1] in known:
         channels, *size = shapes[0][1:]
         return f"by tiles, {channels}, 3x3, on {size[0]}x{size[1]}", *known[shapes[:1]]
-    if key == "_BackToFew" and shapes[:1] in known:
+    if key == "_BackToFew" and ((), *shapes[:1]) in known:
         channels, *size = shapes[0][1:]
-        return f"backward from {channels}, {size[0]}x{size[1]}, to few channels", *known[shapes[:1]]
+        return f"backward from {channels}, on {size[0]}x{size[1]}, to few channels", *known[(), shapes[0]]
+    if key == "_OfFew" and ((), (), *shapes[:1]) in known:
+        channels, *size = shapes[0][1:]
+        return f"forward by tables, {channels}, on {size[0]}x{size[1]}", *known[(), (), shapes[0]]
     if "convolution" in key:
         return "convolutions: what is around them", 0.0, 0.0
     if key in ("aten::addmm", "aten::mm"):

@@ -51,18 +51,19 @@ def test_what_goes_by_tiles_counts_as_the_taps_that_see_a_pixel() -> None:
 
 
 @pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
-def test_the_gradient_at_few_channels_counts_all_taps_of_the_kernel() -> None:
+def test_the_first_layer_counts_all_taps_of_the_kernel() -> None:
     layer = FoldedConv(Conv2d(3, 32, 7, 2, 3), nn.BatchNorm2d(32).eval())
-    x = torch.rand(5, 3, 16, 16).requires_grad_()
+    x = (torch.rand(5, 3, 16, 16) < 0.5).float().requires_grad_()
 
     def once() -> None:
         torch.autograd.grad(layer(x).sum(), x)
 
     known = roofline.convolutions(once)
     flop, moved = 2 * 5 * 32 * 8 * 8 * 3 * 49, 4 * (5 * 32 * 64 + 32 * 3 * 49 + 5 * 3 * 256)
-    assert known[((5, 32, 8, 8),)] == (flop, moved)
-    found = roofline.by_operation(once, known)["backward from 32, 8x8, to few channels"]
-    assert (found.calls, *found[2:]) == (1, flop, moved)
+    assert known[(), (5, 32, 8, 8)] == known[(), (), (5, 3, 16, 16)] == (flop, moved)
+    found = roofline.by_operation(once, known)
+    for name in ("forward by tables, 3, on 16x16", "backward from 32, on 8x8, to few channels"):
+        assert (found[name].calls, *found[name][2:]) == (1, flop, moved)
 
 
 def test_every_operation_of_a_pass_is_counted_once() -> None:

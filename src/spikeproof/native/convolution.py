@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 
-__all__ = ["Pair", "described", "outputs"]
+__all__ = ["Convolution", "Pair", "described", "outputs"]
 
 Pair = tuple[int, int]
 
 
-class _Convolution(ctypes.Structure):
+class Convolution(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_int64)
         for name in (
@@ -19,17 +19,14 @@ class _Convolution(ctypes.Structure):
     ]  # fmt: skip
 
 
-def outputs(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    """Results down and across, of maps (H,W)."""
+def outputs(size: tuple[int, ...], kernel: tuple[int, ...], stride: Pair, padding: Pair) -> Pair:
+    """Results down and across, of maps (H,W) and a kernel (k,k)."""
     down, across = ((size[i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
     return max(down, 0), max(across, 0)
 
 
-def described(
-    maps: tuple[int, ...], weight: tuple[int, ...], stride: Pair, padding: Pair
-) -> ctypes._Pointer[_Convolution]:
+def described(maps: tuple[int, ...], weight: tuple[int, ...], stride: Pair, padding: Pair) -> Convolution:
     """Maps (N,C,H,W) and a weight (K,C,k,k), by their shapes; zeros before the maps as behind them."""
     images, channels, height, width = maps
-    along = outputs((height, width), (weight[2], weight[3]), stride, padding)
-    found = _Convolution(images, height, width, channels, *weight[2:], *stride, *padding, *along, weight[0])
-    return ctypes.pointer(found)
+    along = outputs((height, width), weight[2:], stride, padding)
+    return Convolution(images, height, width, channels, *weight[2:], *stride, *padding, *along, weight[0])

@@ -29,7 +29,7 @@ def few(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> bool:
     kind = x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu"
     if not kind or x.dim() != 4 or not x.numel() or not weight.numel() or not x.shape[1] == weight.shape[1] <= _FEW:
         return False
-    down, across = outputs(tuple(x.shape[2:]), tuple(weight.shape[2:]), stride, padding)
+    down, across = outputs(x.shape[2:], weight.shape[2:], stride, padding)
     return down * across >= _ROWS and not torch.is_autocast_enabled("cpu") and compiled() is not None
 
 
@@ -43,7 +43,7 @@ def few_backward(upstream: Tensor, weight: Tensor, size: Pair, stride: Pair, pad
     out = torch.empty(shape, dtype=upstream.dtype, device="cpu", memory_format=torch.channels_last)
     threads = ctypes.c_int32(torch.get_num_threads() if upstream.numel() > 1 << 15 else 1)
     pointers = (ctypes.c_void_p(each.data_ptr()) for each in (upstream, rows, out))
-    given = described(shape, tuple(weight.shape), stride, padding), threads, ctypes.c_int64(rows.shape[1])
+    given = ctypes.byref(described(shape, weight.shape, stride, padding)), threads, ctypes.c_int64(rows.shape[1])
     if not compiled().spikeproof_few_backward(*given, *pointers):
         raise MemoryError("no memory for the gradient of a convolution")
     return out

@@ -25,7 +25,7 @@ def tabled(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> bool:
     if not kind or x.dim() != 4 or not x.numel() or x.shape[1] != weight.shape[1]:
         return False
     results, channels, tall, broad = weight.shape
-    down, across = outputs(tuple(x.shape[2:]), (tall, broad), stride, padding)
+    down, across = outputs(x.shape[2:], weight.shape[2:], stride, padding)
     narrow = max(x.shape[3] + padding[1], (across - 1) * stride[1] + broad) <= _PIXELS and tall * channels <= _LINES
     small = tall * channels * results << broad <= _LARGEST
     whole = down * across > 0 and results % _WHOLE == 0
@@ -48,12 +48,12 @@ def looked_up(
     images it is true, bool (N,): those that have no numbers but 0 and one other. MemoryError where an image's bits
     find no room."""
     x = x.detach().contiguous()
-    size = outputs(tuple(x.shape[2:]), tuple(weight.shape[2:]), stride, padding)
+    size = outputs(x.shape[2:], weight.shape[2:], stride, padding)
     shape = (len(x), len(weight), *size)
     out = torch.empty(shape, dtype=x.dtype, device="cpu", memory_format=torch.channels_last)
     fit = torch.empty(len(x), dtype=torch.bool, device="cpu")
     bias = None if bias is None else bias.detach().to(x).contiguous()
-    given = described(tuple(x.shape), tuple(weight.shape), stride, padding)
+    given = ctypes.byref(described(x.shape, weight.shape, stride, padding))
     threads = ctypes.c_int32(torch.get_num_threads() if out.numel() > 1 << 15 else 1)
     pointers = (ctypes.c_void_p(None if each is None else each.data_ptr()) for each in (x, known, bias, out, fit))
     if not compiled().spikeproof_two_valued(given, threads, *pointers):
