@@ -73,7 +73,7 @@ def measurements(device: str) -> list[Measurement]:
         Measurement("W2.pgd20_survivors", "pgd20_survivors", "W2", 64, pgd),
         Measurement("W1.training_step", "training_step", "W1", 16, two),
         Measurement("W2.quick", "quick", "W2", 64, ("spikeproof",)),
-        *(Measurement(f"W2.standard.b{batch}", "standard", "W2", batch, ("spikeproof",)) for batch in (10, 64)),
+        *(Measurement(f"W2.hard.b{batch}", "hard", "W2", batch, ("spikeproof",)) for batch in (10, 64)),
     ]
     for busy in (1, 2) if device == "cpu" else ():
         name = f"W1.input_gradient.busy{busy}"
@@ -171,7 +171,7 @@ def ratios(found: dict[str, dict[str, Any]]) -> dict[str, float]:
         if found[name].get("busy"):
             told[f"{name}.vs_spikingjelly"] = over(name, "spikingjelly")
     for work in ("W1", "W2"):  # of an image among the last ten, over that of one among the first 64
-        kinds = {"input_gradient": "last_ten", **({"standard": "last_ten_of_standard"} if work == "W2" else {})}
+        kinds = {"input_gradient": "last_ten", **({"hard": "last_ten_of_quick"} if work == "W2" else {})}
         for kind, name in kinds.items():
             few, many = (found[f"{work}.{kind}.b{b}"]["median_ms"]["spikeproof"] / b for b in (10, 64))
             told[f"{work}.{name}.over_first"] = few / many

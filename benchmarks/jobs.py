@@ -2,8 +2,7 @@
 
 Kinds: input_gradient (of the summed cross-entropy at the image), pgd20 (no image is dropped), pgd20_survivors (fooled
 images leave the batch, where the contender can do that), training_step (Adam, all gradients, train-mode batch-norm),
-quick (a panel of the tier `quick`, spikeproof alone), standard (the attacks of that tier on images which `quick`
-leaves).
+quick (a panel of the tier `quick`, spikeproof alone), hard (the attacks of that tier again on images that it leaves).
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def job(contender: str, kind: str, work: str, batch: int, steps: int) -> Job:
         ("spikeproof", "pgd20_survivors"): lambda: _our_pgd(work, steps, x, survivors=True),
         ("spikeproof", "training_step"): lambda: _our_step(work, steps, x),
         ("spikeproof", "quick"): lambda: _quick(work, steps, x),
-        ("spikeproof", "standard"): lambda: _standard(work, steps, batch),
+        ("spikeproof", "hard"): lambda: _hard(work, steps, batch),
         ("torchattacks", "pgd20"): lambda: _their_pgd(work, steps, x),
         ("floor", "input_gradient"): lambda: _Floor(work, steps, x),
         ("paper", "input_gradient"): lambda: _paper(work, steps, x),
@@ -160,25 +159,25 @@ def _quick(work: str, steps: int, x: Tensor) -> Job:
     return lambda: spikeproof.evaluate(victim, x, y, tier="quick", eps=0.1)
 
 
-def _standard(work: str, steps: int, batch: int) -> Job:
+def _hard(work: str, steps: int, batch: int) -> Job:
     """On the same ten hard images, each as often as it takes for a batch, with other keys: what an image costs with few
     and with many beside it."""
     victim, x = borrowed(networks.ours(work, steps)), networks.pixels(work, 64)
     y = victim(x, exact, _keys(x)).argmax(1)
 
-    def attacked(images: Tensor, tier: str) -> list[AttackRow]:
+    def attacked(images: Tensor) -> list[AttackRow]:
         given = Batch.of(victim, x[images], y[images], torch.arange(len(images)), 0)
         found: list[AttackRow] = []
-        for piece in Panel(victim, given, Asked(tier, Linf("0.05"), "0.05", ATan())).run():
+        for piece in Panel(victim, given, Asked("quick", Linf("0.05"), "0.05", ATan())).run():
             if found and piece[0]["kind"] != "attack":  # the audits behind them
                 break
             found += of_kind(piece, AttackRow)
         return found
 
-    fell = {row["image"] for row in attacked(torch.arange(64), "quick") if row["fooled"]}
+    fell = {row["image"] for row in attacked(torch.arange(64)) if row["fooled"]}
     hard = torch.tensor([image for image in range(64) if image not in fell][:10])
     assert len(hard) == 10, f"ten images that `quick` leaves, got {len(hard)}"
-    return lambda: attacked(hard.repeat(-(-batch // 10))[:batch], "standard")
+    return lambda: attacked(hard.repeat(-(-batch // 10))[:batch])
 
 
 class _Floor:

@@ -3,7 +3,7 @@
 #include "winograd.h"
 
 #define TALL (LANES / 2 > 4 ? 8 : 4) /* results at once, of which WIDE is a multiple: sums of TALL x 2 registers */
-#define HELD (1 << 20) /* floats at the points of tiles at once: they stay in the last-level cache */
+#define HELD (1 << 19) /* floats at the points of tiles at once, which caches hold */
 
 /* G' e: the gradient of the points of a line -> that of its taps. */
 ALWAYS void taps_of(int points, const numbers *e, numbers *k)
