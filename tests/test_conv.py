@@ -15,6 +15,7 @@ from spikeproof import native
 from spikeproof.layers.conv import Conv2d, as_matrix, by_matrix, pointwise
 from spikeproof.layers.folded import FoldedConv
 from spikeproof.native.few import few_backward
+from spikeproof.native.taps import rowable
 from spikeproof.native.two_valued import looked_up, tabled, tables
 
 in_c = pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
@@ -117,6 +118,7 @@ def test_taps_become_rows_and_rows_taps(
     """In C and in torch, in every order of derivatives, bit by bit: whole numbers, the sums of which are exact."""
     monkeypatch.setenv("SPIKEPROOF_FAST", fast)
     weight = torch.arange(8 * 4 * 9).view(8, 4, 3, 3).float().contiguous(memory_format=layout).requires_grad_()
+    assert rowable(weight) == (fast == "1" and native.available() and layout == torch.contiguous_format)
     matrix = as_matrix(weight, stride, padding, size)
     x = torch.randint(9, (5, 4, *size)).float()
     expected = F.conv2d(x, weight, None, stride, padding)
@@ -171,8 +173,10 @@ def test_an_image_of_more_values_goes_its_own_way_and_no_other_notices(other: fl
     conv, norm = Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64).eval()
     layer, x = FoldedConv(conv, norm), spikes(7, 3, (32, 32)).abs()
     together = layer(x)
+    x[4] = 0.0
     x[4, 2, 31, 31] = other
-    x[4, 0, 0, 0] = 1.0
+    if other != float("inf"):
+        x[4, 0, 0, 0] = 1.0
     mixed = layer(x)
     alike = [image for image in range(7) if image != 4]
     assert torch.equal(mixed[alike], together[alike])
@@ -181,8 +185,40 @@ def test_an_image_of_more_values_goes_its_own_way_and_no_other_notices(other: fl
         expected = norm(conv.eval()(x))
     torch.testing.assert_close(mixed, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
     torch.testing.assert_close(layer(x[4:5])[0], mixed[4], rtol=0, atol=1e-5, equal_nan=True)
-    asked = x[alike].requires_grad_()
-    assert torch.equal(layer(asked), together[alike])
+    asked = x.clone().requires_grad_()
+    torch.testing.assert_close(layer(asked).detach(), mixed, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3, 2, 1), (9, 16, 3, 1, 1), (3, 16, 3, 1, 0)], ids=str)
+def test_with_a_graph_and_without_the_numbers_are_the_same(shape: tuple[int, ...]) -> None:
+    layer = FoldedConv(Conv2d(*shape), nn.BatchNorm2d(16).eval())
+    x = (torch.rand(4, shape[0], 5, 5, generator=torch.Generator().manual_seed(3)) < 0.5).float()
+    assert torch.equal(layer(x), layer(x.clone().requires_grad_()))
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 7, 2, 3), (3, 16, 3, 1, 1), (5, 8, 3, 2, 1)], ids=str)
+def test_a_folded_layer_follows_its_weight(shape: tuple[int, ...]) -> None:
+    """What it has made of it, by depth, as tables and as a matrix; and a gradient of a weight since written to is
+    refused."""
+    layer = FoldedConv(Conv2d(*shape), nn.BatchNorm2d(shape[1]).eval())
+    for size in ((16, 16), (2, 2)):
+        x = (torch.rand(2, shape[0], *size) < 0.5).float()
+        real = torch.rand(2, shape[0], *size).requires_grad_()
+        before = [layer(x) - layer.bias[:, None, None], layer(real) - layer.bias[:, None, None]]
+        kept = layer(real)
+        layer.weight.mul_(2.0)
+        for given, was in zip((x, real), before, strict=True):
+            torch.testing.assert_close(layer(given) - layer.bias[:, None, None], 2.0 * was, rtol=1e-4, atol=1e-5)
+        if type(kept.grad_fn).__name__ == "_OfFewBackward":
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                kept.sum().backward()
+
+
+def test_a_kernel_larger_than_its_map_is_refused_as_by_torch() -> None:
+    with pytest.raises(RuntimeError, match=r"[Kk]ernel size"):
+        Conv2d(3, 4, 3)(torch.ones(2, 3, 2, 2))
+    with pytest.raises(RuntimeError, match=r"[Kk]ernel size"):
+        FoldedConv(Conv2d(1, 4, 3), nn.BatchNorm2d(4).eval())(torch.ones(2, 1, 2, 2))
 
 
 @in_c

@@ -147,6 +147,7 @@ def test_a_weights_gradient_is_summed_over_all_tiles(
     finally:
         torch.set_num_threads(before)
     assert found.is_contiguous()
+    assert not weight_gradient(maps[:0], upstream[:0], points).any()
 
 
 @pytest.mark.parametrize(("size", "points"), [((2, 2), 3), ((5, 6), 4), ((9, 5), 6), ((4, 4), 6)])

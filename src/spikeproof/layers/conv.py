@@ -97,7 +97,9 @@ def _outputs(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> Pair:
 def fits(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> bool:
     """Whether every output sees the whole (H,W) map: then a matrix holds no zeros, and no product is wasted."""
     last = [count - 1 for count in _outputs(weight, stride, padding, size)]
-    return all(padding[i] - last[i] * stride[i] >= 0 and padding[i] + size[i] <= weight.shape[2 + i] for i in (0, 1))
+    return min(last) >= 0 and all(
+        padding[i] - last[i] * stride[i] >= 0 and padding[i] + size[i] <= weight.shape[2 + i] for i in (0, 1)
+    )
 
 
 def as_matrix(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> Tensor:

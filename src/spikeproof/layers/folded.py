@@ -33,12 +33,16 @@ class FoldedConv(nn.Module):
         self._matrices: dict[Pair, Tensor] = {}
         self._deep: Tensor | None = None
         self._tables: Tensor | None = None
+        self._made_of = _version(self.weight)
         self._tiles = Tiles()
 
     weight: Tensor
     bias: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
+        if (version := _version(self.weight)) != self._made_of:
+            self._made_of, self._deep, self._tables = version, None, None
+            self._matrices.clear()
         size = cast(Pair, tuple(x.shape[-2:]))
         if fits_tiles(x, self.weight, self.stride, self.padding):
             return by_tiles(x, self.weight, self.bias, self._tiles)
@@ -48,15 +52,13 @@ class FoldedConv(nn.Module):
             return by_matrix(x, self._matrices[size], self.bias, self.weight, self.stride, self.padding)
         if x.device.type == "cpu" and self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and x.dim() == 4:
             return pointwise(x, self.weight, self.bias, self.stride)
-        if x.requires_grad and few(x, self.weight, self.stride, self.padding):
-            return _OfFew.apply(x, self, True)  # type: ignore[no-any-return, no-untyped-call]
-        return self.plain(x, self.bias)
+        if few(x, self.weight, self.stride, self.padding):  # with a graph and without: the same numbers
+            return _OfFew.apply(x, self.weight, self, True)  # type: ignore[no-any-return, no-untyped-call]
+        return self._by_torch(x, self.bias)
 
-    def plain(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Images of two values by tables where no graph is wanted, each alike whatever is beside it; others by torch's
-        convolution."""
-        wanted = x.requires_grad and torch.is_grad_enabled()
-        if wanted or not tabled(x, self.weight, self.stride, self.padding):
+    def without_graph(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Images of two values by tables, each alike whatever is beside it; others by torch's convolution."""
+        if not tabled(x, self.weight, self.stride, self.padding):
             return self._by_torch(x, bias)
         if self._tables is None:
             self._tables = tables(self.weight)
@@ -95,27 +97,36 @@ class FoldedConv(nn.Module):
 
 
 class _OfFew(Function):
-    """A layer's convolution of maps of few channels, whose gradient is in C; linear but for the bias."""
+    """A layer's convolution of maps of few channels by its weight, whose gradient is in C; linear but for the bias."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: FoldedConv, shifted: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, layer: FoldedConv, shifted: bool) -> Tensor:
         ctx.layer, ctx.size = layer, cast(Pair, tuple(x.shape[-2:]))
-        return layer.plain(x, layer.bias if shifted else None)
+        ctx.save_for_backward(weight)
+        return layer.without_graph(x, layer.bias if shifted else None)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        return _BackToFew.apply(upstream, ctx.layer, ctx.size), None, None  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        (weight,) = ctx.saved_tensors
+        return _BackToFew.apply(upstream, weight, ctx.layer, ctx.size), None, None, None  # type: ignore[no-untyped-call]
 
 
 class _BackToFew(Function):
     @staticmethod
-    def forward(ctx: Any, upstream: Tensor, layer: FoldedConv, size: Pair) -> Tensor:
+    def forward(ctx: Any, upstream: Tensor, weight: Tensor, layer: FoldedConv, size: Pair) -> Tensor:
         ctx.layer = layer
-        return few_backward(upstream, layer.weight, size, layer.stride, layer.padding)
+        ctx.save_for_backward(weight)
+        return few_backward(upstream, weight, size, layer.stride, layer.padding)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        return _OfFew.apply(upstream, ctx.layer, False), None, None  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        (weight,) = ctx.saved_tensors
+        return _OfFew.apply(upstream, weight, ctx.layer, False), None, None, None  # type: ignore[no-untyped-call]
+
+
+def _version(weight: Tensor) -> tuple[int, int] | None:
+    """Another one where a weight was written to, but through `.data`; one of inference mode has none."""
+    return None if weight.is_inference() else (weight.data_ptr(), weight._version)
 
 
 def _settled(norm: nn.BatchNorm2d) -> bool:

@@ -12,7 +12,7 @@ static int32_t bits_of(const struct convolution *g, const float *image, uint64_t
     int64_t first = 0;
     while (first < size && image[first] == 0.0f) first++;
     const float one = *value = first < size ? image[first] : 0.0f;
-    int32_t others = 0;
+    int32_t others = one - one != 0.0f; /* 0 times infinity is no 0 */
     for (int64_t line = 0; line < g->channels * g->height; line++) {
         const float *from = image + line * g->width;
         uint64_t bits = 0;

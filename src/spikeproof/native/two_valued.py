@@ -28,7 +28,7 @@ def tabled(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> bool:
     down, across = outputs(x.shape[2:], weight.shape[2:], stride, padding)
     narrow = max(x.shape[3] + padding[1], (across - 1) * stride[1] + broad) <= _PIXELS and tall * channels <= _LINES
     small = tall * channels * results << broad <= _LARGEST
-    whole = down * across > 0 and results % _WHOLE == 0
+    whole = down * across > 0 and results % _WHOLE == 0 and min(padding) >= 0
     return narrow and small and whole and not torch.is_autocast_enabled("cpu") and compiled() is not None
 
 
@@ -36,7 +36,8 @@ def tables(weight: Tensor) -> Tensor:
     """A weight (K,C,k,k) -> what each line of its taps adds to the results, by the bits that it sees, the first pixel
     the lowest: (k,C,2^k,K)."""
     broad = weight.shape[3]
-    bits = torch.arange(1 << broad)[:, None] >> torch.arange(broad) & 1
+    entries, places = (torch.arange(count, device="cpu") for count in (1 << broad, broad))
+    bits = entries[:, None] >> places & 1
     found = torch.einsum("ej,kcij->icek", bits.double(), weight.detach().double().cpu())
     return found.to(weight.dtype).contiguous()
 

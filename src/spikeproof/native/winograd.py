@@ -78,6 +78,8 @@ def weight_gradient(maps: Tensor, upstream: Tensor, points: Points) -> Tensor:
     maps, upstream = (x.detach().contiguous(memory_format=torch.channels_last) for x in (maps, upstream))
     results, channels = upstream.shape[1], maps.shape[1]
     out = torch.empty(results, channels, 3, 3, dtype=maps.dtype, device="cpu")
+    if not len(maps):
+        return out.zero_()
     given = ctypes.c_int32(points), *_sizes(maps, results)
     pointers = (ctypes.c_void_p(each.data_ptr()) for each in (maps, upstream, out))
     if not compiled().spikeproof_winograd_weight(*given, *pointers):
