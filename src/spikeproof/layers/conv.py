@@ -15,11 +15,10 @@ from torch.nn import functional as F
 
 from spikeproof.layers.winograd import fits_tiles, learned_by_tiles
 from spikeproof.native import fast
+from spikeproof.native.convolution import Pair, outputs
 from spikeproof.native.taps import from_rows, rowable, to_rows
 
 __all__ = ["Conv2d", "Pair", "as_matrix", "by_matrix", "fits", "pointwise", "usual"]
-
-Pair = tuple[int, int]
 
 
 class Conv2d(nn.Conv2d):
@@ -89,14 +88,9 @@ class _Pointwise(torch.autograd.Function):
         return of_x, of_weight, of_bias, None
 
 
-def _outputs(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> Pair:
-    along = [(size[i] + 2 * padding[i] - weight.shape[2 + i]) // stride[i] + 1 for i in (0, 1)]
-    return along[0], along[1]
-
-
 def fits(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> bool:
     """Whether every output sees the whole (H,W) map: then a matrix holds no zeros, and no product is wasted."""
-    last = [count - 1 for count in _outputs(weight, stride, padding, size)]
+    last = [count - 1 for count in outputs(size, weight.shape[2:], stride, padding)]
     return min(last) >= 0 and all(
         padding[i] - last[i] * stride[i] >= 0 and padding[i] + size[i] <= weight.shape[2 + i] for i in (0, 1)
     )
@@ -110,7 +104,7 @@ def as_matrix(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> Tensor
 
 def _first(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> list[Pair]:
     """Of each output, row by row: the first of the taps, down and across, with which it sees the map."""
-    down, across = _outputs(weight, stride, padding, size)
+    down, across = outputs(size, weight.shape[2:], stride, padding)
     return [(padding[0] - i * stride[0], padding[1] - j * stride[1]) for i in range(down) for j in range(across)]
 
 
@@ -159,7 +153,7 @@ class _Rows(torch.autograd.Function):
 
 def by_matrix(x: Tensor, matrix: Tensor, bias: Tensor | None, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
     """x (N,C,H,W) through `matrix`, made by `as_matrix` of the other arguments -> (N,C',H',W'), channels-last."""
-    down, across = _outputs(weight, stride, padding, cast(Pair, tuple(x.shape[-2:])))
+    down, across = outputs(x.shape[-2:], weight.shape[2:], stride, padding)
     flat = x.permute(0, 2, 3, 1).flatten(1)  # a view of channels-last maps
     out = F.linear(flat, matrix, None if bias is None else bias.repeat(down * across))
     return out.view(len(x), down, across, len(weight)).permute(0, 3, 1, 2)
