@@ -5,8 +5,9 @@ copy) are measured here, before and after, in the same process and on as many th
 is profiled. Every convolution, product of matrices (which a convolution is that sees its whole map) and scan stands
 beside what it must compute and move: its floor is the larger of FLOP over one peak and bytes over the other. Tensors
 are counted once each, as if caches held nothing in between, and the floor of everything else is 0. A convolution by
-tiles counts as the taps that see a pixel, one by tables as all of them; they do fewer on most maps, and may be below
-that floor. Medians over `--rounds` passes; writes its table in `docs/performance.md`, where W1 was asked.
+tiles or by steps counts as the taps that see a pixel, one by tables as all of them; by tiles and by tables it does
+fewer on most maps, and may be below that floor. Medians over `--rounds` passes; writes its table in
+`docs/performance.md`, where W1 was asked.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import networks
 from benchmarks.jobs import job
 from benchmarks.page import processor, written
-from spikeproof.layers import folded, winograd
+from spikeproof.layers import few, strided, winograd
+from spikeproof.native.convolution import Pair, outputs
 from spikeproof.native.few import few_backward
+from spikeproof.native.strided import strided as by_steps
 from spikeproof.native.two_valued import looked_up
 from spikeproof.native.winograd import convolved
 
@@ -109,9 +112,9 @@ class _Met(TorchDispatchMode):
 
 def convolutions(once: Callable[[], object]) -> dict[Shapes, tuple[float, float]]:
     """(input, weight) of each convolution of a pass -> FLOP and bytes of one call forward; backwards to its input it
-    needs as many. Of those by tiles (input,), with the FLOP of all taps that see a pixel: more than they do. Of the
-    first layer the gradient at its maps, ((), gradient of the results), and what is looked up, ((), (), input), with
-    the FLOP of all taps."""
+    needs as many. Of those by steps too, and on the way back (gradient of the results, weight). Of those by tiles
+    (input,), with the FLOP of all taps that see a pixel: more than they do. Of the first layer the gradient at its
+    maps, ((), gradient of the results), and what is looked up, ((), (), input), with the FLOP of all taps."""
     by_tiles: dict[Shapes, list[tuple[float, float]]] = defaultdict(list)
 
     def seen(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
@@ -135,12 +138,37 @@ def convolutions(once: Callable[[], object]) -> dict[Shapes, tuple[float, float]
         first[(), (), tuple(x.shape)] = 2.0 * out.numel() * prod(weight.shape[1:]), moved
         return out, fit
 
-    ours = patch.multiple(folded, few_backward=back, looked_up=forth)
-    with _Met() as met, patch.object(winograd, "convolved", seen), ours:
+    def stepped(
+        x: Tensor, known: Tensor, maps: tuple[int, ...], weight: tuple[int, ...], *rest: Any, **way: Any
+    ) -> Tensor:
+        out = by_steps(x, known, maps, weight, *rest, **way)
+        _, stride, padding = rest
+        moved = 4.0 * (x.numel() + known.numel() + out.numel())
+        first[tuple(x.shape), tuple(weight)] = (
+            2.0 * len(x) * prod(weight[:2]) * _taps(maps, weight, stride, padding),
+            moved,
+        )
+        return out
+
+    ours = patch.multiple(few, few_backward=back, looked_up=forth)
+    with _Met() as met, patch.object(winograd, "convolved", seen), patch.object(strided, "strided", stepped), ours:
         once()
     # Forth and back, and whatever is behind maps of one shape: calls are told apart by that shape alone.
     means = {shape: (fmean(flop for flop, _ in each), fmean(b for _, b in each)) for shape, each in by_tiles.items()}
     return met.found | means | first
+
+
+def _taps(maps: tuple[int, ...], weight: tuple[int, ...], stride: Pair, padding: Pair) -> int:
+    """Of all results of a map (,,H,W): how many taps of a weight (,,k,k) see a pixel, and not the zeros around."""
+    along = outputs(maps[2:], weight[2:], stride, padding)
+    return prod(
+        sum(
+            0 <= at * stride[i] - padding[i] + tap < maps[2 + i]
+            for at in range(along[i])
+            for tap in range(weight[2 + i])
+        )
+        for i in (0, 1)
+    )
 
 
 _SCANS = {"_Scan": 2, "_ScanBackward": 3}
@@ -172,6 +200,10 @@ def _named(key: str, shapes: Shapes, known: dict[Shapes, tuple[float, float]]) -
     if key == "_ByTiles" and shapes[:1] in known:
         channels, *size = shapes[0][1:]
         return f"by tiles, {channels}, 3x3, on {size[0]}x{size[1]}", *known[shapes[:1]]
+    if key == "_BySteps" and shapes[:2] in known:
+        given, weight = shapes[:2]
+        channels, size = f"{given[1]} to {weight[given[1] == weight[0]]}", f"{given[2]}x{given[3]}"
+        return f"by steps, {channels}, {weight[2]}x{weight[3]}, from {size}", *known[shapes[:2]]
     if key == "_BackToFew" and ((), *shapes[:1]) in known:
         channels, *size = shapes[0][1:]
         return f"backward from {channels}, on {size[0]}x{size[1]}, to few channels", *known[(), shapes[0]]

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from spikeproof import native
 from spikeproof.layers.conv import Conv2d
 from spikeproof.layers.folded import FoldedConv
-from spikeproof.layers.winograd import Tiles, by_tiles
+from spikeproof.layers.kept import Kept
+from spikeproof.layers.winograd import by_tiles
 
 CONV = (20, 3, 8, 8), (5, 3, 3, 3)
 
@@ -40,7 +41,7 @@ def test_what_goes_by_tiles_counts_as_the_taps_that_see_a_pixel() -> None:
     x, weight = torch.rand(7, 32, 4, 5).requires_grad_(), torch.rand(64, 32, 3, 3)
 
     def once() -> None:
-        torch.autograd.grad(by_tiles(x, weight, None, Tiles()).sum(), x)
+        torch.autograd.grad(by_tiles(x, weight, None, Kept()).sum(), x)
 
     known = roofline.convolutions(once)
     flop, bytes_each = 2 * 7 * 32 * 64 * 130, 4 * 7 * (32 + 64) * 20
@@ -48,6 +49,23 @@ def test_what_goes_by_tiles_counts_as_the_taps_that_see_a_pixel() -> None:
     assert known[((7, 64, 4, 5),)] == (flop, bytes_each + 4 * 36 * 32 * 64)
     found = roofline.by_operation(once, known)
     assert found["by tiles, 32, 3x3, on 4x5"][::2] == found["by tiles, 64, 3x3, on 4x5"][::2] == (1, flop)
+
+
+@pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
+def test_what_goes_by_steps_counts_as_the_taps_that_see_a_pixel() -> None:
+    """Of a 3x3 kernel at every second of 8 pixels and of 5, zeros around: 2 and three times 3, and 2, 3 and 2."""
+    layer = FoldedConv(Conv2d(32, 64, 3, 2, 1), nn.BatchNorm2d(64).eval())
+    x = torch.rand(7, 32, 8, 5).requires_grad_()
+
+    def once() -> None:
+        torch.autograd.grad(layer(x).sum(), x)
+
+    known = roofline.convolutions(once)
+    flop, moved = 2 * 7 * 32 * 64 * 11 * 7, 4 * (7 * (32 * 40 + 64 * 12) + 9 * 32 * 64)
+    assert known[(7, 32, 8, 5), (64, 32, 3, 3)] == known[(7, 64, 4, 3), (64, 32, 3, 3)] == (flop, moved)
+    found = roofline.by_operation(once, known)
+    for name in ("by steps, 32 to 64, 3x3, from 8x5", "by steps, 64 to 32, 3x3, from 4x3"):
+        assert (found[name].calls, *found[name][2:]) == (1, flop, moved)
 
 
 @pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")

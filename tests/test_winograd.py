@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from spikeproof import native
 from spikeproof.layers.conv import Conv2d
 from spikeproof.layers.folded import FoldedConv
-from spikeproof.layers.winograd import Tiles, by_tiles, fits_tiles, learned_by_tiles, taps_alone
+from spikeproof.layers.kept import Kept
+from spikeproof.layers.winograd import by_tiles, fits_tiles, learned_by_tiles, taps_alone
 from spikeproof.native.winograd import Points, convolved, kernels, weight_gradient
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="no C compiler here, or SPIKEPROOF_FAST=0")
@@ -120,7 +121,7 @@ def test_gradients_of_every_order(size: tuple[int, int], bias: bool) -> None:
 def test_a_gradient_in_the_maps_alone() -> None:
     x, weight = drawn(9, 32, 8, 8).requires_grad_(), drawn(64, 32, 3, 3, seed=1)
     up = drawn(9, 64, 8, 8, seed=2)
-    ours = torch.autograd.grad(by_tiles(x, weight, None, Tiles()), x, up)[0]
+    ours = torch.autograd.grad(by_tiles(x, weight, None, Kept()), x, up)[0]
     theirs = torch.autograd.grad(F.conv2d(x.double(), weight.double(), None, 1, 1), x, up.double())[0]
     assert bool(((ours - theirs).abs() <= OFF[6] * largest(up, turned(weight))).all())
 

@@ -130,8 +130,8 @@ def test_every_way_through_a_layer_is_taken() -> None:
     folded, image = FoldedConv(stem, norm), torch.randn(2, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(folded(image), norm(stem.eval()(image)))
-    assert folded._deep is not None
-    assert folded._deep.shape == (8, 12, 4, 4)
+    deep = folded._kept.of(folded.weight, "deep", lambda weight: pytest.fail("a stem by depth was not kept"))
+    assert deep.shape == (8, 12, 4, 4)
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,37 +11,10 @@ from typing import Any
 from torch import Tensor
 from torch.autograd import Function
 
+from spikeproof.layers.kept import Kept
 from spikeproof.native.winograd import Points, convolved, kernels, tileable, weight_gradient
 
-__all__ = ["Tiles", "by_tiles", "fits_tiles", "learned_by_tiles", "taps_alone"]
-
-
-class Tiles:
-    """A weight (K,C,3,3) at the points of tiles, for maps forward and for their gradient back; made when needed, and
-    again for another weight or one that was written to (but through `.data`). A copy begins with none."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[bool, Points], tuple[_Version, Tensor, Tensor]] = {}
-
-    def __reduce__(self) -> tuple[type[Tiles], tuple[()]]:
-        return Tiles, ()
-
-    def of(self, weight: Tensor, size: tuple[int, ...], back: bool) -> Tensor:
-        """For maps of (H,W) pixels."""
-        points = _points(size, back)
-        if weight.is_inference():  # has no version
-            return kernels(weight, points, back=back)
-        version = weight.data_ptr(), weight._version, weight.shape, weight.stride()
-        known = self._known.get((back, points))
-        if known is None or known[0] != version:
-            # The weight is kept, so that no other one comes to lie at its address.
-            known = version, kernels(weight.detach(), points, back=back), weight.detach()
-            self._known[back, points] = known
-        return known[1]
-
-
-_Version = tuple[int, int, tuple[int, ...], tuple[int, ...]]
-"""Where a weight lies, how often it was written to, and which numbers there it has."""
+__all__ = ["by_tiles", "fits_tiles", "learned_by_tiles", "taps_alone"]
 
 
 def _points(size: tuple[int, ...], back: bool) -> Points:
@@ -73,15 +46,15 @@ def taps_alone() -> Iterator[None]:
 _TAPS_ALONE: ContextVar[bool] = ContextVar("taps alone", default=False)
 
 
-def by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, tiles: Tiles) -> Tensor:
+def by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, kept: Kept) -> Tensor:
     """x (N,C,H,W) that `fits_tiles` -> (N,K,H,W), channels-last, with gradients of every order in x and the weight, and
-    none in the bias; tiles: those of this weight, kept from call to call."""
-    return _ByTiles.apply(x, weight, tiles, bias, False)  # type: ignore[no-any-return, no-untyped-call]
+    none in the bias; kept: what is made of this weight, from call to call."""
+    return _ByTiles.apply(x, weight, kept, bias, False)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def learned_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The same of a weight that is another one at the next call, with a gradient in the bias too."""
-    out = by_tiles(x, weight, None, Tiles())
+    out = by_tiles(x, weight, None, Kept())
     return out if bias is None else out + bias[:, None, None]
 
 
@@ -90,17 +63,19 @@ class _ByTiles(Function):
     the maps, which is what its own gradient is made of."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, tiles: Tiles, bias: Tensor | None, back: bool) -> Tensor:
-        ctx.tiles, ctx.back = tiles, back
+    def forward(ctx: Any, x: Tensor, weight: Tensor, kept: Kept, bias: Tensor | None, back: bool) -> Tensor:
+        ctx.kept, ctx.back = kept, back
         ctx.save_for_backward(weight, *([x] if ctx.needs_input_grad[1] else []))
-        return convolved(x, tiles.of(weight, x.shape[2:], back), bias)
+        points = _points(x.shape[2:], back)
+        known = kept.of(weight, ("tiles", points, back), lambda weight: kernels(weight, points, back=back))
+        return convolved(x, known, bias)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         weight, *rest = ctx.saved_tensors
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_x = _ByTiles.apply(upstream, weight, ctx.tiles, None, not ctx.back)  # type: ignore[no-untyped-call]
+            of_x = _ByTiles.apply(upstream, weight, ctx.kept, None, not ctx.back)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
             maps, results = (upstream, *rest) if ctx.back else (*rest, upstream)
             of_weight = _OfWeight.apply(maps, results)  # type: ignore[no-untyped-call]
@@ -118,9 +93,9 @@ class _OfWeight(Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
         maps, results = ctx.saved_tensors
-        tiles, of_maps, of_results = Tiles(), None, None
+        kept, of_maps, of_results = Kept(), None, None
         if ctx.needs_input_grad[0]:
-            of_maps = _ByTiles.apply(results, upstream, tiles, None, True)  # type: ignore[no-untyped-call]
+            of_maps = _ByTiles.apply(results, upstream, kept, None, True)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
-            of_results = _ByTiles.apply(maps, upstream, tiles, None, False)  # type: ignore[no-untyped-call]
+            of_results = _ByTiles.apply(maps, upstream, kept, None, False)  # type: ignore[no-untyped-call]
         return of_maps, of_results

@@ -23,18 +23,31 @@ __all__ = ["library"]
 
 _SOURCES = tuple(
     Path(__file__).with_name(f"{name}.c")
-    for name in ("scan", "pool", "moments", "taps", "few", "two_valued", "winograd", "winograd_weight")
+    for name in (
+        "scan",
+        "pool",
+        "moments",
+        "taps",
+        "few",
+        "two_valued",
+        "winograd",
+        "winograd_weight",
+        "strided",
+        "strided_weight",
+    )
 )
 _HEADERS = tuple(Path(__file__).with_name(f"{name}.h") for name in ("vectors", "convolution", "winograd"))
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 # No contraction: a fused multiply-add rounds otherwise than torch, and a membrane on its threshold would flip. Products
 # of matrices round otherwise than torch's in any case.
-_CONTRACTED = dict.fromkeys(("few.c", "two_valued.c", "winograd.c", "winograd_weight.c"), "fast")
+_CONTRACTED = dict.fromkeys(
+    ("few.c", "strided.c", "strided_weight.c", "two_valued.c", "winograd.c", "winograd_weight.c"), "fast"
+)
 
 _SYMBOLS = (
     "spikeproof_forward", "spikeproof_backward", "spikeproof_pool", "spikeproof_pool_backward",
     "spikeproof_pool_spread", "spikeproof_moments", "spikeproof_taps", "spikeproof_few_backward",
-    "spikeproof_two_valued", "spikeproof_winograd",
+    "spikeproof_two_valued", "spikeproof_strided", "spikeproof_strided_weight", "spikeproof_winograd",
     "spikeproof_winograd_kernels", "spikeproof_winograd_weight",
 )  # fmt: skip
 _LARGEST = 1 << 24

@@ -5,33 +5,19 @@
    A place is the number of a pixel in its window, row by row; it is remembered in one byte. Backwards every pixel asks
    the windows that it lies in, so that nothing is cleared before and each float is written once.
 */
-#include <stdint.h>
-#include <string.h>
+#include "vectors.h"
 
-/* Channels at once, as one value, as many as a register holds: of wider ones gcc makes single numbers. */
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX2__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
-typedef float numbers __attribute__((vector_size(4 * LANES)));
+/* As many channels at once. */
 typedef int32_t words __attribute__((vector_size(4 * LANES)));
 typedef uint8_t bytes __attribute__((vector_size(LANES)));
-
-#define ALWAYS static inline __attribute__((always_inline))
 
 struct window {
     int64_t images, height, width, channels, rows, columns; /* rows, columns: of the result */
     int64_t down, across, step_down, step_across, above, before; /* kernel, stride and padding */
 };
 
-ALWAYS int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-ALWAYS int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* The first m; the rest is 0. */
-ALWAYS numbers read(const float *from, int m)
+ALWAYS numbers some(const float *from, int m)
 {
     numbers found = {0};
     memcpy(&found, from, sizeof(float) * (size_t)m);
@@ -48,7 +34,7 @@ ALWAYS void highest(const struct window *g, const float *image, int64_t top, int
     words at = {0}, first = ~(words){0};
     for (int64_t y = most(0, -top); y < least(g->down, g->height - top); y++)
         for (int64_t z = most(0, -left); z < least(g->across, g->width - left); z++) {
-            const numbers seen = read(image + ((top + y) * g->width + left + z) * g->channels + c, m);
+            const numbers seen = some(image + ((top + y) * g->width + left + z) * g->channels + c, m);
             const words higher = first | (seen > best) | (seen != seen);
             best = (numbers)chosen(higher, (words)seen, (words)best);
             at = chosen(higher, (words){0} + (int32_t)(y * g->across + z), at);
@@ -104,39 +90,47 @@ ALWAYS words widened(const uint8_t *from, int m)
 
 /* Of m channels from c on: what the windows that hold the pixel (y,z) send back to it; up and where: of one image. */
 ALWAYS void gathered(const struct window *g, int64_t y, int64_t z, struct holding rows, struct holding columns, int m,
-                     const float *up, const uint8_t *where, float *out)
+                     const float *up, const uint8_t *where, int past, float *out)
 {
     numbers sum = {0};
     for (int64_t r = rows.first; r < rows.end; r++)
         for (int64_t k = columns.first; k < columns.end; k++) {
             const int64_t from = (r * g->columns + k) * g->channels;
             const words here = (words){0} + (int32_t)((y - r * g->step_down) * g->across + z - k * g->step_across);
-            sum += (numbers)((words)read(up + from, m) & (widened(where + from, m) == here));
+            sum += (numbers)((words)some(up + from, m) & (widened(where + from, m) == here));
         }
-    memcpy(out, &sum, sizeof(float) * (size_t)m);
+    if (m == LANES)
+        put(out, sum, past);
+    else
+        memcpy(out, &sum, sizeof(float) * (size_t)m);
 }
 
 /* The gradient of the result up (N,rows,columns,C), and where the maxima were -> that of the maps out (N,H,W,C). */
 int32_t spikeproof_pool_backward(const struct window *g, int32_t threads, const float *up, const uint8_t *where,
                                  float *out)
 {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t line = 0; line < g->images * g->height; line++) {
-        const int64_t y = line % g->height + g->above;
-        const int64_t image = line / g->height * g->rows * g->columns * g->channels;
-        const struct holding rows = held(y, g->down, g->step_down, g->rows);
-        for (int64_t x = 0; x < g->width; x++) {
-            const int64_t z = x + g->before;
-            const struct holding columns = held(z, g->across, g->step_across, g->columns);
-            float *to = out + (line * g->width + x) * g->channels;
-            for (int64_t c = 0; c < g->channels; c += LANES) {
-                const int m = (int)least(LANES, g->channels - c);
-                if (m == LANES)
-                    gathered(g, y, z, rows, columns, LANES, up + image + c, where + image + c, to + c);
-                else
-                    gathered(g, y, z, rows, columns, m, up + image + c, where + image + c, to + c);
+    const int past = past_caches(g->images * g->height * g->width * g->channels, g->channels, out);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (int64_t line = 0; line < g->images * g->height; line++) {
+            const int64_t y = line % g->height + g->above;
+            const int64_t image = line / g->height * g->rows * g->columns * g->channels;
+            const struct holding rows = held(y, g->down, g->step_down, g->rows);
+            for (int64_t x = 0; x < g->width; x++) {
+                const int64_t z = x + g->before;
+                const struct holding columns = held(z, g->across, g->step_across, g->columns);
+                float *to = out + (line * g->width + x) * g->channels;
+                for (int64_t c = 0; c < g->channels; c += LANES) {
+                    const int m = (int)least(LANES, g->channels - c);
+                    if (m == LANES)
+                        gathered(g, y, z, rows, columns, LANES, up + image + c, where + image + c, past, to + c);
+                    else
+                        gathered(g, y, z, rows, columns, m, up + image + c, where + image + c, past, to + c);
+                }
             }
         }
+        settle(past);
     }
     return 1;
 }
@@ -145,12 +139,12 @@ int32_t spikeproof_pool_backward(const struct window *g, int32_t threads, const 
 ALWAYS void divided(const struct window *g, const float *image, int64_t top, int64_t left, int64_t c, int m,
                     const float *highest_of, const float *up, float *share)
 {
-    const numbers best = read(highest_of, m);
+    const numbers best = some(highest_of, m);
     words ties = {0};
     for (int64_t y = most(0, -top); y < least(g->down, g->height - top); y++)
         for (int64_t z = most(0, -left); z < least(g->across, g->width - left); z++)
-            ties -= read(image + ((top + y) * g->width + left + z) * g->channels + c, m) == best;
-    const numbers found = read(up, m) / __builtin_convertvector(ties, numbers);
+            ties -= some(image + ((top + y) * g->width + left + z) * g->channels + c, m) == best;
+    const numbers found = some(up, m) / __builtin_convertvector(ties, numbers);
     memcpy(share, &found, sizeof(float) * (size_t)m);
 }
 
@@ -159,12 +153,12 @@ ALWAYS void divided(const struct window *g, const float *image, int64_t top, int
 ALWAYS void shared_out(const struct window *g, struct holding rows, struct holding columns, int m, const float *pixel,
                        const float *highest_of, const float *share, float *out)
 {
-    const numbers seen = read(pixel, m);
+    const numbers seen = some(pixel, m);
     numbers sum = {0};
     for (int64_t r = rows.end - 1; r >= rows.first; r--)
         for (int64_t k = columns.end - 1; k >= columns.first; k--) {
             const int64_t from = (r * g->columns + k) * g->channels;
-            sum += (numbers)((words)read(share + from, m) & (read(highest_of + from, m) == seen));
+            sum += (numbers)((words)some(share + from, m) & (some(highest_of + from, m) == seen));
         }
     memcpy(out, &sum, sizeof(float) * (size_t)m);
 }

@@ -7,17 +7,10 @@
    equal bit by bit.
 */
 #include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
-/* Neurons at once: what a chunk keeps for all its steps should stay in the first-level cache. */
-static int64_t chunk_of(int64_t steps)
-{
-    const int64_t fit = 4096 / steps / 64 * 64;
-    return fit < 64 ? 64 : fit > 2048 ? 2048 : fit;
-}
-#define MOST 2048
+#include "vectors.h"
+
+#define CHUNK 128 /* neurons at once, whose membranes and heights stay in the first-level cache over all steps */
 
 enum charge { ADD, LEAK_DIV, LEAK_DIV_INPUT, LEAK_MUL, LEAK_MUL_INPUT };
 enum kind { ATAN, SIGMOID, TRIANGLE, RECTANGLE, GAUSSIAN };
@@ -34,9 +27,18 @@ struct surrogate {
 
 /* m floats into the cache, before they are needed: the stretches of a chunk are too short for the processor to see them
    coming, and lie far apart. */
-static inline void fetch(const float *from, int m)
+ALWAYS void fetch(const float *from, int m)
 {
     for (int i = 0; i < m; i += 16) __builtin_prefetch(from + i);
+}
+
+/* m floats to where they belong, `past` the caches or not; m is a multiple of LANES then. */
+ALWAYS void put_all(float *restrict to, const float *restrict from, int m, int past)
+{
+    if (past)
+        for (int i = 0; i < m; i += LANES) put(to + i, read(from + i), past);
+    else
+        memcpy(to, from, sizeof(float) * (size_t)m);
 }
 
 /* One step of m neurons in one pass over memory: charge, fire, reset. */
@@ -58,8 +60,8 @@ static inline void fetch(const float *from, int m)
 
 /* Currents x and membranes v -> spikes s, membranes after the reset v, and heights above the threshold h, if not NULL:
    a constant where this is called, so that each form has loops of its own. */
-static inline __attribute__((always_inline)) void step(const struct neuron *p, int m, const float *restrict x,
-                                                       float *restrict v, float *restrict s, float *restrict h)
+ALWAYS void step(const struct neuron *p, int m, const float *restrict x, float *restrict v, float *restrict s,
+                 float *restrict h)
 {
     const float threshold = p->v_threshold, reset = p->v_reset, k = p->leak, rest = p->v_rest;
     switch (p->charge) {
@@ -80,34 +82,52 @@ static inline __attribute__((always_inline)) void step(const struct neuron *p, i
     }
 }
 
+/* A chunk of m neurons over all steps -> whether every membrane ends at a finite number. ahead: there is another chunk
+   behind it. */
+ALWAYS int forth(const struct neuron *p, int64_t steps, int64_t n, int m, int64_t apart, const float *x, float *s, float *h,
+                 int past, int ahead)
+{
+    float v[CHUNK], spikes[CHUNK], heights[CHUNK], sum = 0.0f;
+    for (int i = 0; i < m; i++) v[i] = p->v_rest;
+    for (int64_t t = 0; t < steps; t++) {
+        if (ahead) fetch(x + t * apart + CHUNK, m);
+        step(p, m, x + t * apart, v, spikes, h ? heights : NULL);
+        put_all(s + t * n, spikes, m, past);
+        if (h) put_all(h + t * n, heights, m, past);
+    }
+    for (int i = 0; i < m; i++) sum += v[i] - v[i]; /* 0 for a finite number, else NaN */
+    return sum == 0.0f;
+}
+
 /* x (T,n) -> spikes s (T,n), and heights h (T,n) above the threshold where h is not NULL. Returns 0 where a membrane
    ends at NaN or infinity. */
 int32_t spikeproof_forward(const struct neuron *p, int64_t steps, int64_t n, int32_t threads, int64_t apart,
                            const float *x, float *s, float *h)
 {
+    const int past = past_caches(steps * n, n, s) && past_caches(steps * n, n, h ? h : s);
     int32_t finite = 1;
-    const int64_t chunk = chunk_of(steps);
-#pragma omp parallel for num_threads(threads) reduction(&& : finite) schedule(static)
-    for (int64_t from = 0; from < n; from += chunk) {
-        float v[MOST];
-        const int m = (int)(n - from < chunk ? n - from : chunk);
-        for (int i = 0; i < m; i++) v[i] = p->v_rest;
-        for (int64_t t = 0; t < steps; t++) {
-            if (from + 2 * chunk <= n) fetch(x + t * apart + from + chunk, m);
-            if (h)
-                step(p, m, x + t * apart + from, v, s + t * n + from, h + t * n + from);
+#pragma omp parallel num_threads(threads) reduction(&& : finite)
+    {
+#pragma omp for schedule(static)
+        for (int64_t from = 0; from < n; from += CHUNK) {
+            const int m = (int)least(CHUNK, n - from), ahead = from + 2 * CHUNK <= n;
+            float *const above = h ? h + from : NULL;
+            int ends;
+            if (m < CHUNK)
+                ends = forth(p, steps, n, m, apart, x + from, s + from, above, past, 0);
+            else if (h)
+                ends = forth(p, steps, n, CHUNK, apart, x + from, s + from, above, past, ahead);
             else
-                step(p, m, x + t * apart + from, v, s + t * n + from, NULL);
+                ends = forth(p, steps, n, CHUNK, apart, x + from, s + from, NULL, past, ahead);
+            finite = finite && ends;
         }
-        float sum = 0.0f; /* v - v is 0 for a finite number, else NaN */
-        for (int i = 0; i < m; i++) sum += v[i] - v[i];
-        finite = finite && sum == 0.0f;
+        settle(past);
     }
     return finite;
 }
 
 /* e^x for x <= 0, within 2 ulp: 2^k e^r, |r| <= ln 2 / 2, a polynomial of degree 6. Below the smallest normal number: 0. */
-static inline float exp_negative(float x)
+ALWAYS float exp_negative(float x)
 {
     const float low = x < -87.0f ? -87.0f : x;
     const float k = rintf(low * 1.44269504f);
@@ -125,7 +145,7 @@ static inline float exp_negative(float x)
     return x < -87.0f ? 0.0f : e * power;
 }
 
-static void slopes(const struct surrogate *q, int m, const float *restrict h, float *restrict d)
+ALWAYS void slopes(const struct surrogate *q, int m, const float *restrict h, float *restrict d)
 {
     const float alpha = q->alpha;
     switch (q->kind) {
@@ -156,50 +176,61 @@ static void slopes(const struct surrogate *q, int m, const float *restrict h, fl
     }
 }
 
+/* A chunk of m neurons: the membranes over all steps, and back. */
+ALWAYS void back(const struct neuron *p, const struct surrogate *q, int64_t steps, int64_t n, int m, int64_t apart,
+                 const float *x, const float *up, float *out, float *heights, int past, int ahead)
+{
+    const float depth = p->v_threshold - p->v_reset, r = q->through_reset ? 1.0f : 0.0f;
+    const float a = q->through_time ? q->a : 0.0f, b = q->b;
+    float v[CHUNK], s[CHUNK], d[CHUNK], next[CHUNK], made[CHUNK]; /* next: dL/du of the step after */
+    for (int i = 0; i < m; i++) v[i] = p->v_rest, next[i] = 0.0f;
+    for (int64_t t = 0; t < steps; t++) {
+        fetch(up + t * n, m);
+        step(p, m, x + t * apart, v, s, heights + t * CHUNK);
+    }
+    for (int64_t t = steps - 1; t >= 0; t--) {
+        const float *restrict h = heights + t * CHUNK, *restrict ut = up + t * n;
+        if (ahead) fetch(x + (steps - 1 - t) * apart + CHUNK, m);
+        slopes(q, m, h, d);
+        if (p->hard)
+            for (int i = 0; i < m; i++) {
+                const float kept = (h[i] < 0.0f ? 1.0f : 0.0f) - r * (h[i] + depth) * d[i];
+                next[i] = ut[i] * d[i] + a * kept * next[i];
+                made[i] = b * next[i];
+            }
+        else
+            for (int i = 0; i < m; i++) {
+                const float kept = 1.0f - r * p->v_threshold * d[i];
+                next[i] = ut[i] * d[i] + a * kept * next[i];
+                made[i] = b * next[i];
+            }
+        put_all(out + t * n, made, m, past);
+    }
+}
+
 /* Currents x and the gradient of the spikes up (T,n) -> the gradient of the currents out (T,n), by the recursion of
    rules/_fused.py. The membranes are computed again, chunk by chunk: that costs less than writing them down.
    Returns 0 where there is no memory. */
 int32_t spikeproof_backward(const struct neuron *p, const struct surrogate *q, int64_t steps, int64_t n,
                             int32_t threads, int64_t apart, const float *x, const float *up, float *out)
 {
-    const float depth = p->v_threshold - p->v_reset, r = q->through_reset ? 1.0f : 0.0f;
-    const float a = q->through_time ? q->a : 0.0f, b = q->b;
-    const int64_t chunk = chunk_of(steps);
+    const int past = past_caches(steps * n, n, out);
     int32_t enough = 1;
 #pragma omp parallel num_threads(threads) reduction(&& : enough)
     {
-        float *heights = malloc(sizeof(float) * (size_t)(steps * chunk));
+        float *heights = malloc(sizeof(float) * (size_t)(steps * CHUNK));
         enough = heights != 0;
 #pragma omp for schedule(static)
-        for (int64_t from = 0; from < n; from += chunk) {
+        for (int64_t from = 0; from < n; from += CHUNK) {
+            const int m = (int)least(CHUNK, n - from), ahead = from + 2 * CHUNK <= n;
             if (!heights) continue;
-            float v[MOST], s[MOST], d[MOST], next[MOST]; /* next: dL/du of the step after */
-            const int m = (int)(n - from < chunk ? n - from : chunk);
-            for (int i = 0; i < m; i++) v[i] = p->v_rest, next[i] = 0.0f;
-            for (int64_t t = 0; t < steps; t++) {
-                fetch(up + t * n + from, m);
-                step(p, m, x + t * apart + from, v, s, heights + t * chunk);
-            }
-            for (int64_t t = steps - 1; t >= 0; t--) {
-                const float *restrict h = heights + t * chunk, *restrict ut = up + t * n + from;
-                float *restrict ot = out + t * n + from;
-                if (from + 2 * chunk <= n) fetch(x + (steps - 1 - t) * apart + from + chunk, m);
-                slopes(q, m, h, d);
-                if (p->hard)
-                    for (int i = 0; i < m; i++) {
-                        const float kept = (h[i] < 0.0f ? 1.0f : 0.0f) - r * (h[i] + depth) * d[i];
-                        next[i] = ut[i] * d[i] + a * kept * next[i];
-                        ot[i] = b * next[i];
-                    }
-                else
-                    for (int i = 0; i < m; i++) {
-                        const float kept = 1.0f - r * p->v_threshold * d[i];
-                        next[i] = ut[i] * d[i] + a * kept * next[i];
-                        ot[i] = b * next[i];
-                    }
-            }
+            if (m < CHUNK)
+                back(p, q, steps, n, m, apart, x + from, up + from, out + from, heights, past, 0);
+            else
+                back(p, q, steps, n, CHUNK, apart, x + from, up + from, out + from, heights, past, ahead);
         }
         free(heights);
+        settle(past);
     }
     return enough;
 }

@@ -28,7 +28,7 @@ static int32_t bits_of(const struct convolution *g, const float *image, uint64_t
 
 /* The result at (y,x) of an image's lines. */
 ALWAYS void result(const struct convolution *g, const uint64_t *lines, float value, const float *tables,
-                   const float *bias, int64_t y, int64_t x, float *out)
+                   const float *bias, int64_t y, int64_t x, int past, float *out)
 {
     const int64_t top = y * g->stride_down - g->top, entries = (int64_t)1 << g->broad;
     const float *found[LINES];
@@ -41,7 +41,7 @@ ALWAYS void result(const struct convolution *g, const uint64_t *lines, float val
     for (int64_t k = 0; k < g->results; k += LANES) {
         numbers sum = {0};
         for (int i = 0; i < count; i++) sum += read(found[i] + k);
-        write(out + k, bias ? sum * value + read(bias + k) : sum * value);
+        put(out + k, bias ? sum * value + read(bias + k) : sum * value, past);
     }
 }
 
@@ -52,6 +52,7 @@ int32_t spikeproof_two_valued(const struct convolution *g, int32_t threads, cons
                               const float *bias, float *out, uint8_t *fit)
 {
     const int64_t pixels = g->down * g->across, size = g->channels * g->height * g->width;
+    const int past = past_caches(g->images * pixels * g->results, g->results, out);
     int32_t whole = 1;
 #pragma omp parallel num_threads(threads) reduction(&& : whole)
     {
@@ -63,10 +64,11 @@ int32_t spikeproof_two_valued(const struct convolution *g, int32_t threads, cons
             if (!lines) continue;
             fit[n] = (uint8_t)bits_of(g, x + n * size, lines, &value);
             for (int64_t p = 0; fit[n] && p < pixels; p++)
-                result(g, lines, value, tables, bias, p / g->across, p % g->across,
+                result(g, lines, value, tables, bias, p / g->across, p % g->across, past,
                        out + (n * pixels + p) * g->results);
         }
         free(lines);
+        settle(past);
     }
     return whole;
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 from spikeproof.native import compiled
 from spikeproof.native.convolution import Pair, described, outputs
 
-__all__ = ["looked_up", "tabled", "tables"]
+__all__ = ["looked_up", "tabled", "tables", "two_valued"]
 
 _LARGEST = 2**18
 """Numbers of all tables: they stay in the second-level cache."""
@@ -30,6 +30,12 @@ def tabled(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> bool:
     small = tall * channels * results << broad <= _LARGEST
     whole = down * across > 0 and results % _WHOLE == 0 and min(padding) >= 0
     return narrow and small and whole and not torch.is_autocast_enabled("cpu") and compiled() is not None
+
+
+def two_valued(x: Tensor) -> bool:
+    """Whether x has no numbers but 0 and one other, which is finite."""
+    others = x[x != 0]
+    return bool((others == others[:1]).all()) and bool(others[:1].isfinite().all())
 
 
 def tables(weight: Tensor) -> Tensor:

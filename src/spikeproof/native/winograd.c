@@ -69,9 +69,10 @@ ALWAYS uint32_t lit(int side, const struct maps *g, const uint8_t *of_image, int
     return found;
 }
 
-/* Products of a tile at its points -> its results, from pixel (top,left) of an image on; seeing: which see anything. */
+/* Products of a tile at its points -> its results, from pixel (top,left) of an image on, `past` the caches or not; seeing:
+   which see anything. */
 ALWAYS void made(int points, const struct maps *g, const float *products, int64_t apart, const float *bias, int64_t top,
-                 int64_t left, uint32_t seeing, float *image)
+                 int64_t left, uint32_t seeing, int past, float *image)
 {
     const int side = side_of(points);
     for (int64_t c = 0; c < g->results; c += LANES) {
@@ -87,15 +88,15 @@ ALWAYS void made(int points, const struct maps *g, const float *products, int64_
             numbers found[4];
             from_points(points, down[i], found);
             for (int j = 0; j < side && left + j < g->width; j++)
-                write(image + ((top + i) * g->width + left + j) * g->results + c,
-                      seeing >> (i * side + j) & 1 ? found[j] + shift : shift);
+                put(image + ((top + i) * g->width + left + j) * g->results + c,
+                    seeing >> (i * side + j) & 1 ? found[j] + shift : shift, past);
         }
     }
 }
 
 /* A block of `count` tiles, the first of which is number `first` of all images. */
 ALWAYS void block(int points, const struct maps *g, int64_t first, int64_t count, const float *x, const uint8_t *living,
-                  const float *kernels, const float *bias, float *out, float *seen_here, float *products)
+                  const float *kernels, const float *bias, int past, float *out, float *seen_here, float *products)
 {
     const int64_t side = side_of(points), before = before_of(points), pixels = g->height * g->width;
     const int64_t down = (g->height + side - 1) / side, across = (g->width + side - 1) / side;
@@ -115,7 +116,8 @@ ALWAYS void block(int points, const struct maps *g, int64_t first, int64_t count
         const int64_t image = (first + t) / (down * across), tile = (first + t) % (down * across);
         const int64_t top = tile / across * side, left = tile % across * side;
         const uint32_t seeing = points == 6 ? lit((int)side, g, living + image * pixels, top, left) : ~0u;
-        made(points, g, products + t * g->results, there, bias, top, left, seeing, out + image * pixels * g->results);
+        made(points, g, products + t * g->results, there, bias, top, left, seeing, past,
+             out + image * pixels * g->results);
     }
 }
 
@@ -128,6 +130,8 @@ struct taps {
 ALWAYS void kernel_of(int points, const struct taps *w, const float *from, float *out, int64_t apart)
 {
     numbers down[6][3];
+    for (int k = 0; k < LANES; k++) /* taps of some channels ahead: too many streams for the processor to follow */
+        __builtin_prefetch(from + k * w->result + 4 * w->channel);
     for (int j = 0; j < 3; j++) {
         numbers column[3] = {{0}}, found[6];
         for (int i = 0; i < 3; i++)
@@ -172,6 +176,8 @@ int32_t spikeproof_winograd(int32_t points, const struct maps *g, int32_t thread
     const int64_t rows = (tiles + ROWS - 1) / ROWS;
     const int64_t size = of_tile * (TILES * g->channels + APART), rest = of_tile * (TILES * g->results + APART);
     const int64_t pixels = g->images * g->height * g->width;
+    /* Where a register is a line of the cache: what is written lies apart. */
+    const int past = LANES == 16 && past_caches(pixels * g->results, g->results, out);
     uint8_t *living = NULL;
     int32_t whole = 1;
     if (points == 6) {
@@ -190,13 +196,14 @@ int32_t spikeproof_winograd(int32_t points, const struct maps *g, int32_t thread
         for (int64_t first = rows * thread / threads * ROWS; first < end; first += TILES) {
             const int64_t count = least(TILES, end - first);
             if (points == 3)
-                block(3, g, first, count, x, living, kernels, bias, out, room, room + size);
+                block(3, g, first, count, x, living, kernels, bias, past, out, room, room + size);
             else if (points == 4)
-                block(4, g, first, count, x, living, kernels, bias, out, room, room + size);
+                block(4, g, first, count, x, living, kernels, bias, past, out, room, room + size);
             else
-                block(6, g, first, count, x, living, kernels, bias, out, room, room + size);
+                block(6, g, first, count, x, living, kernels, bias, past, out, room, room + size);
         }
         free(room);
+        settle(past);
     }
     free(living);
     return whole;

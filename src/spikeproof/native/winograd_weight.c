@@ -2,7 +2,6 @@
    results, summed over the tiles, and taken from the points back to the taps. */
 #include "winograd.h"
 
-#define TALL (LANES / 2 > 4 ? 8 : 4) /* results at once, of which WIDE is a multiple: sums of TALL x 2 registers */
 #define HELD (1 << 19) /* floats at the points of tiles at once, which caches hold */
 
 /* G' e: the gradient of the points of a line -> that of its taps. */
@@ -23,30 +22,6 @@ ALWAYS void taps_of(int points, const numbers *e, numbers *k)
         k[0] = 0.25f * e[0] + sum + far / 24.0f;
         k[1] = difference + apart / 12.0f;
         k[2] = sum + far / 6.0f + e[5];
-    }
-}
-
-/* What `count` tiles see (,WIDE) and the gradient of TALL of their results (,WIDE) -> the sums of their products
-   (TALL,WIDE); more: added to what is there. */
-ALWAYS void products_of(int64_t count, int more, const float *restrict tiles, const float *restrict results,
-                    float *restrict sums)
-{
-    numbers sum[TALL][2];
-    for (int r = 0; r < TALL; r++)
-        for (int k = 0; k < 2; k++) sum[r][k] = more ? read(sums + r * WIDE + k * LANES) : (numbers){0};
-    for (int64_t t = 0; t < count; t++) {
-        const numbers first = read(tiles + t * WIDE), second = read(tiles + t * WIDE + LANES);
-#pragma GCC unroll 8
-        for (int r = 0; r < TALL; r++) {
-            const float one = results[t * WIDE + r];
-            sum[r][0] += one * first;
-            sum[r][1] += one * second;
-        }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < TALL; r++) {
-        write(sums + r * WIDE, sum[r][0]);
-        write(sums + r * WIDE + LANES, sum[r][1]);
     }
 }
 
@@ -80,7 +55,7 @@ ALWAYS void summed(int points, const struct maps *g, int32_t threads, const floa
             const float *of_tiles = seen_here + p * (count * g->channels + APART) + c * count * WIDE;
             const float *of_results = made_here + p * (count * g->results + APART) + k * count * WIDE;
             for (int64_t r = 0; r < WIDE; r += TALL)
-                products_of(count, first > 0, of_tiles, of_results + r, sums + (part * WIDE + r) * WIDE);
+                product_over(count, first > 0, of_tiles, of_results + r, sums + (part * WIDE + r) * WIDE);
         }
     }
 }
