@@ -191,7 +191,7 @@ def test_a_first_layer_in_training(values: str) -> None:
         close(ours, theirs)
 
 
-LARGE = 1 << 20
+LARGE = 1 << 17
 """Floats from which on results are written past the caches."""
 
 

@@ -17,12 +17,11 @@ from spikeproof.native.winograd import Points, convolved, kernels, tileable, wei
 __all__ = ["by_tiles", "fits_tiles", "learned_by_tiles", "taps_alone"]
 
 
-def _points(size: tuple[int, ...], back: bool) -> Points:
-    """A membrane near its threshold fires by the last bits of its currents: forward they are rounded about as by torch,
-    and backwards, where nothing hangs on them, somewhat more."""
+def _points(size: tuple[int, ...], closely: bool) -> Points:
+    """`closely`: rounded about as by torch, where spikes are to be those of another network."""
     if tuple(size) == (2, 2):
         return 3
-    return 6 if back and min(size) > 2 else 4
+    return 4 if closely or min(size) == 2 else 6
 
 
 def fits_tiles(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> bool:
@@ -48,13 +47,16 @@ _TAPS_ALONE: ContextVar[bool] = ContextVar("taps alone", default=False)
 
 def by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, kept: Kept) -> Tensor:
     """x (N,C,H,W) that `fits_tiles` -> (N,K,H,W), channels-last, with gradients of every order in x and the weight, and
-    none in the bias; kept: what is made of this weight, from call to call."""
-    return _ByTiles.apply(x, weight, kept, bias, False)  # type: ignore[no-any-return, no-untyped-call]
+    none in the bias; kept: what is made of this weight, from call to call. A membrane near its threshold fires by
+    the last bits of its currents, so these are rounded about as by torch; gradients, on which nothing hangs, more."""
+    return _ByTiles.apply(x, weight, kept, bias, False, True)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def learned_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The same of a weight that is another one at the next call, with a gradient in the bias too."""
-    out = by_tiles(x, weight, None, Kept())
+    """The same of a weight that is another one at the next call, with a gradient in the bias too. Rounded as gradients
+    are: there is no other network that is to spike alike, and in train mode a last bit in the first layers, of which
+    batch-norm makes a last bit everywhere, is other spikes in the last ones either way (decision 167)."""
+    out = _ByTiles.apply(x, weight, Kept(), None, False, False)  # type: ignore[no-untyped-call]
     return out if bias is None else out + bias[:, None, None]
 
 
@@ -63,10 +65,12 @@ class _ByTiles(Function):
     the maps, which is what its own gradient is made of."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, kept: Kept, bias: Tensor | None, back: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, kept: Kept, bias: Tensor | None, back: bool, closely: bool
+    ) -> Tensor:
         ctx.kept, ctx.back = kept, back
         ctx.save_for_backward(weight, *([x] if ctx.needs_input_grad[1] else []))
-        points = _points(x.shape[2:], back)
+        points = _points(x.shape[2:], closely)
         known = kept.of(weight, ("tiles", points, back), lambda weight: kernels(weight, points, back=back))
         return convolved(x, known, bias)
 
@@ -75,11 +79,11 @@ class _ByTiles(Function):
         weight, *rest = ctx.saved_tensors
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_x = _ByTiles.apply(upstream, weight, ctx.kept, None, not ctx.back)  # type: ignore[no-untyped-call]
+            of_x = _ByTiles.apply(upstream, weight, ctx.kept, None, not ctx.back, False)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
             maps, results = (upstream, *rest) if ctx.back else (*rest, upstream)
             of_weight = _OfWeight.apply(maps, results)  # type: ignore[no-untyped-call]
-        return of_x, of_weight, None, None, None
+        return of_x, of_weight, None, None, None, None
 
 
 class _OfWeight(Function):
@@ -88,14 +92,14 @@ class _OfWeight(Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, results: Tensor) -> Tensor:
         ctx.save_for_backward(maps, results)
-        return weight_gradient(maps, results, _points(maps.shape[2:], back=True))
+        return weight_gradient(maps, results, _points(maps.shape[2:], closely=False))
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
         maps, results = ctx.saved_tensors
         kept, of_maps, of_results = Kept(), None, None
         if ctx.needs_input_grad[0]:
-            of_maps = _ByTiles.apply(results, upstream, kept, None, True)  # type: ignore[no-untyped-call]
+            of_maps = _ByTiles.apply(results, upstream, kept, None, True, False)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
-            of_results = _ByTiles.apply(maps, upstream, kept, None, False)  # type: ignore[no-untyped-call]
+            of_results = _ByTiles.apply(maps, upstream, kept, None, False, False)  # type: ignore[no-untyped-call]
         return of_maps, of_results

@@ -35,12 +35,12 @@ ALWAYS int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 ALWAYS numbers read(const float *from) { return *(const numbers *)from; }
 ALWAYS void write(float *to, numbers value) { *(numbers *)to = value; }
 
-/* Whether lines of `line` floats, `floats` in all, should be written past the caches: they are more than these keep for
-   who reads them next, and a cache would first read what is written over. On x86 alone, and to whole registers. */
+/* Whether lines of `line` floats, `floats` in all, should be written past the caches: they are more than a core keeps
+   for who reads them next, and a cache would first read what is written over. On x86 alone, and to whole registers. */
 ALWAYS int past_caches(int64_t floats, int64_t line, const float *to)
 {
 #ifdef __SSE__
-    return floats >= 1 << 20 && line % LANES == 0 && (uintptr_t)to % (4 * LANES) == 0;
+    return floats >= 1 << 17 && line % LANES == 0 && (uintptr_t)to % (4 * LANES) == 0;
 #else
     return floats < 0 && line && to; /* never */
 #endif
