@@ -56,7 +56,7 @@ def learned_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The same of a weight that is another one at the next call, with a gradient in the bias too. Rounded as gradients
     are: there is no other network that is to spike alike, and in train mode a last bit in the first layers, of which
     batch-norm makes a last bit everywhere, is other spikes in the last ones either way (decision 167)."""
-    out = _ByTiles.apply(x, weight, Kept(), None, False, False)  # type: ignore[no-untyped-call]
+    out: Tensor = _ByTiles.apply(x, weight, Kept(), None, False, False)  # type: ignore[no-untyped-call]
     return out if bias is None else out + bias[:, None, None]
 
 
