@@ -16,6 +16,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -142,14 +143,17 @@ def _keep(folder: int, start: str, code: bytes) -> None:
 def _compiled(compiler: str, threads: tuple[str, ...]) -> bytes:
     with tempfile.TemporaryDirectory(prefix="spikeproof-") as work:
         linked, parts = f"{work}/scan.so", [f"{work}/{source.stem}.o" for source in _SOURCES]
-        for command in (
-            *([compiler, *_flags(c), *threads, "-c", str(c), "-o", o] for c, o in zip(_SOURCES, parts, strict=True)),
-            # Linked without -fopenmp: the threads are those of torch's own OpenMP, which is loaded already; a second
-            # pool beside it would spin on the same cores.
-            [compiler, "-shared", *parts, "-o", linked, "-lm"],
-        ):
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        with ThreadPoolExecutor(os.cpu_count()) as several:
+            each = zip(_SOURCES, parts, strict=True)
+            list(several.map(_run, ([compiler, *_flags(c), *threads, "-c", str(c), "-o", o] for c, o in each)))
+        # Linked without -fopenmp: the threads are those of torch's own OpenMP, which is loaded already; a second pool
+        # beside it would spin on the same cores.
+        _run([compiler, "-shared", *parts, "-o", linked, "-lm"])
         return Path(linked).read_bytes()
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
 
 
 def _flags(source: Path) -> list[str]:

@@ -113,12 +113,10 @@ int32_t spikeproof_forward(const struct neuron *p, int64_t steps, int64_t n, int
             const int m = (int)least(CHUNK, n - from), ahead = from + 2 * CHUNK <= n;
             float *const above = h ? h + from : NULL;
             int ends;
-            if (m < CHUNK)
-                ends = forth(p, steps, n, m, apart, x + from, s + from, above, past, 0);
-            else if (h)
-                ends = forth(p, steps, n, CHUNK, apart, x + from, s + from, above, past, ahead);
+            if (h)
+                ends = forth(p, steps, n, m, apart, x + from, s + from, above, past, ahead);
             else
-                ends = forth(p, steps, n, CHUNK, apart, x + from, s + from, NULL, past, ahead);
+                ends = forth(p, steps, n, m, apart, x + from, s + from, NULL, past, ahead);
             finite = finite && ends;
         }
         settle(past);
@@ -224,10 +222,7 @@ int32_t spikeproof_backward(const struct neuron *p, const struct surrogate *q, i
         for (int64_t from = 0; from < n; from += CHUNK) {
             const int m = (int)least(CHUNK, n - from), ahead = from + 2 * CHUNK <= n;
             if (!heights) continue;
-            if (m < CHUNK)
-                back(p, q, steps, n, m, apart, x + from, up + from, out + from, heights, past, 0);
-            else
-                back(p, q, steps, n, CHUNK, apart, x + from, up + from, out + from, heights, past, ahead);
+            back(p, q, steps, n, m, apart, x + from, up + from, out + from, heights, past, ahead);
         }
         free(heights);
         settle(past);
