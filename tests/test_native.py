@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -186,6 +186,21 @@ def test_double_precision_and_the_switch_take_torch(device: str, monkeypatch: py
     assert native.form(x.device) == "torch"
     monkeypatch.setattr(native, "scan", None)  # would fail if it were called
     IF().spikes(x)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hasty_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is built from here on is not optimised, which takes a fifth of the time; the library that this process has
+    loaded for all other tests is."""
+    if compiler := shutil.which("cc") or shutil.which("gcc"):
+        hasty = tmp_path_factory.mktemp("compiler") / "cc"
+        hasty.write_text(f'#!/bin/sh\nexec {compiler} "$@" -O0\n')
+        hasty.chmod(0o755)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", str(hasty.parent), prepend=os.pathsep)
+            yield
+    else:
+        yield
 
 
 def test_without_a_compiler_everything_runs_in_torch(tmp_path: Path) -> None:

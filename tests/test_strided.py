@@ -191,6 +191,28 @@ def test_a_first_layer_in_training(values: str) -> None:
         close(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("options", "size"), [((3, 8, 3, 1, 1), 12), ((3, 64, 3, 1, 1), 64), ((3, 64, 3, 2, 1), 65), ((3, 16, 3, 1, 1), 12)]
+)
+def test_a_first_layer_in_training_is_channels_last_whatever_its_values(options: tuple[int, ...], size: int) -> None:
+    """Where tables hold the kernel and where they do not: too few results, or lines too long."""
+    conv, x = Conv2d(*options).train(), drawn(2, 3, size, size)
+    for each in (x, (x > 0).float(), torch.cat([(x > 0).float(), x])):
+        out = conv(each)
+        assert out.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(out, F.conv2d(each, conv.weight, conv.bias, *options[3:]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_second_derivative_under_autocast_is_that_without() -> None:
+    conv, x = Conv2d(3, 16, 3, 2, 1).train(), (drawn(2, 3, 9, 9) > 0).float().requires_grad_()
+    found = []
+    for cast in (False, True):
+        (first,) = torch.autograd.grad(conv(x).square().sum(), x, create_graph=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cast):
+            found.append(torch.autograd.grad(first.square().sum(), conv.weight)[0])
+    torch.testing.assert_close(*found)
+
+
 LARGE = 1 << 17
 """Floats from which on results are written past the caches."""
 

@@ -130,7 +130,7 @@ def test_every_way_through_a_layer_is_taken() -> None:
     folded, image = FoldedConv(stem, norm), torch.randn(2, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(folded(image), norm(stem.eval()(image)))
-    deep = folded._kept.of(folded.weight, "deep", lambda weight: pytest.fail("a stem by depth was not kept"))
+    deep = folded._kept.of(folded.weight, ("deep", (3, 3)), lambda weight: pytest.fail("a stem by depth was not kept"))
     assert deep.shape == (8, 12, 4, 4)
 
 

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikeproof.layers.few import by_few, few
-from spikeproof.layers.kept import Kept
+from spikeproof.layers.kept import ONCE
 from spikeproof.layers.strided import by_steps, fits_steps
 from spikeproof.layers.winograd import fits_tiles, learned_by_tiles
 from spikeproof.native import fast
 from spikeproof.native.convolution import Pair, outputs
 from spikeproof.native.taps import from_rows, rowable, to_rows
-from spikeproof.native.two_valued import two_valued
+from spikeproof.native.two_valued import tabled, two_valued
 
 __all__ = ["Conv2d", "Pair", "as_matrix", "by_matrix", "fits", "pointwise", "usual"]
 
@@ -43,11 +43,12 @@ class Conv2d(nn.Conv2d):
         if self.kernel_size != (1, 1) and fits(self.weight, stride, padding, size):
             return by_matrix(x, as_matrix(self.weight, stride, padding, size), self.bias, self.weight, stride, padding)
         if fits_steps(x, self.weight, stride, padding):
-            return by_steps(x, self.weight, self.bias, stride, padding, Kept())
+            return by_steps(x, self.weight, self.bias, stride, padding, ONCE)
         if self.kernel_size == (1, 1) and padding == (0, 0):
             return pointwise(x, self.weight, self.bias, stride)
-        if few(x, self.weight, stride, padding) and two_valued(x[0]):  # or else the tables are made for nothing
-            return by_few(x, self.weight, self.bias, stride, padding, Kept())
+        # Of the first image, since for images of more values tables are made for nothing.
+        if few(x, self.weight, stride, padding) and tabled(x, self.weight, stride, padding) and two_valued(x[0]):
+            return by_few(x, self.weight, self.bias, stride, padding, ONCE)
         return F.conv2d(_last(x), _last(self.weight), self.bias, stride, padding)
 
 

@@ -32,12 +32,14 @@ class _OfFew(Function):
     """Linear in x, in the weight and in the bias."""
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, steps: _Steps, kept: Kept) -> Tensor:
         ctx.size, ctx.steps, ctx.kept = cast(Pair, tuple(x.shape[-2:])), steps, kept
         ctx.save_for_backward(weight, *([x] if ctx.needs_input_grad[1] else []))
         return _forward(x, weight, bias, steps, kept)
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         weight, *maps = ctx.saved_tensors
         of_x = of_weight = of_bias = None
@@ -78,6 +80,7 @@ def _of_weight(maps: Tensor, results: Tensor, weight: Tensor, steps: _Steps) -> 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, steps: _Steps, kept: Kept) -> Tensor:
     """Images of two values by tables, each alike whatever is beside it; others by torch's convolution."""
+    weight = _last(weight)  # so that results are, too
     if not tabled(x, weight, *steps):
         return by_torch(x, weight, bias, *steps, kept)
     out, fit = looked_up(x, kept.of(weight, "tables", tables), weight, bias, *steps)
@@ -104,7 +107,7 @@ def _by_depth(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair, kep
     front = [pad % 2 for pad in padding]  # taps of weight 0, so that the first tap begins a block
     back = [(size + lead) % 2 for size, lead in zip(kernel, front, strict=True)]
     around = front[1], back[1], front[0], back[0]
-    known = kept.of(weight, "deep", lambda weight: _last(F.pixel_unshuffle(F.pad(weight, around), 2)))
+    known = kept.of(weight, ("deep", padding), lambda weight: _last(F.pixel_unshuffle(F.pad(weight, around), 2)))
     before = [(pad + lead) // 2 for pad, lead in zip(padding, front, strict=True)]
     after = [
         (size + 2 * pad - taps) // 2 + deep - size // 2 - first

@@ -40,7 +40,7 @@ class FoldedConv(nn.Module):
         if fits_tiles(x, weight, *given):
             return by_tiles(x, weight, bias, self._kept)
         if fits(weight, *given, size):
-            matrix = self._kept.of(weight, ("matrix", size), lambda weight: as_matrix(weight, *given, size))
+            matrix = self._kept.of(weight, ("matrix", size, *given), lambda weight: as_matrix(weight, *given, size))
             return by_matrix(x, matrix, bias, weight, *given)
         if fits_steps(x, weight, *given):
             return by_steps(x, weight, bias, *given, self._kept)

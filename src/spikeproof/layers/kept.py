@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
+import torch
 from torch import Tensor
 
-__all__ = ["Kept"]
+__all__ = ["ONCE", "Kept"]
 
 
 class Kept:
@@ -14,22 +15,35 @@ class Kept:
     written to (but through `.data`). A copy begins with nothing."""
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, tuple[_Version, Tensor, Tensor]] = {}
+        self._known: dict[Hashable, Tensor] = {}
+        self._made_of: tuple[_Version, Tensor] | None = None
 
     def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
-        return Kept, ()
+        return type(self), ()
 
     def of(self, weight: Tensor, name: Hashable, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """`make` of the weight without its graph."""
-        if weight.is_inference():  # has no version
+        """`make` of the weight; not kept where a gradient of the weight is recorded."""
+        if weight.is_inference() or (weight.requires_grad and torch.is_grad_enabled()):  # the former has no version
             return make(weight)
         version = weight.data_ptr(), weight._version, weight.shape, weight.stride()
-        known = self._known.get(name)
-        if known is None or known[0] != version:
+        if self._made_of is None or self._made_of[0] != version:
+            self._known.clear()
             # The weight is kept, so that no other one comes to lie at its address.
-            known = self._known[name] = version, make(weight.detach()), weight.detach()
-        return known[1]
+            self._made_of = version, weight.detach()
+        if name not in self._known:
+            with torch.inference_mode(False):  # what is made there is of no use to a pass that is recorded
+                self._known[name] = make(weight.detach())
+        return self._known[name]
 
+
+class _Once(Kept):
+    """Keeps nothing, for a weight that is another one at the next call."""
+
+    def of(self, weight: Tensor, name: Hashable, make: Callable[[Tensor], Tensor]) -> Tensor:
+        return make(weight)
+
+
+ONCE = _Once()
 
 _Version = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 """Where a weight lies, how often it was written to, and which numbers there it has."""

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd import Function
 
-from spikeproof.layers.kept import Kept
+from spikeproof.layers.kept import ONCE, Kept
 from spikeproof.native.convolution import Pair
 from spikeproof.native.strided import matrices, steppable, strided, strided_weight
 
@@ -73,9 +73,9 @@ class _OfWeight(Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (maps, results), kept, of_maps, of_results = ctx.saved_tensors, Kept(), None, None
+        (maps, results), of_maps, of_results = ctx.saved_tensors, None, None
         if ctx.needs_input_grad[0]:
-            of_maps = _BySteps.apply(results, upstream, None, kept, ctx.sizes, True)  # type: ignore[no-untyped-call]
+            of_maps = _BySteps.apply(results, upstream, None, ONCE, ctx.sizes, True)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
-            of_results = _BySteps.apply(maps, upstream, None, kept, ctx.sizes, False)  # type: ignore[no-untyped-call]
+            of_results = _BySteps.apply(maps, upstream, None, ONCE, ctx.sizes, False)  # type: ignore[no-untyped-call]
         return of_maps, of_results, None, None

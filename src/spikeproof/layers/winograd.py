@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd import Function
 
-from spikeproof.layers.kept import Kept
+from spikeproof.layers.kept import ONCE, Kept
 from spikeproof.native.winograd import Points, convolved, kernels, tileable, weight_gradient
 
 __all__ = ["by_tiles", "fits_tiles", "learned_by_tiles", "taps_alone"]
@@ -56,7 +56,7 @@ def learned_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The same of a weight that is another one at the next call, with a gradient in the bias too. Rounded as gradients
     are: there is no other network that is to spike alike, and in train mode a last bit in the first layers, of which
     batch-norm makes a last bit everywhere, is other spikes in the last ones either way (decision 167)."""
-    out: Tensor = _ByTiles.apply(x, weight, Kept(), None, False, False)  # type: ignore[no-untyped-call]
+    out: Tensor = _ByTiles.apply(x, weight, ONCE, None, False, False)  # type: ignore[no-untyped-call]
     return out if bias is None else out + bias[:, None, None]
 
 
@@ -97,9 +97,9 @@ class _OfWeight(Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
         maps, results = ctx.saved_tensors
-        kept, of_maps, of_results = Kept(), None, None
+        of_maps, of_results = None, None
         if ctx.needs_input_grad[0]:
-            of_maps = _ByTiles.apply(results, upstream, kept, None, True, False)  # type: ignore[no-untyped-call]
+            of_maps = _ByTiles.apply(results, upstream, ONCE, None, True, False)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
-            of_results = _ByTiles.apply(maps, upstream, kept, None, False, False)  # type: ignore[no-untyped-call]
+            of_results = _ByTiles.apply(maps, upstream, ONCE, None, False, False)  # type: ignore[no-untyped-call]
         return of_maps, of_results

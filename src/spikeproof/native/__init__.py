@@ -114,7 +114,7 @@ def _library() -> Any:
     for threads in (("-fopenmp",), ()):  # a compiler without OpenMP still gives the scan, on one thread
         try:
             return library(compiler, threads)
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: no more threads
             reasons.append(str(getattr(error, "stderr", None) or error).strip())
     _LOG.warning("the scan in C cannot be built, spiking layers run in torch: %s", "; ".join(reasons))
     return None

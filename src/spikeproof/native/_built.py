@@ -143,7 +143,7 @@ def _keep(folder: int, start: str, code: bytes) -> None:
 def _compiled(compiler: str, threads: tuple[str, ...]) -> bytes:
     with tempfile.TemporaryDirectory(prefix="spikeproof-") as work:
         linked, parts = f"{work}/scan.so", [f"{work}/{source.stem}.o" for source in _SOURCES]
-        with ThreadPoolExecutor(os.cpu_count()) as several:
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as several:
             each = zip(_SOURCES, parts, strict=True)
             list(several.map(_run, ([compiler, *_flags(c), *threads, "-c", str(c), "-o", o] for c, o in each)))
         # Linked without -fopenmp: the threads are those of torch's own OpenMP, which is loaded already; a second pool

@@ -10,7 +10,7 @@
 
 #include "vectors.h"
 
-#define CHUNK 128 /* neurons at once, whose membranes and heights stay in the first-level cache over all steps */
+#define CHUNK 128 /* neurons at once: what is kept of them over all steps stays in the nearest caches */
 
 enum charge { ADD, LEAK_DIV, LEAK_DIV_INPUT, LEAK_MUL, LEAK_MUL_INPUT };
 enum kind { ATAN, SIGMOID, TRIANGLE, RECTANGLE, GAUSSIAN };

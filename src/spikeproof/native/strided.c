@@ -61,7 +61,7 @@ int32_t spikeproof_strided(const struct convolution *g, int32_t back, int32_t th
     const int64_t pixels = g->height * g->width, results = g->down * g->across, taps = g->tall * g->broad;
     const int64_t from = back ? results : pixels, to = back ? pixels : results, columns = back ? g->width : g->across;
     const int64_t depth = back ? g->results : g->channels, wide = back ? g->channels : g->results;
-    const int64_t blocks = (g->images + BLOCK - 1) / BLOCK, largest = taps * depth + APART;
+    const int64_t blocks = (g->images + BLOCK - 1) / BLOCK, largest = least(taps, from) * depth + APART;
     int32_t whole = 1;
 #pragma omp parallel num_threads(threads) reduction(&& : whole)
     {

@@ -14,8 +14,8 @@ __all__ = ["Points", "convolved", "kernels", "tileable", "weight_gradient"]
 
 Points = Literal[3, 4, 6]
 """Of a line of a tile. 3: of maps of 2x2 pixels alone, 9 products for 16. 4: 4 for 9. Either rounds about as torch's
-kernels do, less on maps of 4x4 and more. 6: 2.25 for 9 with some ten times that rounding, so not for what decides over
-spikes."""
+kernels do, less on maps of 4x4 and more. 6: 2.25 for 9 with some ten times that rounding, so not for spikes that are to
+be another network's."""
 
 _WHOLE = 32
 """Channels that fill two registers of the widest processors; their number is to be a multiple of it on every one."""
