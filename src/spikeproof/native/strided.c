@@ -73,7 +73,8 @@ int32_t spikeproof_strided(const struct convolution *g, int32_t back, int32_t th
         for (int64_t part = 0; part < blocks * to; part++) {
             if (!whole) continue;
             const int64_t at = part % to, first = part / to * BLOCK, images = least(BLOCK, g->images - first);
-            const int64_t count = (back ? seeing : seen_by)(g, at / columns, at % columns, places);
+            const int64_t y = at / columns, z = at % columns;
+            const int64_t count = back ? seeing(g, y, z, places) : seen_by(g, y, z, places);
             const int64_t row = count * depth + APART;
             for (int64_t n = 0; n < images; n++)
                 for (int64_t p = 0; p < count; p++)
@@ -82,8 +83,8 @@ int32_t spikeproof_strided(const struct convolution *g, int32_t back, int32_t th
             for (int64_t k = 0; k < wide; k += WIDE)
                 for (int64_t n = 0; n < images; n += ROWS)
                     sums_of(count, places, depth, packed + n * row, row,
-                            matrices + k / PANEL * PANEL * depth + k % PANEL, depth * wide, bias ? bias + k : NULL, least(ROWS, images - n),
-                            out + ((first + n) * to + at) * wide + k, to * wide);
+                            matrices + k / PANEL * PANEL * depth + k % PANEL, depth * wide, bias ? bias + k : NULL,
+                            least(ROWS, images - n), out + ((first + n) * to + at) * wide + k, to * wide);
         }
         free(places);
         free(packed);
