@@ -14,8 +14,7 @@ from spikeproof.native.strided import matrices, steppable, strided, strided_weig
 __all__ = ["by_steps", "fits_steps"]
 
 _SMALL = 64
-"""Pixels of a map, up to which a result has much of what it sees to itself; torch's kernels are as fast there, and
-faster on larger ones."""
+"""Pixels of a map, up to which this is as fast as torch's kernels or faster; on larger maps these are."""
 
 
 def fits_steps(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> bool:
