@@ -32,6 +32,9 @@ def joined(device: str) -> Iterator[tuple[World, str]]:
     if cuda:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
+    # What the first optimiser imports keeps a group alive that was there before it, and its threads with it, which may
+    # end a process with an error while Python closes: so it is imported now.
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
     try:
         yield World(distributed.get_rank(), distributed.get_world_size()), device
