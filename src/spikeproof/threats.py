@@ -157,7 +157,7 @@ class L1(_Ball):
 
     def ascend(self, gradient: Tensor) -> Tensor:
         """Equal steps on the `share` of steepest coordinates, absolute sum 1; the steepest unit step with share 0."""
-        return sparse_sign(gradient, math.ceil(self.share * gradient[0].numel()))
+        return sparse_sign(gradient, math.ceil(self.share * gradient.shape[1:].numel()))
 
     def distance(self, x: Tensor, x0: Tensor) -> Tensor:
         """(B,)."""
@@ -482,7 +482,7 @@ class RetimeB0(_Retime):
         return (bins > 0).to(bins)
 
     def _best(self, gradient: Tensor, x0: Tensor) -> Tensor:
-        return most_swapped(gradient, x0, min(int(self.eps), x0[0].numel()))
+        return most_swapped(gradient, x0, min(int(self.eps), x0.shape[1:].numel()))
 
 
 _OF_EVENTS = ("flips", "insert", "delete", "polarity", "retime_binf", "retime_b1", "retime_b0")

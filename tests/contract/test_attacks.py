@@ -185,6 +185,11 @@ def test_an_image_is_attacked_the_same_alone_and_in_any_order(spec: dict[str, An
 
 
 @each_attack
+def test_of_no_images_it_returns_none(spec: dict[str, Any], threat: Any) -> None:
+    assert run(spec, threat, index=slice(0, 0)).shape == clean(threat)[:0].shape
+
+
+@each_attack
 def test_the_same_keys_give_the_same_result(spec: dict[str, Any], threat: Any) -> None:
     assert torch.equal(run(spec, threat), run(spec, threat))
 

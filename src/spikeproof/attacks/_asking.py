@@ -22,14 +22,14 @@ ROUNDING: Final = 1e-6
 
 def at_once(x0: Tensor, numbers: int = 2**19) -> int:
     """Points that a pass holds, of images x0 (B,*), which are so many numbers together at most."""
-    return max(min(_POINTS, numbers // x0[0].numel()), len(x0))
+    return max(min(_POINTS, numbers // x0.shape[1:].numel()), len(x0))
 
 
 def ask(f: Objective, owner: Tensor, points: Callable[[slice], Tensor], salt: int, most: int) -> Score:
-    """Of one point for each entry of `owner` (m,), m >= 1, into the images of f; the `points` of a slice of them are
-    made when they are asked, `most` at a time: (m,)."""
+    """Of one point for each entry of `owner` (m,) into the images of f; the `points` of a slice of them are made when
+    they are asked, `most` at a time: (m,)."""
     found = []
-    for first in range(0, len(owner), most):
+    for first in range(0, max(len(owner), 1), most):  # of no images too there is an answer
         some = slice(first, first + most)
         found.append(f.of(owner[some])(points(some), exact, salt))
     return Score(*(torch.cat(one) for one in zip(*found, strict=True)))

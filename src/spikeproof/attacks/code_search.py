@@ -85,7 +85,7 @@ class CodeSearch:
         z = f.encode(x)
         held, gradient, carry = estimator(behind, z, estimator.init(z), salt)
         best.offer(x, held, part.at)
-        p, least = torch.full((len(x),), self.p, device=x.device), 1 / x[0].numel()
+        p, least = torch.full((len(x),), self.p, device=x.device), 1 / x.shape[1:].numel()
         for step in range(1, self.steps + 1):
             level, promise = book.best(gradient, z)
             promise = promise * (0.5 + uniform(fold(keys, step), x.shape[1:]).to(x))

@@ -122,7 +122,7 @@ class GeneticSearch:
         start = threat.project(start, x0)
         best = Best(x0, final=f.final)
         grids = [Grid(x0, side) for side in sides(self.share, x0)]
-        some, memory = self._held(x0[0].numel())
+        some, memory = self._held(x0.shape[1:].numel())
         for first in range(0, len(x0), some):
             at = torch.arange(first, min(first + some, len(x0)), device=x0.device)
             forecast = Forecast(memory) if self.candidates > 1 else None

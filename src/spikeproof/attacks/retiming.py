@@ -89,7 +89,7 @@ class Retiming:
 
     def _climbed(self, shifts: Shifts, gradient: Tensor, threat: RetimeThreat) -> Shifts:
         """One step along the gradient (B,T,L) of the loss, less what the soft grid has too much of."""
-        crowd = 2.0 * (shifts.soft() - 1.0).clamp(min=0.0) / gradient[0].numel()
+        crowd = 2.0 * (shifts.soft() - 1.0).clamp(min=0.0) / gradient.shape[1:].numel()
         prices = threat.one_move(shifts.sizes.abs()).to(gradient) / max(threat.eps, 1.0)
         spent = (shifts.likelihood() * prices).sum((1, 2))
         excess = (spent > 1.0) & threat.adds_up
