@@ -93,6 +93,13 @@ def test_any_plane_gives_a_finite_way_inside_the_box(norm: str, data: st.DataObj
 
 
 @each_norm
+def test_a_small_gain_is_not_lost_beside_a_large_one(norm: str) -> None:
+    """In L1 the first coordinate gets there alone, and the second, which could go on to 1, stays."""
+    x, w, gain = torch.tensor([[1e-30, 0.0]]), torch.tensor([[-1.0, 1.0]]), torch.tensor([1e-30])
+    torch.testing.assert_close((w * onto(x, w, gain, norm)).sum(1), gain, rtol=1e-6, atol=0)
+
+
+@each_norm
 def test_the_dual_norm_gives_the_distance_without_a_box(norm: str) -> None:
     _, w, gain = planes()
     middle = torch.full_like(w, 0.5)

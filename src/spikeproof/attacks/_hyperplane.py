@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = ["dual_norm", "onto"]
 
@@ -35,7 +36,7 @@ def _heaviest_first(weight: Tensor, room: Tensor, need: Tensor) -> Tensor:
     """How far each coordinate goes, (B,n): all its room, heaviest first, until weight . way = need (B,1)."""
     weight, order = weight.sort(dim=1, descending=True, stable=True)
     full = weight * room.gather(1, order)
-    left = (need - (full.cumsum(1) - full)).clamp(min=0.0)
+    left = (need - _before(full)).clamp(min=0.0)
     way = torch.minimum(left, full) / weight.clamp(min=torch.finfo(weight.dtype).tiny)
     return torch.zeros_like(way).scatter(1, order, way)
 
@@ -47,9 +48,14 @@ def _all_at_once(weight: Tensor, room: Tensor, need: Tensor, norm: str) -> Tenso
     meets = torch.where(moving, room / torch.where(moving, speed, 1.0), 0.0)  # the t at which it meets the box
     meets, order = meets.sort(1)
     full, rate = (weight * room).gather(1, order), (weight * speed).gather(1, order)
-    before = full.cumsum(1) - full  # gained by those that stand, when the next one meets the box
+    before = _before(full)  # gained by those that stand, when the next one meets the box
     rates = rate.flip(1).cumsum(1).flip(1)  # gained by a unit of t, until then
     first = (before + meets * rates < need).sum(1, keepdim=True).clamp(max=meets.shape[1] - 1)
     at = [values.gather(1, first) for values in (before, rates, meets)]
     t = torch.where(at[1] > 0, (need - at[0]) / at[1], 0.0).clamp(min=0.0)
     return torch.minimum(torch.minimum(t, at[2]) * speed, room)
+
+
+def _before(values: Tensor) -> Tensor:
+    """The sum of those before each, (B,n). Not the sum up to it less itself: beside a large one the small are lost."""
+    return F.pad(values.cumsum(1)[:, :-1], (1, 0))
