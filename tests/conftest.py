@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -25,3 +26,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Found now, for the whole process: a test that hides the compiler behind another PATH may come first.
 native.available()
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: the collector of cycles need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
