@@ -24,6 +24,7 @@ from spikeproof.data.digits import Digits
 from spikeproof.errors import SpikeproofError
 from spikeproof.store.store import Store
 from spikeproof.study.run import Machine, run_cell
+from spikeproof.training.train import Recipe
 
 FINISHED, FAILED, BROKEN = 0, 1, 2
 
@@ -58,6 +59,7 @@ def ended(child: int) -> int:
 def main(folder: Path, trials: int, kind: str) -> None:
     torch.set_num_threads(1)
     Digits().load("test")
+    Recipe().build([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of torch
     if kind == "unseen":
         Store.lock = lambda *_, **__: nullcontext(Unlocked())
     else:

@@ -11,6 +11,7 @@ import ast
 import importlib
 import inspect
 import keyword
+import os
 import pkgutil
 import re
 from collections.abc import Mapping
@@ -111,7 +112,13 @@ def names(folder: str) -> list[str]:
     place = _place(folder)
     if place.submodule_search_locations is None:
         return sorted(_public(str(place.origin)))
-    files = pkgutil.iter_modules(place.submodule_search_locations)
+    return [name for folder in place.submodule_search_locations for name in _files(folder, os.stat(folder).st_mtime_ns)]
+
+
+@cache
+def _files(folder: str, changed: int) -> list[str]:
+    """The names of the parts in a folder, as of its last change: configurations ask for them again and again."""
+    files = pkgutil.iter_modules([folder])
     return sorted(file.name.rstrip("_") for file in files if not file.name.startswith("_"))
 
 

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
@@ -98,6 +99,7 @@ def _verbs() -> dict[str, str]:
     return {name: _first_line(files[name]) for name in sorted(files)}
 
 
+@cache
 def _first_line(file: Path) -> str:
     return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
