@@ -37,7 +37,7 @@ from spikeproof.store.store import Store
 from spikeproof.study.config import CellConfig, load_study
 from spikeproof.study.run import some_images
 from spikeproof.study.trained import Machine, load_images, trained_victim
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim, borrowed
 

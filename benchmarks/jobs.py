@@ -24,7 +24,7 @@ from spikeproof.native import keep_memory
 from spikeproof.rows import AttackRow, of_kind
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.training.train import Recipe
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.frozen import freeze

@@ -44,7 +44,7 @@ from spikeproof.study.config import load_study
 from spikeproof.study.run import some_images
 from spikeproof.study.trained import Machine, load_images, trained_victim
 from spikeproof.tensors import exact
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim, borrowed
 

@@ -21,7 +21,7 @@ from spikeproof.losses import margin
 from spikeproof.rows import Row
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, uniform
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.types import Attack, Encoder, Loss, Rule, Threat
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim

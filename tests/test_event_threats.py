@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from spikeproof import parts
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.tensors import image_keys
-from spikeproof.threats import L1, L2, Counts, Delete, Flips, Insert, Linf, Polarity
+from spikeproof.threats.counts import Counts
+from spikeproof.threats.delete import Delete
+from spikeproof.threats.flips import Flips
+from spikeproof.threats.insert import Insert
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
+from spikeproof.threats.polarity import Polarity
 from spikeproof.types import EventThreat, Grid
 
 BINARY = [Flips, Insert, Delete, Polarity]

@@ -11,7 +11,7 @@ from spikeproof.evaluation.judge import outcomes
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.scene import Scene
 from spikeproof.victims.victim import Victim

@@ -18,7 +18,9 @@ from spikeproof import parts
 from spikeproof.errors import UsageError
 from spikeproof.spending import spend
 from spikeproof.tensors import image_keys
-from spikeproof.threats import RetimeB0, RetimeB1, RetimeBinf
+from spikeproof.threats.retime_b0 import RetimeB0
+from spikeproof.threats.retime_b1 import RetimeB1
+from spikeproof.threats.retime_binf import RetimeBinf
 from spikeproof.types import EventThreat, FreeMoves
 
 RETIMES = [RetimeBinf, RetimeB1, RetimeB0]

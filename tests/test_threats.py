@@ -13,9 +13,12 @@ from oracles.shortest import l1_nearest
 from scipy.optimize import minimize
 from torch import Tensor
 
+from spikeproof import parts, threats
 from spikeproof.errors import UsageError
 from spikeproof.tensors import image_keys
-from spikeproof.threats import L1, L2, Linf
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 
 THREATS = [Linf(0.1), Linf("8/255"), Linf(0.0), Linf(1.0), L2(0.5), L2("128/255"), L2(0.0), L2(3.0),
            L1(2.0), L1("510/255"), L1(0.0), L1(40.0)]  # fmt: skip
@@ -26,6 +29,15 @@ anywhere = st.floats(-3, 4, width=32)
 
 def keys(count: int, seed: int = 0) -> Tensor:
     return image_keys(seed, torch.arange(count))
+
+
+def test_every_threat_is_found_in_its_folder_by_its_class() -> None:
+    for name in parts.names("threats"):
+        found = parts.find("threats", name)
+        assert getattr(threats, found.__name__) is found
+    assert threats.Linf is Linf
+    with pytest.raises(AttributeError, match="has no attribute 'L3'"):
+        _ = threats.L3
 
 
 def assert_admissible(threat: Any, x: Tensor, x0: Tensor) -> None:

@@ -1,8 +1,8 @@
 """Finding parts by name: the folder is the registry.
 
-`find("attacks", "pgd")` is the one public name of spikeproof/attacks/pgd.py; losses and threats are single files whose
-public names are the parts. Wherever a name is expected, a dotted path 'my_package.my_module:MyAttack' does as well. A
-part in a configuration is a mapping with 'name' and its options, checked against the part's own signature.
+`find("attacks", "pgd")` is the one public name of spikeproof/attacks/pgd.py; losses are a single file whose public
+names are the parts. Wherever a name is expected, a dotted path 'my_package.my_module:MyAttack' does as well. A part in
+a configuration is a mapping with 'name' and its options, checked against the part's own signature.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -90,28 +90,20 @@ def _place(folder: str) -> ModuleSpec:
 
 
 @cache
-def _public(file: str) -> dict[str, str]:
-    """Part name -> attribute, for a single file that holds several parts: its public classes and losses."""
+def _public(file: str) -> list[str]:
+    """The parts of a single file that holds several: its public functions of logits and labels alone; a targeted loss
+    takes more."""
     body = ast.parse(Path(file).read_text(encoding="utf-8")).body
     public = next(ast.literal_eval(node.value) for node in body if isinstance(node, ast.Assign))  # __all__ comes first
-    return {_called(node.name): node.name for node in body if _is_part(node) and node.name in public}
-
-
-def _called(name: str) -> str:
-    """RetimeB0 -> retime_b0."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-
-
-def _is_part(node: ast.stmt) -> TypeGuard[ast.ClassDef | ast.FunctionDef]:
-    """A class, or a function of logits and labels alone; a targeted loss takes more."""
-    return isinstance(node, ast.ClassDef) or (isinstance(node, ast.FunctionDef) and len(node.args.args) == 2)
+    functions = [node for node in body if isinstance(node, ast.FunctionDef) and len(node.args.args) == 2]
+    return sorted(node.name for node in functions if node.name in public)
 
 
 def names(folder: str) -> list[str]:
     """The names of the parts in a folder, sorted."""
     place = _place(folder)
     if place.submodule_search_locations is None:
-        return sorted(_public(str(place.origin)))
+        return list(_public(str(place.origin)))
     return [name for folder in place.submodule_search_locations for name in _files(folder, os.stat(folder).st_mtime_ns)]
 
 
@@ -147,10 +139,7 @@ def _own(folder: str, name: str) -> Any:
     """The class or function behind a name; a dotted path is none."""
     check_name(folder, name)
     file = importlib.import_module(f"spikeproof.{module_name(folder, name)}")
-    place = _place(folder)
-    if place.submodule_search_locations is None:
-        return getattr(file, _public(str(place.origin))[name])
-    return getattr(file, file.__all__[0])
+    return getattr(file, name if _place(folder).submodule_search_locations is None else file.__all__[0])
 
 
 @cache

@@ -20,7 +20,9 @@ from spikeproof.attacks.block_search import BlockSearch
 from spikeproof.errors import UsageError
 from spikeproof.losses import margin
 from spikeproof.tensors import image_keys, normal, signs
-from spikeproof.threats import L1, L2, Linf
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 
 
 def search(

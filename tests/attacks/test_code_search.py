@@ -19,7 +19,8 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import graft, image_keys, normal, uniform
-from spikeproof.threats import L2, Linf
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 from spikeproof.victims.scene import BUDGET_TOLERANCE, Cost, Scene
 
 B, SIDE, T = 3, 6, 10

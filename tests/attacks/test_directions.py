@@ -11,7 +11,8 @@ from oracles import ascent
 
 from spikeproof.attacks._ascent import Momentum, StableAdaptive, checkpoints
 from spikeproof.tensors import image_keys, normal
-from spikeproof.threats import L2, Linf
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 
 EPS = 0.1
 

@@ -18,7 +18,9 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy, margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
-from spikeproof.threats import Flips, Insert, RetimeB1
+from spikeproof.threats.flips import Flips
+from spikeproof.threats.insert import Insert
+from spikeproof.threats.retime_b1 import RetimeB1
 from spikeproof.types import Rule
 from spikeproof.victims.scene import Scene
 from spikeproof.victims.victim import Victim

@@ -18,7 +18,12 @@ from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
-from spikeproof.threats import Counts, Delete, Flips, Insert, Linf, Polarity
+from spikeproof.threats.counts import Counts
+from spikeproof.threats.delete import Delete
+from spikeproof.threats.flips import Flips
+from spikeproof.threats.insert import Insert
+from spikeproof.threats.linf import Linf
+from spikeproof.threats.polarity import Polarity
 from spikeproof.types import Rule, Score
 
 ESTIMATOR = WhiteBox(ATan())

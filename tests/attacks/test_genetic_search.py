@@ -19,7 +19,9 @@ from spikeproof.attacks.genetic_search import GeneticSearch
 from spikeproof.errors import UsageError
 from spikeproof.losses import margin
 from spikeproof.tensors import fold, image_keys, normal, signs, uniform
-from spikeproof.threats import L1, L2, Linf
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 
 MEMORY = 20
 

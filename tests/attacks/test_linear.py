@@ -16,7 +16,8 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal
-from spikeproof.threats import L2, Linf
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 from spikeproof.types import Score
 
 D, B, EPS = 50, 4, 0.03

@@ -16,7 +16,10 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
-from spikeproof.threats import L1, Flips, Linf, RetimeB1
+from spikeproof.threats.flips import Flips
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.linf import Linf
+from spikeproof.threats.retime_b1 import RetimeB1
 from spikeproof.types import Objective, Rule, Score
 from spikeproof.victims.scene import Scene
 

@@ -17,7 +17,11 @@ from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
-from spikeproof.threats import Flips, Linf, RetimeB0, RetimeB1, RetimeBinf
+from spikeproof.threats.flips import Flips
+from spikeproof.threats.linf import Linf
+from spikeproof.threats.retime_b0 import RetimeB0
+from spikeproof.threats.retime_b1 import RetimeB1
+from spikeproof.threats.retime_binf import RetimeBinf
 from spikeproof.types import Rule, Score
 
 ESTIMATOR = WhiteBox(ATan())

@@ -21,7 +21,9 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import dlr, margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal, uniform
-from spikeproof.threats import L1, L2, Linf
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 from spikeproof.types import Objective, Score
 
 ESTIMATOR = WhiteBox(ATan())

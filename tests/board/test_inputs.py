@@ -17,7 +17,9 @@ from torch import Tensor
 
 from spikeproof.board.inputs import as_bytes, read_inputs, values, write_inputs
 from spikeproof.errors import SpikeproofError, UsageError
-from spikeproof.threats import L1, L2, Linf
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 
 BYTES = st.lists(st.integers(0, 255), min_size=6, max_size=6)
 

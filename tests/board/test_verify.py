@@ -27,7 +27,7 @@ from spikeproof.rules.atan import ATan
 from spikeproof.store.store import Cell
 from spikeproof.study.run import Machine
 from spikeproof.tensors import exact
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.victims.scene import Scene
 
 QUIET = Machine(progress=False)

@@ -18,7 +18,12 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import fold, image_keys, normal, uniform
-from spikeproof.threats import L1, L2, Delete, Flips, Linf, RetimeB1
+from spikeproof.threats.delete import Delete
+from spikeproof.threats.flips import Flips
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
+from spikeproof.threats.retime_b1 import RetimeB1
 from spikeproof.types import EventThreat, Objective, RetimeThreat, Rule, Score
 from spikeproof.victims.scene import Scene
 

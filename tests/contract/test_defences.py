@@ -20,7 +20,7 @@ from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.study.config import cell_from, load_study, overlaid
 from spikeproof.tensors import image_keys
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.training.craft import crafter
 from spikeproof.types import Craft, Knob
 from spikeproof.victims.victim import Victim

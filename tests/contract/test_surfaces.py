@@ -20,7 +20,9 @@ from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
 from spikeproof.study.config import cell_from, rehearse
 from spikeproof.tensors import exact, image_keys, on_grid
-from spikeproof.threats import L1, L2, Linf
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 from spikeproof.training.train import Recipe, train
 from spikeproof.types import Grid, Rule
 from spikeproof.victims.batch import Batch

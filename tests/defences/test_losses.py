@@ -41,7 +41,7 @@ from spikeproof.neurons.lif import LIF
 from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
 from spikeproof.tensors import exact, image_keys, uniform
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.training.craft import crafter
 from spikeproof.victims.victim import Victim
 

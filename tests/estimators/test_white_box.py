@@ -13,7 +13,8 @@ from spikeproof.attacks.pgd import PGD
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal, uniform
-from spikeproof.threats import L2, Linf
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 
 B = 5
 KEYS = image_keys(0, torch.arange(B))

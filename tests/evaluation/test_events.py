@@ -26,7 +26,14 @@ from spikeproof.evaluation.tiers import tier_of
 from spikeproof.losses import margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal, uniform
-from spikeproof.threats import Counts, Delete, Flips, Insert, Polarity, RetimeB0, RetimeB1, RetimeBinf
+from spikeproof.threats.counts import Counts
+from spikeproof.threats.delete import Delete
+from spikeproof.threats.flips import Flips
+from spikeproof.threats.insert import Insert
+from spikeproof.threats.polarity import Polarity
+from spikeproof.threats.retime_b0 import RetimeB0
+from spikeproof.threats.retime_b1 import RetimeB1
+from spikeproof.threats.retime_binf import RetimeBinf
 from spikeproof.types import Rule, Threat
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.scene import Scene

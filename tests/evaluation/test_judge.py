@@ -22,7 +22,8 @@ from spikeproof.losses import cross_entropy, margin
 from spikeproof.native import fast
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, fold, image_keys
-from spikeproof.threats import L2, Linf
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 from spikeproof.training.craft import crafter
 from spikeproof.types import Carry, Loss, Objective, Score, Threat
 from spikeproof.victims.batch import Batch

@@ -16,7 +16,8 @@ from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.evaluation.judge import Case, attack_rows, clean_rows
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
-from spikeproof.threats import L2, Linf
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 from spikeproof.types import Objective, Threat
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim

@@ -30,7 +30,7 @@ from spikeproof.metrics.verdict import verdict_of
 from spikeproof.rows import Row
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.types import Neuron, Rule
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim

@@ -19,7 +19,7 @@ from spikeproof.evaluation.paper import PROTOCOL, paper_rows
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.types import Objective, Score, Threat
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim

@@ -35,7 +35,9 @@ from spikeproof.rules.atan import ATan
 from spikeproof.rules.bptr import BPTR
 from spikeproof.rules.triangle import Triangle
 from spikeproof.tensors import exact, image_keys
-from spikeproof.threats import L1, L2, Linf
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 from spikeproof.types import Rule, Threat
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim

@@ -32,7 +32,7 @@ from spikeproof.rules.straight_through import StraightThrough
 from spikeproof.rules.triangle import Triangle
 from spikeproof.study.control_networks import Plain
 from spikeproof.tensors import exact, image_keys
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.victims.batch import Batch
 
 X, _, IDS = digits(6)

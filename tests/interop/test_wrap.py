@@ -27,7 +27,7 @@ from spikeproof.losses import margin
 from spikeproof.metrics.robustness import summarise
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, graft, image_keys
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.scene import Scene
 from spikeproof.victims.victim import Victim, borrowed

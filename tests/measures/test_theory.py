@@ -21,7 +21,7 @@ from spikeproof.metrics import theory as metric
 from spikeproof.metrics.sparsity import l1, l2
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys, normal, signs
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.victims.batch import Batch
 
 KEY = image_keys(0, torch.arange(1))

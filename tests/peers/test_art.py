@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from spikeproof.attacks.pgd import PGD
 from spikeproof.losses import cross_entropy
-from spikeproof.threats import L2, Linf
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it imports from a namespace that SciPy gives up

@@ -24,7 +24,7 @@ from spikeproof.models.sew_resnet import SEWResNet
 from spikeproof.neurons.plif import PLIF
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.victims.scene import Scene
 from spikeproof.victims.victim import Victim
 

@@ -16,7 +16,9 @@ from spikeproof.attacks.apgd import APGD
 from spikeproof.attacks.fab import FAB
 from spikeproof.attacks.pgd import PGD
 from spikeproof.losses import cross_entropy
-from spikeproof.threats import L1, L2, Linf
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 
 foolbox = pytest.importorskip("foolbox", reason="the peer foolbox is not installed here")
 

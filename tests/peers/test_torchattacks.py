@@ -17,7 +17,8 @@ from spikeproof.attacks.fab import FAB
 from spikeproof.attacks.pgd import PGD
 from spikeproof.attacks.square import Square
 from spikeproof.losses import cross_entropy, dlr, margin
-from spikeproof.threats import L2, Linf
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 
 torchattacks = pytest.importorskip("torchattacks", reason="the peer torchattacks is not installed here")
 

@@ -14,7 +14,7 @@ import spikeproof
 from spikeproof.evaluation.examination import Examination
 from spikeproof.evaluation.tiers import tier_of
 from spikeproof.tensors import exact, image_keys
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.victims.victim import borrowed
 
 X, Y, IDS = digits(20)

@@ -87,7 +87,10 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[set[str], se
         )),
         # parts: the cells that run them
         ("losses.py", ALL, ALL),
-        ("threats.py", ALL, ALL),
+        ("threats/linf.py", ALL, ALL),
+        ("threats/_ball.py", ALL, ALL),
+        ("threats/l2.py", NONE, NONE),
+        ("threats/_retime.py", NONE, NONE),
         ("data/_images.py", ALL, ALL),
         ("data/digits.py", NONE, NONE),
         ("data/cifar10.py", NONE, NONE),

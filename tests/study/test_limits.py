@@ -20,7 +20,7 @@ from spikeproof import parts
 from spikeproof.errors import UsageError
 from spikeproof.limits import CELLS, ENTRIES, NAME_BYTES, NUMBER, STEPS, TENSORS, WIDTH, check_different, check_name
 from spikeproof.study.config import Study, cell_from, load_study
-from spikeproof.threats import radius
+from spikeproof.threats._radius import radius
 
 # --- numbers ---
 

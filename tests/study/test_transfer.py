@@ -17,7 +17,7 @@ from spikeproof.store.store import Store
 from spikeproof.study.config import cell_from
 from spikeproof.study.run import Machine, run_cell
 from spikeproof.study.transfer import of_cells, transfer_matrix
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 
 FIRST = torch.arange(16) < 8
 VICTIMS = {

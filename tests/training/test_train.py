@@ -30,7 +30,7 @@ from spikeproof.store.store import Store
 from spikeproof.study.config import cell_from
 from spikeproof.study.run import Machine, build_victim, trained_victim
 from spikeproof.tensors import exact, fold, image_keys
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.training.checkpoint import read_tensors, write_tensors
 from spikeproof.training.craft import crafter
 from spikeproof.training.train import Recipe, train

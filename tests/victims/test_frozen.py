@@ -27,7 +27,7 @@ from spikeproof.models.small_sew_resnet import SmallSEWResNet
 from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.frozen import FrozenVictim, freeze
 from spikeproof.victims.victim import Victim, borrowed

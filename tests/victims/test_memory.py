@@ -18,7 +18,7 @@ from spikeproof.evaluation.judge import Case, outcomes
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 from spikeproof.victims import memory
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.memory import available, images_that_fit

@@ -13,7 +13,8 @@ from spikeproof.errors import SpikeproofError
 from spikeproof.losses import cross_entropy, margin
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, fold, image_keys
-from spikeproof.threats import L2, Linf
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 from spikeproof.victims.scene import COMMON_DRAWS, STOCHASTIC_DRAWS, Cost, Scene, verdict
 
 X, Y, IDS = digits(6)

@@ -26,7 +26,9 @@ from spikeproof.evaluation.judge import Case
 from spikeproof.losses import cross_entropy
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, graft, image_keys, normal, uniform
-from spikeproof.threats import L1, L2, Linf
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 from spikeproof.types import Rule
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.scene import Cost

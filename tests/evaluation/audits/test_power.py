@@ -35,7 +35,9 @@ from spikeproof.neurons.if_ import IF
 from spikeproof.rules.atan import ATan
 from spikeproof.study import masks
 from spikeproof.tensors import exact, graft, image_keys, signs, uniform
-from spikeproof.threats import L1, L2, Linf
+from spikeproof.threats.l1 import L1
+from spikeproof.threats.l2 import L2
+from spikeproof.threats.linf import Linf
 from spikeproof.types import Encoder, Rule, Threat
 from spikeproof.victims.batch import Batch
 from spikeproof.victims.victim import Victim

@@ -15,7 +15,7 @@ from spikeproof import parts
 from spikeproof.evaluation.audits import AuditResult
 from spikeproof.evaluation.audits._evidence import Audit
 from spikeproof.rows import Row
-from spikeproof.threats import Linf
+from spikeproof.threats.linf import Linf
 
 N = 200
 EPS = 0.02
