@@ -13,6 +13,9 @@ ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", GUIDE, flags=re.DOTALL))
 
+PARTS = ("src/spikeproof/attacks/", "src/spikeproof/data/", "src/spikeproof/evaluation/audits/")
+"""Kinds of parts, which contracts examine."""
+
 
 def test_every_kind_is_shown_by_one_file_and_its_test() -> None:
     kinds = re.findall(r"^## (.+)$", GUIDE, flags=re.MULTILINE)
@@ -32,7 +35,7 @@ def test_the_files_of_the_guide_work_where_they_are_put(tmp_path: Path) -> None:
     chosen = " or ".join(["test_layers", *(Path(name).stem for name in FILES)])
     run = subprocess.run(
         [
-            sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov",
+            sys.executable, "-m", "pytest", "-vv", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov",
             *own, "tests/test_layers.py", "tests/contract", "-k", chosen,
         ],
         cwd=tmp_path,
@@ -42,4 +45,9 @@ def test_the_files_of_the_guide_work_where_they_are_put(tmp_path: Path) -> None:
         check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-    assert not [name for name in own if name not in run.stdout], "all of them ran"
+    ran = run.stdout.splitlines()
+    assert not [name for name in [*own, "tests/test_layers.py"] if not any(line.startswith(name) for line in ran)]
+    contract = [line for line in ran if line.startswith("tests/contract/")]
+    parts = [Path(name).stem for name in FILES if name.startswith(PARTS)]
+    assert len(parts) >= 3
+    assert not [name for name in parts if not any(name in line for line in contract)], "examined as every part is"

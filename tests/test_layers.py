@@ -44,8 +44,9 @@ BESIDE_TORCH = {"native._gpu": "triton"}
 BESIDE = {("estimators", "rules"), ("rules", "neurons")}
 """The steps from axis to axis: an estimator may bend a rule, a rule runs a neuron."""
 
-DOORS = {"", "__main__"}
-"""What opens the package, by name and by command: they lead everywhere, and load it when it is asked for."""
+DOORS = {"", "__main__", "threats"}
+"""What opens the package, by name and by command, and the threats by their classes: they lead everywhere, and load what
+is asked for."""
 
 REPORT = {"ground", "metrics", "store"}
 """What the report reads of the package: rows, never a model or an attack."""

@@ -36,6 +36,9 @@ def test_every_threat_is_found_in_its_folder_by_its_class() -> None:
         found = parts.find("threats", name)
         assert getattr(threats, found.__name__) is found
     assert threats.Linf is Linf
+    assert {*threats.__all__} == {parts.find("threats", name).__name__ for name in parts.names("threats")}
+    assert {*threats.__all__} <= {*dir(threats)}
+    assert not hasattr(threats, "__wrapped__")
     with pytest.raises(AttributeError, match="has no attribute 'L3'"):
         _ = threats.L3
 

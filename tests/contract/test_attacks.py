@@ -13,6 +13,7 @@ from small import digits, trained, untouched
 from torch import Tensor
 
 from spikeproof import parts, tensors
+from spikeproof.attacks._asking import at_once
 from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy
@@ -192,6 +193,10 @@ def test_an_image_is_attacked_the_same_alone_and_in_any_order(spec: dict[str, An
 @each_attack
 def test_of_no_images_it_returns_none(spec: dict[str, Any], threat: Any) -> None:
     assert run(spec, threat, index=slice(0, 0)).shape == clean(threat)[:0].shape
+
+
+def test_no_images_are_asked_in_passes_of_one_however_large_they_are() -> None:
+    assert at_once(torch.zeros(0, 3, 512, 512)) == 1
 
 
 @each_attack

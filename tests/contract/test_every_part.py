@@ -15,7 +15,7 @@ from torch import nn
 from spikeproof import parts
 from spikeproof.errors import UsageError
 
-SINGLE = {"losses", "threats"}
+SINGLE = {"losses"}
 EVERY = [(folder, name) for folder in parts.FOLDERS for name in parts.names(folder)]
 FILED = [(folder, name) for folder, name in EVERY if folder not in SINGLE]
 

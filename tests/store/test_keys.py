@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ CELLS: dict[str, CellConfig] = {
     "examined": cell_from(tiny(
         evaluations=FGSM, generalisation={"corruption_images": 3, "corruptions": ["jpeg"], "robust_images": 2},
     )),
-    "lif": cell_from(tiny(evaluations=FGSM, neuron={"name": "lif"}, rule={"name": "triangle"})),
+    "lif": cell_from(tiny(
+        evaluations=[{**FGSM[0], "norm": "l2"}], training_threat={"name": "l1", "eps": 2.0}, neuron={"name": "lif"},
+        rule={"name": "triangle"}, theory={"images": 2},
+    )),
 }  # fmt: skip
 ALL, NONE = frozenset(CELLS), frozenset[str]()
 
@@ -87,16 +91,17 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[set[str], se
         )),
         # parts: the cells that run them
         ("losses.py", ALL, ALL),
-        ("threats/linf.py", ALL, ALL),
+        ("threats/linf.py", ALL, ALL - {"lif"}),
         ("threats/_ball.py", ALL, ALL),
-        ("threats/l2.py", NONE, NONE),
+        ("threats/l2.py", {"lif"}, NONE),
+        ("threats/l1.py", {"lif"}, {"lif"}),
         ("threats/_retime.py", NONE, NONE),
         ("data/_images.py", ALL, ALL),
         ("data/digits.py", NONE, NONE),
         ("data/cifar10.py", NONE, NONE),
         ("attacks/fgsm.py", ALL, ALL),
-        ("attacks/pgd.py", {"panel", "examined"}, NONE),
-        ("attacks/_ascent.py", {"panel", "examined"}, NONE),
+        ("attacks/pgd.py", {"panel", "examined", "lif"}, NONE),
+        ("attacks/_ascent.py", {"panel", "examined", "lif"}, NONE),
         ("attacks/square.py", {"panel"}, NONE),
         ("attacks/rfgsm.py", NONE, NONE),
         ("neurons/if_.py", {"plain", "panel", "examined"}, {"plain", "panel", "examined"}),
@@ -166,10 +171,16 @@ def test_without_a_panel_the_judges_name_no_part() -> None:
 
 
 def test_imports_are_found_wherever_an_import_may_stand() -> None:
-    """As a walk over everything in a file finds them, expressions included."""
+    """As a walk over everything in a file finds them, expressions included, but for what only a checker of types
+    reads."""
     for file, text in package().texts.items():
         if file.endswith(".py"):
-            everything = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+            nodes = list(ast.walk(ast.parse(text)))
+            typed = [node for node in nodes if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+            unread = {id(inner) for node in typed for one in node.body for inner in ast.walk(one)}
+            everything = [
+                node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in unread
+            ]
             names = _imported(ast.Module(everything, []))
             known = {path for name in names if (path := package().of_module(name)) is not None}
             assert package().imports(file) == known - {file}, file
@@ -189,6 +200,23 @@ def test_imports_are_followed_into_folders_and_out_of_functions(tmp_path: Path) 
     assert sources.reached(["b.py"], lambda file: file.startswith("a/")) == {
         "b.py", "a/__init__.py", "a/one.py", "a/two.py",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line", ["from spikeproof.threats import Linf as Base", "import spikeproof.threats as t\nBase = t.Linf"]
+)
+def test_a_threat_that_a_user_s_stands_on_is_in_the_key_however_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_threat_of_a_user.py").write_text(f"{line}\n\n\nclass Mine(Base):\n    pass\n", encoding="utf-8")
+    monkeypatch.delitem(sys.modules, "own_threat_of_a_user", raising=False)
+    sources = Sources(ROOT)
+    file = sources.of_user("own_threat_of_a_user")
+    assert file is not None
+    assert {"threats/linf.py", "threats/_ball.py"} <= sources.reached(
+        [file], lambda other: other.startswith("threats/")
+    )
 
 
 def test_the_source_of_a_user_s_part_is_in_the_key_with_the_parts_that_it_stands_on(

@@ -22,7 +22,7 @@ ROUNDING: Final = 1e-6
 
 def at_once(x0: Tensor, numbers: int = 2**19) -> int:
     """Points that a pass holds, of images x0 (B,*), which are so many numbers together at most."""
-    return max(min(_POINTS, numbers // x0.shape[1:].numel()), len(x0))
+    return max(min(_POINTS, numbers // x0.shape[1:].numel()), len(x0), 1)
 
 
 def ask(f: Objective, owner: Tensor, points: Callable[[slice], Tensor], salt: int, most: int) -> Score:

@@ -130,7 +130,7 @@ def alone(network: nn.Module, registries: list[list[Any]]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(device: torch.device) -> Iterator[None]:
-    """Noise from torch's global stream is the same each time."""
+    """Noise from torch's global stream on this device is the same each time."""
     with forked(device):
         # torch's own seeding of everything writes down where it was called from, for each kind of device.
         (torch.default_generator if device.type == "cpu" else torch).manual_seed(0)

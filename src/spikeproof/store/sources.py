@@ -19,6 +19,10 @@ from spikeproof.store._own_files import own_files
 __all__ = ["Sources", "package"]
 
 
+_BY_NAME = "threats/__init__.py"
+"""Finds its folder's classes by their names, so that any may be behind an import of the folder itself."""
+
+
 class Sources:
     """Every .py and .c file under a root, by its path in it, such as 'attacks/pgd.py'."""
 
@@ -68,6 +72,8 @@ class Sources:
             found = {path for name in _imported(tree) if (path := self.of_module(name)) is not None}
             if file in self._own:
                 found |= {self._read(*one) for one in own_files(tree, file, self._called[file])}
+                if _BY_NAME in found:
+                    found |= {path for path in self.texts if path.startswith(_BY_NAME.removesuffix("__init__.py"))}
             self._imports[file] = frozenset(found - {file})
         return self._imports[file]
 
@@ -113,8 +119,10 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """All of a file's, at any depth. Expressions, which are most of a tree, hold none and are passed over."""
-    for block in ("body", "orelse", "handlers", "finalbody", "cases"):
+    """All of a file's that may run, at any depth. Expressions, which are most of a tree, hold none and are passed over,
+    as is what only a checker of types reads."""
+    typing_alone = isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    for block in ("orelse",) if typing_alone else ("body", "orelse", "handlers", "finalbody", "cases"):
         for statement in getattr(node, block, ()):
             yield statement
             yield from _statements(statement)

@@ -42,7 +42,7 @@ def parts_of(cell: CellConfig) -> Named:
         named |= {("corruptions", name) for name in wanted.corruptions}
     for examination, images in ((wanted, wanted.robust_images), (theory, theory.images)):
         if images:
-            named |= {("threats", "linf"), ("attacks", str(examination.attack["name"]))}
+            named |= {("threats", "linf"), ("surfaces", "pixels"), ("attacks", str(examination.attack["name"]))}
     return frozenset(named)
 
 

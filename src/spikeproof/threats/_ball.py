@@ -12,12 +12,17 @@ from spikeproof.types import Grid
 
 __all__ = ["Ball"]
 
-
 _OF_EVENTS = ("flips", "insert", "delete", "polarity", "retime_binf", "retime_b1", "retime_b0")
+"""What stands in a ball's place on a grid of whole events."""
 
 
 @dataclass(frozen=True)
 class Ball:
+    """Points x (B,*) of a surface's box that lie within eps of x0; UsageError for a grid of whole events.
+
+    eps: a number >= 0 in the surface's units, or a fraction such as '8/255'.
+    """
+
     eps: float
     surface: str = "pixels"
 

@@ -59,6 +59,7 @@ class Moves(Whole):
 
 
 def count(cells: Tensor, x0: Tensor) -> Tensor:
+    """How many of the cells (B,*) bool there are, in the dtype of x0: (B,)."""
     return cells.flatten(1).sum(1).to(x0)
 
 

@@ -1,4 +1,4 @@
-"""One event more or less in a cell of a grid of counts."""
+"""At most eps cells of a grid of counts changed, each by one event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events taken away."""
+"""At most eps events taken away from a grid of ones and zeros."""
 
 from __future__ import annotations
 

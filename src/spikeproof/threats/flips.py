@@ -1,4 +1,4 @@
-"""Events added or taken away."""
+"""At most eps cells of a grid of ones and zeros changed: events added or taken away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events added."""
+"""At most eps events added to a grid of ones and zeros."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ball of the sum of all shifts, after Croce and Hein, "Mind the box" (ICML 2021)."""
+"""sum |x - x0| <= eps, inside the box of the surface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ball of the Euclidean length of a shift."""
+"""||x - x0||_2 <= eps, inside the box of the surface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ball of the largest shift of a pixel."""
+"""max |x - x0| <= eps, inside the box of the surface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events turned into the other polarity."""
+"""At most eps events of a grid of ones and zeros turned into the other polarity."""
 
 from __future__ import annotations
 

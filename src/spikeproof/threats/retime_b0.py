@@ -1,4 +1,4 @@
-"""So many events moved, however far."""
+"""Events at other times, at most eps of them, however far."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events moved by so many bins in all."""
+"""Events at other times, eps bins away in all at most."""
 
 from __future__ import annotations
 

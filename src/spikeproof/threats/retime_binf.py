@@ -1,4 +1,4 @@
-"""Each event moved by a few bins at most."""
+"""Events at other times, none more than eps bins away."""
 
 from __future__ import annotations
 
