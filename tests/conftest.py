@@ -32,3 +32,8 @@ def pytest_collection_finish() -> None:
     """What is imported and collected stays to the end: the collector of cycles need not look at it again and again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Frozen, what libraries hold would be left at the end of Python, and some of them complain of that."""
+    gc.unfreeze()
