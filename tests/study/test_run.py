@@ -388,10 +388,24 @@ def test_an_attack_that_was_stopped_goes_on_with_the_batch_it_was_at(
 
 
 @pytest.fixture(scope="module")
-def examined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cell]:
-    """A cell with a panel at two budgets, undisturbed; not to be changed."""
-    root = tmp_path_factory.mktemp("examined")
-    return root, run_cell(cell_from(panelled()), Store(root), QUIET)
+def counted_panel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cell, int]:
+    """A cell with a panel at two budgets, undisturbed, and how many pieces of its stages were asked for."""
+    root, real, calls = tmp_path_factory.mktemp("examined"), panel.outcomes, 0
+
+    def counted(*given: Any) -> list[dict[str, Any]]:
+        nonlocal calls
+        calls += 1
+        return real(*given)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(panel, "outcomes", counted)
+        return root, run_cell(cell_from(panelled()), Store(root), QUIET), calls
+
+
+@pytest.fixture(scope="module")
+def examined(counted_panel: tuple[Path, Cell, int]) -> tuple[Path, Cell]:
+    """The cell alone; not to be changed."""
+    return counted_panel[:2]
 
 
 def test_a_panel_of_a_cell_has_its_rows_and_its_verdict_at_every_budget(examined: tuple[Path, Cell]) -> None:
@@ -411,26 +425,11 @@ def test_a_panel_of_a_cell_has_its_rows_and_its_verdict_at_every_budget(examined
         assert found["verdict"] == verdict_of(mine).word
 
 
-@pytest.fixture(scope="module")
-def pieces(tmp_path_factory: pytest.TempPathFactory) -> int:
-    """How many pieces of its stages an undisturbed panel asks for."""
-    real, calls = panel.outcomes, 0
-
-    def counted(*given: Any) -> list[dict[str, Any]]:
-        nonlocal calls
-        calls += 1
-        return real(*given)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(panel, "outcomes", counted)
-        run_cell(cell_from(panelled()), Store(tmp_path_factory.mktemp("pieces")), QUIET)
-    return calls
-
-
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_panel_that_was_stopped_goes_on_with_the_piece_it_was_at(
-    examined: tuple[Path, Cell], pieces: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+    counted_panel: tuple[Path, Cell, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
+    undisturbed, _, pieces = counted_panel
     real, calls, last = panel.outcomes, 0, max(int(share * pieces), 1)
 
     def counted(*given: Any) -> list[dict[str, Any]]:
@@ -448,7 +447,7 @@ def test_a_panel_that_was_stopped_goes_on_with_the_piece_it_was_at(
     with open(part, "ab") as file:
         file.write(b'[{"kind":"audit","co')  # and a line that a kill tore
     run_cell(config, store, QUIET)
-    assert numbers(tmp_path) == numbers(examined[0])
+    assert numbers(tmp_path) == numbers(undisturbed)
     assert calls == pieces + 1, "one piece was begun twice, and no other"
 
 

@@ -121,11 +121,17 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
     """All of a file's that may run, at any depth. Expressions, which are most of a tree, hold none and are passed over,
     as is what only a checker of types reads."""
-    typing_alone = isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-    for block in ("orelse",) if typing_alone else ("body", "orelse", "handlers", "finalbody", "cases"):
+    for block in ("orelse",) if _of_types(node) else ("body", "orelse", "handlers", "finalbody", "cases"):
         for statement in getattr(node, block, ()):
             yield statement
             yield from _statements(statement)
+
+
+def _of_types(node: ast.AST) -> bool:
+    """Whether it is an `if TYPE_CHECKING:`, or `typing.TYPE_CHECKING`."""
+    test = node.test if isinstance(node, ast.If) else None
+    name = test.id if isinstance(test, ast.Name) else test.attr if isinstance(test, ast.Attribute) else ""
+    return name == "TYPE_CHECKING"
 
 
 @cache
