@@ -17,8 +17,8 @@ from spikeproof import parts
 SOURCE = Path(spikeproof.__file__).parent
 
 ROOMS = (
-    "ground",  # the files at the top of the package that are no axis
     "native",
+    "ground",  # the files at the top of the package that are no axis
     "layers",
     "axes",  # what a user chooses: the folders and files that `parts` finds values in
     "metrics",
@@ -36,7 +36,7 @@ ROOMS = (
 """From the ground up. A file imports from its own room, and from the rooms before it."""
 
 FOUNDATION = {"torch", "numpy", "jsonargparse"}
-"""What the ground, native and the layers may use besides the standard library; jsonargparse reads a part's options."""
+"""What native, the ground and the layers may use besides the standard library; jsonargparse reads a part's options."""
 
 BESIDE_TORCH = {"native._gpu": "triton"}
 """Comes with torch where there is a GPU, and is imported nowhere else."""
@@ -110,7 +110,7 @@ def faults(edges: dict[str, set[str]]) -> list[str]:
                 found.append(f"{name} -> {target}: relative imports hide who is meant")
             elif BESIDE_TORCH.get(name) == home(target):
                 continue
-            elif room(name, folders) in ("ground", "native", "layers") and (
+            elif room(name, folders) in ("native", "ground", "layers") and (
                 home(target) not in FOUNDATION | sys.stdlib_module_names
             ):
                 found.append(f"{name} -> {target}: the foundation stands on {sorted(FOUNDATION)}")

@@ -38,6 +38,31 @@ def test_image_keys_are_two_rounds_of_the_mixer(seed: int, ids: list[int]) -> No
     assert tensors.image_keys(seed, torch.tensor(ids)).tolist() == expected
 
 
+@given(st.lists(word, min_size=1, max_size=4), st.sampled_from([(), (1,), (2, 3), (0, 2), (33,)]), word)
+def test_draws_have_the_same_bits_with_and_without_a_library(keys: list[int], shape: tuple[int, ...], to: int) -> None:
+    found = []
+    for switch in ("1", "0"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SPIKEPROOF_FAST", switch)
+            own = tensors.fold(torch.tensor(keys), to)
+            draws = (draw(own, shape) for draw in (tensors.uniform, tensors.signs, tensors.normal))
+            found.append([own, tensors.integers(own, -3, 3), *draws])
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
+def test_draws_of_many_images_are_those_of_each_on_any_number_of_threads() -> None:
+    keys, before = draws(70), torch.get_num_threads()
+    alone = torch.cat([tensors.uniform(key[None], (600,)) for key in keys])
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(tensors.uniform(keys, (600,)), alone)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(tensors.uniform(keys.repeat_interleave(2)[::2], (600,)), alone)  # words with steps between
+
+
 def test_keys_of_many_images_and_seeds_are_all_different() -> None:
     keys = torch.cat([draws(20_000, seed) for seed in range(5)])
     assert len(keys.unique()) == 100_000

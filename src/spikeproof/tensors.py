@@ -2,7 +2,8 @@
 
 Randomness never comes from torch's global stream. Every image owns a 64-bit key, made from (seed, image id) and
 folded with what the draw is for; a draw is a hash of (key, position), so that a result does not depend on the batch
-size, the order, the shard or a resumed run. The hash is SplitMix64 (Steele, Lea and Flood 2014) in tensor operations.
+size, the order, the shard or a resumed run. The hash is SplitMix64 (Steele, Lea and Flood 2014), in C where there is a
+library (`native/draws.py`) and in tensor operations elsewhere, with the same bits.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from spikeproof.native.draws import drawable, draws, mixed
 from spikeproof.types import Estimator, Neuron, OneScan, Rule, Ruled
 
 __all__ = [
@@ -86,11 +89,14 @@ def _shift(z: Tensor, bits: int) -> Tensor:
 
 
 def _mix(z: Tensor) -> Tensor:
+    if drawable(z):
+        return mixed(z)
     z = (z ^ _shift(z, 30)) * _MIX_1
     z = (z ^ _shift(z, 27)) * _MIX_2
     return z ^ _shift(z, 31)
 
 
+@lru_cache(1 << 12)
 def _word(word: int | str) -> int:
     if isinstance(word, str):
         return _signed(int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little"))
@@ -112,14 +118,21 @@ def _bits(keys: Tensor, shape: Sequence[int]) -> Tensor:
     return _mix(keys[:, None] + counter).view(len(keys), *shape)
 
 
+def _draws(keys: Tensor, shape: Sequence[int], bits: int, start: float, slope: float) -> Tensor:
+    """start + slope * the first bits of each word, in float32: (B, *shape)."""
+    if drawable(keys) and (each := math.prod(shape)):
+        return draws(keys, each, bits, start, slope).view(len(keys), *shape)
+    return start + slope * _shift(_bits(keys, shape), 64 - bits).to(torch.float32)
+
+
 def uniform(keys: Tensor, shape: Sequence[int]) -> Tensor:
     """Uniform float32 in [0, 1), multiples of 2^-24: keys (B,), shape of one image -> (B, *shape)."""
-    return _shift(_bits(keys, shape), 40).to(torch.float32) * 2.0**-24
+    return _draws(keys, shape, 24, 0.0, 2.0**-24)
 
 
 def signs(keys: Tensor, shape: Sequence[int]) -> Tensor:
     """-1.0 or +1.0 with equal chance: keys (B,), shape of one image -> (B, *shape)."""
-    return 1.0 - 2.0 * _shift(_bits(keys, shape), 63).to(torch.float32)
+    return _draws(keys, shape, 1, 1.0, -2.0)
 
 
 def integers(keys: Tensor, low: int, high: int) -> Tensor:

@@ -28,6 +28,7 @@ _SOURCES = tuple(
         "scan",
         "pool",
         "moments",
+        "draws",
         "taps",
         "few",
         "two_valued",
@@ -47,7 +48,8 @@ _CONTRACTED = dict.fromkeys(
 
 _SYMBOLS = (
     "spikeproof_forward", "spikeproof_backward", "spikeproof_pool", "spikeproof_pool_backward",
-    "spikeproof_pool_spread", "spikeproof_moments", "spikeproof_taps", "spikeproof_few_backward",
+    "spikeproof_pool_spread", "spikeproof_moments", "spikeproof_mixed", "spikeproof_draws", "spikeproof_taps",
+    "spikeproof_few_backward",
     "spikeproof_two_valued", "spikeproof_strided", "spikeproof_strided_weight", "spikeproof_winograd",
     "spikeproof_winograd_kernels", "spikeproof_winograd_weight",
 )  # fmt: skip
