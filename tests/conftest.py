@@ -5,8 +5,12 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -39,3 +43,23 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """Frozen, what libraries hold would be left at the end of Python, and some of them complain of that."""
     gc.unfreeze()
+
+
+@pytest.fixture
+def no_pdf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without the real PDF of each figure, whose fonts are a third of a page's time."""
+    for place in ("report", "report._paper_figures"):
+        monkeypatch.setattr(f"spikeproof.{place}.pdf", lambda figure: b"%PDF")
+
+
+@pytest.fixture
+def undrawn(no_pdf: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages whose figures are made, and of which only the words are written: for tests of what a page says, or of what
+    makes one in passing. To lay figures out and to draw them is most of a page's time."""
+    monkeypatch.setattr("spikeproof.report.settle", lambda figure: None)
+    monkeypatch.setattr("spikeproof.report.svg", _only_words)
+
+
+def _only_words(figure: Any, name: str, label: str, titles: Mapping[str, str]) -> str:
+    marks = "".join(f"<g aria-label={quoteattr(words)}><title>{escape(words)}</title></g>" for words in titles.values())
+    return f'<svg xmlns="http://www.w3.org/2000/svg" role="group" aria-label={quoteattr(label)}>{marks}</svg>'

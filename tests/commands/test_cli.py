@@ -231,6 +231,7 @@ def test_an_error_of_the_disk_is_called_what_it_is_and_where(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_that_cannot_be_written_leaves_nothing_hidden(command: Command, tmp_path: Path, results: Path) -> None:
     shutil.copytree(results, tmp_path / "runs")
     (tmp_path / "runs" / "report.html").unlink()
@@ -340,6 +341,7 @@ def test_evaluate_writes_a_cell_and_the_page(results: Path) -> None:
     assert "mine" in (results / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_configuration_beside_the_results_is_the_cell_s(command: Command, tmp_path: Path, results: Path) -> None:
     shutil.copytree(results, tmp_path / "runs")
     (cell,) = Store(tmp_path / "runs").cells()
@@ -359,6 +361,7 @@ def test_report_writes_the_page_again(command: Command, tmp_path: Path, results:
     assert "A title of mine" in (tmp_path / "runs" / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_with_a_user_s_own_parts(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(tinycell.TRACE, str(tmp_path / "trace"))
     attacks = {"attacks": {"mine": {"name": "tinycell:Fgsm"}}, "name": "pixels", "eps": ["1/10"], "batch_size": 10}
@@ -388,6 +391,7 @@ def panel_file(folder: Path, **changes: Any) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_tier_replaces_the_evaluations_and_a_supported_verdict_exits_0(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,6 +410,7 @@ def test_a_tier_replaces_the_evaluations_and_a_supported_verdict_exits_0(
     assert resolved == cell.config
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_number_that_cannot_be_trusted_exits_3_and_says_why(command: Command, tmp_path: Path) -> None:
     path = panel_file(tmp_path, model={"name": "tinypanel:Forgetless", "width": 4})
     arguments = ("evaluate", "--config", path, "--tier=smoke", "--quiet", "--out", tmp_path / "runs")

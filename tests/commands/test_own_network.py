@@ -73,6 +73,7 @@ def tree(home: Path, **changes: Any) -> dict[str, Any]:
 # --- what it says ---
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_its_rows_are_those_of_the_owner_s_own_object(finished: Cell) -> None:
     """The nearest mean worked out by distances, without the network."""
     x, y, ids = Digits().load("test").at(torch.arange(359))

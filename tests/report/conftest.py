@@ -51,9 +51,8 @@ def configuration(name: str, *, seed: int = 0, pool: str = "max", defence: str =
 
 
 @pytest.fixture(autouse=True)
-def no_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages without the real PDF of each figure, whose fonts are a third of a page's time; test_report has them."""
-    monkeypatch.setattr("spikeproof.report.pdf", lambda figure: b"%PDF")
+def no_fonts(no_pdf: None) -> None:
+    """No real PDF anywhere here, but in test_report and test_paper_figures."""
 
 
 @pytest.fixture(autouse=True)

@@ -47,6 +47,7 @@ def test_networks_come_by_their_worst_case_and_those_without_one_last(make_panel
     assert lowest.worst <= lowest.plain <= lowest.clean
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_few_words_stand_before_the_folds(make_panel_cell: Make, panel_of: Make, tmp_path: Path) -> None:
     """Of six networks about as many as of the demo's, whose page was the measure: 1,200."""
     cells = [make_panel_cell(f"network-{n}", panel_of(["D22"], kept=n + 1)) for n in range(6)]

@@ -94,6 +94,7 @@ def test_without_an_audit_there_is_no_verdict(make_cell: Make) -> None:
     assert line in [{**one, "key": line["key"]} for one in many]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_numbers_are_written_as_on_the_page(make_panel_cell: Make, panel_of: Make, tmp_path: Path) -> None:
     cells = [make_panel_cell("a", panel_of(("D22",))), make_panel_cell("b", panel_of(kept=3, images=23), images=23)]
     page = report.write(cells, tmp_path, title="t").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from made import held
 
 from spikeproof.report import write
@@ -48,6 +49,7 @@ def test_what_was_measured_is_on_the_page(tmp_path: Path, make_cell: Callable[..
     assert 'id="theory-' in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_without_them_says_nothing_of_them(tmp_path: Path, make_cell: Callable[..., Any]) -> None:
     text = write([make_cell("one")], tmp_path, title="t").read_text("utf-8")
     for section in ("generalisation", "energy", "theory"):

@@ -80,6 +80,7 @@ def test_every_word_is_of_8_points_and_inside_the_figure(make: Any, cells: list[
     assert tight.x1 < INCHES[width] + 0.01
 
 
+@pytest.mark.usefixtures("no_pdf")
 def test_its_numbers_are_those_of_the_page(cells: list[Any], tmp_path: Path) -> None:
     """The words of each mark, and where the mark stands."""
     page = write(cells, tmp_path, title="t", figures="column").read_text(encoding="utf-8")
@@ -117,6 +118,7 @@ def test_of_many_networks_lines_tell_kinds_and_names_are_cut(
     assert any(label.endswith("\u2026") for label in labels)
 
 
+@pytest.mark.usefixtures("no_pdf")
 def test_what_has_no_numbers_is_not_written_and_goes(make_cell: Make, tmp_path: Path) -> None:
     write([make_cell("a")], tmp_path, title="t", figures="page")
     old = tmp_path / "figures" / "page" / "curves.svg"

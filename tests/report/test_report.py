@@ -105,6 +105,7 @@ def test_two_writes_give_the_same_bytes(page: Path, cells: list[Any], tmp_path: 
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")) == sorted(names)
 
 
+@pytest.mark.usefixtures("no_pdf")
 def test_a_write_over_an_old_page_leaves_no_figure_that_is_no_longer_true(make_cell: Make, tmp_path: Path) -> None:
     write([make_cell("full")], tmp_path, title="t")
     bare = replace(make_cell("bare", gradients=False), epochs=[])
@@ -150,6 +151,7 @@ def test_cells_with_nothing_but_clean_rows_still_make_a_page(make_cell: Make, tm
     assert not list((tmp_path / "figures").iterdir())
 
 
+@pytest.mark.usefixtures("no_pdf")
 def test_a_cell_without_gradients_or_without_attacks_stands_beside_the_others(make_cell: Make, tmp_path: Path) -> None:
     cells = [make_cell("whole"), make_cell("no-gradients", gradients=False), make_cell("no-attacks", attacks=False)]
     text = text_of(write(cells, tmp_path, title="t"))
@@ -159,6 +161,7 @@ def test_a_cell_without_gradients_or_without_attacks_stands_beside_the_others(ma
     assert marks == ["tradeoff-mark-0", "tradeoff-mark-1"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_without_a_headline_says_so(make_cell: Make, tmp_path: Path) -> None:
     cell = make_cell("a")
     del cell.config["headline"]
@@ -167,6 +170,7 @@ def test_a_study_without_a_headline_says_so(make_cell: Make, tmp_path: Path) -> 
     assert not (tmp_path / "figures" / "curves.svg").exists()
 
 
+@pytest.mark.usefixtures("no_pdf")
 def test_many_cells_are_numbered_and_named_beside_the_figure(make_cell: Make, tmp_path: Path) -> None:
     cells = [make_cell("same", seed=seed, strength=10.0 + 3 * seed) for seed in range(10)]
     page = write(cells, tmp_path, title="t")

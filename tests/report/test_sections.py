@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from spikeproof.report import sections, write
 from spikeproof.report._blocks import Box, Columns, Drawing, Fold, Paragraph, drawings, text
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TOY = '''
 """How many rows each cell has."""
 

@@ -231,6 +231,7 @@ def test_the_page_of_a_study_has_the_section_with_its_figures(make_study: Make, 
     assert "mathdefault" not in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_small_study_is_told_kindly_what_it_lacks(make_cell: Make, tmp_path: Path) -> None:
     page = write([make_cell("a"), make_cell("b")], tmp_path, title="t").read_text(encoding="utf-8")
     text = " ".join(" ".join(ElementTree.fromstring(page).itertext()).split())
@@ -271,6 +272,7 @@ def test_cells_of_another_tier_or_version_are_left_out_by_name(make_study: Make)
     assert all(cell.config["name"] in note for cell in cells[:4])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_that_can_decide_nothing_says_so_first(make_study: Make, tmp_path: Path) -> None:
     cells = make_study(by_shape, defences=DEFENCES[:1], seeds=3)
     assert not answered(cells).decidable

@@ -73,6 +73,7 @@ def after_attacks(rows: list[dict[str, Any]]) -> set[str]:
         (("D13",), ["not evaluated The evaluation itself does not hold"]),
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_a_banner_stands_exactly_where_a_verdict_is_not_supported(
     make_panel_cell: Make, panel: Make, tmp_path: Path, red: tuple[str, ...], expected: list[str]
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_banner_stands_exactly_where_a_verdict_is_not_supported(
     assert raw.index("<h1>") < (raw.index('class="banner') if red else len(raw))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_banner_names_every_red_audit_and_joins_the_budgets_that_came_out_alike(
     make_panel_cell: Make, panel: Make, tmp_path: Path
 ) -> None:
@@ -104,6 +106,7 @@ def test_a_panel_that_no_audit_spoke_of_is_not_evaluated(make_panel_cell: Make, 
 
 
 @pytest.mark.parametrize(("red", "kept"), [("D3", 1), ("D18", 11)])
+@pytest.mark.usefixtures("undrawn")
 def test_no_number_of_a_panel_that_is_not_evaluated_is_anywhere(
     make_panel_cell: Make, panel: Make, tmp_path: Path, red: str, kept: int
 ) -> None:
@@ -138,6 +141,7 @@ def test_no_number_of_a_panel_that_is_not_evaluated_is_anywhere(
     assert all(row[5:8] == ["not evaluated"] * 3 for row in found)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_unsettled_number_is_an_upper_bound_wherever_it_stands(
     make_panel_cell: Make, panel: Make, tmp_path: Path
 ) -> None:
@@ -214,6 +218,7 @@ def test_a_curve_has_a_hole_where_a_budget_was_not_evaluated(make_panel_cell: Ma
     assert found.curve.area is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_section_tells_every_panel_in_full(make_panel_cell: Make, panel: Make, tmp_path: Path) -> None:
     cells = [make_panel_cell("a", panel("D22", absent=("D9", "D18")), panel("D14", text="0.3"), gradients=False)]
     page = write(cells, tmp_path, title="t")
@@ -237,6 +242,7 @@ def test_the_section_tells_every_panel_in_full(make_panel_cell: Make, panel: Mak
         assert name in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_colour_is_always_a_word_too(make_panel_cell: Make, panel: Make, tmp_path: Path) -> None:
     page = write([make_panel_cell("a", panel("D22"), panel("D3", text="0.3"))], tmp_path, title="t")
     said = {"good": {"green", "supported"}, "warn": {"unsettled"}, "bad": {"red", "not evaluated"}}
@@ -245,6 +251,7 @@ def test_a_colour_is_always_a_word_too(make_panel_cell: Make, panel: Make, tmp_p
             assert words(element) in said[str(tone)]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_panels_are_unfolded_where_they_are_few_and_not_supported(
     make_panel_cell: Make, panel: Make, tmp_path: Path
 ) -> None:
@@ -277,6 +284,7 @@ def test_a_page_with_panels_is_whole(mixed: list[Any], tmp_path: Path) -> None:
     assert raw == write(mixed, tmp_path / "two", title="t").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_without_a_panel_has_nothing_of_this(make_cell: Make, tmp_path: Path) -> None:
     raw = write([make_cell("a")], tmp_path, title="t").read_text(encoding="utf-8")
     assert "banner" not in raw
@@ -284,6 +292,7 @@ def test_a_page_without_a_panel_has_nothing_of_this(make_cell: Make, tmp_path: P
     assert "panel-" not in raw
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_audits_that_reach_a_page_are_escaped(make_panel_cell: Make, panel: Make, tmp_path: Path) -> None:
     said = {name: f"<u>{name}</u>" for name in ("name", "says", "means", "mend")}
     rows = [{**row, **said} if row["kind"] == "audit" else row for row in panel("D22")]

@@ -19,6 +19,8 @@ from spikeproof.study.plan import plan
 from spikeproof.study.run import Machine
 from spikeproof.study.workers import Workers
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUIET = Machine(progress=False)
 STUDY: dict[str, Any] = {
     "title": "two",

@@ -76,6 +76,7 @@ def test_cells_that_no_worker_of_the_array_is_left_for_have_failed(
 
 
 @pytest.mark.parametrize("engine", ["slurm", "ray"])
+@pytest.mark.usefixtures("undrawn")
 def test_where_every_cell_is_finished_the_same_command_makes_the_page_and_asks_no_cluster(
     tmp_path: Path, study: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:

@@ -169,6 +169,7 @@ def test_what_a_user_named_before_is_not_trusted_in_stored_data(finished: Cell) 
 
 
 @pytest.mark.parametrize("verb", ["report", "pack", "status", "study"])
+@pytest.mark.usefixtures("undrawn")
 def test_what_only_reads_cells_imports_nothing(
     verb: str, finished: Cell, tmp_path: Path, evil: Callable[[], bool]
 ) -> None:
