@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spikeproof.attacks import _asking
+from spikeproof import asking
 from spikeproof.attacks.block_search import BlockSearch
 from spikeproof.errors import UsageError
 from spikeproof.losses import margin
@@ -218,7 +218,7 @@ def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: 
         same(torch.cat([run(part) for part in every.split(size)]), whole)
     shuffled = normal(image_keys(9, torch.arange(1)), (count,))[0].argsort()
     same(run(shuffled), whole[shuffled])
-    monkeypatch.setattr(_asking, "_POINTS", 7)
+    monkeypatch.setattr(asking, "_POINTS", 7)
     same(torch.cat([run(part) for part in every.split(5)]), whole)
 
 

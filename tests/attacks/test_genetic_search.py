@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spikeproof.attacks import _asking, genetic_search
+from spikeproof import asking
+from spikeproof.attacks import genetic_search
 from spikeproof.attacks.genetic_search import GeneticSearch
 from spikeproof.errors import UsageError
 from spikeproof.losses import margin
@@ -288,7 +289,7 @@ def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: 
         same(torch.cat([run(part) for part in every.split(size)]), whole)
     shuffled = normal(image_keys(9, torch.arange(1)), (count,))[0].argsort()
     same(run(shuffled), whole[shuffled])
-    monkeypatch.setattr(_asking, "_POINTS", 7)
+    monkeypatch.setattr(asking, "_POINTS", 7)
     same(torch.cat([run(part) for part in every.split(5)]), whole)
     monkeypatch.setattr(genetic_search.GeneticSearch, "_held", lambda *_: (7, 128))
     same(run(every), whole)

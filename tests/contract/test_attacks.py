@@ -13,7 +13,7 @@ from small import digits, trained, untouched
 from torch import Tensor
 
 from spikeproof import parts, tensors
-from spikeproof.attacks._asking import at_once
+from spikeproof.asking import at_once
 from spikeproof.errors import UsageError
 from spikeproof.estimators.white_box import WhiteBox
 from spikeproof.losses import cross_entropy

@@ -18,6 +18,11 @@ import numpy as np
 from scipy import stats
 
 SITES = {"image": 0, "encoded": 1}
+FIELDS = {
+    "kind", "split", "image", "predicted", "label", "evaluation", "eps", "fooled", "side", "scalar", "batchnorm",
+    "order", "site", "summed",
+}  # fmt: skip
+"""What is read here of a row."""
 
 
 @dataclass
@@ -49,7 +54,7 @@ def rows(table: Any) -> list[dict[str, Any]]:
     found = []
     for number, kind in enumerate(table["kinds"]):
         size = sum(count for which, count in table["order"] if which == number)
-        columns = {name: expanded(column, size) for name, column in kind.items()}
+        columns = {name: expanded(column, size) for name, column in kind.items() if name in FIELDS}
         found += [{name: values[n] for name, values in columns.items()} for n in range(size)]
     return found
 

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from spikeproof.attacks._asking import at_once, gain
+from spikeproof.asking import at_once, gain
 from spikeproof.attacks._best import Best
 from spikeproof.tensors import exact
 from spikeproof.types import EventThreat, Objective, Score

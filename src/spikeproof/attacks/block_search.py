@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spikeproof.attacks._asking import ask, at_once, gain
+from spikeproof.asking import ask, at_once, gain
 from spikeproof.attacks._best import Best
 from spikeproof.attacks._grid import Grid, sides
 from spikeproof.attacks._options import at_least_one, check_ball

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spikeproof.attacks._asking import ROUNDING, ask, at_once
+from spikeproof.asking import ROUNDING, ask, at_once
 from spikeproof.attacks._best import Best
 from spikeproof.attacks._forecast import Forecast
 from spikeproof.attacks._grid import Grid, sides

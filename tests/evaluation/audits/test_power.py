@@ -17,7 +17,7 @@ from subjects import brief, row, subject
 from torch import Tensor, nn
 
 import spikeproof
-from spikeproof import parts
+from spikeproof import asking, parts
 from spikeproof.attacks.apgd import APGD
 from spikeproof.attacks.block_search import BlockSearch
 from spikeproof.attacks.fab import FAB
@@ -307,6 +307,19 @@ def test_a_network_of_ours_is_planted_on_its_features_and_left_alone() -> None:
     assert torch.equal(part.logits(hidden, exact, part.keys), logits)
     assert ((logits[:, 1] > 0) >= planted.decided[index]).all()
     assert (planted.scene(index, "it").logits(x[index], exact, some.keys)[:, 1] < 0)[planted.decided[index]].all()
+
+
+def test_passes_of_any_size_plant_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    victim, x = trained("direct").double(), images(4)
+    batch = Batch.of(victim, x, torch.zeros(4, dtype=torch.int64), torch.arange(4), 0)
+    planted = []
+    for points in (512, 10, 1):  # all at once; two of each image; one of each, as ever
+        monkeypatch.setattr(asking, "_POINTS", points)
+        planted.append(plant(victim, batch, Linf(0.1), 33))
+    for other in planted[1:]:
+        assert torch.equal(other.hidden, planted[0].hidden)
+        assert torch.equal(other.decided, planted[0].decided)
+        torch.testing.assert_close(other.readout.weight, planted[0].readout.weight, rtol=1e-8, atol=1e-8)
 
 
 # --- the fit ---

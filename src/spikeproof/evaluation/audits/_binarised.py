@@ -7,12 +7,14 @@ the image and of the points around it have not, becomes the other class. The fit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from spikeproof.asking import rounds
 from spikeproof.errors import SpikeproofError
 from spikeproof.evaluation.audits._evidence import difference
 from spikeproof.evaluation.plain import furthest
@@ -116,7 +118,7 @@ def plant(victim: Victim, batch: Batch, threat: Threat, points: int) -> Planted:
         return threat.scaled(_INNER).sample(x0, fold(batch.keys, f"inner {draw}")) if draw else x0
 
     hidden = corner("hidden")
-    other, ours = features(before, hidden), torch.stack([features(before, own(draw)) for draw in range(points)])
+    other, ours = features(before, hidden), _several(before, own, points)
     _refuse_another_readout(layer, features(whole, hidden) - features(whole, x0), other - ours[0])
     readout, separable = fitted(other, ours)
     judge = Binarised(headless, batch, threat.surface, readout)
@@ -160,6 +162,15 @@ def features(scene: Scene, point: Tensor) -> Tensor:
     """What the scene's victim says of points (B,*): (B,F), the mean over a few draws where it draws."""
     draws = COMMON_DRAWS if scene.stochastic else 1
     return torch.stack([scene.logits(point, exact, fold(scene.keys, f"features {k}")) for k in range(draws)]).mean(0)
+
+
+def _several(scene: Scene, point: Callable[[int], Tensor], count: int) -> Tensor:
+    """The features of `count` points of each image, which `point` makes (B,*): (count,B,F)."""
+    found: list[Tensor] = []
+    for some, owner in rounds(count, scene.start):
+        points = torch.cat([point(number) for number in some])
+        found += torch.split(features(scene.of(owner), points), len(scene.start))
+    return torch.stack(found)
 
 
 def _refuse_another_readout(layer: nn.Linear, logits: Tensor, before: Tensor) -> None:

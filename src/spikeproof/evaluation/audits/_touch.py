@@ -33,6 +33,8 @@ def rise(f: Objective, x0: Tensor, threat: Threat, mask: Tensor, keys: Tensor, d
 
 
 def _risen(f: Objective, x0: Tensor, threat: Threat, mask: Tensor, keys: Tensor, draws: int) -> Tensor:
+    # One draw a pass: the same images at the same places of a pass have the same loss, to the last bit, where they have
+    # the same spikes, and nothing must look like a rise there.
     before = f(x0, exact, 0).loss
     best = torch.zeros_like(before)
     for draw in range(draws):

@@ -1,8 +1,8 @@
-"""How a search asks about points, in passes of bounded size, and what of two answers is a gain."""
+"""How many points are asked in passes of bounded size, and what of two answers is a gain."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from spikeproof.tensors import exact
 from spikeproof.types import Objective, Score
 
-__all__ = ["ROUNDING", "ask", "at_once", "gain"]
+__all__ = ["ROUNDING", "ask", "at_once", "gain", "rounds"]
 
 _POINTS = 512
 """Of one pass at most; but always one of each image."""
@@ -33,6 +33,15 @@ def ask(f: Objective, owner: Tensor, points: Callable[[slice], Tensor], salt: in
         some = slice(first, first + most)
         found.append(f.of(owner[some])(points(some), exact, salt))
     return Score(*(torch.cat(one) for one in zip(*found, strict=True)))
+
+
+def rounds(count: int, x0: Tensor) -> Iterator[tuple[range, Tensor]]:
+    """`count` points of each image x0 (B,*), some points of all images in a pass: their numbers, and for each point of
+    the pass which image it is of, point after point (int64)."""
+    together = max(at_once(x0) // max(len(x0), 1), 1)
+    for first in range(0, count, together):
+        some = range(first, min(first + together, count))
+        yield some, torch.arange(len(x0), device=x0.device).repeat(len(some))
 
 
 def gain(found: Score, held: Score) -> Tensor:
