@@ -67,7 +67,7 @@ def test_batches_and_order_change_nothing(encoder: str) -> None:
     assert 0 < len(expected) < len(whole)
     shuffled = image_keys(5, IDS[:count]).argsort()
     batches = {
-        "1": [slice(i, i + 1) for i in range(0, count, 1 if encoder == "direct" else 3)],
+        "1": [slice(i, i + 1) for i in range(0, count, 3)],
         "7": [slice(i, min(i + 7, count)) for i in range(0, count, 7)],
         "shuffled": [shuffled],
     }
