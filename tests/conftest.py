@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ settings.load_profile("spikeproof")
 
 # The nets are tiny: two threads that wait for each other at every operation cost far more than they save.
 torch.set_num_threads(1)
+
+# What a process wrote outlives its kill without this too; power cuts are played by `crashes.py`, in a process of its own.
+os.fsync = lambda file: None
 
 # Behind nohup or a shell's & it is ignored, and so it would be in every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
