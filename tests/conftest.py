@@ -25,7 +25,7 @@ settings.load_profile("spikeproof")
 # The nets are tiny: two threads that wait for each other at every operation cost far more than they save.
 torch.set_num_threads(1)
 
-# What a process wrote outlives its kill without this too; power cuts are played by `crashes.py`, in a process of its own.
+# What a process wrote outlives its kill without this too; power cuts are played by `crashes.py`, in another process.
 os.fsync = lambda file: None
 
 # Behind nohup or a shell's & it is ignored, and so it would be in every process that a test starts and interrupts.

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -440,6 +441,7 @@ def test_a_panel_that_was_stopped_goes_on_with_the_piece_it_was_at(
         return real(*given)
 
     config, store = cell_from(panelled()), Store(tmp_path)
+    shutil.copytree(undisturbed / "models", tmp_path / "models")  # trained once
     monkeypatch.setattr(panel, "outcomes", counted)
     with pytest.raises(KeyboardInterrupt):
         run_cell(config, store, QUIET)
