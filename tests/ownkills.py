@@ -63,7 +63,7 @@ def run(config: CellConfig, root: Path, after: int = 0) -> int:
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     home = written(folder / "home")
-    sys.path.append(str(home))
+    sys.path.insert(0, str(home))
     config = cell(home)
     code_of(config)  # kept, and what it reads
     assert run(config, folder / "whole") == 0

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ownkills
 import pytest
 import tinycell
 import torch
+import warm
 import yaml
 from ownnets import MODULE, means, written
 from PIL import Image
@@ -261,8 +263,7 @@ def test_a_configuration_is_held_against_itself(home: Path) -> None:
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_rows_of_one_that_is_not(tmp_path: Path) -> None:
-    script = [sys.executable, str(Path(__file__).parents[1] / "ownkills.py"), str(tmp_path)]
-    done = tinycell.run(script, tinycell.process_environment(tmp_path / "trace"))
+    done = warm.run(ownkills.main, tmp_path, environment=tinycell.process_environment(tmp_path / "trace"))
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[1]) in range(3, 10), "too few kills met a run at work"
 

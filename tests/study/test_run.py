@@ -15,9 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import crashes
 import pytest
 import tinycell
 import torch
+import warm
 import yaml
 from PIL import Image
 from safetensors.torch import load
@@ -516,10 +518,7 @@ def test_a_study_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path, 
 
 
 def test_a_cell_killed_at_any_operation_on_the_disk_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    done = tinycell.run(
-        [sys.executable, str(Path(__file__).parents[1] / "crashes.py"), str(tmp_path), "3"],
-        tinycell.process_environment(tmp_path / "trace"),
-    )
+    done = warm.run(crashes.main, tmp_path, 3, environment=tinycell.process_environment(tmp_path / "trace"))
     assert done.returncode == 0, done.stderr
     assert " of " in done.stdout
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tinycell
+import unlocked
+import warm
 from crashes import CELL
 from tinycell import numbers
 
@@ -133,7 +134,6 @@ def test_every_row_of_a_cell_has_a_name_of_its_own(whole: tuple[Path, Cell]) -> 
 
 @pytest.mark.parametrize("kind", ["unseen", "flock"])
 def test_two_processes_whose_locks_do_not_lock_finish_a_whole_cell_or_none(tmp_path: Path, kind: str) -> None:
-    script = [sys.executable, str(Path(__file__).parents[1] / "unlocked.py"), str(tmp_path), "3", kind]
-    done = tinycell.run(script, tinycell.process_environment(tmp_path / "trace"))
+    done = warm.run(unlocked.main, tmp_path, 3, kind, environment=tinycell.process_environment(tmp_path / "trace"))
     assert done.returncode == 0, done.stderr
     assert " of 3 met" in done.stdout

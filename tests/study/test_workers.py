@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import kills
 import pytest
 import tinycell
+import warm
 import yaml
 from tinycell import numbers, tiny
 
@@ -129,7 +131,6 @@ def test_workers_end_with_their_command(tmp_path: Path, blow: signal.Signals) ->
 
 
 def test_a_study_killed_ten_times_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    script = [sys.executable, str(Path(__file__).parents[1] / "kills.py"), str(tmp_path)]
-    done = tinycell.run(script, tinycell.process_environment(tmp_path / "trace"))
+    done = warm.run(kills.main, tmp_path, environment=tinycell.process_environment(tmp_path / "trace"))
     assert done.returncode == 0, done.stderr
     assert "killed 10 times" in done.stdout

@@ -14,7 +14,7 @@ from contextlib import suppress
 import torch
 
 import spikeproof
-from spikeproof.store.keys import code_digest
+from spikeproof.store.keys import code_digest, rows_code
 from spikeproof.study.run import run_cell
 from spikeproof.training.train import Recipe
 
@@ -27,3 +27,4 @@ for _module in pkgutil.walk_packages(spikeproof.__path__, f"{spikeproof.__name__
         importlib.import_module(_module.name)
 Recipe().build([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of torch
 code_digest(run_cell.__module__)
+rows_code(run_cell.__module__, frozenset(), panel=True)  # what the sources import, which takes as long as a small cell
