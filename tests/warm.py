@@ -36,7 +36,7 @@ def start(
 
     out, err: files that get what it says.
     """
-    process: BaseProcess = workers._context().Process(  # type: ignore[attr-defined]
+    process: BaseProcess = workers._context().Process(
         target=_live, args=(function, given, environment, str(out), str(err))
     )
     process.start()
@@ -57,9 +57,7 @@ def _live(
     sys.exit(function(*given))
 
 
-def run(
-    function: Callable[..., object], *given: Any, environment: dict[str, str]
-) -> subprocess.CompletedProcess[str]:
+def run(function: Callable[..., object], *given: Any, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """To its end."""
     with TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")

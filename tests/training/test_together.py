@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-import sys
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,12 @@ import pytest
 import tinycell
 import together_steps
 import torch
+import warm
 import yaml
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed import TCPStore
+from torch.distributed import run as torchrun_itself
 
 from spikeproof.errors import UsageError
 from spikeproof.store.store import Store
@@ -32,9 +37,29 @@ def configuration(**changes: Any) -> dict[str, Any]:
 
 
 def torchrun(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Two processes, on this machine."""
-    started = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return tinycell.run([*started, *arguments], environment)
+    """Two processes, on this machine, each started afresh."""
+    words = ["--standalone", "--nproc-per-node", "2", *arguments]
+    return warm.run(torchrun_itself.main, words, environment=environment)
+
+
+def forked_pair(arguments: list[str], environment: dict[str, str], out: object = os.devnull) -> list[int | None]:
+    """Their exit codes: two processes of the command line that are told what torchrun tells its own, and of which one
+    is ended when the other has died."""
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    told = {
+        **environment, "MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2",
+        "TORCHELASTIC_RUN_ID": "a test", "TORCHELASTIC_RESTART_COUNT": "0", "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }  # fmt: skip
+    both = [
+        warm.start(warm.command, *arguments, environment={**told, "RANK": rank, "LOCAL_RANK": rank}, out=out)
+        for rank in ("0", "1")
+    ]
+    wait([one.sentinel for one in both], warm.PATIENCE)
+    for one in both:
+        one.join(0 if any(other.exitcode for other in both) else warm.PATIENCE)
+        one.terminate()
+        one.join()
+    return [one.exitcode for one in both]
 
 
 def trained(root: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -58,19 +83,21 @@ def test_a_step_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
 def test_two_processes_of_which_one_is_killed_in_every_epoch_train_the_network_of_one(tmp_path: Path) -> None:
     config = configuration(defence={"name": "adversarial"}, training_attack={"name": "tinycell:FgsmThatDiesOnce"})
     (tmp_path / "cell.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    train = tinycell.command("train", "--config", tmp_path / "cell.yaml", "--out", tmp_path / "two")[1:]
+    train = ["train", "--config", str(tmp_path / "cell.yaml"), "--out", str(tmp_path / "two")]
     environment = tinycell.process_environment(tmp_path / "trace")
     # Seven calls an epoch: in the first one, in the second of a new start, and in the second after a checkpoint.
     for finished, calls in enumerate((3, 10, 10)):
         died = tmp_path / f"died-{finished}"
         once = {tinycell.DIES_ONCE: str(died), tinycell.DIES_AT: str(calls)}
-        assert torchrun(train, {**environment, **once}).returncode != 0
+        if finished == 1:  # from a checkpoint and into a kill, under torchrun itself
+            assert torchrun(tinycell.command(*train)[1:], {**environment, **once}).returncode != 0
+        else:
+            assert -signal.SIGKILL in forked_pair(train, {**environment, **once})
         assert died.is_file()
         checkpoints = [*tmp_path.glob("two/models/*.partial/checkpoint.safetensors")]
         assert [len(read_tensors(one)[1]["history"]) for one in checkpoints] == [finished][: bool(finished)]
-    done = torchrun(train, environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("weights: ") == 1
+    assert forked_pair(train, environment, tmp_path / "said") == [0, 0]
+    assert (tmp_path / "said").read_text(encoding="utf-8").count("weights: ") == 1
     trained_victim(cell_from(config), Store(tmp_path / "one"), Machine(progress=False))
     (one, alone), (two, together) = trained(tmp_path / "one"), trained(tmp_path / "two")
     assert one.keys() == two.keys()
