@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -499,16 +498,17 @@ def test_a_study_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path, 
     done = len(tinycell.events(trace))
     chance = random.Random(7)
     environment = tinycell.process_environment(trace)
+    words = ("study", path, "--workers", 1, "--out", tmp_path / "killed")
     for moment in sorted(chance.sample(range(1, 2 * (STEPS + ATTACKS)), 3)):
-        start = tinycell.command("study", path, "--workers", 1, "--out", tmp_path / "killed")
-        process = subprocess.Popen(start, env=environment)
+        process = warm.start(warm.command, *words, environment=environment)
         end = time.monotonic() + 60
-        while process.poll() is None and len(tinycell.events(trace)) < done + moment and time.monotonic() < end:
+        while process.is_alive() and len(tinycell.events(trace)) < done + moment and time.monotonic() < end:
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
-        assert process.wait() == -signal.SIGKILL, "it was to be killed in the middle of its work"
-    last = tinycell.run(tinycell.command("study", path, "--workers", 1, "--out", tmp_path / "killed"), environment)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "it was to be killed in the middle of its work"
+    last = tinycell.run(tinycell.command(*words), environment)  # as a shell starts it
     assert last.returncode == 0, last.stderr
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
     assert len(numbers(tmp_path / "killed")) == 6
@@ -524,11 +524,12 @@ def test_a_cell_killed_at_any_operation_on_the_disk_goes_on_to_the_same_bytes(tm
 
 def test_two_processes_on_the_same_study_do_each_cell_once(tmp_path: Path, trace: Path) -> None:
     path, cells = study_file(tmp_path)
-    start = tinycell.command("study", path, "--workers", 1, "--out", tmp_path / "shared")
-    environment = tinycell.process_environment(trace)
-    both = [subprocess.Popen(start, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=300)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    words = ("study", path, "--workers", 1, "--out", tmp_path / "shared")
+    environment, said = tinycell.process_environment(trace), tmp_path / "said"
+    both = [warm.start(warm.command, *words, environment=environment, err=said) for _ in range(2)]
+    for process in both:
+        process.join(warm.PATIENCE)
+    assert [process.exitcode for process in both] == [0, 0], said.read_text(encoding="utf-8")
     shared = tinycell.events(trace)
     list(Here().run(cells, Store(tmp_path / "alone"), QUIET))
     assert sorted(tinycell.events(trace)[len(shared) :]) == sorted(shared)
