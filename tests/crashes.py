@@ -25,7 +25,7 @@ from spikeproof.training.train import Recipe
 
 CELL = cell_from(
     {
-        **tinycell.tiny(train_images=20, test_images=6),
+        **tinycell.tiny(train_images=20, test_images=6, model=tinycell.SMALLEST),
         "recipe": {"epochs": 2, "batch_size": 8, "validation_share": 0.5},
         "evaluations": [{"name": "pixels", "eps": [0.1], "attacks": {"fgsm": {"name": "fgsm"}}, "batch_size": 2}],
         "gradients": {"images": 2, "weight_images": 1, "batch_size": 1, "layers": False},

@@ -31,7 +31,7 @@ KILLS = 10
 CELLS = Study(
     "killed",
     {
-        **tinycell.tiny(train_images=40, test_images=10),
+        **tinycell.tiny(train_images=40, test_images=10, model=tinycell.SMALLEST),
         "encoder": {"name": "direct"},
         "recipe": {"epochs": 6, "batch_size": 16, "validation_share": 0.25},
         "defence": {"name": "tinycell:Step"},

@@ -17,12 +17,15 @@ from spikeproof.attacks.fgsm import FGSM
 from spikeproof.defences.vanilla import Vanilla
 
 __all__ = [
-    "DIES_AT", "DIES_ONCE", "KILL", "NUMBERS", "TRACE", "Fgsm", "FgsmThatDiesOnce", "Step", "command", "events",
-    "happened", "numbers", "process_environment", "run", "tiny",
+    "DIES_AT", "DIES_ONCE", "KILL", "NUMBERS", "SMALLEST", "TRACE", "Fgsm", "FgsmThatDiesOnce", "Step", "command",
+    "events", "happened", "numbers", "process_environment", "run", "tiny",
 ]  # fmt: skip
 
 NUMBERS = ("rows.jsonl", "gradients.jsonl", "history.jsonl")
 """The files of a cell that hold its numbers and nothing else."""
+
+SMALLEST = {"name": "event_vgg", "depth": 1, "width": 4, "hidden": 8, "votes": 0, "size": 8}
+"""Of the package's networks the one with the fewest layers, for what is done to cells as a whole; with batch-norm."""
 
 TRACE, KILL, DIES_ONCE = "SPIKEPROOF_TEST_TRACE", "SPIKEPROOF_TEST_KILL_AT", "SPIKEPROOF_TEST_DIES_ONCE"
 DIES_AT = "SPIKEPROOF_TEST_DIES_AT"

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import tinycell
+import warm
 import workerplays
 from workerplays import plays
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What went wrong in each play; all of them are played by one process, which imports torch once."""
+    """What went wrong in each play; all are played by one process, which has imported everything."""
     folder = tmp_path_factory.mktemp("plays")
-    words = [sys.executable, str(Path(workerplays.__file__)), str(folder)]
-    done = tinycell.run(words, tinycell.process_environment(folder / "trace"))
+    done = warm.run(workerplays.tell, folder, environment=tinycell.process_environment(folder / "trace"))
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
