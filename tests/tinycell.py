@@ -87,13 +87,14 @@ _CALLS: list[None] = []
 
 @dataclass(frozen=True)
 class FgsmThatDiesOnce:
-    """A user's attack: FGSM, which at a process's call of that number kills it, where the environment names a file that
-    is not there yet."""
+    """A user's attack: FGSM, which at a process's call of that number kills it, where `once`, or the environment, names
+    a file that is not there yet."""
 
     calls: int = 1
+    once: str = ""
 
     def __call__(self, f: Any, x0: Tensor, *given: Any) -> Tensor:
-        if x0.shape[-1] == 8 and (path := os.environ.get(DIES_ONCE)) is not None:
+        if x0.shape[-1] == 8 and (path := self.once or os.environ.get(DIES_ONCE)):
             _CALLS.append(None)
             with suppress(FileExistsError):
                 if len(_CALLS) == int(os.environ.get(DIES_AT, self.calls)):

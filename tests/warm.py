@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,5 +72,6 @@ def run(function: Callable[..., object], *given: Any, environment: dict[str, str
 
 
 def command(*arguments: object) -> int:
-    """The command line in such a process, as `tinycell.command` has it in one of its own."""
+    """The command line, as `tinycell.command` has it, in such a process; its own workers are forked from it."""
+    workers._context = lambda: get_context("fork")
     return main([*map(str, arguments), "--quiet", "--threads", "1"])

@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 import tinycell
 import torch
+import warm
 import yaml
 from jsonargparse import ArgumentParser
 from tinycell import tiny
 from tinypanel import panelled
 
 import spikeproof
-from spikeproof import parts
+from spikeproof import parts, report
 from spikeproof.commands import main, train
 from spikeproof.metrics import panels
 from spikeproof.metrics.verdict import Verdict
@@ -427,16 +428,17 @@ def test_a_number_that_cannot_be_trusted_exits_3_and_says_why(command: Command, 
 def test_a_panel_killed_midway_goes_on_to_the_same_bytes(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, trace = panel_file(tmp_path, encoder={"name": "tinypanel:Traced"}), tmp_path / "trace"
+    path = panel_file(tmp_path, encoder={"name": "tinypanel:Traced"}, model=tinycell.SMALLEST)
+    trace = tmp_path / "trace"
     monkeypatch.setenv(tinycell.TRACE, str(trace))
+    monkeypatch.setattr(report, "write", lambda cells, folder, **_: folder)  # which takes longer than the rest
     arguments = ("evaluate", "--config", path, "--tier=smoke", "--eps=1/10", "--out")
     assert command(*arguments, tmp_path / "whole", "--quiet")[0] in (0, 3)
     total = len(tinycell.events(trace))
     trace.unlink()
     at = int(0.7 * total)
-    killed = tinycell.run(
-        tinycell.command(*arguments, tmp_path / "killed"), tinycell.process_environment(trace, kill_at=at)
-    )
+    environment = tinycell.process_environment(trace, kill_at=at)
+    killed = warm.run(warm.command, *arguments, tmp_path / "killed", environment=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert list(tmp_path.glob("killed/cells/*.partial/attack-panel.part")), "it was to be killed in the panel"
     assert command(*arguments, tmp_path / "killed", "--quiet")[0] in (0, 3)

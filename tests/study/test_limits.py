@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import warm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -252,7 +252,7 @@ def test_weights_that_are_no_safetensors_are_refused_before_any_work(tmp_path: P
 # --- what it costs to refuse ---
 
 COST = """
-import json, resource, sys, time
+import resource, time
 from pathlib import Path
 from tinycell import tiny
 from spikeproof.errors import UsageError
@@ -267,7 +267,7 @@ def seconds(tree):
         print("taken", tree)
     except UsageError:
         return time.process_time() - started
-for tree in json.loads(sys.argv[1]):
+for tree in trees:
     before = peak()
     found = min(seconds(tree), seconds(tree))  # twice a second is allowed: what else is at work makes it seem longer
     megabytes = (peak() - before) / 1000
@@ -284,9 +284,6 @@ def test_each_is_refused_within_a_second_and_200_mb(tmp_path: Path) -> None:
         {"model": {"name": "sew_resnet", "depth": 50, "width": NUMBER}}, {"neuron": {"name": "dlif", "steps": 10**9}},
         {"evaluations": [{"eps": ["1e99999999"]}]}, str(tmp_path / "laughs.yaml"), str(tmp_path / "large.yaml"),
     ]  # fmt: skip
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", COST, json.dumps(trees)], env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True, text=True, timeout=300, check=True,
-    )  # fmt: skip
+    done = warm.run(exec, COST, {"trees": trees}, environment={**os.environ})
+    assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * len(trees), done.stdout

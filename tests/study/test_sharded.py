@@ -7,13 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tinycell import DIES_ONCE, NUMBERS, tiny
+from tinycell import NUMBERS, SMALLEST, tiny
 from tinypanel import panelled
 
 from spikeproof.errors import UsageError
@@ -37,18 +36,25 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def every_kind() -> CellConfig:
-    """A cell with a panel, pixels and the paper's; its network has learnt enough for its panel to have a slack."""
+def every_kind(once: str = "") -> CellConfig:
+    """A cell with a panel, pixels and the paper's; its network has learnt enough for its panel to have a slack.
+
+    once: a file that is not there; the process that makes it, in the midst of the pixels, dies.
+    """
     panel = {**panelled()["evaluations"][0], "eps": [0.05], "batch_size": 4}
     traced = {
         "name": "pixels",
         "eps": [0.1],
-        "attacks": {"fgsm": {"name": "tinycell:FgsmThatDiesOnce"}},
+        "attacks": {"fgsm": {"name": "tinycell:FgsmThatDiesOnce", "once": once}},
         "batch_size": 1,
     }
     paper = {"name": "paper", "protocol": "paper", "images": 4}
-    learns = {**panelled()["recipe"], "epochs": 8}
-    return cell_from(panelled(evaluations=[panel, traced, paper], train_images=400, test_images=16, recipe=learns))
+    learns = {
+        "model": {**SMALLEST, "width": 8, "hidden": 32},
+        "recipe": {**panelled()["recipe"], "epochs": 8, "lr": 0.03},
+        "train_images": 400,
+    }
+    return cell_from(panelled(evaluations=[panel, traced, paper], test_images=16, **learns))
 
 
 def numbers(cell: Cell) -> dict[str, Any]:
@@ -68,13 +74,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return numbers(cell)
 
 
-def test_workers_at_one_cell_of_which_one_is_killed_make_its_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: dict[str, Any]
-) -> None:
-    monkeypatch.setenv(DIES_ONCE, str(died := tmp_path / "died"))
-    # The server that workers are forked from has the environment of its start, which another test may have made.
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
-    (outcome,) = Sharded(3).run([every_kind()], Store(tmp_path / "shared"), QUIET)
+def test_workers_at_one_cell_of_which_one_is_killed_make_its_rows(tmp_path: Path, alone: dict[str, Any]) -> None:
+    died = tmp_path / "died"
+    (outcome,) = Sharded(3).run([every_kind(str(died))], Store(tmp_path / "shared"), QUIET)
     assert outcome.cell is not None, outcome.error
     assert died.is_file()
     assert numbers(outcome.cell) == alone

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 import yaml
 from tinycell import tiny
 
@@ -267,18 +268,16 @@ def test_a_folder_of_others_is_no_place_for_packages(tmp_path: Path) -> None:
 
 
 def test_workers_take_no_package_from_the_folder_they_run_in(tmp_path: Path) -> None:
-    """Nor does the server that they are forked from, which imports everything."""
+    """Nor does the server that they are forked from, which imports everything, and is started afresh in that folder."""
     trace = tmp_path / "trace"
     for name in ("multiprocessing", "torch", "signal", "yaml", "spikeproof", "triton"):
         (tmp_path / f"{name}.py").write_text(f"open({str(trace)!r}, 'a').write(__name__)\nraise ImportError\n", "utf-8")
     code = (
-        "import sys; sys.path.remove(''); from spikeproof.study import workers;"
+        f"import os; os.chdir({str(tmp_path)!r}); from spikeproof.study import workers;"
         "one = workers._context().Process(target=print, args=('ran',)); one.start(); one.join()"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     environment["PYTHONPATH"] = str(Path(parts.__file__).parents[1])
-    told = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    told = warm.run(exec, code, environment=environment)
     assert told.stdout == "ran\n", told.stderr
     assert not trace.exists(), trace.read_text("utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import warm
 import yaml
 from tinycell import numbers, tiny
 
+from spikeproof.commands import main
 from spikeproof.store.store import Store
 from spikeproof.study.config import load_study
 from spikeproof.study.here import Here
@@ -27,26 +29,29 @@ QUIET = Machine(progress=False)
 
 
 def study_file(folder: Path, axes: dict[str, Any], **changes: Any) -> Path:
-    base = tiny(evaluations=[{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}}], **changes)
+    attacked = [{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}}]
+    base = tiny(evaluations=attacked, model=tinycell.SMALLEST, **changes)
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump({"title": "mine", "base": base, "axes": axes}, sort_keys=False), encoding="utf-8")
     return path
 
 
-def test_workers_keep_what_goes_right_and_say_what_went_wrong(tmp_path: Path) -> None:
+def test_workers_keep_what_goes_right_and_say_what_went_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     training = {
         "fine": {}, "raises": {"defence.name": "trouble:Raises"}, "dies": {"defence.name": "trouble:Dies"},
         "fine too": {"seed": 5},
     }  # fmt: skip
     path = study_file(tmp_path, {"training": training})
-    environment = tinycell.process_environment(tmp_path / "trace")
-    done = tinycell.run(tinycell.command("study", path, "--workers", 2, "--out", tmp_path / "runs"), environment)
-    assert done.returncode == 1
-    assert "report: " in done.stdout
-    assert "2 of 4 cells failed" in done.stderr
-    assert "  raises: RuntimeError: nothing of spikeproof's own" in done.stderr
-    assert re.search("^  dies: its process died: killed by SIGKILL", done.stderr, re.MULTILINE)
-    assert len(re.findall(r"^\[\d/4\] [\w ]+: (?:done|FAILED) in \d+ s", done.stderr, re.MULTILINE)) == 4
+    words = ("study", path, "--workers", 2, "--out", tmp_path / "runs", "--quiet", "--threads", 1)
+    assert main([*map(str, words)]) == 1
+    out, err = capsys.readouterr()
+    assert "report: " in out
+    assert "2 of 4 cells failed" in err
+    assert "  raises: RuntimeError: nothing of spikeproof's own" in err
+    assert re.search("^  dies: its process died: killed by SIGKILL", err, re.MULTILINE)
+    assert len(re.findall(r"^\[\d/4\] [\w ]+: (?:done|FAILED) in \d+ s", err, re.MULTILINE)) == 4
     cells = [cell for cell in load_study(path).cells() if cell.name.startswith("fine")]
     assert [outcome.error for outcome in Here().run(cells, Store(tmp_path / "here"), QUIET)] == [None, None]
     assert numbers(tmp_path / "runs") == numbers(tmp_path / "here")
@@ -109,25 +114,31 @@ def within(seconds: float, true: Any) -> bool:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_their_command(tmp_path: Path, blow: signal.Signals) -> None:
+    """Of a killed one, which can do nothing about it, the command is a shell's, with a server of its own."""
     path = study_file(tmp_path, {"pool": {"max": {}, "avg": {"model.pool": "avg"}}}, defence={"name": "trouble:Waits"})
-    process = subprocess.Popen(
-        tinycell.command("study", path, "--workers", 2, "--out", tmp_path / "runs"),
-        env=tinycell.process_environment(tmp_path / "trace"), stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    words, said = ("study", path, "--workers", 2, "--out", tmp_path / "runs"), tmp_path / "said"
+    environment = tinycell.process_environment(tmp_path / "trace")
+    process: Any
+    if blow == signal.SIGKILL:
+        process = subprocess.Popen(tinycell.command(*words), env=environment)
+    else:
+        process = warm.start(warm.command, *words, environment=environment, err=said)
     try:
         assert within(240, lambda: len(list(tmp_path.glob("pid-*"))) == 2), "two workers are at work"
         workers = [int(found.name.removeprefix("pid-")) for found in tmp_path.glob("pid-*")]
         assert all(map(alive, workers))
-        process.send_signal(blow)
-        said = process.communicate(timeout=120)[1]
+        os.kill(process.pid, blow)
+        assert within(120, lambda: not alive(process.pid))
     finally:
         process.kill()
     assert within(60, lambda: not any(map(alive, workers)))
     if blow == signal.SIGINT:
-        assert process.returncode == 1
-        assert said.strip().splitlines()[-1] == "spikeproof: stopped; the same command goes on from here"
+        process.join()
+        assert process.exitcode == 1
+        last = said.read_text(encoding="utf-8").strip().splitlines()[-1]
+        assert last == "spikeproof: stopped; the same command goes on from here"
     else:
-        assert process.returncode == -signal.SIGKILL
+        assert process.wait() == -signal.SIGKILL
 
 
 def test_a_study_killed_ten_times_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
