@@ -12,6 +12,11 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 import pytest
+
+# Read once, as numpy is imported, here and in every process that a test starts. Its products are of tables of a hundred
+# numbers a side: where two processes share two cores, a second thread has each of them wait for milliseconds.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import torch
 from hypothesis import settings
 
