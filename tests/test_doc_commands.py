@@ -100,7 +100,11 @@ def make():
 PANEL = {"name": "panel", "protocol": "panel", "tier": "smoke", "eps": [0.1]}
 STUDY = {
     "title": "Two small networks",
-    "base": tiny(evaluations=[PANEL], headline={"evaluation": "panel", "eps": 0.1}),
+    "base": tiny(
+        evaluations=[PANEL],
+        headline={"evaluation": "panel", "eps": 0.1},
+        gradients={"images": 2, "weight_images": 1, "batch_size": 2},
+    ),
     "axes": {"pool": {"max": {"model.pool": "max"}, "avg": {"model.pool": "avg"}}},
 }
 

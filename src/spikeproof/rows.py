@@ -8,7 +8,7 @@ threat's own scale at 9 significant digits, `eps_text` as the study wrote it; ot
 
 # No `from __future__ import annotations`: with it, a TypedDict does not know which of its keys are NotRequired.
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from types import UnionType
 from typing import (
@@ -372,29 +372,42 @@ def _fault_in(row: Mapping[str, Any], wanted: Any) -> str | None:
     for name, value in row.items():
         if name not in fields:
             return f"an unknown {name}"
-        if not fits(value, fields[name]):
+        if not fields[name](value):
             return f"{name}: {value!r}"
     return None
 
 
 @cache
-def _fields(wanted: Any) -> dict[str, Any]:
-    return get_type_hints(wanted)
+def _fields(wanted: Any) -> dict[str, Callable[[object], bool]]:
+    """Field of a typed row -> whether a value fits it."""
+    return {name: _fitting(kind) for name, kind in get_type_hints(wanted).items()}
 
 
 def fits(value: object, wanted: Any) -> bool:
     """Whether a value read from JSON has a type; an int is a float, a bool is neither."""
+    return _fitting(wanted)(value)
+
+
+@cache
+def _fitting(wanted: Any) -> Callable[[object], bool]:
+    """The same of every value: a type is looked into once, and asked of a million values."""
     origin, inner = get_origin(wanted), get_args(wanted)
     if is_typeddict(wanted):
-        return isinstance(value, dict) and _fault_in(value, wanted) is None
+        return lambda value: isinstance(value, dict) and _fault_in(value, wanted) is None
     if origin is Literal:
-        return value in inner
+        return lambda value: value in inner
     if origin in (Union, UnionType):
-        return any(fits(value, one) for one in inner)
+        every = [_fitting(one) for one in inner]
+        return lambda value: any(fit(value) for fit in every)
     if origin is list:
-        return isinstance(value, list) and all(fits(one, inner[0]) for one in value)
+        item = _fitting(inner[0])
+        return lambda value: isinstance(value, list) and all(map(item, value))
     if origin is dict:
-        return isinstance(value, dict) and all(isinstance(k, str) and fits(v, inner[1]) for k, v in value.items())
-    if isinstance(value, bool):
-        return wanted in (bool, object)
-    return isinstance(value, (int, float) if wanted is float else wanted)
+        item = _fitting(inner[1])
+        return lambda value: (
+            isinstance(value, dict) and all(isinstance(k, str) for k in value) and all(map(item, value.values()))
+        )
+    kinds = (int, float) if wanted is float else wanted
+    if wanted in (bool, object):
+        return lambda value: isinstance(value, kinds)
+    return lambda value: isinstance(value, kinds) and not isinstance(value, bool)

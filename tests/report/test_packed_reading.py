@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -25,16 +26,27 @@ def standing(cell: Any, attack: str) -> float:
     return sum(row["predicted"] == row["label"] and not row["fooled"] for row in rows) / len(rows)
 
 
-def said(cells: list[Any]) -> tuple[list[Summary], str, str]:
+class Read(NamedTuple):
+    """The cells of a packed study, their summaries, and what is said of them; nothing of it is to be changed."""
+
+    cells: list[Any]
+    found: list[Summary]
+    text: str
+    warnings: str
+
+
+@cache
+def read(study: str) -> Read:
+    cells = packed_cells(RESULTS / study)
     headline = headline_of(cells)
     found = summarise(cells, headline)
-    return found, " ".join(_reading.read(found, headline)), " ".join(_reading.warnings(found, headline))
+    told = (" ".join(say(found, headline)) for say in (_reading.read, _reading.warnings))
+    return Read(cells, found, *told)
 
 
 @pytest.mark.parametrize("study", ["pooling-digits", "paper-cifar10-short"])
 def test_it_is_pgd_that_breaks_or_not(study: str) -> None:
-    cells = packed_cells(RESULTS / study)
-    found, text, _ = said(cells)
+    cells, found, text, _ = read(study)
     assert {cell.plain for cell in found} == {"pgd-20"}
     stand = [
         (summary, share) for summary, cell in zip(found, cells, strict=True)
@@ -53,7 +65,7 @@ def test_it_is_pgd_that_breaks_or_not(study: str) -> None:
 
 
 def test_the_best_are_named() -> None:
-    found, text, _ = said(packed_cells(RESULTS / "pooling-digits"))
+    _, found, text, _ = read("pooling-digits")
     robust = max(found, key=lambda cell: (cell.worst() or (0.0,))[0])
     accurate = max(found, key=lambda cell: (cell.clean("test") or (0.0,))[0])
     assert f"The highest worst-case robust accuracy is that of {robust.label}, at most" in text
@@ -62,13 +74,13 @@ def test_the_best_are_named() -> None:
 
 
 def test_other_attacks_are_a_warning() -> None:
-    cells = packed_cells(RESULTS / "paper-cifar10-short")
+    cells, _, _, warnings = read("paper-cifar10-short")
     assert len({frozenset(row["attack"] for row in cell.rows() if row.get("group")) for cell in cells}) > 1
-    assert "not all attacked by the same attacks" in said(cells)[2]
+    assert "not all attacked by the same attacks" in warnings
 
 
 def test_there_is_no_rank_correlation_of_bounds_alone() -> None:
     """All forty panels are unsettled, so every number of theirs is a bound."""
-    found, text, _ = said(packed_cells(RESULTS / "pooling-digits"))
+    _, found, text, _ = read("pooling-digits")
     assert all(cell.bound for cell in found if cell.worst() is not None)
     assert "Spearman" not in text
