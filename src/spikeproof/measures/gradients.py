@@ -51,14 +51,14 @@ class _Described(TypedDict):
     steps: NotRequired[dict[str, list[float | None]]]
 
 
-def _number(value: Tensor) -> float | None:
+def _number(value: float) -> float | None:
     """At 6 significant digits; None where a measure does not exist."""
-    return float(f"{float(value):.6g}") if value == value else None
+    return float(f"{value:.6g}") if value == value else None
 
 
 def _measured(g: Tensor) -> list[Measures]:
     """Gradient (B,*) -> every measure of each image."""
-    found = measures(g)
+    found = {name: values.tolist() for name, values in measures(g).items()}
     return [{name: _number(values[i]) for name, values in found.items()} for i in range(len(g))]
 
 
@@ -68,7 +68,7 @@ def _described(g: Tensor, steps: int | None) -> list[_Described]:
     rows: list[_Described] = [{"size": total[0].numel(), "summed": summed} for summed in _measured(total)]
     if steps is not None:
         for name, values in measures(g.flatten(0, 1)).items():
-            for row, column in zip(rows, values.view(steps, -1).T, strict=True):
+            for row, column in zip(rows, values.view(steps, -1).T.tolist(), strict=True):
                 row.setdefault("steps", {})[name] = [_number(value) for value in column]
     return rows
 
@@ -77,7 +77,7 @@ def _of_grid(g: Tensor, x: Tensor) -> list[_Described]:
     """The gradient at grids of events, g and x (B,T,2,H,W): of the whole grid, and of each frame."""
     rows = _described(g, None)
     frames = _described(g.transpose(0, 1), g.shape[1])
-    found = event_measures(g, x)
+    found = {name: values.tolist() for name, values in event_measures(g, x).items()}
     for number, (row, frame) in enumerate(zip(rows, frames, strict=True)):
         row["summed"] |= {name: _number(values[number]) for name, values in found.items()}
         row["steps"] = frame["steps"]
