@@ -40,6 +40,14 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with one of few rows."""
+    folder = tmp_path_factory.mktemp("small")
+    shutil.copy(min((ROOT / "results" / "pooling-digits").glob("*.xz")), folder)
+    return folder
+
+
 # --- numbers ---
 
 
@@ -198,12 +206,12 @@ def test_a_hostile_cell_is_cited_as_it_is_called(make_cell: Make) -> None:
 # --- the verb ---
 
 
-def test_the_verb_prints_or_writes_them(shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_prints_or_writes_them(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tuple(cite.ONLY) == FORMATS
-    expected = cited(packed_cells(shipped), header=True)
-    assert main(["cite", str(shipped), "--header"]) == 0
+    expected = cited(packed_cells(small), header=True)
+    assert main(["cite", str(small), "--header"]) == 0
     assert capsys.readouterr().out == "\n".join(expected[name] for name in FORMATS[:3])
-    assert main(["cite", str(shipped), "--header", "--out", str(tmp_path), "--only", "table.csv"]) == 0
+    assert main(["cite", str(small), "--header", "--out", str(tmp_path), "--only", "table.csv"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
     assert (tmp_path / "table.csv").read_text(encoding="utf-8") == expected["table.csv"]
     capsys.readouterr()
@@ -211,10 +219,10 @@ def test_the_verb_prints_or_writes_them(shipped: Path, tmp_path: Path, capsys: p
     assert "expected finished cells" in capsys.readouterr().err
 
 
-def test_it_needs_no_torch(shipped: Path) -> None:
+def test_it_needs_no_torch(small: Path) -> None:
     code = (
         "import sys\nfrom spikeproof.commands import main\n"
-        f"assert main(['cite', {str(shipped)!r}]) == 0\nassert 'torch' not in sys.modules\n"
+        f"assert main(['cite', {str(small)!r}]) == 0\nassert 'torch' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

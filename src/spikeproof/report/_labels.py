@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy  # its functions take half a second to import, and do so when they are first asked
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
-from scipy.optimize import isotonic_regression
 
 __all__ = ["above", "beside", "place"]
 
@@ -61,7 +61,7 @@ def beside(figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], te
 def _apart(wanted: np.ndarray, line: float) -> np.ndarray:
     """The heights nearest to those wanted (ascending, in 0..1) by least squares that are a line apart."""
     steps = line * np.arange(len(wanted))
-    free = np.asarray(isotonic_regression(wanted - steps).x)
+    free = np.asarray(scipy.optimize.isotonic_regression(wanted - steps).x)
     highest = max(line / 2, 1 - line / 2 - steps[-1])
     apart: np.ndarray = np.clip(free, line / 2, highest) + steps
     return apart
