@@ -34,7 +34,10 @@ from spikeproof.study.transfer import of_cells
 from spikeproof.trust import Untrusted, stored
 
 QUIET = Machine(progress=False)
-CHEAP = {"evaluations": [{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}, "images": 2}]}
+CHEAP = {
+    "evaluations": [{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}, "images": 2}],
+    "gradients": {"images": 1, "weight_images": 1, "layers": False},
+}
 EVIL = "evilmod"
 SPELLED = '{"cl\\u0061ss_path": "evilmod.Mine"}'
 """A class_path for whoever reads it as JSON or YAML."""
