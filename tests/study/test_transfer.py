@@ -54,7 +54,10 @@ def test_only_images_that_every_network_gets_right_count() -> None:
 def test_of_finished_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, machine = Store(tmp_path), Machine(progress=False)
     learns = {"epochs": 3, "batch_size": 8, "lr": 0.01, "flip": False, "weight_decay": 0.0}
-    base = tiny(train_images=240, test_images=40, recipe=learns, evaluations=[{"name": "pixels", "images": 2}])
+    base = tiny(
+        train_images=240, test_images=40, recipe=learns, gradients={"images": 1, "weight_images": 1, "layers": False},
+        evaluations=[{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}, "images": 2}],
+    )  # fmt: skip
     cells = [run_cell(cell_from({**base, "name": f"s{seed}", "seed": seed}), store, machine) for seed in (0, 1)]
     matrix = of_cells(cells, "0.3", 40, machine)
     assert set(matrix) == set(matrix["s0"]) == {"s0", "s1"}
