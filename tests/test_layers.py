@@ -62,9 +62,17 @@ def modules(source: Path) -> dict[str, ast.Module]:
     return found
 
 
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All that stands in a file, however deep; not their expressions, which are most of it and can import nothing."""
+    for field in ("body", "handlers", "cases", "orelse", "finalbody"):
+        for node in getattr(tree, field, ()):
+            yield node
+            yield from statements(node)
+
+
 def imported(tree: ast.Module, known: set[str]) -> Iterator[str]:
     """Dotted names of what a file imports, anywhere in it; the package's own without their first word."""
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             yield from (_own(alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
