@@ -22,7 +22,7 @@ from typing import Any
 from spikeproof.report._configurations import configurations_table
 from spikeproof.report._summary import Summary, headline_of, summarise
 from spikeproof.report._tables import Entry, Table
-from spikeproof.report._tradeoff import answer
+from spikeproof.report._tradeoff import Answers, answer
 from spikeproof.report._tradeoff_text import claims_table, pairs_table
 from spikeproof.store.packed import packed_cells
 
@@ -211,6 +211,11 @@ def _summaries(folder: Path) -> list[Summary]:
     return summarise(cells, headline_of(cells))
 
 
+@cache
+def _answers(folder: Path) -> Answers | None:
+    return answer(_summaries(folder))
+
+
 def _named(table: Table) -> list[dict[str, Entry]]:
     titles = [title for title, _ in table.columns]
     return [dict(zip(titles, row, strict=True)) for row in table.rows]
@@ -218,7 +223,7 @@ def _named(table: Table) -> list[dict[str, Entry]]:
 
 def claims(folder: Path) -> list[list[str]]:
     """The claims of the page that have a number, by its rule, with what decides each."""
-    answers = answer(_summaries(folder))
+    answers = _answers(folder)
     if answers is None:
         raise ValueError(f"{folder} is too small for claims")
     rows = [["claim", "measure", "number", "over seeds", f"over {answers.unit}", "p, alone and corrected", "verdict"]]
@@ -250,7 +255,7 @@ def apart(folder: Path, base: str = UNDEFENDED, names: str = ".*") -> list[list[
 
 def pairs(folder: Path) -> list[list[str]]:
     """The page's table of max less average pool, over all pairs and within each training."""
-    found = None if (answers := answer(_summaries(folder))) is None else pairs_table(answers)
+    found = None if (answers := _answers(folder)) is None else pairs_table(answers)
     if found is None:
         raise ValueError(f"{folder} has no pairs")
     return [[title for title, _ in found.columns], *([entry.main for entry in row] for row in found.rows)]
