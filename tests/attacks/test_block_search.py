@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import affine
@@ -34,17 +35,19 @@ def search(
 @pytest.mark.parametrize("shape", [(1, 2, 4), (1, 3, 3), (3, 2, 2), (10,)])
 @pytest.mark.parametrize("width", [1, 5, 64])
 def test_it_finds_the_best_corner_of_an_affine_victim(shape: tuple[int, ...], width: int) -> None:
-    """Of two classes, or of several, where the margin is the largest of some planes: brute force over all corners."""
+    """Of two classes, or of several, where the margin is the largest of some planes: brute force over all corners. Who
+    has come there is asked no more."""
     x0, eps = images(*shape), 0.1
     size = x0[0].numel()
     w = normal(image_keys(2, torch.arange(1)), (4, size))[0].double()
 
-    def loss(x: Tensor, at: Tensor) -> Tensor:
+    def loss(x: Tensor) -> Tensor:
         z = x.flatten(1) @ w.t()
         return z[:, 1:].amax(1) - z[:, 0]
 
-    found = loss(search(Counted(loss), x0, Linf(eps), queries=600, width=width), KEYS)
-    best = torch.stack([loss(corners(x, eps), KEYS).max() for x in x0])
+    best = torch.stack([loss(corners(x, eps)).max() for x in x0])
+    f = Counted(lambda x, at: loss(x) - best[at], above=-1e-9, final=True)
+    found = loss(search(f, x0, Linf(eps), queries=600, width=width))
     torch.testing.assert_close(found, best, rtol=0, atol=1e-9)
 
 
@@ -60,22 +63,23 @@ def test_a_victim_of_the_house_is_searched_to_its_best_corner() -> None:
         torch.testing.assert_close(margin(reached[None], label[None])[0], best, rtol=0, atol=1e-9)
 
 
-PULL = normal(image_keys(3, torch.arange(1)), (10,))[0].double()
-PAIRS = normal(image_keys(4, torch.arange(1)), (10, 10))[0].double()
+PULL = normal(image_keys(3, torch.arange(1)), (10,))[0].double().tolist()
+PAIRS = normal(image_keys(4, torch.arange(1)), (10, 10))[0].double().tolist()
 
 
-def rugged(sides: Any) -> float:
-    """A function of 10 signs with many local optima."""
-    value = sum(float(PULL[i]) * sides[i] for i in range(10))
-    return value + sum(float(PAIRS[i, j]) * sides[i] * sides[j] for i in range(10) for j in range(i))
+@cache
+def rugged(sides: tuple[float, ...]) -> float:
+    """A function of 10 signs with many local optima; kept, because there are few corners, asked again and again."""
+    value = sum(PULL[i] * sides[i] for i in range(10))
+    return value + sum(PAIRS[i][j] * sides[i] * sides[j] for i in range(10) for j in range(i))
 
 
-def greedy(sides: list[float]) -> tuple[list[float], int]:
+def greedy(sides: tuple[float, ...]) -> tuple[tuple[float, ...], int]:
     """From a corner to the first local optimum: where it is, and how many values it takes to know. A round looks at
     every flip, then at the best 2, 3, 5 and 8 of those that gain, together, and goes to the best of all it saw."""
 
-    def flipped(which: list[int]) -> list[float]:
-        return [-side if i in which else side for i, side in enumerate(sides)]
+    def flipped(which: list[int]) -> tuple[float, ...]:
+        return tuple(-side if i in which else side for i, side in enumerate(sides))
 
     asked = 1
     while True:
@@ -90,28 +94,30 @@ def greedy(sides: list[float]) -> tuple[list[float], int]:
 
 
 def test_it_climbs_a_rugged_function_as_its_twin() -> None:
-    """With queries for the way to the first local optimum and the round that shows it; with 2,000, the best."""
+    """With queries for the way to the first local optimum and the round that shows it; with 2,000, the best, and who
+    has come there is asked no more."""
     count = 24
     sides = signs(image_keys(5, torch.arange(count)), (10,)).double()
     x0 = torch.full((count, 10), 0.5).double()
 
-    def loss(x: Tensor, at: Tensor) -> Tensor:
-        return torch.tensor([rugged(((row - 0.5) / 0.1).tolist()) for row in x]).double()
+    def loss(x: Tensor) -> Tensor:
+        return torch.tensor([rugged(tuple(row)) for row in ((x - 0.5) / 0.1).tolist()]).double()
 
     optima = set()
     for i in range(count):
-        expected, asked = greedy(sides[i].tolist())
-        f = Counted(loss, 1)
+        expected, asked = greedy(tuple(sides[i].tolist()))
+        f = Counted(lambda x, at: loss(x), 1)
         start = x0[:1] + 0.1 * sides[i : i + 1]
         x = search(f, x0[:1], Linf(0.1), image_keys(6, torch.tensor([i])), start=start, queries=asked)
         torch.testing.assert_close((x[0] - 0.5) / 0.1, torch.tensor(expected).double(), rtol=0, atol=1e-9)
         assert f.asked.tolist() == [asked]
-        optima.add(tuple(expected))
+        optima.add(expected)
     assert len(optima) > 3
     best = max(rugged(corner) for corner in itertools.product([-1.0, 1.0], repeat=10))
     assert sum(rugged(optimum) < best for optimum in optima) > 1
-    far = search(Counted(loss, count), x0, Linf(0.1), image_keys(6, torch.arange(count)), queries=2000)
-    torch.testing.assert_close(loss(far, KEYS), torch.full((count,), best).double(), rtol=0, atol=1e-9)
+    f = Counted(lambda x, at: loss(x) - best, count, above=-1e-9, final=True)
+    far = search(f, x0, Linf(0.1), image_keys(6, torch.arange(count)), queries=2000)
+    torch.testing.assert_close(loss(far), torch.full((count,), best).double(), rtol=0, atol=1e-9)
 
 
 def trap(x: Tensor, at: Tensor) -> Tensor:
@@ -201,8 +207,8 @@ def test_a_start_that_fools_costs_one_query_where_that_is_final() -> None:
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5), L1(1.0)], ids=str)
 @pytest.mark.parametrize("final", [False, True])
 def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """24 images at once, in sevens, one by one, shuffled, and in passes of other sizes."""
-    count = 24
+    """Ten images at once, in threes, one by one, shuffled, and in passes of other sizes."""
+    count = 10
     x0, keys = images(1, 5, 5, count=count), image_keys(0, torch.arange(count))
 
     def run(index: Tensor) -> Tensor:
@@ -214,7 +220,7 @@ def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: 
         torch.testing.assert_close(found, expected, rtol=0, atol=0 if threat.norm == "Linf" else 1e-6)
 
     whole, every = run(torch.arange(count)), torch.arange(count)
-    for size in (1, 7):
+    for size in (1, 3):
         same(torch.cat([run(part) for part in every.split(size)]), whole)
     shuffled = normal(image_keys(9, torch.arange(1)), (count,))[0].argsort()
     same(run(shuffled), whole[shuffled])
@@ -229,9 +235,10 @@ def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: 
 def test_a_pass_is_bounded_whatever_the_number_of_candidates(shape: tuple[int, ...], count: int, most: int) -> None:
     """By 512 points, by 2^19 numbers (3 images of 3x224x224), and by the images that it was given, which did fit."""
     f = Counted(lambda x, at: x.flatten(1)[:, :9].sum(1), count)
-    search(f, images(*shape, count=count), Linf(0.1), image_keys(0, torch.arange(count)), queries=80, width=64)
+    queries, width = (80, 64) if shape[-1] == 8 else (12, 8)  # of large images a few are too many for a pass
+    search(f, images(*shape, count=count), Linf(0.1), image_keys(0, torch.arange(count)), queries=queries, width=width)
     assert max(len(at) for at, _ in f.points) == most
-    assert f.asked.tolist() == [80] * count
+    assert f.asked.tolist() == [queries] * count
 
 
 @settings(max_examples=60, deadline=None)
