@@ -103,7 +103,7 @@ def test_targeted_apgd_breaks_exactly_what_can_be_broken(loss: Any, kind: Any, i
     where = scene(body, x0)
     distance = optimum(body, x0, where.y, kind.norm)
     threat = kind(distance.median().item() * 1.01)
-    x = APGD(targets=9)(objective(where, loss), x0, threat, ESTIMATOR, where.keys)
+    x = APGD(steps=40, targets=9)(objective(where, loss), x0, threat, ESTIMATOR, where.keys)
     where.check_budget("APGD-T", x, threat)
     clear = (distance / threat.eps - 1).abs() > 0.03
     assert clear.sum() > 32

@@ -11,6 +11,8 @@ def _bisected(rising: Callable[[float], float], goal: float, high: float) -> flo
     low = 0.0
     for _ in range(200):
         middle = (low + high) / 2
+        if middle in (low, high):  # no number lies between
+            break
         low, high = (low, middle) if rising(middle) >= goal else (middle, high)
     return high
 
