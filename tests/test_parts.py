@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,39 @@ def test_the_listing_shows_every_part_with_its_options_and_one_line(folder: str)
         if folder != "losses":
             known = set(inspect.signature(parts.find(folder, name)).parameters) - set(GIVEN.get(folder, {}))
             assert all(option in options for option in known)
+
+
+class Opaque:
+    """No plain data: its text does not tell one from another, nor from None."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return "None"
+
+
+USUAL = Opaque("usual")
+
+
+class Noted:
+    """A part of somebody's own that notes what it is given, and adds to its list."""
+
+    def __init__(self, sizes: list[float], scale: bool | int | float | str = 1, far: Any = USUAL) -> None:
+        self.given, self.far = ([*sizes], scale), far
+        sizes.append(0.0)
+
+
+def test_options_are_read_as_they_are_written_however_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was parsed once is known by its text: no equal number of another type, no list as a part left it, and no
+    object in another's place."""
+    monkeypatch.setitem(sys.modules, "noted", sys.modules[__name__])
+
+    def made(**options: Any) -> Any:
+        return parts.build("attacks", {"name": "noted:Noted", "sizes": [2, 2.5], **options})
+
+    for far in (None, Opaque("one"), Opaque("other")):
+        for scale in (1, 1.0, True, "one", 1, 1.0, True, "one"):
+            assert repr(made(scale=scale, far=far).given) == repr(([2.0, 2.5], scale))
+            assert made(scale=scale, far=far).far is far
+    assert all(made().far is USUAL for _ in range(2))

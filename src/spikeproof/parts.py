@@ -8,6 +8,7 @@ a configuration is a mapping with 'name' and its options, checked against the pa
 from __future__ import annotations
 
 import ast
+import copy
 import importlib
 import inspect
 import keyword
@@ -227,7 +228,7 @@ def _checked(folder: str, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]
     plain = known.keys() - nested.keys()
     refuse_none(target, options)
     try:
-        checked = {**vars(_parser(target, frozenset(plain)).parse_object(options)), **nested} if plain else nested
+        checked = {**_parsed(target, frozenset(plain), options), **nested} if plain else nested
     except (ArgumentError, TypeError, ValueError) as error:
         with within(*key_in(error)):
             raise UsageError(f"options of {folder} {spec['name']!r}", str(error).strip()) from error
@@ -250,6 +251,35 @@ def _parser(target: Any, options: frozenset[str]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(target, skip={n for n in inspect.signature(target).parameters if n not in options})
     return parser
+
+
+_PARSED: dict[tuple[Any, frozenset[str], str], dict[str, Any]] = {}
+"""Options that were parsed, by their text: `_KEPT` at most."""
+
+_KEPT = 1 << 12
+
+
+def _parsed(target: Any, names: frozenset[str], options: dict[str, Any]) -> dict[str, Any]:
+    """All options of these names with their values. What is plain data, before and after, is parsed once: that takes
+    longer than most parts take to build, and a study builds the same few again and again."""
+    key = (target, names, repr(options))
+    if key not in _PARSED or not _plain(options):
+        found = dict(vars(_parser(target, names).parse_object(options)))
+        if not (_plain(options) and _plain(found)):
+            return found
+        if len(_PARSED) >= _KEPT:
+            _PARSED.clear()
+        _PARSED[key] = found
+    return copy.deepcopy(_PARSED[key])  # a part may change a list that it is given
+
+
+def _plain(said: Any) -> bool:
+    """Whether these are numbers, texts, and lists of such, and no more: then their text says all of them."""
+    if type(said) is dict:
+        return _plain([*said.keys(), *said.values()])
+    if type(said) in (list, tuple):
+        return all(map(_plain, said))
+    return said is None or type(said) in (bool, int, float, str)
 
 
 def key_in(error: Exception) -> tuple[str | int, ...]:
