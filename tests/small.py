@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from spikeproof import parts
 from spikeproof.data.digits import Digits
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
-from spikeproof.victims.victim import Victim
+from spikeproof.victims.victim import Victim, copied
 
 __all__ = ["built", "digits", "frozen_state", "trained", "untouched"]
 
@@ -65,7 +64,7 @@ def _trained(encoder: str, steps: int, options: tuple[tuple[str, Any], ...]) -> 
 
 def trained(encoder: str = "direct", *, steps: int = 3, **options: Any) -> Victim:
     """A victim in eval mode that gets a fair share of the digits right and wrong; a copy, free to be changed."""
-    victim = copy.deepcopy(_trained(encoder, steps, tuple(sorted(options.items()))))
+    victim = copied(_trained(encoder, steps, tuple(sorted(options.items()))))
     for parameter in victim.parameters():
         parameter.grad = None
     return victim

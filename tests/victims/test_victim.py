@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import pytest
@@ -15,7 +16,7 @@ from spikeproof.encoders.poisson import Poisson
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys, signs
-from spikeproof.victims.victim import Victim, borrowed
+from spikeproof.victims.victim import Victim, borrowed, copied
 
 X, Y, IDS = digits(6)
 KEYS = image_keys(0, IDS)
@@ -153,6 +154,26 @@ def test_a_borrowed_copy_shares_weights_and_owns_buffers() -> None:
     assert buffers
     assert all(torch.equal(a, b) and a.data_ptr() != b.data_ptr() for a, b in buffers)
     assert torch.equal(copy(X, exact, KEYS), victim(X, exact, KEYS))
+
+
+def test_nothing_that_can_change_belongs_to_a_network_and_its_copy() -> None:
+    """As copy.deepcopy does it: what two modules have in common is one thing in the copy too, and another."""
+    victim = trained()
+    first, last = norms(victim)[0], norms(victim)[-1]
+    first.both = last.both = {}  # type: ignore[assignment]
+    first.some, first.several = OrderedDict(full=[1]), {2}  # type: ignore[assignment]
+    copy = copied(victim)
+    for own, other in zip(victim.modules(), copy.modules(), strict=True):
+        assert vars(own).keys() == vars(other).keys()
+        for name, held in vars(own).items():
+            assert type(vars(other)[name]) is type(held)
+            assert vars(other)[name] is not held or isinstance(held, int | float | str | tuple | None)
+    ours, theirs = norms(copy)[0], norms(copy)[-1]
+    assert ours.both is theirs.both is not first.both
+    assert (ours.some, ours.several) == (first.some, first.several)
+    with untouched(victim):
+        ours.register_forward_hook(lambda *_: None)
+    assert all(torch.equal(a, b) and a is not b for a, b in zip(victim.parameters(), copy.parameters(), strict=True))
 
 
 def test_a_copy_in_train_mode_moves_its_own_statistics_only() -> None:
