@@ -486,7 +486,11 @@ def test_a_full_disk_is_an_error_that_says_so_and_the_run_goes_on_afterwards(
 
 
 def study_file(folder: Path) -> tuple[Path, list[CellConfig]]:
-    study = {"title": "two", "base": watched(model=tinycell.SMALLEST), "axes": {"pool": {"max": {}, "avg": {"model.pool": "avg"}}}}
+    study = {
+        "title": "two",
+        "base": watched(model=tinycell.SMALLEST),
+        "axes": {"pool": {"max": {}, "avg": {"model.pool": "avg"}}},
+    }
     path = folder / "two.yaml"
     path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     return path, Study(**study).cells()
