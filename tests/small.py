@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikeproof import parts
+from spikeproof.data._images import Images
 from spikeproof.data.digits import Digits
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
 from spikeproof.victims.victim import Victim, copied
 
-__all__ = ["built", "digits", "frozen_state", "trained", "untouched"]
+__all__ = ["adapted", "built", "digits", "frozen_state", "trained", "untouched"]
 
 
 def built(
@@ -41,7 +42,12 @@ def built(
 
 def digits(count: int, *, first: int = 0, split: str = "test") -> tuple[Tensor, Tensor, Tensor]:
     """Pixels (count,1,8,8), labels, ids of real digits."""
-    return Digits().load(split).at(torch.arange(first, first + count))  # type: ignore[arg-type]
+    return _split(split).at(torch.arange(first, first + count))
+
+
+@cache
+def _split(name: str) -> Images:
+    return Digits().load(name)  # type: ignore[arg-type]
 
 
 @cache
@@ -68,6 +74,14 @@ def trained(encoder: str = "direct", *, steps: int = 3, **options: Any) -> Victi
     for parameter in victim.parameters():
         parameter.grad = None
     return victim
+
+
+def adapted(encoder: str = "direct", *, steps: int = 3, **options: Any) -> Victim:
+    """The weights of `trained(encoder)` in another number of steps, and among other layers that have none of their own:
+    lively, and nothing more need be trained."""
+    victim = built(encoder, steps=steps, **options)
+    victim.load_state_dict(trained(encoder).state_dict())
+    return victim.eval()
 
 
 def moves_events(attack: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -17,6 +18,7 @@ from spikeproof.neurons import Stepwise
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys, uniform
 from spikeproof.types import Neuron
+from spikeproof.victims.victim import copied
 
 T, B, CLASSES, CHANNELS = 3, 4, 7, 2
 
@@ -46,9 +48,14 @@ def neuron() -> nn.Module:
 
 def body(spec: dict[str, Any], *, width: int = 8) -> Any:
     """In eval mode and float64, lively: batch-norms off their initial 1 and 0 and upwards, so that deep layers fire."""
+    return copied(_body(width=width, **spec))
+
+
+@cache
+def _body(**spec: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        built = parts.build("models", {"width": width, **spec}, in_channels=CHANNELS, classes=CLASSES, neuron=neuron)
+        built = parts.build("models", spec, in_channels=CHANNELS, classes=CLASSES, neuron=neuron)
     built.double().train()
     norms = [m for m in built.modules() if isinstance(m, nn.BatchNorm2d)]
     with torch.no_grad():

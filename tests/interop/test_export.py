@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from small import digits, trained
+from small import adapted, digits, trained
 from torch import Tensor
 
 from spikeproof.encoders.phase import Phase
@@ -22,7 +22,7 @@ def asked(module: Plain) -> tuple[Tensor, Tensor]:
 
 
 def phase(gradient: str, reach: int = 38) -> Victim:
-    return Victim(trained("phase", steps=8).body, Phase(gradient=gradient, reach=reach), 8).eval()  # type: ignore[arg-type]
+    return Victim(adapted("phase", steps=8).body, Phase(gradient=gradient, reach=reach), 8).eval()  # type: ignore[arg-type]
 
 
 def test_a_secant_is_drawn_anew_in_every_call_and_the_logits_stay() -> None:

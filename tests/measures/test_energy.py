@@ -8,7 +8,7 @@ import pytest
 import torch
 from made import held, made
 from oracles import synapses
-from small import digits, trained, untouched
+from small import adapted, digits, trained, untouched
 from torch import Tensor, nn
 
 from spikeproof.measures.energy import energy_rows
@@ -45,7 +45,7 @@ def inputs_of(victim: Victim, x: Tensor) -> tuple[dict[str, Tensor], dict[str, T
 
 @pytest.mark.parametrize(("encoder", "options"), [("direct", {}), ("phase", {"pool": "avg"})])
 def test_every_count_is_that_of_a_walk_over_the_connections(encoder: str, options: dict[str, str]) -> None:
-    victim = trained(encoder, steps=2, **options)
+    victim = adapted(encoder, steps=2, **options)
     with torch.no_grad():
         victim.body.get_submodule("layer1.0.conv2").weight[0] = 0.0  # weights that are zero are no operations
         victim.body.get_submodule("fc").weight[1, :3] = 0.0

@@ -11,7 +11,7 @@ import pytest
 import torch
 from oracles import conv_taps
 from oracles.sparsity import MEASURES
-from small import built, digits, trained, untouched
+from small import adapted, built, digits, trained, untouched
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,7 +32,7 @@ Place = tuple[str, str]
 
 
 def double(encoder: str = "direct", **options: Any) -> Victim:
-    return trained(encoder, steps=2, **options).double()
+    return adapted(encoder, steps=2, **options).double()
 
 
 def rows_of(victim: Victim, **options: Any) -> list[dict[str, Any]]:

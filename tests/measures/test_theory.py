@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import synapses
-from small import digits, trained, untouched
+from small import adapted, digits, untouched
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -104,7 +104,7 @@ def test_a_smooth_network_does_what_first_order_theory_says() -> None:
 
 @pytest.mark.parametrize("encoder", ["direct", "phase", "poisson"])
 def test_rows_of_a_spiking_network(encoder: str) -> None:
-    victim, rule = trained(encoder, steps=2), ATan()
+    victim, rule = adapted(encoder, steps=2), ATan()
     batch = Batch.of(victim, *digits(4), 0)
     options: dict[str, Any] = {
         "rule": rule, "threat": Linf("4/255"), "eps_text": "4/255", "attack": PGD(4), "estimator": WhiteBox(rule),
@@ -208,7 +208,7 @@ def test_the_product_counts_each_group_by_itself() -> None:
 
 @pytest.mark.parametrize(("encoder", "pool"), [("direct", "max"), ("phase", "avg")])
 def test_the_bounds_hold_on_a_trained_network(encoder: str, pool: str) -> None:
-    victim = trained(encoder, steps=2, pool=pool)
+    victim = adapted(encoder, steps=2, pool=pool)
     with untouched(victim):
         found = list(support_rows(victim, Batch.of(victim, *digits(5), 0), rule=ATan()))
     names = [n for n, m in victim.body.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]

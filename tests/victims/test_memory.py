@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import digits, trained
+from small import adapted, digits, trained
 from torch import Tensor, nn
 
 from spikeproof import wrap
@@ -120,7 +120,7 @@ def test_what_fits_is_in_proportion_to_memory_and_to_steps(monkeypatch: pytest.M
     for steps in (2, 8):
         for there in (2**21, 2**22):
             monkeypatch.setattr(memory, "available", lambda device, there=there: there)
-            found[steps, there] = images_that_fit(trained(steps=steps), many, keys)
+            found[steps, there] = images_that_fit(adapted(steps=steps), many, keys)
     assert found[2, 2**22] == pytest.approx(2 * found[2, 2**21], abs=1)
     assert found[2, 2**22] == pytest.approx(4 * found[8, 2**22], rel=0.1)
 

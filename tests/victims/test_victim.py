@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from small import built, digits, trained, untouched
+from small import adapted, built, digits, trained, untouched
 from torch import Tensor, nn
 
 from spikeproof.encoders.direct import Direct
@@ -28,7 +28,7 @@ def norms(victim: Victim) -> list[nn.BatchNorm2d]:
 
 @pytest.mark.parametrize("encoder", ["direct", "phase", "poisson", "latency"])
 def test_calling_is_encoding_and_then_classifying(encoder: str) -> None:
-    victim = trained(encoder, steps=4)
+    victim = adapted(encoder, steps=4)
     z = victim.encode(X, KEYS)
     assert z.shape == (4, 6, 1, 8, 8)
     logits = victim(X, exact, KEYS)
