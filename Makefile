@@ -5,6 +5,9 @@ TESTS ?= -n 2 --dist worksteal
 
 .PHONY: demo test test-everywhere test-lesser coverage bounds check dist docs a11y board peers cluster bench bench-gpu clean
 
+# What an import compiles is kept: tests start Python a hundred times.
+test test-everywhere test-lesser coverage bounds peers cluster: export PYTHONDONTWRITEBYTECODE =
+
 .venv/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spikeproof needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
