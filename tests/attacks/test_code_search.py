@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from objectives import Plain
-from small import digits, trained
+from small import adapted, digits, trained
 from torch import Tensor
 
 from spikeproof import parts
@@ -219,13 +219,13 @@ def test_an_image_keeps_its_best_point_and_a_success() -> None:
 @pytest.mark.parametrize("encoder", ["phase", "latency", "direct"])
 def test_on_a_trained_network(encoder: str) -> None:
     """Stronger than one step through the encoder, at the cost that it says, and judged as proposed."""
-    x, y, ids = digits(40)
+    x, y, ids = digits(24)
     x = (255 * x).round() / 255
-    cost, threat = Cost(40), Linf(8 / 255)
-    scene = Scene(trained(encoder, steps=10 if encoder != "direct" else 3), x, y, image_keys(0, ids), "pixels")
+    cost, threat = Cost(24), Linf(8 / 255)
+    scene = Scene(adapted(encoder, steps=10 if encoder != "direct" else 3), x, y, image_keys(0, ids), "pixels")
     f = scene.objective(margin, cost)
-    found = CodeSearch(steps=20, restarts=3)(f, x, threat, ESTIMATOR, scene.keys)
-    assert cost.rows() == 40 * [{"forwards": 63, "backwards": 63}]
+    found = CodeSearch(steps=10, restarts=2)(f, x, threat, ESTIMATOR, scene.keys)
+    assert cost.rows() == 24 * [{"forwards": 22, "backwards": 22}]
     scene.check_budget("code_search", found, threat)
     step = FGSM()(f, x, threat, ESTIMATOR, scene.keys)
     clean, one, many = (scene.judge(point, "test").margin.mean() for point in (x, step, found))

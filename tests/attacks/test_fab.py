@@ -50,7 +50,7 @@ def test_it_finds_the_closed_form_distance(norm: str, classes: int, targets: int
     """|w . x + b| over the dual norm of w for the nearest class; with a box that binds, by bisection."""
     body, x0 = Affine(classes), images(B, inside=inside)
     where, threat = scene(body, x0), WIDE[norm]
-    x = FAB(steps=40, targets=targets)(objective(where, margin), x0, threat, ESTIMATOR, where.keys)
+    x = FAB(steps=20, targets=targets)(objective(where, margin), x0, threat, ESTIMATOR, where.keys)
     assert (where.judge(x, "test").margin < 0).all()
     expected = closest(body, x0, norm)
     if inside and norm == "Linf" and classes == 2:
@@ -77,7 +77,7 @@ def test_it_succeeds_exactly_where_the_distance_is_within_eps(norm: str, targets
     body, x0 = Affine(4), images(40, inside=False)
     where, distance = scene(body, x0), closest(body, x0, norm)
     threat = type(WIDE[norm])(distance.median().item() * 1.03)
-    x = FAB(steps=40, targets=targets)(objective(where, margin), x0, threat, ESTIMATOR, where.keys)
+    x = FAB(steps=20, targets=targets)(objective(where, margin), x0, threat, ESTIMATOR, where.keys)
     fooled = where.judge(x, "test").margin < 0
     close = (distance / threat.eps - 1).abs() < 0.02
     assert close.sum() < 4

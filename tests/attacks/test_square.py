@@ -174,7 +174,7 @@ def test_the_score_never_falls_and_each_query_builds_on_the_best() -> None:
 @pytest.mark.parametrize("inside", [True, False])
 def test_it_reaches_the_corner_of_a_small_linear_model(shape: tuple[int, ...], inside: bool) -> None:
     w, x0 = slope(*shape), images(*shape, inside=inside)
-    x = Square(queries=1500)(Recorder(linear(w)), x0, Linf(EPS), ESTIMATOR, KEYS)
+    x = Square(queries=500)(Recorder(linear(w)), x0, Linf(EPS), ESTIMATOR, KEYS)
     torch.testing.assert_close(x, (x0 + EPS * w.sign()).clamp(0, 1), rtol=0, atol=1e-12)
 
 
