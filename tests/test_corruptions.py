@@ -77,15 +77,15 @@ def reflected(i: int, n: int, *, edge: bool) -> int:
 
 def blurred(x: Tensor, kernel: dict[tuple[int, int], float], *, edge: bool) -> Tensor:
     """By walking over pixels and the entries of the kernel."""
-    height, width = x.shape
-    total = sum(kernel.values())
-    found = torch.zeros_like(x)
-    for i in range(height):
-        for j in range(width):
-            for (di, dj), weight in kernel.items():
-                source = reflected(i + di, height, edge=edge), reflected(j + dj, width, edge=edge)
-                found[i, j] += weight / total * x[source]
-    return found
+    (height, width), rows, total = x.shape, x.tolist(), sum(kernel.values())
+
+    def walked(i: int, j: int) -> float:
+        return sum(
+            weight / total * rows[reflected(i + di, height, edge=edge)][reflected(j + dj, width, edge=edge)]
+            for (di, dj), weight in kernel.items()
+        )
+
+    return torch.tensor([[walked(i, j) for j in range(width)] for i in range(height)], dtype=x.dtype)
 
 
 @pytest.mark.parametrize("side", [8, 64])
