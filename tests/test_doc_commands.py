@@ -148,6 +148,7 @@ def test_every_command_of_the_docs_is_run_or_listed_with_its_reason() -> None:
     assert {pattern for line in every for pattern in reasons(line)} == set(NOT_RUN)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_commands_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """3 says that a number could not be trusted, which of ten images none can; all else is a failure."""
     for line in RUN:
