@@ -211,7 +211,7 @@ by the same options. The sources are the package's own, which do not change mean
 def remembered() -> Iterator[Path]:
     """What is built from here on is built by a hasty compiler; the library that this process has loaded for all other
     tests is not. The folder where it keeps what it has made: emptied, it has forgotten it. Other users may read it."""
-    if compiler := shutil.which("cc") or shutil.which("gcc"):
+    if compiler := shutil.which("cc") or shutil.which("gcc") or shutil.which("clang"):
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
             path, remembered = Path(folder) / "bin", Path(folder) / "objects"
             for one in (path, remembered):
@@ -536,8 +536,9 @@ def test_several_processes_build_it_at_once(tmp_path: Path) -> None:
     path, cache, begun = (tmp_path / name for name in ("bin", "cache", "begun"))
     for folder in (path, cache, begun):
         folder.mkdir()
-    wait = f"touch '{begun}'/$PPID; until [ $(ls '{begun}' | wc -l) -eq 4 ]; do sleep 0.05; done"
-    compiler = shutil.which("cc") or shutil.which("gcc")
+    there = f"[ $(ls '{begun}' | wc -l) -ge 4 ]"
+    wait = f"touch '{begun}'/$PPID; n=0; until {there} || [ $n -gt 600 ]; do n=$((n + 1)); sleep 0.05; done"
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     (path / "cc").write_text(f'#!/bin/sh\ncase $* in *" -c "*) {wait} ;; esac\nexec \'{compiler}\' "$@"\n')
     (path / "cc").chmod(0o755)
     paths = f"{path}{os.pathsep}{os.environ['PATH']}"

@@ -162,6 +162,13 @@ class Opaque:
         return "None"
 
 
+class Silent:
+    """An object that cannot say what it is."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
 USUAL = Opaque("usual")
 
 
@@ -181,7 +188,7 @@ def test_options_are_read_as_they_are_written_however_often(monkeypatch: pytest.
     def made(**options: Any) -> Any:
         return parts.build("attacks", {"name": "noted:Noted", "sizes": [2, 2.5], **options})
 
-    for far in (None, Opaque("one"), Opaque("other")):
+    for far in (None, Opaque("one"), Opaque("other"), Silent()):
         for scale in (1, 1.0, True, "one", 1, 1.0, True, "one"):
             assert repr(made(scale=scale, far=far).given) == repr(([2.0, 2.5], scale))
             assert made(scale=scale, far=far).far is far

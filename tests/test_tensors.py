@@ -52,6 +52,13 @@ def test_draws_have_the_same_bits_with_and_without_a_library(keys: list[int], sh
         assert torch.equal(one, other)
 
 
+def test_draws_go_through_functions_of_one_image() -> None:
+    """A part of a user's may be mapped over images, where a tensor has no memory of its own."""
+    keys = draws(3)
+    each = torch.func.vmap(lambda key: tensors.uniform(tensors.fold(key[None], "it"), (2,))[0])(keys)
+    assert torch.equal(each, tensors.uniform(tensors.fold(keys, "it"), (2,)))
+
+
 def test_draws_of_many_images_are_those_of_each_on_any_number_of_threads() -> None:
     keys, before = draws(70), torch.get_num_threads()
     alone = torch.cat([tensors.uniform(key[None], (600,)) for key in keys])

@@ -8,7 +8,6 @@ start itself, or the command line as a shell has it, makes a fresh one.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,10 +63,12 @@ def run(function: Callable[..., object], *given: Any, environment: dict[str, str
         out, err = Path(folder, "out"), Path(folder, "err")
         process = start(function, *given, environment=environment, out=out, err=err)
         process.join(PATIENCE)
-        if process.exitcode is None:
-            os.kill(process.pid or 0, signal.SIGKILL)
+        late = process.exitcode is None
+        if late:
+            process.kill()
             process.join()
         said = [path.read_text(encoding="utf-8") for path in (out, err)]
+        said[1] += f"\nkilled after {PATIENCE} s" if late else ""
         return subprocess.CompletedProcess([], process.exitcode or 0, *said)
 
 

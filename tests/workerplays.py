@@ -133,8 +133,12 @@ def play_two_engines_share_a_folder(folder: Path) -> None:
     play = Play(folder)
     local = os.fork()
     if not local:
-        outcomes = list(Here().run([one.config for one in play.planned], play.store, QUIET))
-        os._exit(int(any(outcome.cell is None for outcome in outcomes)))
+        code = 99
+        try:
+            outcomes = list(Here().run([one.config for one in play.planned], play.store, QUIET))
+            code = int(any(outcome.cell is None for outcome in outcomes))
+        finally:
+            os._exit(code)
     worker = play.start("--wait", "60")
     assert (ended(local), ended(worker)) == (0, 0), play.said
     assert happened() == len(ONCE), "a batch was made twice, or not at all"
@@ -355,11 +359,13 @@ def _begun(name: str, folder: Path) -> int:
     if child:
         return child
     os.environ[tinycell.TRACE] = str(folder / "trace")
-    started, wrong = time.perf_counter(), ""
+    own, started, wrong = os.getpid(), time.perf_counter(), ""
     try:
         plays()[name](folder)
     except BaseException:
         wrong = traceback.format_exc()
+    if os.getpid() != own:  # a fork of the play's, which says by its end what became of it
+        os._exit(99)
     (folder / "wrong").write_text(wrong, encoding="utf-8")
     print(f"{time.perf_counter() - started:5.1f} s {name}", file=sys.stderr, flush=True)
     os._exit(0)

@@ -36,9 +36,9 @@ def ask(f: Objective, owner: Tensor, points: Callable[[slice], Tensor], salt: in
 
 
 def rounds(count: int, x0: Tensor) -> Iterator[tuple[range, Tensor]]:
-    """`count` points of each image x0 (B,*), some points of all images in a pass: their numbers, and for each point of
-    the pass which image it is of, point after point (int64)."""
-    together = max(at_once(x0) // max(len(x0), 1), 1)
+    """`count` points of each image x0 (B,*), B at least 1, some points of all images in a pass: their numbers, and for
+    each point of the pass which image it is of, point after point (int64)."""
+    together = max(at_once(x0) // len(x0), 1)
     for first in range(0, count, together):
         some = range(first, min(first + together, count))
         yield some, torch.arange(len(x0), device=x0.device).repeat(len(some))

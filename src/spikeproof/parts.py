@@ -262,15 +262,17 @@ _KEPT = 1 << 12
 def _parsed(target: Any, names: frozenset[str], options: dict[str, Any]) -> dict[str, Any]:
     """All options of these names with their values. What is plain data, before and after, is parsed once: that takes
     longer than most parts take to build, and a study builds the same few again and again."""
-    key = (target, names, repr(options))
-    if key not in _PARSED or not _plain(options):
+    known = _plain(options)
+    key = (target, names, repr(options) if known else "")
+    found = _PARSED.get(key) if known else None
+    if found is None:
         found = dict(vars(_parser(target, names).parse_object(options)))
-        if not (_plain(options) and _plain(found)):
+        if not (known and _plain(found)):
             return found
         if len(_PARSED) >= _KEPT:
             _PARSED.clear()
         _PARSED[key] = found
-    return copy.deepcopy(_PARSED[key])  # a part may change a list that it is given
+    return copy.deepcopy(found)  # a part may change a list that it is given
 
 
 def _plain(said: Any) -> bool:

@@ -44,7 +44,7 @@ CONVERGES = {"gumbel", "sparse_dynamic"}
 """What draws, and may end at the best point whatever is drawn, or draws for what has no gradient alone."""
 
 BRIEF = {"steps": 8, "queries": 40, "draws": 10, "rounds": 2, "first": 3, "levels": 51}
-"""Shorter than the defaults, for an attack that has such an option: what is examined does not depend on the length."""
+"""Shorter than the defaults, or coarser, for an attack with such an option: what is examined does not depend on it."""
 
 BRIEFER = {**BRIEF, "steps": 5, "draws": 3}
 """Through a network, every line of an attack is run that in more steps would be."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -114,31 +113,25 @@ def within(seconds: float, true: Any) -> bool:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_their_command(tmp_path: Path, blow: signal.Signals) -> None:
-    """Of a killed one, which can do nothing about it, the command is a shell's, with a server of its own."""
     path = study_file(tmp_path, {"pool": {"max": {}, "avg": {"model.pool": "avg"}}}, defence={"name": "trouble:Waits"})
-    words, said = ("study", path, "--workers", 2, "--out", tmp_path / "runs"), tmp_path / "said"
-    environment = tinycell.process_environment(tmp_path / "trace")
-    process: Any
-    if blow == signal.SIGKILL:
-        process = subprocess.Popen(tinycell.command(*words), env=environment)
-    else:
-        process = warm.start(warm.command, *words, environment=environment, err=said)
+    process = subprocess.Popen(
+        tinycell.command("study", path, "--workers", 2, "--out", tmp_path / "runs"),
+        env=tinycell.process_environment(tmp_path / "trace"), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
         assert within(240, lambda: len(list(tmp_path.glob("pid-*"))) == 2), "two workers are at work"
         workers = [int(found.name.removeprefix("pid-")) for found in tmp_path.glob("pid-*")]
         assert all(map(alive, workers))
-        os.kill(process.pid, blow)
-        assert within(120, lambda: not alive(process.pid))
+        process.send_signal(blow)
+        said = process.communicate(timeout=120)[1]
     finally:
         process.kill()
     assert within(60, lambda: not any(map(alive, workers)))
     if blow == signal.SIGINT:
-        process.join()
-        assert process.exitcode == 1
-        last = said.read_text(encoding="utf-8").strip().splitlines()[-1]
-        assert last == "spikeproof: stopped; the same command goes on from here"
+        assert process.returncode == 1
+        assert said.strip().splitlines()[-1] == "spikeproof: stopped; the same command goes on from here"
     else:
-        assert process.wait() == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL
 
 
 def test_a_study_killed_ten_times_goes_on_to_the_same_bytes(tmp_path: Path) -> None:

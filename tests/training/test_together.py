@@ -42,22 +42,24 @@ def torchrun(arguments: list[str], environment: dict[str, str]) -> subprocess.Co
     return warm.run(torchrun_itself.main, words, environment=environment)
 
 
-def forked_pair(arguments: list[str], environment: dict[str, str], out: object = os.devnull) -> list[int | None]:
+def forked_pair(
+    arguments: list[str], environment: dict[str, str], out: object = os.devnull, err: object = os.devnull
+) -> list[int | None]:
     """Their exit codes: two processes of the command line that are told what torchrun tells its own, and of which one
-    is ended when the other has died."""
+    is ended when the other has died. out, err: files that get what both say."""
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     told = {
         **environment, "MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2",
         "TORCHELASTIC_RUN_ID": "a test", "TORCHELASTIC_RESTART_COUNT": "0", "TORCHELASTIC_USE_AGENT_STORE": "True",
     }  # fmt: skip
     both = [
-        warm.start(warm.command, *arguments, environment={**told, "RANK": rank, "LOCAL_RANK": rank}, out=out)
+        warm.start(warm.command, *arguments, environment={**told, "RANK": rank, "LOCAL_RANK": rank}, out=out, err=err)
         for rank in ("0", "1")
     ]
     wait([one.sentinel for one in both], warm.PATIENCE)
     for one in both:
         one.join(0 if any(other.exitcode for other in both) else warm.PATIENCE)
-        one.terminate()
+        one.kill()
         one.join()
     return [one.exitcode for one in both]
 
@@ -96,8 +98,9 @@ def test_two_processes_of_which_one_is_killed_in_every_epoch_train_the_network_o
         assert died.is_file()
         checkpoints = [*tmp_path.glob("two/models/*.partial/checkpoint.safetensors")]
         assert [len(read_tensors(one)[1]["history"]) for one in checkpoints] == [finished][: bool(finished)]
-    assert forked_pair(train, environment, tmp_path / "said") == [0, 0]
-    assert (tmp_path / "said").read_text(encoding="utf-8").count("weights: ") == 1
+    said = tmp_path / "said"
+    assert forked_pair(train, environment, said, tmp_path / "wrong") == [0, 0], (tmp_path / "wrong").read_text("utf-8")
+    assert said.read_text(encoding="utf-8").count("weights: ") == 1
     trained_victim(cell_from(config), Store(tmp_path / "one"), Machine(progress=False))
     (one, alone), (two, together) = trained(tmp_path / "one"), trained(tmp_path / "two")
     assert one.keys() == two.keys()

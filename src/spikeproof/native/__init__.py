@@ -2,9 +2,9 @@
 
 `scan` and `scan_backward` do what `neurons/_stepwise.py` and `rules/_fused.py` do in torch: spikes are equal bit by
 bit, gradients to float tolerance; everything here is float32. On the CPU in C, built once for a machine (some
-seconds) from `scan.c` beside this file (`_built.py`), together with what `pools.py`, `moments.py`, `taps.py`, `few.py`,
-`two_valued.py`, `strided.py` and `winograd.py` call; on a GPU in Triton (`_gpu.py`), which comes with torch there.
-SPIKEPROOF_FAST=0 turns this and every other fast path off.
+seconds) from `scan.c` beside this file (`_built.py`), together with what `pools.py`, `moments.py`, `draws.py`,
+`taps.py`, `few.py`, `two_valued.py`, `strided.py` and `winograd.py` call; on a GPU in Triton (`_gpu.py`), which comes
+with torch there. SPIKEPROOF_FAST=0 turns this and every other fast path off.
 """
 
 from __future__ import annotations

@@ -13,9 +13,11 @@ __all__ = ["drawable", "draws", "mixed"]
 
 
 def drawable(words: Tensor) -> bool:
-    """Whether words can go this way: contiguous int64 on a CPU, a tensor of torch's own."""
-    kind = type(words) is Tensor and words.dtype == torch.int64 and words.device.type == "cpu"
-    return kind and words.is_contiguous() and words.numel() > 0 and compiled() is not None
+    """Whether words can go this way: contiguous int64 on a CPU, in a tensor that is torch's own and has a memory."""
+    if type(words) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(words):  # as in torch.func.vmap
+        return False
+    kind = words.dtype == torch.int64 and words.device.type == "cpu" and words.is_contiguous() and words.numel() > 0
+    return kind and compiled() is not None
 
 
 def mixed(words: Tensor) -> Tensor:
