@@ -17,18 +17,12 @@ import pytest
 # numbers a side: where two processes share two cores, a second thread has each of them wait for milliseconds.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import torch
 from hypothesis import settings
-
-from spikeproof import native
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 settings.register_profile("spikeproof", deadline=None, derandomize=True, print_blob=False)
 settings.load_profile("spikeproof")
-
-# The nets are tiny: two threads that wait for each other at every operation cost far more than they save.
-torch.set_num_threads(1)
 
 # What a process wrote outlives its kill without this too; power cuts are played by `crashes.py`, in another process.
 os.fsync = lambda file: None
@@ -37,8 +31,33 @@ os.fsync = lambda file: None
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Found now, for the whole process: a test that hides the compiler behind another PATH may come first.
-native.available()
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Not of the process that hands the tests out to others, which would import torch while they wait."""
+    if config.getoption("numprocesses", None) and not _works_for_another(config):
+        return
+    import torch
+
+    from spikeproof import native
+
+    # The nets are tiny: two threads that wait for each other at every operation cost far more than they save.
+    torch.set_num_threads(1)
+    # Found now, for the whole process: a test that hides the compiler behind another PATH may come first.
+    native.available()
+
+
+def _works_for_another(config: pytest.Config) -> bool:
+    """Whether this process gets its tests from pytest-xdist's, beside others whose folders lie next to its own."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kept_together(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Networks that tests train are kept where all processes of this run of the tests find them."""
+    import small
+
+    folder = tmp_path_factory.getbasetemp()
+    small.KEPT = folder.parent if _works_for_another(pytestconfig) else folder
 
 
 def pytest_collection_finish() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,8 +54,27 @@ def _split(name: str) -> Images:
     return Digits().load(name)  # type: ignore[arg-type]
 
 
+KEPT: Path | None = None
+"""A folder for what is trained, of this run of the tests alone: a second process need not train it again."""
+
+
 @cache
 def _trained(encoder: str, steps: int, options: tuple[tuple[str, Any], ...]) -> Victim:
+    name = "-".join(map(str, ("trained", encoder, steps, *chain(*options))))
+    path = None if KEPT is None else KEPT / f"{name}.safetensors"
+    if path is not None and path.exists():
+        victim = built(encoder, steps=steps, **dict(options))
+        victim.load_state_dict(load_file(path))
+        return victim.eval()
+    victim = _fitted(encoder, steps, options)
+    if path is not None:
+        draft = path.with_suffix(f".{os.getpid()}")
+        save_file(victim.state_dict(), draft)
+        draft.replace(path)
+    return victim
+
+
+def _fitted(encoder: str, steps: int, options: tuple[tuple[str, Any], ...]) -> Victim:
     # Trained in float64 from numpy's numbers, so that every processor gets the same network: what differs in the last
     # bits of float32, torch's normal numbers among it, grows into another one.
     victim = built(encoder, steps=steps, **dict(options)).double()

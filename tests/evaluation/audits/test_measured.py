@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -576,11 +577,12 @@ def test_a_frozen_twin_that_answers_otherwise_is_red(monkeypatch: pytest.MonkeyP
 # --- the same for any order of the images, and any batch ---
 
 
-@dataclass(frozen=True)
 class Digits:
     """Digits that a small network gets right, in float64."""
 
-    victim: Victim = field(default_factory=lambda: trained().double())
+    @cached_property
+    def victim(self) -> Victim:
+        return trained().double()
 
     def subject(self, order: Callable[[Tensor], Tensor], batch_size: int) -> Subject:
         x, y, ids = digits(10)
