@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -148,8 +149,9 @@ def normal(keys: Tensor, shape: Sequence[int]) -> Tensor:
 
 def exact(neuron: Neuron, currents: Tensor, site: str) -> Tensor:
     """The rule without a gradient: currents (T,B,*) -> spikes. Every verdict uses it."""
-    if isinstance(neuron, OneScan) and not (torch.is_grad_enabled() and currents.requires_grad):
-        return neuron.spikes(currents)
+    # By its class, which Python remembers: at every layer of every pass, isinstance would look at the methods again.
+    if issubclass(type(neuron), OneScan) and not (torch.is_grad_enabled() and currents.requires_grad):
+        return cast(OneScan, neuron).spikes(currents)
     return neuron.run(currents, lambda height, step: heaviside(height))
 
 
