@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tinycell import tiny
+from tinycell import SMALLEST, smallest
 from tinypanel import panelled
 
 from spikeproof import report
@@ -35,7 +35,7 @@ from spikeproof.study.run import Machine, run_cell
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two cells, one with a panel; not to be changed."""
     folder = tmp_path_factory.mktemp("packed")
-    for config in (tiny(name="plain"), panelled(name="panel")):
+    for config in (smallest(name="plain"), panelled(name="panel", model=SMALLEST)):
         run_cell(cell_from(config), Store(folder), Machine(progress=False))
     return folder
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tinycell import NUMBERS, SMALLEST, tiny
+from tinycell import NUMBERS, SMALLEST, smallest
 from tinypanel import panelled
 
 from spikeproof.errors import UsageError
@@ -86,7 +86,7 @@ def test_workers_at_one_cell_of_which_one_is_killed_make_its_rows(tmp_path: Path
 def test_a_run_that_comes_to_help_when_the_cell_is_finished_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, config, sharing = Store(tmp_path), cell_from(tiny()), replace(QUIET, shares=True)
+    store, config, sharing = Store(tmp_path), cell_from(smallest()), replace(QUIET, shares=True)
     first, helped, folders = ExitStack(), run._help, list[bool]()
 
     def help_late(given: Any) -> None:
@@ -154,5 +154,5 @@ def test_the_papers_protocol_is_one_piece(tmp_path: Path, monkeypatch: pytest.Mo
         kept.extend(path.name for path in (store.root / "cells" / f"{key}.pieces").glob("attack-*"))
 
     monkeypatch.setattr(Pieces, "clear", look)
-    run_cell(cell_from(tiny()), Store(tmp_path), replace(QUIET, shares=True))
+    run_cell(cell_from(smallest()), Store(tmp_path), replace(QUIET, shares=True))
     assert sorted(kept) == ["attack-paper.0", *(f"attack-pixels.{n}" for n in range(4))]

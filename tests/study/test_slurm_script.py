@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tinycell import tiny
+from tinycell import smallest
 
 from spikeproof.commands import main
 from spikeproof.store.store import Store
@@ -20,7 +20,7 @@ from spikeproof.study.trained import Machine
 @pytest.fixture
 def study(tmp_path: Path) -> list[str]:
     path = tmp_path / "two.yaml"
-    path.write_text(yaml.safe_dump({"title": "two", "base": tiny(), "seeds": [0, 1]}), encoding="utf-8")
+    path.write_text(yaml.safe_dump({"title": "two", "base": smallest(), "seeds": [0, 1]}), encoding="utf-8")
     return ["study", str(path), "--out", str(tmp_path / "runs"), "--engine", "slurm"]
 
 
