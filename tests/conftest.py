@@ -6,10 +6,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from xml.sax.saxutils import escape, quoteattr
 
 import pytest
 
@@ -20,6 +18,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from pages import without_drawing, without_pdf
 
 settings.register_profile("spikeproof", deadline=None, derandomize=True, print_blob=False)
 settings.load_profile("spikeproof")
@@ -74,20 +74,12 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture
-def no_pdf(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages without the real PDF of each figure, whose fonts are a third of a page's time."""
-    for place in ("report", "report._paper_figures"):
-        monkeypatch.setattr(f"spikeproof.{place}.pdf", lambda figure: b"%PDF")
+def no_pdf() -> Iterator[None]:
+    with without_pdf():
+        yield
 
 
 @pytest.fixture
-def undrawn(no_pdf: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages whose figures are made, and of which only the words are written: for tests of what a page says, or of what
-    makes one in passing. To lay figures out and to draw them is most of a page's time."""
-    monkeypatch.setattr("spikeproof.report.settle", lambda figure: None)
-    monkeypatch.setattr("spikeproof.report.svg", _only_words)
-
-
-def _only_words(figure: Any, name: str, label: str, titles: Mapping[str, str]) -> str:
-    marks = "".join(f"<g aria-label={quoteattr(words)}><title>{escape(words)}</title></g>" for words in titles.values())
-    return f'<svg xmlns="http://www.w3.org/2000/svg" role="group" aria-label={quoteattr(label)}>{marks}</svg>'
+def undrawn() -> Iterator[None]:
+    with without_drawing():
+        yield

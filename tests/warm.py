@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 
+from spikeproof import report
 from spikeproof.commands import main
 from spikeproof.study import workers
 
-__all__ = ["command", "run", "start"]
+__all__ = ["command", "run", "start", "unwritten"]
 
 PATIENCE = 300
 """Seconds, which a busy machine may need."""
@@ -75,4 +76,11 @@ def run(function: Callable[..., object], *given: Any, environment: dict[str, str
 def command(*arguments: object) -> int:
     """The command line, as `tinycell.command` has it, in such a process; its own workers are forked from it."""
     workers._context = lambda: get_context("fork")
+    os.fsync = lambda file: None  # as in the process of the tests
     return main([*map(str, arguments), "--quiet", "--threads", "1"])
+
+
+def unwritten(*arguments: object) -> int:
+    """`command` without its page, which takes longer than a small study."""
+    report.write = lambda cells, folder, **_: folder
+    return command(*arguments)

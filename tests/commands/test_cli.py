@@ -19,7 +19,8 @@ import torch
 import warm
 import yaml
 from jsonargparse import ArgumentParser
-from tinycell import tiny
+from pages import without_drawing
+from tinycell import smallest, tiny
 from tinypanel import panelled
 
 import spikeproof
@@ -65,10 +66,11 @@ def cell_file(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `evaluate` makes of the tiny cell; not to be changed."""
+    """What `evaluate` makes of the tiny cell of the smallest network; not to be changed."""
     root = tmp_path_factory.mktemp("results")
-    (root / "cell.yaml").write_text(yaml.safe_dump(tiny(name="mine")), encoding="utf-8")
-    assert main(["evaluate", "--config", str(root / "cell.yaml"), "--out", str(root / "runs"), "--quiet"]) == 0
+    (root / "cell.yaml").write_text(yaml.safe_dump(smallest(name="mine")), encoding="utf-8")
+    with without_drawing():
+        assert main(["evaluate", "--config", str(root / "cell.yaml"), "--out", str(root / "runs"), "--quiet"]) == 0
     return root / "runs"
 
 
@@ -366,7 +368,8 @@ def test_report_writes_the_page_again(command: Command, tmp_path: Path, results:
 def test_a_study_with_a_user_s_own_parts(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(tinycell.TRACE, str(tmp_path / "trace"))
     attacks = {"attacks": {"mine": {"name": "tinycell:Fgsm"}}, "name": "pixels", "eps": ["1/10"], "batch_size": 10}
-    base = tiny(evaluations=[attacks], train_images=200, encoder={"name": "direct"}, defence={"name": "tinycell:Step"})
+    parts_of_mine = {"encoder": {"name": "direct"}, "defence": {"name": "tinycell:Step"}}
+    base = smallest(evaluations=[attacks], train_images=200, **parts_of_mine)
     study = {"title": "A study of mine", "base": base, "axes": {"pool": {"max": {}, "avg": {"model.pool": "avg"}}}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     code, out, err = command("study", tmp_path / "mine.yaml", "--workers", 1, "--out", tmp_path / "runs", "--quiet")
@@ -398,8 +401,8 @@ def test_a_tier_replaces_the_evaluations_and_a_supported_verdict_exits_0(
 ) -> None:
     """A network that has learnt nothing would be unsettled: the verdict is put into its mouth."""
     monkeypatch.setattr(panels, "verdict_of", lambda rows: Verdict("supported", (), ("D21", "D22"), ()))
-    given = ("--config", panel_file(tmp_path), "--tier=smoke", "--eps=1/10", "--quiet", "--out", tmp_path)
-    code, out, err = command("evaluate", *given)
+    path = panel_file(tmp_path, model=tinycell.SMALLEST)
+    code, out, err = command("evaluate", "--config", path, "--tier=smoke", "--eps=1/10", "--quiet", "--out", tmp_path)
     assert (code, err) == (0, "")
     assert "report: " in out
     (cell,) = Store(tmp_path).cells()

@@ -17,6 +17,7 @@ import torch
 import warm
 import yaml
 from ownnets import MODULE, means, written
+from pages import without_drawing
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -60,7 +61,8 @@ def finished(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Cell:
     """What `evaluate` makes of the nearest mean on the digits; not to be changed."""
     runs = tmp_path_factory.mktemp("finished") / "runs"
     of_mine = [f"{MODULE}:make", "--weights", str(home / "means.pt"), "--images", "digits"]
-    code = main(["evaluate", *of_mine, "--out", str(runs), *PANEL])
+    with without_drawing():
+        code = main(["evaluate", *of_mine, "--out", str(runs), *PANEL])
     assert code == 3, "six images support no number"
     (cell,) = Store(runs).cells()
     return cell
@@ -75,7 +77,6 @@ def tree(home: Path, **changes: Any) -> dict[str, Any]:
 # --- what it says ---
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_its_rows_are_those_of_the_owner_s_own_object(finished: Cell) -> None:
     """The nearest mean worked out by distances, without the network."""
     x, y, ids = Digits().load("test").at(torch.arange(359))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tinycell import tiny
+from tinycell import SMALLEST, smallest
 from tinypanel import panelled
 
 from spikeproof import report
@@ -35,7 +35,7 @@ from spikeproof.study.run import Machine, run_cell
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two cells, one with a panel; not to be changed."""
     folder = tmp_path_factory.mktemp("packed")
-    for config in (tiny(name="plain"), panelled(name="panel")):
+    for config in (smallest(name="plain"), panelled(name="panel", model=SMALLEST)):
         run_cell(cell_from(config), Store(folder), Machine(progress=False))
     return folder
 
@@ -54,6 +54,7 @@ def test_every_row_comes_back_in_its_order(root: Path, tmp_path: Path) -> None:
         assert (tmp_path / f"{cell.key}.json.xz").stat().st_size < whole / 10
 
 
+@pytest.mark.usefixtures("no_pdf")
 def test_the_page_is_the_same(root: Path, tmp_path: Path) -> None:
     pack(Store(root).cells(), tmp_path / "small")
     own = report.write(Store(root).cells(), tmp_path / "own", title="A title")
@@ -154,6 +155,7 @@ def test_what_lacks_a_field_is_refused_as_in_a_list(rows: list[dict[str, Any]]) 
         assert said[0] == said[1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_unpacks_every_cell_once_and_names_it_before(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

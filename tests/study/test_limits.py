@@ -163,18 +163,22 @@ def test_an_evaluation_that_no_file_can_be_named_by_is_refused(name: str) -> Non
     str(error.value).encode()
 
 
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for files of any name."""
+    return tmp_path_factory.mktemp("names")
+
+
 @given(st.text(max_size=250))
 @settings(deadline=None)
-def test_a_name_that_passes_can_be_written_wherever_a_name_is(
-    tmp_path_factory: pytest.TempPathFactory, name: str
-) -> None:
+def test_a_name_that_passes_can_be_written_wherever_a_name_is(names: Path, name: str) -> None:
     try:
         check_name("a name", name)
     except UsageError as error:
         str(error).encode()
         return
     assert len(f"{name}\n".splitlines()) == 1
-    file = tmp_path_factory.mktemp("names") / f".attack-{name.replace('/', '-')}.jsonl.4194304.tmp"
+    file = names / f".attack-{name.replace('/', '-')}.jsonl.4194304.tmp"
     file.write_text(json.dumps(name), encoding="utf-8")
     assert json.loads(file.read_text("utf-8")) == name
 

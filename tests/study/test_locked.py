@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tinycell import tiny
+from tinycell import smallest
 
 from spikeproof.commands import main
 from spikeproof.errors import Locked
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 QUIET = Machine(progress=False)
 STUDY: dict[str, Any] = {
     "title": "two",
-    "base": tiny(evaluations=[{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}}]),
+    "base": smallest(evaluations=[{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}}]),
     "axes": {"seed": {"one": {"seed": 1}, "two": {"seed": 2}}},
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tinycell import tiny
+from tinycell import WIDER, tiny
 from tinypanel import panelled
 
 from spikeproof import report
@@ -36,7 +36,7 @@ def config(**changes: Any) -> CellConfig:
     return cell_from(
         panelled(
             train_images=200, test_images=12, headline={"evaluation": "panel", "eps": "1/20"},
-            evaluations=[PANEL],
+            evaluations=[PANEL], model=WIDER,
             recipe={"epochs": 4, "batch_size": 16, "lr": 0.01, "validation_share": 0.2}, **changes,
         )
     )  # fmt: skip
@@ -164,6 +164,7 @@ def test_damaged_ones_are_refused_with_their_file(cell: Cell, tmp_path: Path, da
         pictures_of(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_shows_them_with_words_for_each(cell: Cell, tmp_path: Path) -> None:
     found = tree(cell)
     page = report.write([cell], tmp_path, title="one").read_text(encoding="utf-8")

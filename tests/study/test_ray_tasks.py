@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tinycell import numbers, tiny
+from tinycell import numbers, smallest
 
 from spikeproof.commands import main
 from spikeproof.errors import SpikeproofError
@@ -27,7 +27,7 @@ from spikeproof.study.trained import Machine
 QUIET = Machine(progress=False)
 
 STUDY = Study(
-    "two", tiny(evaluations=[{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}}]), {}, [0, 1]
+    "two", smallest(evaluations=[{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}}]), {}, [0, 1]
 )
 
 

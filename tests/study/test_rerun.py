@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tinycell import tiny
+from tinycell import smallest
 
 from spikeproof.commands import main
 from spikeproof.store.at_work import JOB
@@ -24,7 +24,7 @@ from spikeproof.study.run import Machine, run_cell
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of two cells of which one is finished; not to be changed."""
     folder = tmp_path_factory.mktemp("reproduced")
-    base = tiny(evaluations=[{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}, "batch_size": 5}])
+    base = smallest(evaluations=[{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}, "batch_size": 5}])
     study = {"title": "t", "base": base, "axes": {"pool": {"max": {}, "avg": {"model.pool": "avg"}}}}
     (folder / "mine.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     run_cell(cell_from({**base, "name": "max"}), Store(folder / "runs"), Machine(progress=False))

@@ -21,7 +21,7 @@ import warm
 import yaml
 from PIL import Image
 from safetensors.torch import load
-from tinycell import numbers, tiny
+from tinycell import numbers, smallest, tiny
 from tinypanel import panelled
 
 from spikeproof import parts
@@ -57,9 +57,9 @@ def key(**changes: Any) -> str:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cell]:
-    """The tiny cell, undisturbed; not to be changed."""
+    """The tiny cell of the smallest network, undisturbed; not to be changed."""
     root = tmp_path_factory.mktemp("whole")
-    return root, run_cell(cell_from(tiny()), Store(root), QUIET)
+    return root, run_cell(cell_from(smallest()), Store(root), QUIET)
 
 
 # --- keys ---
@@ -171,7 +171,7 @@ def test_the_data_the_device_and_the_order_of_attacks_are_in_the_key_and_where_d
 def test_a_cell_holds_what_its_configuration_asks_for(whole: tuple[Path, Cell]) -> None:
     _, cell = whole
     assert cell.damage() is None
-    assert cell.config == cell_from(tiny()).resolved()
+    assert cell.config == cell_from(smallest()).resolved()
     rows = cell.rows()
     assert [len([r for r in rows if r["kind"] == "clean" and r["split"] == s]) for s in ("test", "validation", "train")
             ] == [10, 10, 50]  # fmt: skip
@@ -199,14 +199,14 @@ def test_the_same_cell_elsewhere_has_the_same_bytes_and_leaves_the_random_stream
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(99)
         before = torch.random.get_rng_state()
-        run_cell(cell_from(tiny()), Store(tmp_path), QUIET)
+        run_cell(cell_from(smallest()), Store(tmp_path), QUIET)
         assert torch.equal(torch.random.get_rng_state(), before)
     assert numbers(tmp_path) == numbers(whole[0])
     assert len(numbers(tmp_path)) == 3
 
 
 def test_another_seed_gives_other_numbers(whole: tuple[Path, Cell], tmp_path: Path) -> None:
-    other = run_cell(cell_from(tiny(seed=1)), Store(tmp_path), QUIET)
+    other = run_cell(cell_from(smallest(seed=1)), Store(tmp_path), QUIET)
     assert other.history() != whole[1].history()
     assert other.rows() != whole[1].rows()
 
@@ -220,7 +220,7 @@ def test_nothing_is_left_beside_the_results(whole: tuple[Path, Cell]) -> None:
 
 
 def test_equal_runs_write_equal_weights_and_say_the_time_beside_them(whole: tuple[Path, Cell], tmp_path: Path) -> None:
-    again = run_cell(cell_from(tiny()), Store(tmp_path), QUIET)
+    again = run_cell(cell_from(smallest()), Store(tmp_path), QUIET)
     for pattern in ("models/*/model.safetensors", "cells/*/model.safetensors"):
         (one,), (other,) = whole[0].glob(pattern), tmp_path.glob(pattern)
         assert one.read_bytes() == other.read_bytes()
@@ -235,7 +235,7 @@ def test_a_network_whose_weights_were_given_has_no_cost(whole: tuple[Path, Cell]
     given = tmp_path / "model.safetensors"
     given.write_bytes((whole[1].folder / "model.safetensors").read_bytes())
     (tmp_path / "training.json").write_text("another program's", encoding="utf-8")
-    cell = run_cell(cell_from(tiny(weights=str(given))), Store(tmp_path / "runs"), QUIET)
+    cell = run_cell(cell_from(smallest(weights=str(given))), Store(tmp_path / "runs"), QUIET)
     assert cell.provenance["train_seconds"] is None
     assert cell.provenance["trained_on"] is None
     assert cell.history() == whole[1].history()
@@ -246,7 +246,7 @@ def test_a_network_whose_weights_were_given_has_no_cost(whole: tuple[Path, Cell]
 
 def watched(**changes: Any) -> dict[str, Any]:
     """A cell with parts that leave a trace: 20 steps of training, and 3 batches attacked by one attack."""
-    return tiny(
+    return smallest(
         train_images=200,
         test_images=30,
         encoder={"name": "direct"},
@@ -299,7 +299,7 @@ def test_a_damaged_finished_cell_is_set_aside_and_redone(tmp_path: Path, trace: 
 
 @pytest.mark.parametrize("damage", ["edited", "lost"])
 def test_a_network_whose_cost_is_not_as_it_was_written_is_damaged(tmp_path: Path, damage: str) -> None:
-    trained.trained_victim(cell_from(tiny()), Store(tmp_path), QUIET)
+    trained.trained_victim(cell_from(smallest()), Store(tmp_path), QUIET)
     (path,), (key,) = tmp_path.glob("models/*/training.json"), Store(tmp_path).models()
     assert Store(tmp_path).model_damage(key) is None
     path.write_text('{"train_seconds": 0.1, "trained_on": "a better machine"}', encoding="utf-8")
@@ -318,7 +318,7 @@ def test_a_network_of_the_version_that_kept_its_cost_in_the_weights_is_whole(tmp
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
 def test_a_damaged_network_is_set_aside_and_trained_again(tmp_path: Path, damage: str) -> None:
-    config, store = cell_from(tiny()), Store(tmp_path)
+    config, store = cell_from(smallest()), Store(tmp_path)
     cell = run_cell(config, store, QUIET)
     (path,) = tmp_path.glob("models/*/model.safetensors")
     whole = path.read_bytes()
@@ -342,7 +342,7 @@ def test_replaced_images_are_another_cell(tmp_path: Path) -> None:
 
     data = {"name": "image_folder", "root": str(tmp_path / "data"), "channels": 1}
     sizes = {"train_images": None, "test_images": None}
-    config, store = cell_from(tiny(data=data, **sizes)), Store(tmp_path / "runs")
+    config, store = cell_from(smallest(data=data, **sizes)), Store(tmp_path / "runs")
     images(0)
     first = run_cell(config, store, QUIET)
     images(20)
@@ -354,7 +354,7 @@ def test_replaced_images_are_another_cell(tmp_path: Path) -> None:
 
 def test_a_few_images_are_of_every_class(tmp_path: Path) -> None:
     """Images of a folder lie sorted by class; the first few of them would be of one class."""
-    rows = run_cell(cell_from(tiny(test_images=40, evaluations=[{"name": "pixels", "eps": [0.1], "images": 20}])),
+    rows = run_cell(cell_from(smallest(test_images=40, evaluations=[{"name": "pixels", "eps": [0.1], "images": 20}])),
                     Store(tmp_path), QUIET).rows()  # fmt: skip
     labels = [row["label"] for row in rows if row["kind"] == "attack" and row["attack"] == "fgsm"]
     assert sorted(labels) == [label for label in range(10) for _ in range(2)]
@@ -400,7 +400,7 @@ def counted_panel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cell,
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(panel, "outcomes", counted)
-        return root, run_cell(cell_from(panelled()), Store(root), QUIET), calls
+        return root, run_cell(cell_from(panelled(model=tinycell.SMALLEST)), Store(root), QUIET), calls
 
 
 @pytest.fixture(scope="module")
@@ -411,7 +411,7 @@ def examined(counted_panel: tuple[Path, Cell, int]) -> tuple[Path, Cell]:
 
 def test_a_panel_of_a_cell_has_its_rows_and_its_verdict_at_every_budget(examined: tuple[Path, Cell]) -> None:
     _, cell = examined
-    assert cell.config == cell_from(cell.config).resolved() == cell_from(panelled()).resolved()
+    assert cell.config == cell_from(cell.config).resolved() == cell_from(panelled(model=tinycell.SMALLEST)).resolved()
     rows = [row for row in cell.rows() if row.get("evaluation") == "panel"]
     for eps in ("1/20", "0.1"):
         mine = [row for row in rows if row["eps_text"] == eps]
@@ -440,7 +440,7 @@ def test_a_panel_that_was_stopped_goes_on_with_the_piece_it_was_at(
             raise KeyboardInterrupt
         return real(*given)
 
-    config, store = cell_from(panelled()), Store(tmp_path)
+    config, store = cell_from(panelled(model=tinycell.SMALLEST)), Store(tmp_path)
     shutil.copytree(undisturbed / "models", tmp_path / "models")  # trained once
     monkeypatch.setattr(panel, "outcomes", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -456,7 +456,7 @@ def test_a_panel_that_was_stopped_goes_on_with_the_piece_it_was_at(
 def test_a_full_disk_is_an_error_that_says_so_and_the_run_goes_on_afterwards(
     whole: tuple[Path, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, store = cell_from(tiny()), Store(tmp_path)
+    config, store = cell_from(smallest()), Store(tmp_path)
     real, room = os.fsync, 0
 
     def full(file: int) -> None:
@@ -488,7 +488,7 @@ def test_a_full_disk_is_an_error_that_says_so_and_the_run_goes_on_afterwards(
 def study_file(folder: Path) -> tuple[Path, list[CellConfig]]:
     study = {
         "title": "two",
-        "base": watched(model=tinycell.SMALLEST),
+        "base": watched(),
         "axes": {"pool": {"max": {}, "avg": {"model.pool": "avg"}}},
     }
     path = folder / "two.yaml"
@@ -530,7 +530,7 @@ def test_two_processes_on_the_same_study_do_each_cell_once(tmp_path: Path, trace
     path, cells = study_file(tmp_path)
     words = ("study", path, "--workers", 1, "--out", tmp_path / "shared")
     environment, said = tinycell.process_environment(trace), tmp_path / "said"
-    both = [warm.start(warm.command, *words, environment=environment, err=said) for _ in range(2)]
+    both = [warm.start(warm.unwritten, *words, environment=environment, err=said) for _ in range(2)]
     for process in both:
         process.join(warm.PATIENCE)
     assert [process.exitcode for process in both] == [0, 0], said.read_text(encoding="utf-8")

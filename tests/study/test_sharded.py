@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from tinycell import NUMBERS, SMALLEST, tiny
+from tinycell import NUMBERS, WIDER, smallest
 from tinypanel import panelled
 
 from spikeproof.errors import UsageError
@@ -23,7 +24,7 @@ from spikeproof.study.config import CellConfig, cell_from
 from spikeproof.study.run import run_cell
 from spikeproof.study.sharded import Sharded
 from spikeproof.study.together import Merging, terms_of
-from spikeproof.study.trained import Machine, trained_victim
+from spikeproof.study.trained import Machine
 
 QUIET = Machine(progress=False)
 
@@ -50,7 +51,7 @@ def every_kind(once: str = "") -> CellConfig:
     }
     paper = {"name": "paper", "protocol": "paper", "images": 4}
     learns = {
-        "model": {**SMALLEST, "width": 8, "hidden": 32},
+        "model": WIDER,
         "recipe": {**panelled()["recipe"], "epochs": 8, "lr": 0.03},
         "train_images": 400,
     }
@@ -64,14 +65,20 @@ def numbers(cell: Cell) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Cell:
+    """That of one run; not to be changed."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     cell = run_cell(every_kind(), Store(tmp_path_factory.mktemp("alone")), QUIET)
     torch.set_num_threads(before)
     (panel,) = cell.summary["results"]["panels"]
     assert panel["slack"]["expected"] > 0
-    return numbers(cell)
+    return cell
+
+
+@pytest.fixture(scope="module")
+def alone(undisturbed: Cell) -> dict[str, Any]:
+    return numbers(undisturbed)
 
 
 def test_workers_at_one_cell_of_which_one_is_killed_make_its_rows(tmp_path: Path, alone: dict[str, Any]) -> None:
@@ -86,7 +93,7 @@ def test_workers_at_one_cell_of_which_one_is_killed_make_its_rows(tmp_path: Path
 def test_a_run_that_comes_to_help_when_the_cell_is_finished_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, config, sharing = Store(tmp_path), cell_from(tiny()), replace(QUIET, shares=True)
+    store, config, sharing = Store(tmp_path), cell_from(smallest()), replace(QUIET, shares=True)
     first, helped, folders = ExitStack(), run._help, list[bool]()
 
     def help_late(given: Any) -> None:
@@ -105,9 +112,12 @@ def test_a_run_that_comes_to_help_when_the_cell_is_finished_leaves_nothing(
 
 
 @pytest.mark.parametrize("runs", [1, 7])
-def test_any_number_of_runs_that_join_make_the_rows_of_one(tmp_path: Path, runs: int, alone: dict[str, Any]) -> None:
+def test_any_number_of_runs_that_join_make_the_rows_of_one(
+    tmp_path: Path, runs: int, undisturbed: Cell, alone: dict[str, Any]
+) -> None:
     store, found = Store(tmp_path / "shared"), list[dict[str, Any]]()
-    trained_victim(every_kind(), store, QUIET)  # before there are threads, which share torch's stream of random numbers
+    # Trained before there are threads, which share torch's stream of random numbers.
+    shutil.copytree(undisturbed.folder.parents[1] / "models", store.root / "models")
 
     def join() -> None:
         torch.set_num_threads(1)
@@ -154,5 +164,5 @@ def test_the_papers_protocol_is_one_piece(tmp_path: Path, monkeypatch: pytest.Mo
         kept.extend(path.name for path in (store.root / "cells" / f"{key}.pieces").glob("attack-*"))
 
     monkeypatch.setattr(Pieces, "clear", look)
-    run_cell(cell_from(tiny()), Store(tmp_path), replace(QUIET, shares=True))
+    run_cell(cell_from(smallest()), Store(tmp_path), replace(QUIET, shares=True))
     assert sorted(kept) == ["attack-paper.0", *(f"attack-pixels.{n}" for n in range(4))]

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from tinycell import tiny
+from tinycell import smallest
 
 from spikeproof.commands import main
 from spikeproof.store.store import Store
+from spikeproof.study.config import load_study
+from spikeproof.study.here import Here
 from spikeproof.study.slurm import Slurm
 from spikeproof.study.trained import Machine
+
+STUDY = yaml.safe_dump({"title": "two", "base": smallest(), "seeds": [0, 1]})
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> list[str]:
     path = tmp_path / "two.yaml"
-    path.write_text(yaml.safe_dump({"title": "two", "base": tiny(), "seeds": [0, 1]}), encoding="utf-8")
+    path.write_text(STUDY, encoding="utf-8")
     return ["study", str(path), "--out", str(tmp_path / "runs"), "--engine", "slurm"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where every cell of the study is; not to be changed."""
+    root = tmp_path_factory.mktemp("finished")
+    (root / "two.yaml").write_text(STUDY, encoding="utf-8")
+    cells = load_study(root / "two.yaml").cells()
+    assert all(outcome.cell for outcome in Here().run(cells, Store(root / "runs"), Machine(progress=False)))
+    return root / "runs"
 
 
 def command_named(name: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,15 +93,14 @@ def test_cells_that_no_worker_of_the_array_is_left_for_have_failed(
 @pytest.mark.parametrize("engine", ["slurm", "ray"])
 @pytest.mark.usefixtures("undrawn")
 def test_where_every_cell_is_finished_the_same_command_makes_the_page_and_asks_no_cluster(
-    tmp_path: Path, study: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, engine: str
-) -> None:
-    assert main([*study[:4], "--quiet"]) in (0, 3)  # 3: done, and audits are red
-    (page := tmp_path / "runs" / "report.html").unlink()
+    tmp_path: Path, study: list[str], finished: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, engine: str,
+) -> None:  # fmt: skip
+    shutil.copytree(finished, tmp_path / "runs")
     monkeypatch.setenv("PATH", str(tmp_path))  # without sbatch
-    capsys.readouterr()
-    assert main([*study[:4], "--engine", engine, "--quiet"]) in (0, 3)
+    assert main([*study[:4], "--engine", engine, "--quiet"]) in (0, 3)  # 3: done, and audits are red
     assert "2 of 2 cells are finished already" in capsys.readouterr().err
-    assert page.is_file()
+    assert (tmp_path / "runs" / "report.html").is_file()
     assert main([*study[:4], "--engine", "slurm", "--dry-run"]) == 0
     assert capsys.readouterr().out == "# every cell is finished\n"
 

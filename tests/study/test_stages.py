@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tinycell import numbers, tiny
+from tinycell import numbers, smallest, tiny
 
 from spikeproof import parts
 from spikeproof.errors import UsageError
@@ -28,7 +28,7 @@ WANTED: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cell]:
     root = tmp_path_factory.mktemp("whole")
-    return root, run_cell(cell_from(tiny(**WANTED)), Store(root), QUIET)
+    return root, run_cell(cell_from(smallest(**WANTED)), Store(root), QUIET)
 
 
 def test_a_cell_has_a_row_of_everything_it_was_asked_for(whole: tuple[Path, Cell]) -> None:
@@ -54,7 +54,7 @@ def test_its_summary_holds_the_scalars(whole: tuple[Path, Cell]) -> None:
 
 
 def test_a_plain_cell_has_none_of_them(tmp_path: Path) -> None:
-    cell = run_cell(cell_from(tiny()), Store(tmp_path), QUIET)
+    cell = run_cell(cell_from(smallest()), Store(tmp_path), QUIET)
     assert {row["kind"] for row in cell.rows()} == {"clean", "attack"}
     found = cell.summary["results"]
     assert (found["energy"], found["theory"]) == (None, None)
@@ -79,8 +79,8 @@ def test_a_stopped_cell_goes_on_to_the_same_bytes(
 
     monkeypatch.setattr(study.Draft, "append", stopping)
     with pytest.raises(Stopped):
-        run_cell(cell_from(tiny(**WANTED)), Store(tmp_path), QUIET)
-    run_cell(cell_from(tiny(**WANTED)), Store(tmp_path), QUIET)
+        run_cell(cell_from(smallest(**WANTED)), Store(tmp_path), QUIET)
+    run_cell(cell_from(smallest(**WANTED)), Store(tmp_path), QUIET)
     assert numbers(tmp_path) == numbers(whole[0])
 
 

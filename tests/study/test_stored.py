@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import warm
 import yaml
-from tinycell import tiny
+from tinycell import smallest
 
 from spikeproof import parts
 from spikeproof.commands import main
@@ -46,7 +46,7 @@ SPELLED = '{"cl\\u0061ss_path": "evilmod.Mine"}'
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Cell:
     """A tiny cell; not to be changed."""
-    return run_cell(cell_from(tiny(**CHEAP)), Store(tmp_path_factory.mktemp("runs")), QUIET)
+    return run_cell(cell_from(smallest(**CHEAP)), Store(tmp_path_factory.mktemp("runs")), QUIET)
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_what_only_reads_cells_imports_nothing(
     cell = edited(finished, tmp_path / "runs", an_encoder)
     runs = str(tmp_path / "runs")
     study = tmp_path / "mine.yaml"
-    study.write_text(yaml.safe_dump({"title": "t", "base": tiny(**CHEAP)}), encoding="utf-8")
+    study.write_text(yaml.safe_dump({"title": "t", "base": smallest(**CHEAP)}), encoding="utf-8")
     if verb == "report":
         pack([cell], tmp_path / "packed")
         assert main(["report", str(tmp_path / "packed")]) == 0
@@ -215,7 +215,7 @@ def test_names_of_a_users_own_are_no_modules(
     study: dict[str, Any], tmp_path: Path, evil: Callable[[], bool], capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "mine.yaml"
-    whole = {"title": "t", **study, "base": {**tiny(**CHEAP), **study.get("base", {})}}
+    whole = {"title": "t", **study, "base": {**smallest(**CHEAP), **study.get("base", {})}}
     file.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
     assert main(["status", str(file), "--out", str(tmp_path / "runs")]) == 0, capsys.readouterr().err
     assert not evil()

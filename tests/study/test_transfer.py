@@ -8,7 +8,7 @@ import pytest
 import torch
 from small import untouched
 from subjects import clear, linear
-from tinycell import tiny
+from tinycell import WIDER, tiny
 
 from spikeproof.commands import main
 from spikeproof.errors import UsageError
@@ -53,9 +53,10 @@ def test_only_images_that_every_network_gets_right_count() -> None:
 
 def test_of_finished_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, machine = Store(tmp_path), Machine(progress=False)
-    learns = {"epochs": 3, "batch_size": 8, "lr": 0.01, "flip": False, "weight_decay": 0.0}
+    learns = {"epochs": 3, "batch_size": 8, "lr": 0.03, "flip": False, "weight_decay": 0.0}
     base = tiny(
-        train_images=240, test_images=40, recipe=learns, gradients={"images": 1, "weight_images": 1, "layers": False},
+        train_images=240, test_images=40, model=WIDER, recipe=learns,
+        gradients={"images": 1, "weight_images": 1, "layers": False},
         evaluations=[{"name": "pixels", "eps": [0.1], "attacks": {"f": {"name": "fgsm"}}, "images": 2}],
     )  # fmt: skip
     cells = [run_cell(cell_from({**base, "name": f"s{seed}", "seed": seed}), store, machine) for seed in (0, 1)]
