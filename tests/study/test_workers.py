@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -112,46 +110,28 @@ def within(seconds: float, true: Any) -> bool:
     return bool(true())
 
 
-def begun(fresh: bool, *words: object, environment: dict[str, str], err: Path) -> subprocess.Popen[bytes] | BaseProcess:
-    """A command at work; fresh: as a shell starts it, with a server of its own that its workers are forked from."""
-    if not fresh:
-        return warm.start(warm.command, *words, environment=environment, err=err)
-    with open(err, "ab") as file:
-        return subprocess.Popen(tinycell.command(*words), env=environment, stderr=file)
-
-
-def ended(process: subprocess.Popen[bytes] | BaseProcess) -> int | None:
-    """Its exit code, within two minutes."""
-    if isinstance(process, subprocess.Popen):
-        return process.wait(120)
-    process.join(120)
-    return process.exitcode
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_their_command(tmp_path: Path, blow: signal.Signals) -> None:
     path = study_file(tmp_path, {"pool": {"max": {}, "avg": {"model.pool": "avg"}}}, defence={"name": "trouble:Waits"})
-    words, said = ("study", path, "--workers", 2, "--out", tmp_path / "runs"), tmp_path / "said"
-    environment = tinycell.process_environment(tmp_path / "trace")
-    # How workers hear of a death that nobody could tell them of depends on what they are forked from.
-    process = begun(blow == signal.SIGKILL, *words, environment=environment, err=said)
+    process = subprocess.Popen(
+        tinycell.command("study", path, "--workers", 2, "--out", tmp_path / "runs"),
+        env=tinycell.process_environment(tmp_path / "trace"), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
         assert within(240, lambda: len(list(tmp_path.glob("pid-*"))) == 2), "two workers are at work"
         workers = [int(found.name.removeprefix("pid-")) for found in tmp_path.glob("pid-*")]
         assert all(map(alive, workers))
-        assert process.pid is not None
-        os.kill(process.pid, blow)
-        code = ended(process)
+        process.send_signal(blow)
+        said = process.communicate(timeout=120)[1]
     finally:
         process.kill()
     assert within(60, lambda: not any(map(alive, workers)))
     if blow == signal.SIGINT:
-        assert code == 1
-        last = said.read_text(encoding="utf-8").strip().splitlines()[-1]
-        assert last == "spikeproof: stopped; the same command goes on from here"
+        assert process.returncode == 1
+        assert said.strip().splitlines()[-1] == "spikeproof: stopped; the same command goes on from here"
     else:
-        assert code == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL
 
 
 def test_a_study_killed_ten_times_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
