@@ -74,17 +74,18 @@ def shorten(monkeypatch: pytest.MonkeyPatch, **few: Any) -> None:
 def test_batches_order_and_shards_change_nothing(monkeypatch: pytest.MonkeyPatch, encoder: str, tier: str) -> None:
     """With shorter attacks on few images: one image at a time costs many times more."""
     noisy = encoder == "poisson"
-    shorten(monkeypatch, audits=() if noisy else None, steps=4, queries=20, draws=3 if noisy else 10)
+    shorten(monkeypatch, audits=() if noisy else None, steps=8, queries=20, draws=3 if noisy else 10)
     victim = trained(encoder).double()
-    count = 4
+    count = 6
     with untouched(victim):
         whole = rows_of(panel(victim, slice(count), tier=tier))
         mixed = image_keys(5, IDS[:count]).argsort()
         others = {
             "one at a time": rows_of(panel(victim, slice(count), tier=tier, batch_size=1)),
-            "three at a time, in another order": rows_of(panel(victim, mixed, tier=tier, batch_size=3)),
+            "four at a time, in another order": rows_of(panel(victim, mixed, tier=tier, batch_size=4)),
         }
-        shards = rows_of(*(panel(victim, slice(k, k + 2), tier=tier) for k in range(0, count, 2)))
+        third = count // 3
+        shards = rows_of(*(panel(victim, slice(k, k + third), tier=tier) for k in range(0, count, third)))
     assert 0 < len(fooled(whole)) < len(attacks(whole))
     for name, rows in others.items():
         assert fooled(rows) == fooled(whole), name

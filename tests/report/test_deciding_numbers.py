@@ -87,7 +87,7 @@ def test_correlations_over_defences() -> None:
     every = {trade_off.name_of(path): path for path in sorted((RESULTS / "defences-digits").glob("*.json.xz"))}
     paths = [every[f"{name}-s{seed}"] for name in wanted for seed in (0, 1, 2)]
     networks = trade_off.learnt([trade_off.network(path) for path in paths])
-    own = trade_off.correlations(networks, 300)
+    own = trade_off.correlations(networks, 150)
     claims = {NAMES[key]: claim for claim in answers(paths).claims if (key := (claim.says, claim.measure)) in NAMES}
     assert set(claims) == set(own)
     for name, (value, interval, again) in own.items():
