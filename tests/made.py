@@ -25,7 +25,7 @@ def made(kind: str, *, damaged: bool = False, **given: Any) -> dict[str, Any]:
 def held(rows_made: Iterable[Any]) -> list[Any]:
     """The same rows; one of each shape is held against its type."""
     known = list(rows_made)
-    for row in {tuple((name, type(value)) for name, value in row.items()): row for row in known}.values():
+    for row in {(*row, *map(type, row.values())): row for row in known}.values():
         assert (what := rows.fault(row)) is None, f"{what}: {row}"
     return known
 

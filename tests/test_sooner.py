@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
@@ -44,12 +43,13 @@ def test_the_table_compares_rounds_with_each_other() -> None:
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    return sooner.subject("W2", "0.05", 6, None, tmp_path_factory.mktemp("sooner"))
+    """At a budget at which most images fall, and not all at once."""
+    return sooner.subject("W2", "0.07", 6, None, tmp_path_factory.mktemp("sooner"))
 
 
 def test_a_tiers_curve_ends_at_its_worst_case(digits: Subject) -> None:
     curve, (victim, batch) = sooner.run("smoke", digits), (digits.victim, digits.batch)
-    found = evaluate(victim, batch.x, batch.y, tier="smoke", eps="0.05", rule=ATan(), ids=batch.ids)
+    found = evaluate(victim, batch.x, batch.y, tier="smoke", eps="0.07", rule=ATan(), ids=batch.ids)
     attacks = of_kind(found.rows, AttackRow)
     assert curve.end.broken == len({row["image"] for row in attacks if row["fooled"]})
     assert curve.end.passes == sum(row["forwards"] + row["backwards"] for row in attacks) > 0
@@ -58,11 +58,14 @@ def test_a_tiers_curve_ends_at_its_worst_case(digits: Subject) -> None:
 
 def test_restarts_go_on_with_what_is_left(digits: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
+    stood: list[list[int]] = []
     judged = sooner.outcomes
 
     def spy(victim: Any, batch: Any, *rest: Any) -> Any:
+        rows = judged(victim, batch, *rest)
         seen.append(batch.ids.tolist())
-        return judged(victim, batch, *rest)
+        stood.append([image for image, row in zip(seen[-1], rows, strict=True) if not row["fooled"]])
+        return rows
 
     monkeypatch.setattr(sooner, "outcomes", spy)
     pieces = []
@@ -70,8 +73,8 @@ def test_restarts_go_on_with_what_is_left(digits: Subject, monkeypatch: pytest.M
         pieces.append(piece)
         if len(pieces) == 3:
             break
-    assert [6 - len(ids) for ids in seen[1:]] == [broken for broken, _ in pieces[:2]]
-    assert all(set(later) <= set(earlier) for earlier, later in itertools.pairwise(seen))
+    assert [6 - len(ids) for ids in stood] == [broken for broken, _ in pieces]
+    assert seen[1:] == stood[: len(seen) - 1]
     assert torch.get_num_threads() == 1
 
 

@@ -60,7 +60,7 @@ def broken(rows: list[dict[str, Any]]) -> set[Any]:
 def test_batches_and_order_change_nothing(encoder: str) -> None:
     victim = double(encoder)
     threats = {"0.1": Linf(0.1)} if encoder == "poisson" else THREATS
-    count = 10 if encoder == "poisson" else 64
+    count = 10 if encoder == "poisson" else 32
     whole = rows_of(victim, slice(0, count), threats=threats)
     assert len(whole) == count * len(threats) * 2
     expected = broken(whole)

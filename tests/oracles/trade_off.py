@@ -23,6 +23,8 @@ FIELDS = {
     "order", "site", "summed",
 }  # fmt: skip
 """What is read here of a row."""
+MEASURES = ("gini", "zero_share", "l1")
+"""And of its sums."""
 
 
 @dataclass
@@ -46,7 +48,7 @@ def expanded(column: Any, size: int) -> list[Any]:
         return column
     if "all" in column:
         return [column["all"]] * size
-    inner = {name: expanded(one, size) for name, one in column["each"].items()}
+    inner = {name: expanded(one, size) for name, one in column["each"].items() if name in MEASURES}
     return [{name: values[n] for name, values in inner.items()} for n in range(size)]
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from oracles import trade_off
+from packed import RESULTS, study
 from scipy.stats import binomtest
 
 from spikeproof.report import _pairs, _tradeoff
 from spikeproof.report._same_images import same_images_table
-from spikeproof.report._summary import headline_of, summarise
+from spikeproof.report._summary import Summary, headline_of, summarise
 from spikeproof.store.packed import PackedCell
 
-RESULTS = Path(__file__).parents[2] / "results"
 KINDS = {"image gini": "gini", "stem zero_share": "zeros", "robust": "robust", "clean": "clean"}
 NAMES = {
     ("Sparser gradients go with robustness, at fixed scale", "Gini at the input"): "shape gini",
@@ -24,9 +24,13 @@ NAMES = {
 }
 
 
-def answers(paths: list[Path]) -> _tradeoff.Answers:
+def summaries(paths: list[Path]) -> list[Summary]:
     cells = [PackedCell(path) for path in paths]
-    found = _tradeoff.answer(summarise(cells, headline_of(cells)))
+    return summarise(cells, headline_of(cells))
+
+
+def answers(summarised: list[Summary]) -> _tradeoff.Answers:
+    found = _tradeoff.answer(summarised)
     assert found is not None
     return found
 
@@ -34,7 +38,7 @@ def answers(paths: list[Path]) -> _tradeoff.Answers:
 def test_pools_in_pairs() -> None:
     paths = sorted((RESULTS / "pooling-digits").glob("*.json.xz"))
     networks = [trade_off.network(path) for path in paths]
-    page = answers(paths)
+    page = answers(study("pooling-digits").found)
     pairs = {pair.kind: pair for pair in page.pairs if pair.group is None}
     for kind, (value, interval, p) in trade_off.pools(networks).items():
         pair = pairs[next(name for name, own in KINDS.items() if own == kind)]
@@ -59,8 +63,7 @@ def test_two_networks_of_one_seed() -> None:
     apart = [one.robust[image] - other.robust[image] for image in one.robust]
     first, second = sum(d > 0 for d in apart), sum(d < 0 for d in apart)
     assert (first, second) == (12, 0)
-    cells = [PackedCell(path) for path in paths]
-    found = summarise(cells, headline_of(cells))
+    found = study("paper-cifar10-short").found
     table = same_images_table(found)
     assert table is not None
     (row,) = (
@@ -87,8 +90,9 @@ def test_correlations_over_defences() -> None:
     every = {trade_off.name_of(path): path for path in sorted((RESULTS / "defences-digits").glob("*.json.xz"))}
     paths = [every[f"{name}-s{seed}"] for name in wanted for seed in (0, 1, 2)]
     networks = trade_off.learnt([trade_off.network(path) for path in paths])
-    own = trade_off.correlations(networks, 300)
-    claims = {NAMES[key]: claim for claim in answers(paths).claims if (key := (claim.says, claim.measure)) in NAMES}
+    own = trade_off.correlations(networks, 150)
+    page = answers(summaries(paths))
+    claims = {NAMES[key]: claim for claim in page.claims if (key := (claim.says, claim.measure)) in NAMES}
     assert set(claims) == set(own)
     for name, (value, interval, again) in own.items():
         found = claims[name].estimate

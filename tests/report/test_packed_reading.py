@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import packed
 import pytest
 
 from spikeproof.report import _reading
-from spikeproof.report._summary import Summary, headline_of, summarise
-from spikeproof.store.packed import packed_cells
-
-RESULTS = Path(__file__).parents[2] / "results"
+from spikeproof.report._summary import Summary
 
 
 def standing(cell: Any, attack: str) -> float:
@@ -37,9 +34,7 @@ class Read(NamedTuple):
 
 @cache
 def read(study: str) -> Read:
-    cells = packed_cells(RESULTS / study)
-    headline = headline_of(cells)
-    found = summarise(cells, headline)
+    cells, headline, found = packed.study(study)
     told = (" ".join(say(found, headline)) for say in (_reading.read, _reading.warnings))
     return Read(cells, found, *told)
 

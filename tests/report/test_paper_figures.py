@@ -36,6 +36,14 @@ def style() -> Iterator[None]:
 
 
 @pytest.fixture
+def plain_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures for print are real, and those of the page are not drawn."""
+    monkeypatch.setattr(report, "settle", lambda figure: None)
+    monkeypatch.setattr(report, "svg", lambda *given: "<svg/>")
+    monkeypatch.setattr(report, "pdf", lambda figure: b"%PDF")
+
+
+@pytest.fixture
 def cells(make_panel_cell: Make, panel_of: Make) -> list[Any]:
     names = ["low", "a name that is much longer than what a column has room for", "high"]
     return [make_panel_cell(name, panel_of(["D22"], kept=kept)) for name, kept in zip(names, (2, 5, 9), strict=True)]
@@ -48,6 +56,7 @@ def drawn(make: Callable[..., Figure | None], cells: list[Any], width: Width) ->
     return figure
 
 
+@pytest.mark.usefixtures("plain_page")
 @pytest.mark.parametrize("width", get_args(Width))
 def test_the_files_are_as_wide_as_asked_and_carry_their_fonts(cells: list[Any], width: Width, tmp_path: Path) -> None:
     write(cells, tmp_path, title="t", figures=width)
@@ -118,7 +127,7 @@ def test_of_many_networks_lines_tell_kinds_and_names_are_cut(
     assert any(label.endswith("\u2026") for label in labels)
 
 
-@pytest.mark.usefixtures("no_pdf")
+@pytest.mark.usefixtures("undrawn")
 def test_what_has_no_numbers_is_not_written_and_goes(make_cell: Make, tmp_path: Path) -> None:
     write([make_cell("a")], tmp_path, title="t", figures="page")
     old = tmp_path / "figures" / "page" / "curves.svg"

@@ -105,7 +105,7 @@ def test_two_writes_give_the_same_bytes(page: Path, cells: list[Any], tmp_path: 
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")) == sorted(names)
 
 
-@pytest.mark.usefixtures("no_pdf")
+@pytest.mark.usefixtures("undrawn")
 def test_a_write_over_an_old_page_leaves_no_figure_that_is_no_longer_true(make_cell: Make, tmp_path: Path) -> None:
     write([make_cell("full")], tmp_path, title="t")
     bare = replace(make_cell("bare", gradients=False), epochs=[])
@@ -122,6 +122,7 @@ def test_the_pdf_is_a_pdf_without_a_date(page: Path, name: str) -> None:
     assert b"CreationDate" not in content
 
 
+@pytest.mark.usefixtures("no_pdf")
 def test_names_and_titles_are_escaped_and_never_read_as_formulas(make_cell: Make, tmp_path: Path) -> None:
     page = write([make_cell("<b>&"), make_cell("$\\frac$ 名")], tmp_path, title="<script>alert(1)</script>")
     raw = page.read_text(encoding="utf-8")
@@ -170,7 +171,7 @@ def test_a_study_without_a_headline_says_so(make_cell: Make, tmp_path: Path) -> 
     assert not (tmp_path / "figures" / "curves.svg").exists()
 
 
-@pytest.mark.usefixtures("no_pdf")
+@pytest.mark.usefixtures("undrawn")
 def test_many_cells_are_numbered_and_named_beside_the_figure(make_cell: Make, tmp_path: Path) -> None:
     cells = [make_cell("same", seed=seed, strength=10.0 + 3 * seed) for seed in range(10)]
     page = write(cells, tmp_path, title="t")

@@ -42,21 +42,39 @@ def answered(cells: list[Any]) -> _tradeoff.Answers:
     return answers
 
 
+@pytest.fixture(scope="module")
+def of_scale(make_study: Make) -> list[Any]:
+    """Cells of a study in which scale decides; not to be changed."""
+    cells: list[Any] = make_study(by_scale)
+    return cells
+
+
+@pytest.fixture(scope="module")
+def of_shape(make_study: Make) -> list[Any]:
+    """The same in which shape decides."""
+    cells: list[Any] = make_study(by_shape)
+    return cells
+
+
+@pytest.fixture(scope="module")
+def shape_answers(of_shape: list[Any]) -> _tradeoff.Answers:
+    return answered(of_shape)
+
+
 def words(answers: _tradeoff.Answers) -> list[str]:
     """On shape, scale rather than shape, clean accuracy, the gap; of pools on sparsity, robustness, accuracy."""
     return [claim.verdict for claim in answers.claims]
 
 
-def test_where_scale_decides_the_page_says_scale(make_study: Make) -> None:
-    answers = answered(make_study(by_scale))
+def test_where_scale_decides_the_page_says_scale(of_scale: list[Any]) -> None:
+    answers = answered(of_scale)
     assert words(answers) == [UNDECIDED, SUPPORTED, SUPPORTED, *[UNDECIDED] * 4]
     assert answers.unit == "defences"
     assert (answers.bounds, answers.robust) == (0, 84)
 
 
-def test_where_shape_decides_the_page_says_shape(make_study: Make) -> None:
-    answers = answered(make_study(by_shape))
-    assert words(answers) == [SUPPORTED, CONTRADICTED, SUPPORTED, *[UNDECIDED] * 4]
+def test_where_shape_decides_the_page_says_shape(shape_answers: _tradeoff.Answers) -> None:
+    assert words(shape_answers) == [SUPPORTED, CONTRADICTED, SUPPORTED, *[UNDECIDED] * 4]
 
 
 def test_ten_seeds_decide_on_pools_and_name_each_outcome(make_study: Make) -> None:
@@ -110,26 +128,24 @@ def test_two_seeds_decide_nothing_and_few_defences_are_resampled_one_by_one(make
     assert answers.unit == "configurations"
 
 
-def test_architectures_that_disagree_are_no_verdict(make_study: Make) -> None:
+def test_architectures_that_disagree_are_no_verdict(make_study: Make, of_shape: list[Any]) -> None:
     """One follows shape, the other its opposite; pooled by rank within each, neither wins by being large."""
     opposite = make_study(lambda log, gini: by_shape(log, 1.1 - gini), width=16)
-    answers = answered(make_study(by_shape) + opposite)
+    answers = answered(of_shape + opposite)
     assert answers.design.architectures == ("small sew resnet width 8", "small sew resnet width 16")
     assert words(answers)[0] == UNDECIDED
 
 
-def test_seeds_are_replicates_and_pools_are_one_architecture(make_study: Make) -> None:
-    grid = design(summaries(make_study(by_scale)))
+def test_seeds_are_replicates_and_pools_are_one_architecture(shape_answers: _tradeoff.Answers) -> None:
+    grid = shape_answers.design
     assert (len(grid.architectures), len(grid.configurations), len(grid.seeds)) == (1, 28, 3)
     assert grid.table(OUTCOMES["clean"][1]).shape == (3, 28)
     assert grid.configurations[0].label == "vanilla-1-max"
 
 
-def test_a_network_that_learnt_nothing_is_left_out_and_named(make_study: Make) -> None:
-    cells = make_study(by_scale)
-    for row in cells[5].attack_rows:
-        if row["kind"] == "clean":
-            row["predicted"] = 1
+def test_a_network_that_learnt_nothing_is_left_out_and_named(of_scale: list[Any]) -> None:
+    rows = [row | {"predicted": 1} if row["kind"] == "clean" else row for row in of_scale[5].attack_rows]
+    cells = [*of_scale[:5], replace(of_scale[5], attack_rows=rows), *of_scale[6:]]
     answers = answered(cells)
     assert len(answers.design.cells) == 83
     assert any("vanilla-1-avg-s2" in note for note in _tradeoff_text.notes(answers))
@@ -148,8 +164,8 @@ def test_corruptions_count_where_they_were_measured(make_study: Make) -> None:
     assert found[:, 0].tolist() == pytest.approx([0.0, 0.02, 0.04])
 
 
-def test_the_front_has_its_chances(make_study: Make) -> None:
-    (front,) = answered(make_study(by_shape)).fronts
+def test_the_front_has_its_chances(shape_answers: _tradeoff.Answers) -> None:
+    (front,) = shape_answers.fronts
     assert len(front.marks) == 28
     assert any(mark.on_front for mark in front.marks)
     best = max(front.marks, key=lambda mark: mark.robust)
@@ -244,7 +260,7 @@ def test_networks_are_the_same_only_in_what_was_measured(make_study: Make) -> No
         other = [replace(c, key=f"again {c.key}", config={**c.config, "steps": 99}) for c in cells]
         return [*cells, *other]
 
-    one = make_study(by_shape)
+    one = make_study(by_shape, defences=DEFENCES[:2])
     assert _tradeoff_text._twins(answered(one)) == 0
     assert _tradeoff_text._twins(answered(doubled(one))) == len(one)
     blind = [replace(cell, gradient_rows=[]) for cell in one]

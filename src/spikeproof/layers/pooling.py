@@ -8,7 +8,6 @@ pool's way back.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikeproof.errors import UsageError
+from spikeproof.layers.copies import copied
 from spikeproof.layers.max_pool import MaxPool2d, max_pool
 from spikeproof.native.pools import Window, poolable, spread_backward
 from spikeproof.tensors import fold, graft, image_keys, uniform
@@ -148,7 +148,7 @@ def with_pooling(body: nn.Module, pooling: str) -> nn.Module:
     if pooling not in _POOLINGS:
         raise UsageError("the backward of a max pool", repr(pooling), valid=_POOLINGS)
     shared: dict[int, object] = {id(t): t for t in [*body.parameters(), *body.buffers()]}
-    found = copy.deepcopy(body, shared)
+    found = copied(body, shared)
     for module in list(found.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.MaxPool2d):

@@ -5,22 +5,17 @@ The encoder sits inside, so that a threat on pixels goes through it; the rule is
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.layers.copies import copied
 from spikeproof.layers.pooling import with_pooling
-from spikeproof.types import Encoder, Estimator, Framed, Rule, Shaped
+from spikeproof.types import Encoder, Estimator, Framed, Rule
 
 __all__ = ["Body", "Victim", "borrowed", "copied"]
-
-M = TypeVar("M", bound=nn.Module)
 
 
 class Body(Protocol):
@@ -133,7 +128,7 @@ class Victim(nn.Module):
 
 
 def _takes(encoder: Encoder) -> str:
-    return encoder.takes if isinstance(encoder, Shaped) else "CHW"
+    return str(getattr(encoder, "takes", "CHW"))  # in every call: to ask whether it is `Shaped` takes far longer
 
 
 class _Checked:
@@ -190,14 +185,3 @@ def borrowed(victim: Victim, *, train: bool = False) -> Victim:
         )
     shared: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in victim.parameters()}
     return copied(victim, shared).train(train)
-
-
-def copied(network: M, known: Mapping[int, object] = MappingProxyType({})) -> M:
-    """What copy.deepcopy makes of a network, in little more than half the time; known: what to use in the place of
-    things, by their id.
-
-    Most of what a module holds are empty tables of hooks: that they are new and empty need not be worked out for each.
-    """
-    held = (each for module in network.modules() for each in vars(module).values())
-    empty = {id(each): type(each)() for each in held if type(each) in (dict, OrderedDict, set) and not each}
-    return copy.deepcopy(network, {**empty, **known})
