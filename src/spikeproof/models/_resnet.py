@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import UsageError
 from spikeproof.layers.conv import Conv2d
+from spikeproof.layers.copies import copied
 from spikeproof.layers.folded import fold
 from spikeproof.layers.max_pool import slim
 from spikeproof.layers.over_time import over_time
@@ -119,7 +119,7 @@ class ResNet(nn.Module):
 
     def frozen(self) -> ResNet:
         """A copy for attacks, in eval mode and with weights of its own: batch-norm folded, other kernels."""
-        found = copy.deepcopy(self).eval().requires_grad_(False)
+        found = copied(self).eval().requires_grad_(False)
         fold(found, "conv1", "bn1")
         found.maxpool = slim(found.maxpool)
         for block in [m for m in found.modules() if isinstance(m, Block)]:

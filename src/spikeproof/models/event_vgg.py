@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Literal, cast
 
 from torch import Tensor, nn
 
 from spikeproof.errors import UsageError
 from spikeproof.layers.conv import Conv2d
+from spikeproof.layers.copies import copied
 from spikeproof.layers.folded import fold
 from spikeproof.layers.max_pool import MaxPool2d, slim
 from spikeproof.layers.over_time import over_time
@@ -70,7 +70,7 @@ class EventVGG(nn.Module):
 
     def frozen(self) -> EventVGG:
         """A copy for attacks, in eval mode and with weights of its own: batch-norm folded, other kernels."""
-        found = copy.deepcopy(self).eval().requires_grad_(False)
+        found = copied(self).eval().requires_grad_(False)
         for i in range(0, 4 * self.depth, 4):
             fold(found.conv_fc, str(i), str(i + 1))
             found.conv_fc[i + 3] = slim(found.conv_fc[i + 3])

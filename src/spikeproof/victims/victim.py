@@ -5,22 +5,17 @@ The encoder sits inside, so that a threat on pixels goes through it; the rule is
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.layers.copies import copied
 from spikeproof.layers.pooling import with_pooling
 from spikeproof.types import Encoder, Estimator, Framed, Rule, Shaped
 
-__all__ = ["Body", "Victim", "borrowed", "copied"]
-
-M = TypeVar("M", bound=nn.Module)
+__all__ = ["Body", "Victim", "borrowed", "refuse_training"]
 
 
 class Body(Protocol):
@@ -184,20 +179,15 @@ def borrowed(victim: Victim, *, train: bool = False) -> Victim:
     otherwise the copy is in eval mode, and a victim that is not is refused, because its numbers would not be those of
     the deployed network.
     """
-    if not train and any(m.training for m in victim.modules()):
-        raise SpikeproofError(
-            "a victim in eval mode", "a victim in train mode", mend="call victim.eval() before evaluating it"
-        )
+    if not train:
+        refuse_training(victim)
     shared: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in victim.parameters()}
     return copied(victim, shared).train(train)
 
 
-def copied(network: M, known: Mapping[int, object] = MappingProxyType({})) -> M:
-    """What copy.deepcopy makes of a network, in little more than half the time; known: what to use in the place of
-    things, by their id.
-
-    Most of what a module holds are empty tables of hooks: that they are new and empty need not be worked out for each.
-    """
-    held = (each for module in network.modules() for each in vars(module).values())
-    empty = {id(each): type(each)() for each in held if type(each) in (dict, OrderedDict, set) and not each}
-    return copy.deepcopy(network, {**empty, **known})
+def refuse_training(victim: Victim) -> None:
+    """SpikeproofError for a victim in train mode."""
+    if any(m.training for m in victim.modules()):
+        raise SpikeproofError(
+            "a victim in eval mode", "a victim in train mode", mend="call victim.eval() before evaluating it"
+        )
