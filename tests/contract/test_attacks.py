@@ -49,6 +49,10 @@ BRIEF = {"steps": 8, "queries": 40, "draws": 10, "rounds": 2, "first": 3, "level
 BRIEFER = {**BRIEF, "steps": 5, "draws": 3}
 """Through a network, every line of an attack is run that in more steps would be."""
 
+EVEN = {"fab": 3}
+"""Attacks whose every step is like the one before, with the number of them that tells all, here and through a network:
+what FAB does in a step, a gradient for each class, is the dearest of all."""
+
 ESTIMATOR = WhiteBox(ATan())
 B = 8
 KEYS = image_keys(4, torch.arange(B))
@@ -117,6 +121,8 @@ class Stopping(Curved):
 def attack(spec: dict[str, Any], lengths: Mapping[str, int] = BRIEF) -> Any:
     target = parts.find("attacks", spec["name"])
     brief = {k: v for k, v in lengths.items() if k in inspect.signature(target).parameters}
+    if spec["name"] in EVEN:
+        brief["steps"] = EVEN[spec["name"]]
     return parts.build("attacks", {**brief, **spec})
 
 
