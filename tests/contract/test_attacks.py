@@ -29,6 +29,7 @@ from spikeproof.threats.linf import Linf
 from spikeproof.threats.retime_b1 import RetimeB1
 from spikeproof.types import EventThreat, Objective, RetimeThreat, Rule, Score
 from spikeproof.victims.scene import Scene
+from spikeproof.victims.victim import Victim
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "pgd": [{}, {"random_start": False}, {"restarts": 2, "keep": "last"}],
@@ -353,12 +354,19 @@ class Interrupted:
         return Interrupted(self._f.encoded(), self._stop_at, self._calls)
 
 
+@pytest.fixture(scope="module")
+def victim() -> Victim:
+    """One for all, as an attack leaves it as it is."""
+    return trained()
+
+
 @each_attack
 @pytest.mark.parametrize("grad_mode", [False, True])
 @pytest.mark.parametrize("stop_at", [None, 1, 2])
-def test_nothing_is_left_behind(spec: dict[str, Any], threat: Any, grad_mode: bool, stop_at: int | None) -> None:
+def test_nothing_is_left_behind(
+    spec: dict[str, Any], threat: Any, grad_mode: bool, stop_at: int | None, victim: Victim
+) -> None:
     """Weights, gradients, flags, buffers, modes, hooks, grad mode and random stream, also after an exception."""
-    victim = trained()
     x, y, ids = digits(3)
     x = (x > 0.5).to(x) if isinstance(threat, EventThreat) else x
     keys = image_keys(0, ids)
