@@ -207,8 +207,8 @@ def test_a_start_that_fools_costs_one_query_where_that_is_final() -> None:
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5), L1(1.0)], ids=str)
 @pytest.mark.parametrize("final", [False, True])
 def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five images at once, in threes, one by one, shuffled, and in passes of other sizes."""
-    count = 5
+    """Ten images at once, in threes, one by one, shuffled, and in passes of other sizes."""
+    count = 10
     x0, keys = images(1, 5, 5, count=count), image_keys(0, torch.arange(count))
 
     def run(index: Tensor) -> Tensor:
@@ -225,7 +225,7 @@ def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: 
     shuffled = normal(image_keys(9, torch.arange(1)), (count,))[0].argsort()
     same(run(shuffled), whole[shuffled])
     monkeypatch.setattr(asking, "_POINTS", 7)
-    same(torch.cat([run(part) for part in every.split(3)]), whole)
+    same(torch.cat([run(part) for part in every.split(5)]), whole)
 
 
 @pytest.mark.parametrize(
