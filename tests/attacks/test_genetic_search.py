@@ -277,8 +277,8 @@ def test_where_a_success_is_final_an_image_is_asked_no_more(above: float) -> Non
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5), L1(1.0)], ids=str)
 @pytest.mark.parametrize("final", [False, True])
 def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five images at once, in threes, one by one, shuffled, in passes of other sizes, and few populations at once."""
-    count = 5
+    """Ten images at once, in threes, one by one, shuffled, in passes of other sizes, and few populations at once."""
+    count = 10
     x0, keys = images(1, 5, 5, count=count), image_keys(0, torch.arange(count))
 
     def run(index: Tensor) -> Tensor:
@@ -295,7 +295,7 @@ def test_company_and_order_do_not_matter(threat: Any, final: bool, monkeypatch: 
     shuffled = normal(image_keys(9, torch.arange(1)), (count,))[0].argsort()
     same(run(shuffled), whole[shuffled])
     monkeypatch.setattr(asking, "_POINTS", 7)
-    same(torch.cat([run(part) for part in every.split(3)]), whole)
+    same(torch.cat([run(part) for part in every.split(5)]), whole)
     monkeypatch.setattr(genetic_search.GeneticSearch, "_held", lambda *_: (4, 128))
     same(run(every), whole)
 
