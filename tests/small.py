@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from spikeproof import parts
 from spikeproof.data._images import Images
 from spikeproof.data.digits import Digits
+from spikeproof.layers.copies import copied
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import image_keys
-from spikeproof.victims.victim import Victim, copied
+from spikeproof.victims.victim import Victim
 
 __all__ = ["adapted", "built", "digits", "frozen_state", "trained", "untouched"]
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import torch
+import warm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -225,15 +226,19 @@ def remembered() -> Iterator[Path]:
         yield Path(os.devnull)
 
 
+SPIKES = (
+    "import torch; from spikeproof import native; from spikeproof.neurons.if_ import IF;"
+    "x = torch.randn(7, 50, generator=torch.Generator().manual_seed(3));"
+    "print(native.available(), int(IF().spikes(x).sum()))"
+)
+"""Whether a process has the library, and how often the neurons fire in `currents(7, 50)`."""
+
+
 def test_without_a_compiler_everything_runs_in_torch(tmp_path: Path) -> None:
     """In a process that finds no compiler and has no cache: the same spikes, and no error."""
-    code = (
-        "import torch; from spikeproof import native; from spikeproof.neurons.if_ import IF;"
-        "x = torch.randn(7, 50, generator=torch.Generator().manual_seed(3));"
-        "print(native.available(), int(IF().spikes(x).sum()))"
-    )
     environment = {**os.environ, "PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
-    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    told = warm.run(exec, SPIKES, environment=environment)
+    assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout.split() == ["False", str(int(IF().spikes(currents(7, 50)).sum()))]
 
 
@@ -370,18 +375,14 @@ def test_the_library_is_built_once_and_kept(cache: Path) -> None:
 @in_c
 def test_networks_run_on_a_library_that_was_damaged(tmp_path: Path, remembered: Path) -> None:
     """From the first line of a user to the spikes, in C before and after; compiled anew, the library is the same."""
-    code = (
-        "import torch; from spikeproof import native; from spikeproof.neurons.if_ import IF;"
-        "x = torch.randn(7, 50, generator=torch.Generator().manual_seed(3));"
-        "print(native.available(), int(IF().spikes(x).sum()))"
-    )
     expected = f"True {int(IF().spikes(currents(7, 50)).sum())}"
-    assert asked(tmp_path, code) == expected
+    told = warm.run(exec, SPIKES, environment={**os.environ, "XDG_CACHE_HOME": str(tmp_path)})
+    assert told.stdout.strip() == expected, told.stderr
     whole = kept(tmp_path).read_bytes()
     os.truncate(kept(tmp_path), 4096)
-    for made in remembered.glob("* -fopenmp *"):  # as the library of a process with torch is
-        made.unlink()
-    assert asked(tmp_path, code) == expected
+    (made,) = remembered.glob("* -fopenmp scan.c")  # as the library of a process with torch is; all are compiled alike
+    made.unlink()
+    assert asked(tmp_path, SPIKES) == expected
     assert kept(tmp_path).read_bytes() == whole
 
 

@@ -74,7 +74,7 @@ def run(spec: dict[str, Any], f: Told, x0: Tensor, threat: Any, **more: Any) -> 
 
 def invariants(new: NDArray[Any], old: NDArray[Any], threat: Any) -> list[str]:
     """What is broken of the five, of one recording (T,2,H,W), by its list of events."""
-    before, after = ([tuple(event) for event in np.argwhere(x != 0)] for x in (old, new))
+    before, after = ([tuple(event) for event in np.argwhere(x != 0).tolist()] for x in (old, new))
     broken = []
     if len(after) != len(before):
         broken.append("the number of events")

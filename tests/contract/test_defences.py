@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import digits, trained, untouched
+from small import built, digits, trained, untouched
 from torch import Tensor
 
 import spikeproof
@@ -33,8 +33,11 @@ KEYS = image_keys(0, IDS)
 
 
 def victim_of(encoder: str = "direct") -> Victim:
-    """In train mode, of learnt time constants, so that the neurons have parameters too."""
-    return trained(encoder, neuron="plif").train()
+    """In train mode, of learnt time constants, so that the neurons have parameters too. The weights are those of one
+    network, trained behind one encoder, which is lively behind the others."""
+    victim = built(encoder, neuron="plif")
+    victim.load_state_dict({**victim.state_dict(), **trained().state_dict()})
+    return victim.train()
 
 
 def craft_of(victim: Victim) -> Any:

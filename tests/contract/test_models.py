@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from spikeproof import parts
 from spikeproof.errors import UsageError
+from spikeproof.layers.copies import copied
 from spikeproof.neurons import Stepwise
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys, uniform
 from spikeproof.types import Neuron
-from spikeproof.victims.victim import copied
 
 T, B, CLASSES, CHANNELS = 3, 4, 7, 2
 

@@ -14,9 +14,10 @@ from spikeproof.encoders.direct import Direct
 from spikeproof.encoders.phase import Phase
 from spikeproof.encoders.poisson import Poisson
 from spikeproof.errors import SpikeproofError, UsageError
+from spikeproof.layers.copies import copied
 from spikeproof.rules.atan import ATan
 from spikeproof.tensors import exact, image_keys, signs
-from spikeproof.victims.victim import Victim, borrowed, copied
+from spikeproof.victims.victim import Victim, borrowed
 
 X, Y, IDS = digits(6)
 KEYS = image_keys(0, IDS)

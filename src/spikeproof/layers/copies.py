@@ -1,4 +1,4 @@
-"""Copies of networks."""
+"""Copies of networks, which every attack and every batch of an adversarial training begins with."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ often the two disagree is counted (`judge.py`).
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from spikeproof.native import fast, keep_memory
 from spikeproof.types import Framed, Rule
-from spikeproof.victims.victim import Victim, borrowed
+from spikeproof.victims.victim import Victim, refuse_training
 
 __all__ = ["FrozenVictim", "freeze"]
 
@@ -68,9 +69,9 @@ def freeze(victim: Victim) -> Victim:
     version = _version(victim)
     if (known := _TWINS.get(victim)) is not None and known[0] == version:
         return known[1]
+    refuse_training(victim)
     keep_memory()
-    deployed = borrowed(victim)
-    twin = FrozenVictim(_parted(deployed.body).frozen(), deployed.encoder, deployed.steps).eval()
+    twin = FrozenVictim(_parted(victim.body).frozen(), copy.deepcopy(victim.encoder), victim.steps).eval()
     _TWINS[victim] = version, twin
     return twin
 
