@@ -54,7 +54,8 @@ class Phase:
 
     def _bits(self, levels: Tensor) -> Tensor:
         """Levels (B,*) int64 -> bit planes (K,B,*), most significant first."""
-        return torch.stack([(levels >> k) & 1 for k in reversed(range(self.planes))])
+        places = torch.arange(self.planes - 1, -1, -1, device=levels.device).view(-1, *[1] * levels.dim())
+        return (levels >> places).bitwise_and_(1)
 
     def _slopes(self, levels: Tensor, keys: Tensor, x: Tensor) -> Tensor:
         """d bit / d (v / 2^K): broadcastable to (K,B,*)."""

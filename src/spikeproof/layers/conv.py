@@ -99,10 +99,11 @@ class _Pointwise(torch.autograd.Function):
 
 def fits(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> bool:
     """Whether every output sees the whole (H,W) map: then a matrix holds no zeros, and no product is wasted."""
-    last = [count - 1 for count in outputs(size, weight.shape[2:], stride, padding)]
-    return min(last) >= 0 and all(
-        padding[i] - last[i] * stride[i] >= 0 and padding[i] + size[i] <= weight.shape[2 + i] for i in (0, 1)
-    )
+    kernel = weight.shape[2:]
+    if size[0] + padding[0] > kernel[0] or size[1] + padding[1] > kernel[1]:  # as nearly every map is larger
+        return False
+    last = [count - 1 for count in outputs(size, kernel, stride, padding)]
+    return min(last) >= 0 and all(padding[i] - last[i] * stride[i] >= 0 for i in (0, 1))
 
 
 def as_matrix(weight: Tensor, stride: Pair, padding: Pair, size: Pair) -> Tensor:
@@ -165,4 +166,4 @@ def by_matrix(x: Tensor, matrix: Tensor, bias: Tensor | None, weight: Tensor, st
     down, across = outputs(x.shape[-2:], weight.shape[2:], stride, padding)
     flat = x.permute(0, 2, 3, 1).flatten(1)  # a view of channels-last maps
     out = F.linear(flat, matrix, None if bias is None else bias.repeat(down * across))
-    return out.view(len(x), down, across, len(weight)).permute(0, 3, 1, 2)
+    return out.view(x.shape[0], down, across, weight.shape[0]).permute(0, 3, 1, 2)

@@ -88,7 +88,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, steps: _Steps, kept
         return out
     rest = (~fit).nonzero()[:, 0]
     found = by_torch(x[rest], weight, bias, *steps, kept)
-    return found if len(rest) == len(x) else out.index_copy_(0, rest, found)
+    return found if rest.shape[0] == x.shape[0] else out.index_copy_(0, rest, found)
 
 
 def by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, kept: Kept) -> Tensor:

@@ -63,10 +63,10 @@ class Block(nn.Module):
 
     def current(self, i: int, z: Tensor) -> Tensor:
         """Input current of neuron i: convolution i, then batch-norm i."""
-        return over_time(z, self.get_submodule(f"conv{i}"), self.get_submodule(f"bn{i}"))
+        return over_time(z, getattr(self, f"conv{i}"), getattr(self, f"bn{i}"))
 
     def spikes(self, name: str, current: Tensor, rule: Rule) -> Tensor:
-        return rule(cast(Neuron, self.get_submodule(name)), current, f"{self.site}.{name}")
+        return rule(cast(Neuron, getattr(self, name)), current, f"{self.site}.{name}")
 
 
 class ResNet(nn.Module):
@@ -142,7 +142,7 @@ class ResNet(nn.Module):
         z = rule(cast(Neuron, self.sn1), currents, "sn1")
         z = over_time(z, self.maxpool)
         for name in self.stages:
-            for block in cast(nn.ModuleList, self.get_submodule(name)):
+            for block in cast(nn.ModuleList, getattr(self, name)):
                 z = block(z, rule)
         z = over_time(z, self.avgpool).flatten(2)  # (T,B,C)
         return over_time(z, self.fc).mean(0)

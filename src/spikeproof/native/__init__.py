@@ -38,6 +38,9 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 """Of mallopt, from glibc's malloc.h."""
 
 _CHARGES: tuple[Charge, ...] = ("add", "leak_div", "leak_div_input", "leak_mul", "leak_mul_input")
+_KEPT = 256
+"""Descriptions for C, which a network has a few of and asks for at each of its layers."""
+
 _KINDS = ("atan", "sigmoid", "triangle", "rectangle", "gaussian")
 
 
@@ -123,7 +126,9 @@ def _library() -> Any:
 def _ordered(x: Tensor) -> Tensor:
     """x (T,B,*) itself where each step is one dense slab in whatever order (channels-last, say), and on a CPU also
     where all steps are the same slab (x[0] expanded), else a copy."""
-    slab = x.numel() // len(x)
+    if x.is_contiguous():
+        return x
+    slab = x.numel() // x.shape[0]
     dense = torch.empty_like(x[0]).stride() == x.stride()[1:]
     follow = x.stride(0) == slab or (x.stride(0) == 0 and x.device.type == "cpu")
     return x if dense and follow else x.contiguous()
@@ -131,14 +136,20 @@ def _ordered(x: Tensor) -> Tensor:
 
 def _like(x: Tensor) -> Tensor:
     """Empty, of the shape and order of an `_ordered` x, each step with memory of its own."""
-    return torch.empty_strided(x.shape, (x.numel() // len(x), *x.stride()[1:]), dtype=x.dtype, device=x.device)
+    return torch.empty_strided(x.shape, (x.numel() // x.shape[0], *x.stride()[1:]), dtype=x.dtype, device=x.device)
 
 
+@functools.lru_cache(maxsize=_KEPT)
 def _membrane(neuron: Membrane) -> _Membrane:
     rest = 0.0 if neuron.v_reset is None else neuron.v_reset
     return _Membrane(
         _CHARGES.index(neuron.charge), neuron.v_reset is not None, neuron.leak, neuron.v_threshold, rest, rest
     )
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _slope(slope: Slope) -> _Slope:
+    return _Slope(_KINDS.index(slope.kind), slope.through_time, slope.through_reset, slope.alpha, *slope.gains)
 
 
 def _pointer(x: Tensor) -> ctypes.c_void_p:
@@ -149,8 +160,9 @@ def _sizes(x: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64, ctypes.c_int32, c
     """Steps, floats in one step, threads, floats from one step to the next; small layers are not worth waking a
     thread."""
     threads = torch.get_num_threads() if x.numel() > 1 << 15 else 1
-    slab, apart = x.numel() // len(x), x.stride(0) if len(x) > 1 else 0
-    return ctypes.c_int64(len(x)), ctypes.c_int64(slab), ctypes.c_int32(threads), ctypes.c_int64(apart)
+    steps = x.shape[0]
+    slab, apart = x.numel() // steps, x.stride(0) if steps > 1 else 0
+    return ctypes.c_int64(steps), ctypes.c_int64(slab), ctypes.c_int32(threads), ctypes.c_int64(apart)
 
 
 @functools.cache
@@ -220,10 +232,8 @@ def scan_backward(neuron: Membrane, slope: Slope, x: Tensor, upstream: Tensor) -
     if x.is_cuda:
         with torch.cuda.device(x.device):
             return _on(x.device).scan_backward(neuron, slope, x, upstream)  # type: ignore[no-any-return]
-    a, b = slope.gains
-    described = _Slope(_KINDS.index(slope.kind), slope.through_time, slope.through_reset, slope.alpha, a, b)
     if not _library().spikeproof_backward(
-        ctypes.byref(_membrane(neuron)), ctypes.byref(described), *_sizes(x),
+        ctypes.byref(_membrane(neuron)), ctypes.byref(_slope(slope)), *_sizes(x),
         _pointer(x), _pointer(upstream), _pointer(out),
     ):  # fmt: skip
         raise MemoryError("no memory for the membranes of one chunk of neurons")

@@ -21,7 +21,8 @@ class Convolution(ctypes.Structure):
 
 def outputs(size: tuple[int, ...], kernel: tuple[int, ...], stride: Pair, padding: Pair) -> Pair:
     """Results down and across, of maps (H,W) and a kernel (k,k)."""
-    down, across = ((size[i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
+    down = (size[0] + 2 * padding[0] - kernel[0]) // stride[0] + 1
+    across = (size[1] + 2 * padding[1] - kernel[1]) // stride[1] + 1
     return max(down, 0), max(across, 0)
 
 

@@ -39,7 +39,7 @@ def few_backward(upstream: Tensor, weight: Tensor, size: Pair, stride: Pair, pad
     upstream = upstream.detach().contiguous(memory_format=torch.channels_last)
     rows = weight.detach().permute(0, 2, 3, 1).flatten(1)
     rows = F.pad(rows, (0, -rows.shape[1] % _WHOLE)).contiguous()
-    shape = (len(upstream), weight.shape[1], *size)
+    shape = (upstream.shape[0], weight.shape[1], *size)
     out = torch.empty(shape, dtype=upstream.dtype, device="cpu", memory_format=torch.channels_last)
     threads = ctypes.c_int32(torch.get_num_threads() if upstream.numel() > 1 << 15 else 1)
     pointers = (ctypes.c_void_p(each.data_ptr()) for each in (upstream, rows, out))

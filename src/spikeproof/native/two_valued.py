@@ -56,7 +56,7 @@ def looked_up(
     find no room."""
     x = x.detach().contiguous()
     size = outputs(x.shape[2:], weight.shape[2:], stride, padding)
-    shape = (len(x), len(weight), *size)
+    shape = (x.shape[0], weight.shape[0], *size)
     out = torch.empty(shape, dtype=x.dtype, device="cpu", memory_format=torch.channels_last)
     fit = torch.empty(len(x), dtype=torch.bool, device="cpu")
     bias = None if bias is None else bias.detach().to(x).contiguous()

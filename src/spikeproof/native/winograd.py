@@ -63,7 +63,7 @@ def convolved(x: Tensor, found: Tensor, bias: Tensor | None) -> Tensor:
     x = x.detach().contiguous(memory_format=torch.channels_last)
     bias = None if bias is None else bias.detach().to(x).contiguous()
     points, results = round(len(found) ** 0.5), found.shape[1]
-    size = (len(x), results, *x.shape[2:])
+    size = (x.shape[0], results, *x.shape[2:])
     out = torch.empty(size, dtype=x.dtype, device="cpu", memory_format=torch.channels_last)
     given = ctypes.c_int32(points), *_sizes(x, results)
     pointers = (ctypes.c_void_p(None if each is None else each.data_ptr()) for each in (x, found, bias, out))
@@ -89,5 +89,5 @@ def weight_gradient(maps: Tensor, upstream: Tensor, points: Points) -> Tensor:
 
 def _sizes(x: Tensor, results: int) -> tuple[object, ctypes.c_int32]:
     """Of maps (N,C,H,W), and threads: few numbers are not worth waking one."""
-    maps = _Maps(len(x), *x.shape[2:], x.shape[1], results)
+    maps = _Maps(x.shape[0], *x.shape[2:], x.shape[1], results)
     return ctypes.byref(maps), ctypes.c_int32(torch.get_num_threads() if x.numel() > 1 << 15 else 1)

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from spikeproof.native import fast, keep_memory
-from spikeproof.types import Framed, Rule
+from spikeproof.types import Encoder, Framed, Rule
 from spikeproof.victims.victim import Victim, refuse_training
 
 __all__ = ["FrozenVictim", "freeze"]
@@ -43,11 +43,15 @@ def _parted(body: nn.Module) -> _Freezable:
 class FrozenVictim(Victim):
     """A victim on a frozen body; frames that come more than once pass the body's stem once."""
 
+    def __init__(self, body: nn.Module, encoder: Encoder, steps: int) -> None:
+        super().__init__(body, encoder, steps)
+        self._framed = encoder if isinstance(encoder, Framed) else None  # asked once, and not in every pass
+
     def forward(self, x: Tensor, rule: Rule, keys: Tensor) -> Tensor:
-        if not isinstance(self.encoder, Framed):
+        if self._framed is None:
             return super().forward(x, rule, keys)
         self._check(x)
-        values, order = self.encoder.frames(x, self.steps, keys)
+        values, order = self._framed.frames(x, self.steps, keys)
         currents = _parted(self.body).stem(values)
         # Channels last, as the layers beyond want it. One frame for all steps needs no memory for each of them.
         last = currents.movedim(2, -1).contiguous()
