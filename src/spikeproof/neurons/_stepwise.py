@@ -93,14 +93,10 @@ class Stepwise(nn.Module, ABC):
         Raises as `run` does.
         """
         if native.usable(x) and (known := self.known()) is not None:
-            return self.scanned(known, x)
+            spikes, finite = native.scan(known, x)
+            self._check(finite)
+            return spikes
         return self.run(x.detach(), lambda height, step: heaviside(height))
-
-    def scanned(self, known: native.Membrane, x: Tensor) -> Tensor:
-        """`spikes` of a `native.usable` tensor, by what is `known` of the neuron."""
-        spikes, finite = native.scan(known, x)
-        self._check(finite)
-        return spikes
 
     def heights(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The same, and beside the spikes how far each membrane was above the threshold, (T,B,*)."""

@@ -57,7 +57,7 @@ class _Scan(torch.autograd.Function):
         if kind is not None and ctx.known is not None:
             ctx.slope = native.Slope(kind, cast(_Sharp, shape).alpha, shape.through_time, shape.through_reset, gains)
             ctx.save_for_backward(currents)
-            return neuron.scanned(ctx.known, currents)
+            return neuron.spikes(currents)
         spikes, heights = neuron.heights(currents)
         ctx.save_for_backward(heights)
         return spikes
