@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 from test_site import DOCUMENTS, PAGES, ROOT, blocks, commands
-from tinycell import tiny
+from tinycell import smallest
 
 from spikeproof.commands import main
 from spikeproof.data.digits import Digits
@@ -100,7 +100,7 @@ def make():
 PANEL = {"name": "panel", "protocol": "panel", "tier": "smoke", "eps": [0.1]}
 STUDY = {
     "title": "Two small networks",
-    "base": tiny(
+    "base": smallest(
         evaluations=[PANEL],
         headline={"evaluation": "panel", "eps": 0.1},
         gradients={"images": 2, "weight_images": 1, "batch_size": 2},
