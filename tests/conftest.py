@@ -33,7 +33,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Not of the process that hands the tests out to others, which would import torch while they wait."""
+    """What every process that runs tests does once, and not the one that hands them out: it would import torch while
+    the others wait for it."""
     if config.getoption("numprocesses", None) and not _works_for_another(config):
         return
     import torch

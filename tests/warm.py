@@ -19,11 +19,10 @@ from typing import Any
 
 import torch
 
-from spikeproof import report
 from spikeproof.commands import main
 from spikeproof.study import workers
 
-__all__ = ["command", "run", "start", "unwritten"]
+__all__ = ["command", "run", "start"]
 
 PATIENCE = 300
 """Seconds, which a busy machine may need."""
@@ -78,9 +77,3 @@ def command(*arguments: object) -> int:
     workers._context = lambda: get_context("fork")
     os.fsync = lambda file: None  # as in the process of the tests
     return main([*map(str, arguments), "--quiet", "--threads", "1"])
-
-
-def unwritten(*arguments: object) -> int:
-    """`command` without its page, which takes longer than a small study."""
-    report.write = lambda cells, folder, **_: folder
-    return command(*arguments)

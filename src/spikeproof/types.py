@@ -1,7 +1,7 @@
 """What the parts promise each other.
 
 A part must have every member of its protocol. What it may have besides is a protocol of its own (`Framed`, `Shaped`,
-`Ruled` and so on), asked for by isinstance; the docstring there says what holds for a part without it.
+`Ruled` and so on), which is asked of a part; the docstring there says what holds for a part without it.
 
 Axes, everywhere in the package: T time, B batch, C H W image, K classes, * any further axes.
 """

@@ -34,9 +34,9 @@ KEYS = image_keys(0, IDS)
 
 def victim_of(encoder: str = "direct") -> Victim:
     """In train mode, of learnt time constants, so that the neurons have parameters too. The weights are those of one
-    network, trained behind one encoder, which is lively behind the others."""
+    network, trained behind one encoder, which fires behind the others too."""
     victim = built(encoder, neuron="plif")
-    victim.load_state_dict({**victim.state_dict(), **trained().state_dict()})
+    victim.load_state_dict(trained(neuron="plif").state_dict())
     return victim.train()
 
 

@@ -530,7 +530,7 @@ def test_two_processes_on_the_same_study_do_each_cell_once(tmp_path: Path, trace
     path, cells = study_file(tmp_path)
     words = ("study", path, "--workers", 1, "--out", tmp_path / "shared")
     environment, said = tinycell.process_environment(trace), tmp_path / "said"
-    both = [warm.start(warm.unwritten, *words, environment=environment, err=said) for _ in range(2)]
+    both = [warm.start(warm.command, *words, environment=environment, err=said) for _ in range(2)]
     for process in both:
         process.join(warm.PATIENCE)
     assert [process.exitcode for process in both] == [0, 0], said.read_text(encoding="utf-8")

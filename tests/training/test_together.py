@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.distributed import TCPStore
 from torch.distributed import run as torchrun_itself
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from spikeproof.errors import UsageError
 from spikeproof.store.store import Store
@@ -41,15 +40,6 @@ def torchrun(arguments: list[str], environment: dict[str, str]) -> subprocess.Co
     """Two processes, on this machine, each started afresh."""
     words = ["--standalone", "--nproc-per-node", "2", *arguments]
     return warm.run(torchrun_itself.main, words, environment=environment)
-
-
-def forked_by_torchrun(*arguments: str) -> None:
-    """Two processes of the command line under torchrun's own agent, which forks them where `torchrun` starts Python."""
-    how = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=2, run_id="a test", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
-        rdzv_configs={"is_host": True}, max_restarts=0, start_method="fork",
-    )  # fmt: skip
-    elastic_launch(how, warm.command)(*arguments)
 
 
 def forked_pair(
@@ -102,7 +92,7 @@ def test_two_processes_of_which_one_is_killed_in_every_epoch_train_the_network_o
         died = tmp_path / f"died-{finished}"
         once = {tinycell.DIES_ONCE: str(died), tinycell.DIES_AT: str(calls)}
         if finished == 1:  # from a checkpoint and into a kill, under torchrun itself
-            assert warm.run(forked_by_torchrun, *train, environment={**environment, **once}).returncode != 0
+            assert torchrun(tinycell.command(*train)[1:], {**environment, **once}).returncode != 0
         else:
             assert -signal.SIGKILL in forked_pair(train, {**environment, **once})
         assert died.is_file()

@@ -139,17 +139,26 @@ def _like(x: Tensor) -> Tensor:
     return torch.empty_strided(x.shape, (x.numel() // x.shape[0], *x.stride()[1:]), dtype=x.dtype, device=x.device)
 
 
-@functools.lru_cache(maxsize=_KEPT)
 def _membrane(neuron: Membrane) -> _Membrane:
-    rest = 0.0 if neuron.v_reset is None else neuron.v_reset
-    return _Membrane(
-        _CHARGES.index(neuron.charge), neuron.v_reset is not None, neuron.leak, neuron.v_threshold, rest, rest
-    )
+    """Of plain numbers, whatever numbers were given: a tensor may have another value the next time."""
+    reset = None if neuron.v_reset is None else float(neuron.v_reset)
+    return _known_membrane(neuron.charge, float(neuron.leak), float(neuron.v_threshold), reset)
 
 
 @functools.lru_cache(maxsize=_KEPT)
+def _known_membrane(charge: Charge, leak: float, v_threshold: float, v_reset: float | None) -> _Membrane:
+    rest = 0.0 if v_reset is None else v_reset
+    return _Membrane(_CHARGES.index(charge), v_reset is not None, leak, v_threshold, rest, rest)
+
+
 def _slope(slope: Slope) -> _Slope:
-    return _Slope(_KINDS.index(slope.kind), slope.through_time, slope.through_reset, slope.alpha, *slope.gains)
+    a, b = slope.gains
+    return _known_slope(slope.kind, float(slope.alpha), slope.through_time, slope.through_reset, float(a), float(b))
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _known_slope(kind: str, alpha: float, through_time: bool, through_reset: bool, a: float, b: float) -> _Slope:
+    return _Slope(_KINDS.index(kind), through_time, through_reset, alpha, a, b)
 
 
 def _pointer(x: Tensor) -> ctypes.c_void_p:

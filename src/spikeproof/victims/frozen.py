@@ -8,7 +8,6 @@ often the two disagree is counted (`judge.py`).
 
 from __future__ import annotations
 
-import copy
 from typing import Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from spikeproof.native import fast, keep_memory
 from spikeproof.types import Encoder, Framed, Rule
-from spikeproof.victims.victim import Victim, refuse_training
+from spikeproof.victims.victim import Victim, borrowed
 
 __all__ = ["FrozenVictim", "freeze"]
 
@@ -45,13 +44,13 @@ class FrozenVictim(Victim):
 
     def __init__(self, body: nn.Module, encoder: Encoder, steps: int) -> None:
         super().__init__(body, encoder, steps)
-        self._framed = encoder if isinstance(encoder, Framed) else None  # asked once, and not in every pass
+        self._framed = isinstance(encoder, Framed)  # asked once, and not in every pass
 
     def forward(self, x: Tensor, rule: Rule, keys: Tensor) -> Tensor:
-        if self._framed is None:
+        if not self._framed:
             return super().forward(x, rule, keys)
         self._check(x)
-        values, order = self._framed.frames(x, self.steps, keys)
+        values, order = cast(Framed, self.encoder).frames(x, self.steps, keys)
         currents = _parted(self.body).stem(values)
         # Channels last, as the layers beyond want it. One frame for all steps needs no memory for each of them.
         last = currents.movedim(2, -1).contiguous()
@@ -73,9 +72,9 @@ def freeze(victim: Victim) -> Victim:
     version = _version(victim)
     if (known := _TWINS.get(victim)) is not None and known[0] == version:
         return known[1]
-    refuse_training(victim)
     keep_memory()
-    twin = FrozenVictim(_parted(victim.body).frozen(), copy.deepcopy(victim.encoder), victim.steps).eval()
+    deployed = borrowed(victim)
+    twin = FrozenVictim(_parted(deployed.body).frozen(), deployed.encoder, deployed.steps).eval()
     _TWINS[victim] = version, twin
     return twin
 

@@ -15,7 +15,7 @@ from spikeproof.layers.copies import copied
 from spikeproof.layers.pooling import with_pooling
 from spikeproof.types import Encoder, Estimator, Framed, Rule
 
-__all__ = ["Body", "Victim", "borrowed", "refuse_training"]
+__all__ = ["Body", "Victim", "borrowed"]
 
 
 class Body(Protocol):
@@ -128,7 +128,7 @@ class Victim(nn.Module):
 
 
 def _takes(encoder: Encoder) -> str:
-    return str(getattr(encoder, "takes", "CHW"))  # in every call: to ask whether it is `Shaped` takes far longer
+    return cast(str, getattr(encoder, "takes", "CHW"))  # in every call: to ask whether it is `Shaped` takes far longer
 
 
 class _Checked:
@@ -179,15 +179,9 @@ def borrowed(victim: Victim, *, train: bool = False) -> Victim:
     otherwise the copy is in eval mode, and a victim that is not is refused, because its numbers would not be those of
     the deployed network.
     """
-    if not train:
-        refuse_training(victim)
-    shared: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in victim.parameters()}
-    return copied(victim, shared).train(train)
-
-
-def refuse_training(victim: Victim) -> None:
-    """SpikeproofError for a victim in train mode."""
-    if any(m.training for m in victim.modules()):
+    if not train and any(m.training for m in victim.modules()):
         raise SpikeproofError(
             "a victim in eval mode", "a victim in train mode", mend="call victim.eval() before evaluating it"
         )
+    shared: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in victim.parameters()}
+    return copied(victim, shared).train(train)
