@@ -234,6 +234,17 @@ SPIKES = (
 """Whether a process has the library, and how often the neurons fire in `currents(7, 50)`."""
 
 
+@in_c
+def test_a_threshold_that_is_a_tensor_may_change_in_place() -> None:
+    """What C is told of a neuron is remembered by its numbers, not by what holds them."""
+    threshold = torch.tensor(1.0)
+    node = IF(v_threshold=threshold)  # type: ignore[arg-type]
+    x = currents(7, 50)
+    for value in (1.0, 0.25):
+        threshold.fill_(value)
+        assert torch.equal(node.spikes(x), IF(v_threshold=value).spikes(x))
+
+
 def test_without_a_compiler_everything_runs_in_torch(tmp_path: Path) -> None:
     """In a process that finds no compiler and has no cache: the same spikes, and no error."""
     environment = {**os.environ, "PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
