@@ -13,7 +13,10 @@ from typing import Any, Generic, TypeVar, overload
 
 from spikeproof.errors import SpikeproofError
 
-__all__ = ["DAMAGED", "Lines", "lacking"]
+__all__ = ["ABSENT", "DAMAGED", "Lines", "lacking"]
+
+ABSENT = object()
+"""What stands in a column of `inner` where an object has no such field: None is a value of some."""
 
 DAMAGED = "the rows are damaged: run the cell anew"
 
@@ -84,3 +87,10 @@ class Lines(Sequence[R], Generic[R]):
         """Each field of the same rows, one list a field; None where a row has it not. Raises as `of` does."""
         rows = self.of(kind, needed)
         return [[row.get(field) for row in rows] for field in fields]
+
+    def inner(self, field: str, needed: frozenset[str]) -> dict[str, list[Any]]:
+        """Each field of the objects that all rows have in one of theirs, as a column; ABSENT where an object has it
+        not. Raises as `of` does."""
+        (objects,) = self.columns((field,), None, needed)
+        names = dict.fromkeys(name for one in objects for name in one)
+        return {name: [one.get(name, ABSENT) for one in objects] for name in names}

@@ -112,3 +112,7 @@ def test_gradients_are_averaged_by_place_and_scalar() -> None:
     assert found["weights"]["ce"]["masked_share"] == 0.25
     assert found["dark"]["ce"]["gini"] is None
     assert gradients.summarise([]) == {}
+    ragged = [row(0, "image", "input", 2.0, 0.5), {**row(1, "image", "input", 1.0, 0.1), "summed": {"l1": 1.0}}]
+    for rows in (ragged, ragged[::-1]):
+        with pytest.raises(SpikeproofError, match=r"'gini'.*run the cell anew"):
+            gradients.summarise(rows)

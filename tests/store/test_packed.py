@@ -22,7 +22,7 @@ from spikeproof import report
 from spikeproof.commands import main
 from spikeproof.errors import SpikeproofError
 from spikeproof.limits import PACKED_VALUES
-from spikeproof.lines import Lines
+from spikeproof.lines import ABSENT, Lines
 from spikeproof.store import packed
 from spikeproof.store.packed import PackedCell, pack, packed_cells
 from spikeproof.store.store import Cell, Store
@@ -119,6 +119,7 @@ MADE = st.fixed_dictionaries(
     {"kind": KINDS, "image": st.integers(0, 9), "label": st.integers(0, 1)},
     optional={"skipped": st.booleans(), "summed": st.fixed_dictionaries({"l1": st.floats(0, 1), "l2": st.just(1.0)})},
 )
+OBJECTS = st.fixed_dictionaries({"l1": st.none() | st.floats(0, 1)}, optional={"l2": st.just(1.0), "gini": st.none()})
 
 
 @given(st.lists(MADE, max_size=12), st.booleans())
@@ -138,12 +139,22 @@ def test_columns_are_the_fields_of_the_rows(rows: list[dict[str, Any]], mixed: b
     assert (len(lines), [*lines], lines[1:]) == (len(rows), rows, rows[1:])
 
 
+@given(st.lists(st.fixed_dictionaries({"summed": OBJECTS}, optional={"skipped": st.booleans()}), max_size=6))
+def test_inner_columns_are_the_fields_of_the_objects(rows: list[dict[str, Any]]) -> None:
+    table = json.loads(json.dumps(table_of(rows).tree))
+    names = {name for row in rows for name in row["summed"]}
+    for lines in (Lines(rows), Table(table)):
+        found = lines.inner("summed", frozenset({"summed"}))
+        assert found == {name: [row["summed"].get(name, ABSENT) for row in rows] for name in names}
+
+
 @given(st.lists(MADE | st.fixed_dictionaries({"kind": KINDS}) | st.fixed_dictionaries({"image": st.just(1)})))
 def test_what_lacks_a_field_is_refused_as_in_a_list(rows: list[dict[str, Any]]) -> None:
     table = json.loads(json.dumps(table_of(rows).tree))
     for ask in (
         lambda some: some.of("clean", frozenset({"image"})),
         lambda some: some.columns(("kind",), "clean", frozenset({"image"})),
+        lambda some: some.inner("summed", frozenset({"summed"})),
     ):
         said = []
         for some in (Lines(rows), Table(table)):

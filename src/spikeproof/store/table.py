@@ -16,9 +16,11 @@ from itertools import islice, repeat
 from sys import intern
 from typing import Any
 
-from spikeproof.lines import Lines, lacking
+from spikeproof.lines import ABSENT, Lines, lacking
 
 __all__ = ["Table", "table_of"]
+
+_NONE, _ABSENT = {"all": None}, {"all": ABSENT}
 
 
 def table_of(rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -86,7 +88,7 @@ class Table(Lines[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         """One by one, so that going through a million of them holds none."""
-        each = [_each_object(columns, self._size(number)) for number, columns in enumerate(self._kinds)]
+        each = [_each_object(columns, self._sizes[number]) for number, columns in enumerate(self._kinds)]
         return (row for number, count in self._order for row in islice(each[number], count))
 
     @cached_property
@@ -119,8 +121,16 @@ class Table(Lines[Any]):
             return super().columns(fields, kind, needed)
         for field in fields:
             if (kind, field) not in self._made:
-                self._made[kind, field] = self._column(field, numbers)
+                self._made[kind, field] = self._column({n: self._kinds[n].get(field, _NONE) for n in numbers})
         return [self._made[kind, field] for field in fields]
+
+    def inner(self, field: str, needed: frozenset[str]) -> dict[str, list[Any]]:
+        self._numbers(None, needed)
+        each = [columns[field] for columns in self._kinds]
+        if not all(isinstance(column, dict) and "each" in column for column in each):
+            return super().inner(field, needed)
+        names = dict.fromkeys(name for column in each for name in column["each"])
+        return {name: self._column({n: c["each"].get(name, _ABSENT) for n, c in enumerate(each)}) for name in names}
 
     def _numbers(self, kind: str | None, needed: frozenset[str]) -> Sequence[int] | None:
         """Of the tables of one kind, or of all; None where a table mixes kinds."""
@@ -132,15 +142,15 @@ class Table(Lines[Any]):
                 raise lacking(self._kinds[number], min(needed - self._kinds[number].keys()))
         return numbers
 
-    def _size(self, number: int) -> int:
-        return sum(count for kind, count in self._order if kind == number)
+    @cached_property
+    def _sizes(self) -> list[int]:
+        return [sum(count for kind, count in self._order if kind == number) for number in range(len(self._kinds))]
 
     def _rows(self, numbers: Sequence[int]) -> list[Any]:
-        return self._in_order({number: _objects(self._kinds[number], self._size(number)) for number in numbers})
+        return self._in_order({number: _objects(self._kinds[number], self._sizes[number]) for number in numbers})
 
-    def _column(self, field: str, numbers: Sequence[int]) -> list[Any]:
-        none = {"all": None}
-        return self._in_order({n: _values(self._kinds[n].get(field, none), self._size(n)) for n in numbers})
+    def _column(self, some: Mapping[int, Any]) -> list[Any]:
+        return self._in_order({number: _values(column, self._sizes[number]) for number, column in some.items()})
 
     def _in_order(self, some: Mapping[int, list[Any]]) -> list[Any]:
         """What lies in some of the tables, in the order in which it was written."""
