@@ -13,12 +13,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from benchmarks import GIVEN
 from benchmarks.jobs import EPS
 from benchmarks.page import ROOT, processor, written
 
@@ -34,13 +34,15 @@ NAMES = {
     "floor": "convolutions alone, the better layout of each",
     "spikingjelly": "SpikingJelly 2",
     "spikingjelly_torch": "SpikingJelly 2, its kernels off",
-    "spikingjelly_brief": "SpikingJelly 2, `GOMP_SPINCOUNT=10000`",
     "paper": "the paper's procedure",
     "snntorch": "snnTorch 1",
     "norse": "Norse 1.1, cells",
     "norse_folded": "Norse 1.1, sequence modules",
     "torchattacks": "torchattacks on SpikingJelly 2",
 }
+
+REST = 0.03
+"""Seconds between two turns: threads of the contender before may look for work for some milliseconds yet."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ def measurements(device: str) -> list[Measurement]:
         *(Measurement(f"W2.hard.b{batch}", "hard", "W2", batch, ("spikeproof",)) for batch in (10, 64)),
     ]
     for busy in (1, 2) if device == "cpu" else ():
-        name, three = f"W1.input_gradient.busy{busy}", (*two, "spikingjelly_brief")
-        found.append(Measurement(name, "input_gradient", "W1", 16, three, busy=busy))
+        name = f"W1.input_gradient.busy{busy}"
+        found.append(Measurement(name, "input_gradient", "W1", 16, two, busy=busy))
     for steps in (4, 10, 20, 50):
         found.append(Measurement(f"growth.T{steps}", "input_gradient", "W1", 16, two, steps, memory=True))
     for batch in (4, 32) if device == "cpu" else (256, 1024):
@@ -92,16 +94,14 @@ class _Worker:
 
     def __init__(self, contender: str, one: Measurement, threads: int, device: str) -> None:
         kind = one.kind.removesuffix("_survivors") if contender == "torchattacks" else one.kind
-        own = "spikeproof" if contender == "plain" else contender.removesuffix("_torch").removesuffix("_brief")
+        own = {"plain": "spikeproof", "spikingjelly_torch": "spikingjelly"}.get(contender, contender)
         given = (own, kind, one.work, one.batch, one.steps, threads, device)
         switches = {"SPIKEPROOF_FAST": "0" if contender == "plain" else "1"}
         if contender == "spikingjelly_torch":  # else it takes its kernels in CUDA, or Triton's, wherever they run
             switches["SJ_IF_CUDA_IMPLEMENTATION"] = "torch"
-        if contender == "spikingjelly_brief":  # as spikeproof has it
-            switches["GOMP_SPINCOUNT"] = "10000"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", *map(str, given)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=GIVEN | switches,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **switches},
         )  # fmt: skip
         self._first: float | None = None
 
@@ -140,6 +140,7 @@ def measure(one: Measurement, rounds: int, threads: int, device: str) -> dict[st
         times: dict[str, list[float]] = {name: [] for name in workers}
         for _ in range(rounds):
             for name, worker in workers.items():
+                time.sleep(REST)
                 times[name].append(1e3 * worker.ask("run")[0])
         peaks = {name: worker.ask("memory") for name, worker in workers.items()} if one.memory else {}
     finally:
@@ -173,8 +174,7 @@ def ratios(found: dict[str, dict[str, Any]]) -> dict[str, float]:
     told["W1.input_gradient.b64.vs_spikingjelly"] = over("W1.input_gradient.b64", "spikingjelly")
     for name in found:
         if found[name].get("busy"):
-            for peer in ("spikingjelly", "spikingjelly_brief"):
-                told[f"{name}.vs_{peer}"] = over(name, peer)
+            told[f"{name}.vs_spikingjelly"] = over(name, "spikingjelly")
     for work in ("W1", "W2"):  # of an image among the last ten, over that of one among the first 64
         kinds = {"input_gradient": "last_ten", **({"hard": "last_ten_of_quick"} if work == "W2" else {})}
         for kind, name in kinds.items():

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmarks import GIVEN, networks
+from benchmarks import networks
 from benchmarks.page import ROOT, processor, written
 from spikeproof.attacks.apgd import APGD
 from spikeproof.commands._given import study_file
@@ -224,7 +224,7 @@ def measured(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 found = next((one for one in known if what.items() <= one.items()), None)
                 if found is None:
                     words = [sys.executable, "-m", "benchmarks.sooner", "--one", contender, network, eps, *rest]
-                    told = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, env=GIVEN).stdout
+                    told = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
                     found = {**what, **json.loads(told.splitlines()[-1])}
                     with file.open("a", encoding="utf-8") as growing:
                         print(json.dumps(found), file=growing)

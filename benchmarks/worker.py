@@ -61,8 +61,6 @@ def _peaks_of_device(once: Callable[[], object]) -> tuple[float, float]:
 def main() -> None:
     warnings.simplefilter("ignore")
     contender, kind, work, batch, steps, threads, device = sys.argv[1:]
-    if contender == "spikeproof":  # before torch, as its commands do: it says how long torch's threads spin
-        import spikeproof  # noqa: F401
     import torch
 
     from benchmarks import networks

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from inspect import cleandoc
 from pathlib import Path
 
 import pytest
@@ -44,36 +43,6 @@ def test_the_names_are_there_before_they_are_loaded() -> None:
 def test_every_name_is_what_it_says(name: str) -> None:
     found = getattr(spikeproof, name)
     assert name == "__version__" or found.__name__ == name
-
-
-@pytest.mark.parametrize("theirs", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}])
-def test_how_long_threads_spin_is_said_where_the_user_said_nothing(theirs: dict[str, str]) -> None:
-    said = "import os, spikeproof; print(*(os.environ.get(name) for name in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')))"
-    found = alone(said, theirs)
-    assert found == {"": "10000 None", "GOMP_SPINCOUNT": "7 None", "OMP_WAIT_POLICY": "None active"}["".join(theirs)]
-
-
-def test_a_thread_of_torch_that_waits_sleeps_soon() -> None:
-    """Beside a busy process it would keep the core from the thread that it waits for."""
-    code = """
-        import spikeproof, time, torch
-        torch.set_num_threads(2)
-        many, asleep = torch.ones(1 << 17), 0.005
-        many.add(1)
-        start = time.process_time()
-        for _ in range(100):
-            many.add(1)
-            time.sleep(asleep)
-        print((time.process_time() - start) / (100 * asleep))"""
-    share = float(alone(cleandoc(code), {}))
-    assert share < 0.5, f"cores kept for {share:.2f} of the time in which there was nothing to do"
-
-
-def alone(code: str, theirs: dict[str, str]) -> str:
-    """What these lines print in a process of their own, whose environment says nothing else of how threads wait."""
-    clean = {name: value for name, value in environment().items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    found = subprocess.run([sys.executable, "-c", code], env=clean | theirs, capture_output=True, text=True, check=True)
-    return found.stdout.strip()
 
 
 def test_an_error_is_caught_by_its_name_at_the_door_and_where_it_was_before() -> None:

@@ -1,7 +1,6 @@
 """spikeproof: how robust a spiking neural network really is, and how sparse its input gradients are."""
 
 import logging
-import os
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -23,12 +22,6 @@ __all__ = [
 ]  # fmt: skip
 
 logging.getLogger("spikeproof").addHandler(logging.NullHandler())
-
-if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-    # Threads of torch and of our C look for their next work 300,000 times, some milliseconds, before they sleep, and
-    # beside other processes keep the core from the thread that they wait for. libgomp reads this once, when torch loads
-    # it; a process that has torch already hands it on to its workers alone. docs/performance.md, decision 176.
-    os.environ["GOMP_SPINCOUNT"] = "10000"
 
 _HOMES = {
     "SpikeproofError": "spikeproof.errors",

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 
 from spikeproof.native._built import library
+from spikeproof.native._neighbours import heed
 
 __all__ = [
-    "Charge", "Membrane", "Slope", "available", "compiled", "fast", "form", "heights", "keep_memory", "scan",
-    "scan_backward", "usable",
+    "Charge", "Membrane", "Slope", "available", "compiled", "fast", "form", "heed_neighbours", "heights", "keep_memory",
+    "scan", "scan_backward", "usable",
 ]  # fmt: skip
 
 _LOG = logging.getLogger(__name__)
@@ -88,6 +89,13 @@ def available() -> bool:
 def compiled() -> Any:
     """The library in C; None where it cannot be built, or is switched off."""
     return _library() if fast() else None
+
+
+def heed_neighbours() -> None:
+    """From time to time: have threads that wait for each other sleep at once while other processes want the cores."""
+    library = compiled()
+    if library is not None:
+        heed(library)
 
 
 @functools.cache
@@ -227,6 +235,7 @@ def heights(neuron: Membrane, x: Tensor) -> tuple[Tensor, Tensor, bool]:
 
 
 def _forward(neuron: Membrane, x: Tensor, spikes: Tensor, above: Tensor | None) -> bool:
+    heed_neighbours()
     last = ctypes.c_void_p(None) if above is None else _pointer(above)
     given = ctypes.byref(_membrane(neuron)), *_sizes(x), _pointer(x), _pointer(spikes), last
     return bool(_library().spikeproof_forward(*given))
@@ -241,6 +250,7 @@ def scan_backward(neuron: Membrane, slope: Slope, x: Tensor, upstream: Tensor) -
     if x.is_cuda:
         with torch.cuda.device(x.device):
             return _on(x.device).scan_backward(neuron, slope, x, upstream)  # type: ignore[no-any-return]
+    heed_neighbours()
     if not _library().spikeproof_backward(
         ctypes.byref(_membrane(neuron)), ctypes.byref(_slope(slope)), *_sizes(x),
         _pointer(x), _pointer(upstream), _pointer(out),

@@ -36,6 +36,7 @@ _SOURCES = tuple(
         "winograd_weight",
         "strided",
         "strided_weight",
+        "neighbours",
     )
 )
 _HEADERS = tuple(Path(__file__).with_name(f"{name}.h") for name in ("vectors", "convolution", "winograd"))
@@ -51,7 +52,7 @@ _SYMBOLS = (
     "spikeproof_pool_spread", "spikeproof_moments", "spikeproof_mixed", "spikeproof_draws", "spikeproof_taps",
     "spikeproof_few_backward",
     "spikeproof_two_valued", "spikeproof_strided", "spikeproof_strided_weight", "spikeproof_winograd",
-    "spikeproof_winograd_kernels", "spikeproof_winograd_weight",
+    "spikeproof_winograd_kernels", "spikeproof_winograd_weight", "spikeproof_hold", "spikeproof_release",
 )  # fmt: skip
 _LARGEST = 1 << 24
 """Bytes; ours has some hundred thousand."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spikeproof.errors import SpikeproofError, UsageError
 from spikeproof.layers.copies import copied
 from spikeproof.layers.pooling import with_pooling
+from spikeproof.native import heed_neighbours
 from spikeproof.types import Encoder, Estimator, Framed, Rule
 
 __all__ = ["Body", "Victim", "borrowed"]
@@ -96,6 +97,8 @@ class Victim(nn.Module):
         return _own(self.body).classify(z, rule)
 
     def forward(self, x: Tensor, rule: Rule, keys: Tensor) -> Tensor:
+        if x.device.type == "cpu":  # at every scan too, but a network of others' layers may have none
+            heed_neighbours()
         return self.classify(self.encode(x, keys), rule)
 
     def attacked_through(self, encoder: Encoder | None = None, pooling: str | None = None) -> Victim:
