@@ -151,7 +151,7 @@ def test_looks_become_rarer_where_they_take_long(looks: Any, monkeypatch: pytest
 # --- on this machine ---
 
 CODE = cleandoc("""
-    import json, os, subprocess, sys, time
+    import json, os, resource, subprocess, sys, time
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])  # before libgomp counts them
     import ctypes, torch
     from spikeproof import native
@@ -175,6 +175,12 @@ CODE = cleandoc("""
     found["while"] = kept()
     library.spikeproof_release(handle)
     found["after"] = kept()
+
+    size = 1024 * int(open("/proc/self/status").read().split("VmSize:")[1].split()[0])
+    unlimited = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + (24 << 20), unlimited[1]))  # some stacks
+    found["narrow"] = library.spikeproof_hold(ctypes.c_int32(-1000), ctypes.byref(handle))  # a thousand more
+    resource.setrlimit(resource.RLIMIT_AS, unlimited)
 
     currents = torch.zeros(10, 1 << 17)
     beside = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
@@ -210,6 +216,11 @@ def test_threads_that_are_held_make_others_sleep(found: dict[str, Any]) -> None:
         pytest.skip("another OpenMP than libgomp")
     assert found["while"] < 0.3, found
     assert found["while"] < 0.5 * min(found["before"], found["after"]), found
+
+
+@two_cores
+def test_where_there_is_no_room_for_threads_none_are_held_and_nobody_dies(found: dict[str, Any]) -> None:
+    assert found["narrow"] == 0
 
 
 @two_cores
