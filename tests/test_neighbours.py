@@ -81,7 +81,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     ticks, total = count(1), [0, 0]
     for name in SAID:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(_neighbours.time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(_neighbours, "monotonic", lambda: float(next(ticks)))
     monkeypatch.setattr(_neighbours, "_times", lambda: tuple(total))
     monkeypatch.setattr(_neighbours, "_TIMES", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)

@@ -16,9 +16,9 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -76,14 +76,14 @@ class Heed:
         self._begin()
 
     def __call__(self, library: Any) -> None:
-        start = time.monotonic()
+        start = monotonic()
         if start < self._due or not self._wanted or not self._at_it.acquire(blocking=False):
             return
         try:
             threads = torch.get_num_threads()
             if threads > 1 or self.holding:
                 self._look(library, threads)
-            now = time.monotonic()
+            now = monotonic()
             self._due = now + max(_EVERY, _TIMES * (now - start))
         finally:
             self._at_it.release()
